@@ -1,0 +1,36 @@
+# `make demo` and `make test` need Python 3.11 or newer and a package registry, nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint types lock clean
+.DELETE_ON_ERROR:
+
+demo: .venv/.synced
+	$(BIN)/python run_cluster.py demo
+
+test: .venv/.synced
+	$(BIN)/python -m pytest
+
+lint: .venv/.synced
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.synced
+	$(BIN)/pyright
+
+# Exact pins without index addresses: the registry is the machine's own business.
+lock: .venv/bin/uv
+	$(BIN)/uv pip compile --universal --no-emit-index-url --no-emit-find-links --python-version 3.11 \
+	    pyproject.toml --group dev -o requirements.lock
+
+.venv/bin/uv:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}"'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+
+.venv/.synced: .venv/bin/uv requirements.lock
+	$(BIN)/uv pip sync --python $(BIN)/python requirements.lock
+	touch $@
+
+clean:
+	rm -rf .venv runs .pytest_cache .ruff_cache .hypothesis

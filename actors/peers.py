@@ -1,0 +1,68 @@
+"""What every actor needs: peers that may be restarting, called within bounds, and threads that must not die alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+
+_log = logging.getLogger(__name__)
+
+_RETRY_S = 0.2
+
+
+def start_vital_thread(task: Callable[..., None], *arguments: Any) -> None:
+    """Run a task in a daemon thread; should it raise, the whole process ends, so that Ray starts it afresh.
+
+    An actor that lives on without one of its threads would look healthy and do nothing.
+    """
+
+    def run() -> None:
+        try:
+            task(*arguments)
+        except BaseException:
+            _log.exception("%s failed; this process ends and is started again", task.__name__)
+            logging.shutdown()
+            os._exit(1)
+
+    threading.Thread(target=run, name=task.__name__, daemon=True).start()
+
+
+class Peer:
+    """Another actor of this run, found by name.
+
+    Args:
+        name: the actor's name in this namespace.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._handle: ActorHandle | None = None
+
+    def submit(self, method: str, *arguments: Any) -> ray.ObjectRef | None:
+        """Start a call; None when there is no such actor at the moment."""
+        try:
+            if self._handle is None:
+                self._handle = ray.get_actor(self._name)
+            return getattr(self._handle, method).remote(*arguments)
+        except (RayError, ValueError):  # ValueError: ray knows no actor of this name
+            self._handle = None
+            return None
+
+    def call(self, method: str, *arguments: Any, answer_within_s: float) -> Any:
+        """Call and wait for the answer; None, after a short pause, when the actor is away or too slow."""
+        reference = self.submit(method, *arguments)
+        if reference is not None:
+            try:
+                return ray.get(reference, timeout=answer_within_s)
+            except RayError:  # died, restarting, unreachable or slow: all of them mean "ask again"
+                self._handle = None
+        time.sleep(_RETRY_S)
+        return None

@@ -1,0 +1,34 @@
+"""Read alerts as one of a group of consumers: each alert goes to one of them.
+
+What a consumer was given and did not acknowledge, because it died, is given to it again when it comes back.
+
+Usage: python examples/consume_alerts.py [REDIS_URL] [CONSUMER_NAME]
+"""
+
+import contextlib
+import json
+import sys
+from typing import Any
+
+import redis
+
+url = sys.argv[1] if len(sys.argv) > 1 else "redis://localhost:6379/0"
+name = sys.argv[2] if len(sys.argv) > 2 else "consumer-1"
+client = redis.Redis.from_url(url, decode_responses=True, socket_timeout=10)
+STREAM, GROUP = "cflow:alerts", "my-alarm-desk"
+last = "0"  # first what this consumer was given before and never acknowledged, then ">": what is new
+while True:
+    try:
+        answer: Any = client.xreadgroup(GROUP, name, {STREAM: last}, count=100, block=5000)
+    except redis.ResponseError as error:
+        if not str(error).startswith(("NOGROUP", "UNBLOCKED")):  # no group yet, or Redis was emptied
+            raise
+        with contextlib.suppress(redis.ResponseError):  # another consumer was faster
+            client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+        continue
+    entries = answer[0][1] if answer else []
+    for entry_id, fields in entries:
+        alert = json.loads(fields["json"])
+        print(alert["kind"], alert["camera_id"], alert.get("event_id"), alert.get("peak_score"), flush=True)
+        client.xack(STREAM, GROUP, entry_id)
+    last = last if entries and last != ">" else ">"

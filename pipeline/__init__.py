@@ -1,0 +1,1 @@
+"""The library of cflow-stream: every decision and formula. Never imports ray or the actors."""

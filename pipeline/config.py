@@ -1,0 +1,462 @@
+"""One tree of settings, frozen, checked before anything starts; the YAML files in ``configs/`` mirror it one to one.
+
+``load_config`` reads a YAML file, fills ``${NAME}`` and ``${NAME:-default}`` from the environment, and answers a wrong
+key or value with its path, what was expected and what came. Values that may hold credentials are pydantic secrets and
+never print.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+from pipeline.errors import ConfigError
+from pipeline.redaction import redact
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+
+
+def _check_id(value: str) -> str:
+    """Ids become Redis keys and folder names, so they hold no separators and no ``..``."""
+    if not _ID.fullmatch(value) or ".." in value:
+        raise ValueError(
+            "expected 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit, without '..'"
+        )
+    return value
+
+
+Identifier = Annotated[str, AfterValidator(_check_id)]
+Fraction01 = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+
+
+class EncoderSettings(Settings):
+    """The frozen backbone.
+
+    Attributes:
+        name: any timm model that offers ``features_only``.
+        weights: ``pretrained`` (timm's model hub), ``random`` (seeded; accuracy suffers) or a safetensors file.
+        strides: strides of the pyramid's levels in pixels, finest first.
+        mean: per-channel mean of the input in [0, 1] units; None takes timm's.
+        std: per-channel standard deviation, likewise.
+        arguments: extra constructor arguments for timm, such as ``pad_type: same``.
+        seed: of the random weights.
+    """
+
+    name: str = "mobilenetv2_100"
+    weights: str = "pretrained"
+    strides: tuple[PositiveInt, ...] = Field(default=(8, 16, 32), min_length=1)
+    mean: tuple[float, float, float] | None = None
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _strides_rise(self) -> Self:
+        if list(self.strides) != sorted(set(self.strides)):
+            raise ValueError(f"strides: expected rising values without repeats, got {list(self.strides)}")
+        return self
+
+
+class FlowSettings(Settings):
+    """The conditional normalizing flows, one per level (Gudovskiy et al. 2022, section 4).
+
+    Attributes:
+        blocks: affine coupling blocks per flow.
+        clamp: soft limit of a block's log-scale.
+        permutation: between blocks, ``soft`` (a random orthogonal matrix) or ``hard`` (a shuffle of channels).
+        hidden_ratio: width of a block's hidden layer as a multiple of its input.
+        condition_dims: length of the position encoding, a multiple of 4.
+        camera_embedding: length of the learned embedding of the scene that is appended; 0 turns it off.
+    """
+
+    blocks: PositiveInt = 8
+    clamp: PositiveFloat = 1.9
+    permutation: Literal["soft", "hard"] = "soft"
+    hidden_ratio: PositiveFloat = 2.0
+    condition_dims: Annotated[int, Field(gt=0, multiple_of=4)] = 128
+    camera_embedding: NonNegativeInt = 0
+
+
+class ScoreSettings(Settings):
+    """How a frame's anomaly score is read off its anomaly map.
+
+    Attributes:
+        top_fraction: the score is the mean of this fraction of the map's highest values; 0 takes the maximum, as the
+            paper does.
+    """
+
+    top_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.005
+
+
+class ModelSettings(Settings):
+    """Everything that makes a model, and with it a checkpoint.
+
+    Attributes:
+        image_size_px: (height, width) of the encoder's input; frames are resized to it without keeping the aspect.
+        encoder: the frozen backbone.
+        flow: the flows.
+        score: from map to score.
+    """
+
+    image_size_px: tuple[PositiveInt, PositiveInt] = (256, 256)
+    encoder: EncoderSettings = EncoderSettings()
+    flow: FlowSettings = FlowSettings()
+    score: ScoreSettings = ScoreSettings()
+
+    @model_validator(mode="after")
+    def _size_fits_strides(self) -> Self:
+        coarsest = self.encoder.strides[-1]
+        if any(side % coarsest for side in self.image_size_px):
+            raise ValueError(
+                f"image_size_px: expected multiples of the coarsest stride {coarsest}, got {list(self.image_size_px)}"
+            )
+        return self
+
+
+class TrainingSettings(Settings):
+    """How the flows are fitted.
+
+    Attributes:
+        epochs: passes over the training features; the last one's weights are kept, always.
+        batch_frames: frames whose features make one optimiser step.
+        positions_per_frame: feature vectors drawn per frame, level and step; None takes all.
+        learning_rate: Adam's, after warm-up, before cosine decay.
+        warmup_fraction: part of all steps over which the rate rises linearly.
+        holdout_fraction: part of the normal footage kept from training; scoring constants are measured on it.
+        frame_step: every how many-th frame of the footage is used.
+        seed: of initialisation, order and draws.
+        checkpoint_every_s: how often an interrupted training could be resumed from.
+    """
+
+    epochs: PositiveInt = 4
+    batch_frames: PositiveInt = 16
+    positions_per_frame: PositiveInt | None = None
+    learning_rate: PositiveFloat = 2e-4
+    warmup_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    holdout_fraction: Annotated[float, Field(gt=0.0, le=0.5)] = 0.1
+    frame_step: PositiveInt = 1
+    seed: int = 0
+    checkpoint_every_s: PositiveFloat = 60.0
+
+
+class AlertSettings(Settings):
+    """When a camera raises an alarm. Each key can be overridden per camera.
+
+    Attributes:
+        quantile: of the scores of held-out normal frames, smoothed alike; it is the threshold.
+        close_quantile: an open event ends when smoothed scores stay below this quantile.
+        smoothing_s: time constant of the causal exponential smoothing, in seconds of media time; 0 turns it off.
+        open_frames: consecutive anomalous frames that open an event.
+        close_s: media time without a score above ``close_quantile`` that ends it.
+        update_s: media time between two ``update`` alerts of an open event.
+    """
+
+    quantile: Fraction01 = 0.995
+    close_quantile: Fraction01 = 0.98
+    smoothing_s: Annotated[float, Field(ge=0.0)] = 0.3
+    open_frames: PositiveInt = 3
+    close_s: PositiveFloat = 2.0
+    update_s: PositiveFloat = 5.0
+
+    @model_validator(mode="after")
+    def _closes_below_opening(self) -> Self:
+        if self.close_quantile > self.quantile:
+            raise ValueError(f"close_quantile: expected at most quantile ({self.quantile}), got {self.close_quantile}")
+        return self
+
+
+class CameraDefaults(Settings):
+    """Settings that hold for every camera unless it says otherwise.
+
+    Attributes:
+        sample_fps: frames per second that are scored; None scores all.
+        open_timeout_s: longest wait for a stream to open.
+        read_timeout_s: longest wait for a packet of a live stream.
+        buffer_frames: decoded frames that wait for a detector; a file's decoder then blocks, a live camera's oldest
+            frame gives way.
+        alerts: when it raises an alarm.
+    """
+
+    sample_fps: PositiveFloat | None = None
+    open_timeout_s: PositiveFloat = 5.0
+    read_timeout_s: PositiveFloat = 3.0
+    buffer_frames: PositiveInt = 16
+    alerts: AlertSettings = AlertSettings()
+
+
+class CameraSettings(CameraDefaults):
+    """One camera.
+
+    Attributes:
+        id: its name in Redis, Parquet and alerts.
+        url: RTSP or HTTP address, video file, or folder of images.
+        scene: the name under which the model was trained on this camera's view; None takes the id.
+    """
+
+    id: Identifier
+    url: SecretStr = Field(min_length=1)
+    scene: Identifier | None = None
+
+    @property
+    def trained_as(self) -> str:
+        """Name of the camera's scene in the model."""
+        return self.scene or self.id
+
+
+class RuntimeSettings(Settings):
+    """Processes and batches.
+
+    Attributes:
+        device: ``auto`` (GPUs where the cluster has any, else the CPU), ``cpu`` or ``cuda``.
+        detectors: detector actors; None takes one per GPU, or one on a CPU.
+        cameras_per_process: cameras whose decoders share one process.
+        batch_frames: frames of any cameras in one forward pass, at most.
+        batch_wait_s: how long the first frame of a batch waits for others.
+        threads: CPU threads of one detector; None shares the machine's cores among the detectors.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    detectors: PositiveInt | None = None
+    cameras_per_process: PositiveInt = 8
+    batch_frames: PositiveInt = 16
+    batch_wait_s: Annotated[float, Field(ge=0.0)] = 0.02
+    threads: PositiveInt | None = None
+
+
+class RedisSettings(Settings):
+    """Where scores and alerts can be read in real time.
+
+    Attributes:
+        url: ``redis://``, ``rediss://`` or ``unix://`` address, or ``embedded`` for a private server that lives as
+            long as the command.
+        scores_maxlen: entries kept per camera, approximately.
+        alerts_maxlen: alerts kept, approximately.
+    """
+
+    url: SecretStr = SecretStr("embedded")
+    scores_maxlen: PositiveInt = 100_000
+    alerts_maxlen: PositiveInt = 10_000
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the command starts a Redis of its own."""
+        return self.url.get_secret_value() == "embedded"
+
+
+class OutputSettings(Settings):
+    """What is kept on disk.
+
+    Attributes:
+        folder: where this run writes: ``scores/`` (Parquet), ``redis/`` (an embedded Redis's data), ``run.json``.
+        maps: whether Parquet also holds every frame's anomaly map (float16).
+        rotate_s: longest time before rows that were scored stand in a finished Parquet file.
+    """
+
+    folder: Path = Path("runs/stream")
+    maps: bool = False
+    rotate_s: PositiveFloat = 60.0
+
+
+class Config(Settings):
+    """The whole tree.
+
+    Attributes:
+        model: what makes a model; read by ``train``, and compared with the checkpoint by ``replay`` and ``stream``.
+        model_folder: the trained model that ``stream`` uses when none is named on the command line.
+        training: how the flows are fitted.
+        camera_defaults: settings of every camera.
+        cameras: the cameras; each may override any key of ``camera_defaults``.
+        runtime: processes and batches.
+        redis: where to read in real time.
+        output: what is kept on disk.
+    """
+
+    model: ModelSettings = ModelSettings()
+    model_folder: Path | None = None
+    training: TrainingSettings = TrainingSettings()
+    camera_defaults: CameraDefaults = CameraDefaults()
+    cameras: tuple[CameraSettings, ...] = ()
+    runtime: RuntimeSettings = RuntimeSettings()
+    redis: RedisSettings = RedisSettings()
+    output: OutputSettings = OutputSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_camera_defaults(cls, data: Any) -> Any:
+        """Lay ``camera_defaults`` under every camera, key by key, before either is checked."""
+        if not isinstance(data, dict):
+            return data
+        defaults, cameras = data.get("camera_defaults"), data.get("cameras")
+        if not isinstance(defaults, dict) or not isinstance(cameras, list | tuple):
+            return data
+        filled = [_merged(defaults, camera) if isinstance(camera, dict) else camera for camera in cameras]
+        return {**data, "cameras": filled}
+
+    @model_validator(mode="after")
+    def _camera_ids_differ(self) -> Self:
+        seen: set[str] = set()
+        for camera in self.cameras:
+            # Parquet folders must differ on file systems that ignore case, too.
+            if camera.id.lower() in seen:
+                raise ValueError(f"cameras: expected every id once, got {camera.id!r} twice")
+            seen.add(camera.id.lower())
+        return self
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one mapping over another, going down into mappings that both have."""
+    result = dict(under)
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return result
+
+
+def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Config:
+    """Read a YAML file into a ``Config``.
+
+    Relative paths of files that must exist (``model.encoder.weights``, ``model_folder``, camera files) are looked up
+    beside the YAML file first, then in the working folder; ``output.folder`` is taken from the working folder.
+
+    Args:
+        path: the YAML file.
+        environment: where ``${NAME}`` is looked up; the process's own by default.
+
+    Raises:
+        ConfigError: the file cannot be read, is no YAML mapping, names a variable that is not set, or holds a wrong
+            key or value. One line per fault, each with the key's path, what was expected and what came.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected a readable YAML file, got {error.__class__.__name__}: {error}") from error
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: expected YAML, got {redact(' '.join(str(error).split()))}") from error
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected a mapping of settings, got {type(raw).__name__}")
+    filled = _fill_variables(raw, os.environ if environment is None else environment, str(path))
+    return parse_config(_resolve_paths(filled, path.parent), source=str(path))
+
+
+def parse_config(data: Mapping[str, Any], source: str = "config") -> Config:
+    """Check plain values and build a ``Config`` of them.
+
+    Raises:
+        ConfigError: one line per fault, as ``source: key.path: expected ..., got ...``.
+    """
+    try:
+        return Config.model_validate(dict(data))
+    except ValidationError as error:
+        raise ConfigError("\n".join(_fault_lines(error, source))) from None
+
+
+def _fault_lines(error: ValidationError, source: str) -> list[str]:
+    """Say each fault in one line, without the values of secrets."""
+    lines = []
+    for fault in error.errors(include_url=False):
+        where = ".".join(str(part) for part in fault["loc"]) or "top level"
+        if fault["type"] == "extra_forbidden":
+            said = f"unknown key; expected one of: {', '.join(_known_keys(fault['loc'][:-1]))}"
+        elif fault["type"] == "missing":
+            said = "expected a value, got nothing"
+        elif fault["type"] == "value_error":
+            said = str(fault["ctx"]["error"])
+            if isinstance(fault["input"], str | int | float):
+                said += f", got {fault['input']!r}"
+        else:
+            said = f"{fault['msg'][0].lower()}{fault['msg'][1:]}, got {_shown(where, fault['input'])}"
+        lines.append(redact(f"{source}: {where}: {said}"))
+    return lines
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Keys that the settings at a location have."""
+    node: Any = Config
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = node.model_fields[part].annotation
+        inner = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type) and issubclass(a, Settings)]
+        node = inner[0] if inner else annotation
+    return sorted(node.model_fields)
+
+
+def _shown(where: str, value: Any) -> str:
+    """A value for a message; addresses may hold passwords and are not shown."""
+    if where.rsplit(".", 1)[-1] == "url":
+        return f"a {type(value).__name__}"
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _fill_variables(value: Any, environment: Mapping[str, str], source: str, where: str = "") -> Any:
+    """Replace ``${NAME}`` and ``${NAME:-default}`` in every string of a tree."""
+    if isinstance(value, dict):
+        return {
+            key: _fill_variables(item, environment, source, f"{where}.{key}" if where else str(key))
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_fill_variables(item, environment, source, f"{where}.{i}") for i, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def look_up(match: re.Match[str]) -> str:
+        found = environment.get(match["name"], match["default"])
+        if found is None:
+            raise ConfigError(f"{source}: {where}: expected the environment variable {match['name']}, got nothing")
+        return found
+
+    return _VARIABLE.sub(look_up, value)
+
+
+def _resolve_paths(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Make relative paths that exist beside the YAML file absolute; all others stay relative to the working folder."""
+
+    def resolved(value: Any) -> Any:
+        if not isinstance(value, str) or "://" in value or value in {"pretrained", "random"}:
+            return value
+        beside = folder / value
+        return str(beside.resolve()) if not Path(value).is_absolute() and beside.exists() else value
+
+    result = dict(raw)
+    if "model_folder" in result:
+        result["model_folder"] = resolved(result["model_folder"])
+    model = result.get("model")
+    if isinstance(model, dict) and isinstance(model.get("encoder"), dict) and "weights" in model["encoder"]:
+        encoder = {**model["encoder"], "weights": resolved(model["encoder"]["weights"])}
+        result["model"] = {**model, "encoder": encoder}
+    if isinstance(result.get("cameras"), list):
+        result["cameras"] = [
+            {**camera, "url": resolved(camera["url"])} if isinstance(camera, dict) and "url" in camera else camera
+            for camera in result["cameras"]
+        ]
+    return result

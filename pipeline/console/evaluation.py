@@ -1,0 +1,47 @@
+"""`evaluate` as a person sees it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.console.progress import Bar, progress_bars
+from pipeline.console.tables import metrics_table
+from pipeline.datasets.base import Dataset
+from pipeline.evaluation.protocols import TABLE_COLUMNS, Evaluation, evaluate, table_rows
+from pipeline.evaluation.report import write_report
+
+
+def evaluation_table(evaluation: Evaluation, title: str) -> Table:
+    """All metrics beside their floors, overall and per scene."""
+    return metrics_table([TABLE_COLUMNS, *table_rows(evaluation)], title)
+
+
+def evaluate_scores(
+    scores: Path, dataset: Dataset, json_file: Path | None, report: Path | None, *, out: Console, err: Console
+) -> Evaluation:
+    """Evaluate written scores; print the table, write JSON and report where asked.
+
+    Args:
+        scores: what ``replay`` or ``stream`` wrote.
+        dataset: the labelled data set.
+        json_file: where the numbers go, or None.
+        report: where an HTML report goes, or None.
+
+    Raises:
+        ScoresError: the scores are damaged or do not fit the data set.
+    """
+    with progress_bars(err) as progress:
+        evaluation = evaluate(scores, dataset, progress=Bar(progress, "evaluating"))
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(evaluation.to_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    out.print(evaluation_table(evaluation, f"{dataset.name}: {scores}"))
+    if evaluation.overall.pixel_note:
+        out.print(evaluation.overall.pixel_note, markup=False, highlight=False)
+    if report is not None:
+        out.print(f"report: {write_report(report, evaluation, scores, dataset)}", markup=False, highlight=False)
+    return evaluation

@@ -1,0 +1,39 @@
+"""`train` as a person sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from pipeline.config import Config
+from pipeline.console.progress import TrainingBars, progress_bars
+from pipeline.datasets.base import Dataset
+from pipeline.errors import RunError
+from pipeline.models.card import ModelCard
+
+
+def train_with_bars(config: Config, dataset: Dataset, out_folder: Path, *, out: Console, err: Console) -> ModelCard:
+    """Train, with progress bars, and say what came of it.
+
+    Raises:
+        BadInputError: settings, footage or output folder are not as expected.
+        RunError: it was interrupted; the message says what was left behind.
+    """
+    from pipeline.training.train import train  # imports torch: not before it is needed
+
+    with progress_bars(err) as progress:
+        card = train(config, dataset, out_folder, TrainingBars(progress))
+    made = card.provenance
+    if not made.completed:
+        raise RunError(
+            f"interrupted after {made.epochs} of {config.training.epochs} epochs: {out_folder} holds a usable model of "
+            "that state; the same command goes on from there"
+        )
+    out.print(
+        f"model {card.short_fingerprint} in {out_folder}: {card.model.encoder.name}, scenes {', '.join(card.scenes)}; "
+        f"{made.train_frames:,} frames learned, thresholds from {made.holdout_frames:,} held-out normal frames",
+        markup=False,
+        highlight=False,
+    )
+    return card

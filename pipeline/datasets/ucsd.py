@@ -1,0 +1,171 @@
+"""UCSD Ped1 and Ped2 (Mahadevan et al., CVPR 2010) as their authors publish them.
+
+::
+
+    UCSDped2/Train/Train001/001.tif ...
+    UCSDped2/Test/Test001/001.tif ...
+    UCSDped2/Test/Test001_gt/001.bmp ...   pixel masks; Ped1 has them for some clips only
+    UCSDped2/Test/UCSDped2.m               frame labels: TestVideoFile{end+1}.gt_frame = [61:180, 190:195];
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from pipeline.datasets.base import Clip, check_names, count_frames, entries
+from pipeline.errors import DatasetError
+from pipeline.video.images import list_images
+
+NAME = "ucsd"
+
+_LABEL_LINE = re.compile(r"gt_frame\s*=\s*\[(?P<ranges>[^\]]*)\]")
+_RANGE = re.compile(r"(?P<first>\d+)(?:\s*:\s*(?P<last>\d+))?")
+_TEST_FOLDER = re.compile(r"Test(?P<number>\d+)")
+
+
+def matches(root: Path) -> bool:
+    """Whether the folder has this layout's parts."""
+    return has_train(root) or has_test(root)
+
+
+def has_train(root: Path) -> bool:
+    """Whether the training part is there."""
+    return (root / "Train").is_dir()
+
+
+def has_test(root: Path) -> bool:
+    """Whether the test part is there."""
+    return (root / "Test").is_dir()
+
+
+def train_clips(root: Path) -> tuple[Clip, ...]:
+    """Clips of the training part.
+
+    Raises:
+        DatasetError: it is missing, or a clip has no frames.
+    """
+    part = root / "Train"
+    folders = [path for path in entries(part) if path.is_dir()]
+    if not folders:
+        raise DatasetError(f"{part}: expected folders Train001, Train002... with .tif frames, got none")
+    return check_names(Clip(path.name, _scene(root), str(path), count_frames(path)) for path in folders)
+
+
+def test_clips(root: Path) -> tuple[Clip, ...]:
+    """Clips of the test part, with the ranges of the ``.m`` file checked against their frames.
+
+    Raises:
+        DatasetError: frames or labels are missing, or do not fit each other.
+    """
+    part = root / "Test"
+    named = [(path, _TEST_FOLDER.fullmatch(path.name)) for path in entries(part) if path.is_dir()]
+    folders = [(path, match) for path, match in named if match]
+    if not folders:
+        raise DatasetError(f"{part}: expected folders Test001, Test002... with .tif frames, got none")
+    label_files = [path for path in entries(part) if path.suffix == ".m"]
+    if len(label_files) != 1:
+        names = ", ".join(path.name for path in label_files) or "none"
+        raise DatasetError(f"{part}: expected one label file such as UCSDped2.m, got {names}")
+    ranges = parse_label_file(label_files[0])
+    return check_names(_test_clip(path, int(match["number"]), ranges, label_files[0], root) for path, match in folders)
+
+
+def parse_label_file(path: Path) -> list[tuple[tuple[int, int], ...]]:
+    """Anomalous frame ranges of every test clip in order, each 1-based and inclusive, as MATLAB writes them.
+
+    Raises:
+        DatasetError: the file cannot be read, or a line cannot be understood.
+    """
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise DatasetError(f"{path}: expected a readable label file, got: {error.strerror}") from error
+    clips = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        code = line.split("%", 1)[0]
+        if "gt_frame" not in code:
+            continue
+        match = _LABEL_LINE.search(code)
+        items = [item for item in re.split(r"[,;]", match["ranges"]) if item.strip()] if match else []
+        found = [_RANGE.fullmatch(item.strip()) for item in items]
+        if match is None or not all(found):
+            raise DatasetError(f"{path}: line {number}: expected gt_frame = [a:b, c:d]; got {line.strip()!r}")
+        clips.append(tuple((int(m["first"]), int(m["last"] or m["first"])) for m in found if m))
+    return clips
+
+
+def _scene(root: Path) -> str:
+    """``ped1`` or ``ped2``, from the folder's name or, if that was changed, from the label file's."""
+    for name in (root.name, *(path.stem for path in entries(root / "Test") if path.suffix == ".m")):
+        match = re.search(r"ped[12]", name.lower())
+        if match:
+            return match[0]
+    return NAME
+
+
+def _test_clip(
+    folder: Path, number: int, ranges: list[tuple[tuple[int, int], ...]], label_file: Path, root: Path
+) -> Clip:
+    if not 1 <= number <= len(ranges):
+        raise DatasetError(f"{label_file}: expected labels for clip {folder.name}, got {len(ranges)} gt_frame lines")
+    count = count_frames(folder)
+    assert count is not None  # a folder's images can be counted
+    for first, last in ranges[number - 1]:
+        if not 1 <= first <= last <= count:
+            raise DatasetError(
+                f"{label_file}: expected ranges within 1:{count} for clip {folder.name}, got {first}:{last}"
+            )
+    masks = folder.with_name(f"{folder.name}_gt")
+    if masks.is_dir() and (got := len(list_images(masks))) != count:
+        raise DatasetError(f"{masks}: expected one mask for each of {count} frames, got {got}")
+    labels = UcsdLabels(count, ranges[number - 1], masks if masks.is_dir() else None)
+    return Clip(folder.name, _scene(root), str(folder), count, labels)
+
+
+@dataclass(frozen=True)
+class UcsdLabels:
+    """Labels as ranges of frames and a folder of masks.
+
+    Attributes:
+        count: frames of the clip.
+        ranges: anomalous ranges, 1-based and inclusive.
+        masks: folder with one image per frame, or None.
+    """
+
+    count: int
+    ranges: tuple[tuple[int, int], ...]
+    masks: Path | None
+
+    def frames(self) -> npt.NDArray[np.bool_]:
+        """Whether each frame is anomalous: bool, shape (T,)."""
+        labels = np.zeros(self.count, np.bool_)
+        for first, last in self.ranges:
+            labels[first - 1 : last] = True
+        return labels
+
+    def pixels(self) -> npt.NDArray[np.bool_] | None:
+        """Whether each pixel is anomalous: bool, shape (T, H, W).
+
+        Raises:
+            DatasetError: a mask cannot be read, or differs in size from the first.
+        """
+        if self.masks is None:
+            return None
+        masks = [_read_mask(path) for path in list_images(self.masks)]
+        if len({mask.shape for mask in masks}) > 1:
+            raise DatasetError(f"{self.masks}: expected masks of one size, got several")
+        return np.stack(masks)
+
+
+def _read_mask(path: Path) -> npt.NDArray[np.bool_]:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("L")) != 0
+    except (OSError, UnidentifiedImageError) as error:
+        raise DatasetError(f"{path}: expected a mask image, got: {' '.join(str(error).split())}") from error

@@ -1,0 +1,59 @@
+"""The error tree.
+
+::
+
+    CflowError                    whatever this project raises on purpose; its text is one line for the user
+    +-- BadInputError             the user can mend it: exit code 2
+    |   +-- ConfigError           also ValueError: a wrong key or value in the YAML
+    |   +-- DatasetError          also ValueError: a folder that is not the data set it should be
+    |   +-- VideoError            also OSError: a stream that cannot be opened or decoded
+    |   +-- CheckpointError       also ValueError: a model folder that is damaged or does not fit
+    |   +-- WeightsError          also OSError: encoder weights that cannot be had
+    |   +-- ScoresError           also ValueError: a scores folder that cannot be read or does not fit the data set
+    |   `-- RedisError            also ConnectionError: Redis does not answer, or refuses
+    `-- RunError                  something failed that was no fault of the input: exit code 1
+
+Every message says what, where, what was expected and what came; none holds a credential.
+"""
+
+from __future__ import annotations
+
+
+class CflowError(Exception):
+    """Whatever this project raises on purpose; its text is one line for the user."""
+
+
+class BadInputError(CflowError):
+    """Something the user gave is wrong and the user can mend it."""
+
+
+class ConfigError(BadInputError, ValueError):
+    """A wrong key or value in the configuration."""
+
+
+class DatasetError(BadInputError, ValueError):
+    """A folder that is not the data set it should be."""
+
+
+class VideoError(BadInputError, OSError):
+    """A stream that cannot be opened or decoded."""
+
+
+class CheckpointError(BadInputError, ValueError):
+    """A model folder that is damaged or does not fit the configuration."""
+
+
+class WeightsError(BadInputError, OSError):
+    """Encoder weights that cannot be had."""
+
+
+class ScoresError(BadInputError, ValueError):
+    """A scores folder that cannot be read or does not fit the data set."""
+
+
+class RedisError(BadInputError, ConnectionError):
+    """Redis does not answer, or refuses."""
+
+
+class RunError(CflowError):
+    """Something failed that was no fault of the input."""

@@ -1,0 +1,1 @@
+"""From a batch of frames to anomaly maps and scores."""

@@ -1,0 +1,1 @@
+"""Encoder, condition vectors, flows and the checkpoint that holds them."""

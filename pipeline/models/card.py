@@ -1,0 +1,217 @@
+"""What a checkpoint says of itself: ``model.json``, beside the weights in ``model.safetensors``. Free of torch.
+
+Two digests guard it. The fingerprint names the model: it covers the weights and everything that decides a score, so the
+same training gives the same fingerprint. The checksum covers all of ``model.json``, provenance too. Reading checks
+both, so a single damaged byte in either file is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
+
+from pipeline.config import ModelSettings, TrainingSettings
+from pipeline.errors import CheckpointError
+
+CARD_FILE = "model.json"
+WEIGHTS_FILE = "model.safetensors"
+FORMAT = 1
+
+# Where the encoder's weights came from; the checkpoint holds the weights themselves.
+_PROVENANCE = frozenset({"model.encoder.weights", "model.encoder.seed"})
+# What decides a score. The rest of a card tells where the model comes from.
+_IDENTITY = ("format", "model", "scenes", "levels", "normal_scores", "normal_fps")
+
+
+class _Card(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class LevelConstants(_Card):
+    """What one level's log-likelihoods look like on held-out normal frames; nats per dimension.
+
+    Attributes:
+        stride: of the level, in pixels.
+        channels: D, length of its feature vectors.
+        mean: mean over frames and positions.
+        std: standard deviation over frames and positions.
+    """
+
+    stride: PositiveInt
+    channels: PositiveInt
+    mean: float
+    std: PositiveFloat
+
+
+class Provenance(_Card):
+    """Where a model comes from; nothing here changes a score.
+
+    Attributes:
+        dataset: kind of the training data.
+        training: how the flows were fitted.
+        completed: whether training ran to its end; False after an interruption.
+        epochs: whole passes over the training frames that were done.
+        steps: optimiser steps that were done.
+        train_frames: frames the flows were fitted to.
+        holdout_frames: normal frames kept from fitting, on which the constants were measured.
+        losses: mean loss of the last steps by stride.
+        trained_at_s: Unix time at which training ended.
+        versions: of Python and of the libraries that decide numbers.
+    """
+
+    dataset: str
+    training: TrainingSettings
+    completed: bool
+    epochs: int
+    steps: int
+    train_frames: int
+    holdout_frames: int
+    losses: dict[int, float]
+    trained_at_s: float
+    versions: dict[str, str]
+
+
+class ModelCard(_Card):
+    """A model in words and numbers.
+
+    Attributes:
+        format: version of this layout.
+        model: settings with everything resolved that was left to timm (mean, std). ``encoder.weights`` tells where the
+            encoder's weights once came from; the checkpoint holds them itself.
+        scenes: names of the training scenes, in the order of the camera embedding's rows.
+        levels: constants of scoring, finest level first.
+        normal_scores: anomaly scores of held-out normal frames by scene: one tuple per clip, in frame order.
+        normal_fps: frames per second of those tuples.
+        provenance: where the model comes from.
+        fingerprint: SHA-256 (hex) over the weights and everything that decides a score.
+    """
+
+    format: Literal[1] = FORMAT
+    model: ModelSettings
+    scenes: tuple[str, ...]
+    levels: tuple[LevelConstants, ...]
+    normal_scores: dict[str, tuple[tuple[float, ...], ...]]
+    normal_fps: PositiveFloat
+    provenance: Provenance
+    fingerprint: str = ""
+
+    @property
+    def short_fingerprint(self) -> str:
+        """The first 12 digits of the fingerprint."""
+        return self.fingerprint[:12]
+
+
+def write_card(card: ModelCard, folder: Path) -> ModelCard:
+    """Write ``model.json`` for the ``model.safetensors`` that lies in ``folder``.
+
+    Args:
+        card: its fingerprint is not looked at.
+        folder: where the weights lie.
+
+    Returns:
+        The card with its fingerprint.
+    """
+    values = card.model_dump(mode="json", exclude={"fingerprint"})
+    fingerprint = _fingerprint(values, folder / WEIGHTS_FILE)
+    values["fingerprint"] = fingerprint
+    values["checksum"] = _checksum(values)
+    (folder / CARD_FILE).write_text(_text(values), encoding="utf-8")
+    return card.model_copy(update={"fingerprint": fingerprint})
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read a checkpoint's card and check it, and the weights, against their digests.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or of another format; one line that names it.
+    """
+    path, weights = folder / CARD_FILE, folder / WEIGHTS_FILE
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: expected a model folder written by 'train', got no such folder")
+    for file in (path, weights):
+        if not file.is_file():
+            raise CheckpointError(f"{file}: expected a file of a model folder written by 'train', got nothing")
+    values = _read_values(path)
+    checksum = values.pop("checksum", None)
+    if checksum != _checksum(values):
+        raise CheckpointError(f"{path}: expected the checksum {checksum}, got other contents: the file is damaged")
+    if values.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: format: expected {FORMAT}, got {values.get('format')!r}: train again")
+    try:
+        card = ModelCard.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise CheckpointError(f"{path}: {where}: {fault['msg']}") from None
+    if card.fingerprint != _fingerprint(values, weights):
+        raise CheckpointError(
+            f"{weights}: expected the weights with fingerprint {card.short_fingerprint}, got others: the file is "
+            "damaged or belongs to another model"
+        )
+    return card
+
+
+def check_matches(expected: ModelSettings, card: ModelCard, folder: Path) -> None:
+    """Compare a configuration with a model.
+
+    Args:
+        expected: the configuration's model settings; settings left to their defaults state nothing.
+        card: of the model.
+        folder: of the model, for the message.
+
+    Raises:
+        CheckpointError: at the first setting that the configuration states and the model was not trained with.
+    """
+    _compare(expected, card.model, "model", folder)
+
+
+def _compare(expected: BaseModel, found: BaseModel, where: str, folder: Path) -> None:
+    """Raise at the first setting that the configuration states and the checkpoint does not meet."""
+    for name in sorted(expected.model_fields_set):
+        path = f"{where}.{name}"
+        wanted: Any = getattr(expected, name)
+        got: Any = getattr(found, name)
+        if isinstance(wanted, BaseModel) and isinstance(got, BaseModel):
+            _compare(wanted, got, path, folder)
+        elif wanted is not None and wanted != got and path not in _PROVENANCE:
+            shown = [list(value) if isinstance(value, tuple) else value for value in (wanted, got)]
+            raise CheckpointError(
+                f"{folder}: {path}: expected {shown[0]!r} as in the configuration, got a model trained with "
+                f"{shown[1]!r}"
+            )
+
+
+def _read_values(path: Path) -> dict[str, Any]:
+    """Read the card's JSON, which must be byte for byte what ``write_card`` writes."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: expected readable JSON, got: {error}") from error
+    except RecursionError:
+        raise CheckpointError(f"{path}: expected readable JSON, got endless nesting") from None
+    if not isinstance(values, dict) or _text(values) != text:
+        raise CheckpointError(f"{path}: expected the JSON that 'train' writes, got other contents: the file is damaged")
+    return values
+
+
+def _text(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=1, sort_keys=True) + "\n"
+
+
+def _checksum(values: dict[str, Any]) -> str:
+    return hashlib.sha256(_text(values).encode()).hexdigest()
+
+
+def _fingerprint(values: dict[str, Any], weights: Path) -> str:
+    """SHA-256 over what decides a score. Where the encoder's weights came from does not: they are in the file."""
+    identity = {key: values.get(key) for key in _IDENTITY}
+    model = dict(identity["model"])
+    model["encoder"] = {key: value for key, value in model["encoder"].items() if key not in {"weights", "seed"}}
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(_text({**identity, "model": model, "weights": digest}).encode()).hexdigest()

@@ -1,0 +1,163 @@
+"""A trained model on disk: a folder with ``model.safetensors`` and ``model.json``, whole or not there at all.
+
+The weights file holds the encoder too, so a checkpoint needs no model hub and its fingerprint covers every number that
+a score depends on. Nothing is unpickled, ever.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipeline.config import ModelSettings
+from pipeline.errors import CheckpointError, ConfigError
+from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, check_matches, read_card, write_card
+from pipeline.models.cflow import CFlow
+from pipeline.models.encoder import Encoder, bare_encoder
+
+
+def check_writable(folder: Path) -> None:
+    """Make sure that ``save_checkpoint`` may create or replace a folder, before hours of training.
+
+    Raises:
+        CheckpointError: it is a file, or holds anything beside a checkpoint.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder}: expected a folder for the model, got a file")
+    strange = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    strange = [name for name in strange if name not in {CARD_FILE, WEIGHTS_FILE}]
+    if strange:
+        raise CheckpointError(
+            f"{folder}: expected a new folder or one that holds a model alone, got {strange[0]!r} in it"
+        )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be created: {error.strerror}") from error
+
+
+def save_checkpoint(folder: Path, card: ModelCard, encoder: Encoder, flows: CFlow) -> ModelCard:
+    """Write a checkpoint; it appears whole under its name, replacing an older one.
+
+    Returns:
+        The card with its fingerprint.
+
+    Raises:
+        CheckpointError: the folder holds something else, or cannot be written.
+    """
+    check_writable(folder)
+    tensors = {f"encoder.{name}": tensor for name, tensor in encoder.backbone.state_dict().items()}
+    tensors |= stored_flows(flows)
+    staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, staged / WEIGHTS_FILE)
+        written = write_card(card, staged)
+        for name in (WEIGHTS_FILE, CARD_FILE):
+            _fsync(staged / name)
+        staged.chmod(0o755)  # mkdtemp makes it private
+        if folder.exists():
+            older = staged.with_name(f"{staged.name}.old")
+            folder.rename(older)
+            staged.rename(folder)
+            shutil.rmtree(older)
+        else:
+            staged.rename(folder)
+        _fsync(folder.parent)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return written
+
+
+def load_checkpoint(folder: Path, expected: ModelSettings | None = None) -> tuple[ModelCard, Encoder, CFlow]:
+    """Read a checkpoint onto the CPU, in evaluation mode.
+
+    Args:
+        folder: as written by ``train``.
+        expected: the configuration's model settings; whatever they state must hold for the checkpoint. Settings left to
+            their defaults state nothing.
+
+    Raises:
+        CheckpointError: it is missing, damaged, made by another format, or not the model that was expected.
+    """
+    card = read_card(folder)
+    if expected is not None:
+        check_matches(expected, card, folder)
+    try:
+        encoder = bare_encoder(card.model.encoder)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{folder / CARD_FILE}: the timm on this machine cannot build its encoder: {error}"
+        ) from error
+    flows = CFlow(card.model, encoder.channels, card.scenes)
+    path = folder / WEIGHTS_FILE
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: expected readable safetensors, got: {error}") from error
+    backbone = {
+        name.removeprefix("encoder."): tensor for name, tensor in tensors.items() if name.startswith("encoder.")
+    }
+    rest = {name: tensor for name, tensor in tensors.items() if not name.startswith("encoder.")}
+    try:
+        encoder.backbone.load_state_dict(backbone)
+        load_flows(flows, rest)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{path}: expected the tensors that {CARD_FILE} describes, got: {detail}") from error
+    return card, encoder, flows.eval().requires_grad_(False)
+
+
+def stored_flows(flows: CFlow) -> dict[str, Tensor]:
+    """Tensors of the flows and the camera embedding, by the names that a checkpoint gives them."""
+    tensors = {
+        f"flows.{level}.{name}": tensor
+        for level in range(len(flows.flows))
+        for name, tensor in flows.flow(level).stored().items()
+    }
+    if flows.embedding is not None:
+        tensors["embedding.vectors"] = flows.embedding.vectors
+    return tensors
+
+
+def load_flows(flows: CFlow, tensors: Mapping[str, Tensor]) -> None:
+    """Take tensors as ``stored_flows`` gave them.
+
+    Raises:
+        RuntimeError: names or shapes are not the flows'.
+    """
+    left = dict(tensors)
+    for level in range(len(flows.flows)):
+        prefix = f"flows.{level}."
+        names = [name for name in left if name.startswith(prefix)]
+        flows.flow(level).load_stored({name.removeprefix(prefix): left.pop(name) for name in names})
+    if flows.embedding is not None:
+        vectors = left.pop("embedding.vectors", None)
+        flows.embedding.load_state_dict({} if vectors is None else {"vectors": vectors})
+    if left:
+        raise RuntimeError(f"unknown tensors {sorted(left)[:3]}")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that decide numbers."""
+    import importlib.metadata
+    import platform
+
+    names = ("torch", "timm", "FrEIA", "numpy", "av")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

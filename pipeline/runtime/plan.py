@@ -1,0 +1,61 @@
+"""Everything a run needs to know, as plain values: what every actor is built from, and rebuilt from after a crash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from pipeline.config import CameraSettings, ModelSettings, RuntimeSettings
+
+
+@dataclass(frozen=True, slots=True)
+class SinkPlan:
+    """Where scores and alerts go.
+
+    Attributes:
+        redis_url: the server's address; a secret, it may hold a password.
+        scores_maxlen: entries kept per camera, approximately.
+        alerts_maxlen: alerts kept, approximately.
+        scores_folder: root of the Parquet data set.
+        maps: whether anomaly maps are kept there.
+        rotate_s: longest time before scored rows stand in a finished file.
+    """
+
+    redis_url: SecretStr
+    scores_maxlen: int
+    alerts_maxlen: int
+    scores_folder: Path
+    maps: bool
+    rotate_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """One run of the live path.
+
+    Attributes:
+        name: distinguishes the actors of runs that share a cluster.
+        cameras: what to read.
+        model_folder: the checkpoint, at the same path on every node that runs a detector.
+        expected_model: settings that the checkpoint must have been trained with, or None.
+        size_px: (height, width) of the model's input.
+        runtime: processes and batches.
+        sinks: where scores and alerts go.
+        max_processes: upper limit of camera processes; None leaves it to ``runtime.cameras_per_process``.
+    """
+
+    name: str
+    cameras: tuple[CameraSettings, ...]
+    model_folder: Path
+    expected_model: ModelSettings | None
+    size_px: tuple[int, int]
+    runtime: RuntimeSettings
+    sinks: SinkPlan
+    max_processes: int | None = None
+
+    @property
+    def scenes(self) -> dict[str, str]:
+        """Camera id to the name of its scene in the model."""
+        return {camera.id: camera.trained_as for camera in self.cameras}

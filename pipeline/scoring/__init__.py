@@ -1,0 +1,1 @@
+"""From anomaly scores to p-values, events and alerts. Free of torch."""

@@ -1,0 +1,1 @@
+"""Where scores and alerts are written and read: Redis Streams and Parquet."""

@@ -1,0 +1,119 @@
+"""Where a run's Redis can be read: by the run's config, or by what the newest run left behind.
+
+A run writes ``run.json`` into its state folder and the folder's path into a pointer file of the user
+(``$XDG_STATE_HOME/cflow-stream/latest``). The record never holds an address with credentials: of an external Redis it
+keeps the config's path, where the address is read again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.config import Config, load_config
+from pipeline.errors import BadInputError, RedisError
+from pipeline.sinks.embedded_redis import EmbeddedRedis
+from pipeline.sinks.redis_client import check_redis
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def run_redis(config: Config, config_file: Path, state_folder: Path) -> Iterator[str]:
+    """The Redis of a run: the config's, checked, or an embedded one that lives as long as the block.
+
+    Args:
+        config: the run's settings.
+        config_file: where they were read from.
+        state_folder: where the run's record and an embedded server's data go.
+
+    Yields:
+        The server's address.
+
+    Raises:
+        RedisError: nobody answers there, the password is wrong, or there is no server to embed.
+    """
+    state_folder.mkdir(parents=True, exist_ok=True)
+    if not config.redis.is_embedded:
+        url = config.redis.url.get_secret_value()
+        check_redis(url)
+        _write_record(state_folder, {"redis": "external", "config": str(config_file.resolve())})
+        yield url
+        return
+    with EmbeddedRedis(state_folder / "redis") as url:
+        _write_record(state_folder, {"redis": "embedded", "url": url})
+        yield url
+
+
+@contextmanager
+def readable_redis(config_file: Path | None) -> Iterator[str]:
+    """The Redis that a reader should ask.
+
+    Where an embedded server has ended with its run, the data it left is served again while the block lasts.
+
+    Args:
+        config_file: the run's config; None reads the newest run of this user.
+
+    Raises:
+        BadInputError: there was no run yet.
+        RedisError: nobody answers.
+    """
+    if config_file is None:
+        state_folder = _latest_state_folder()
+        record = _read_record(state_folder)
+    else:
+        config = load_config(config_file)
+        state_folder = config.output.folder
+        record = {"redis": "external", "config": str(config_file)}
+        if config.redis.is_embedded:
+            record = _read_record(state_folder)
+    if record["redis"] == "external":
+        url = load_config(Path(record["config"])).redis.url.get_secret_value()
+        check_redis(url)
+        yield url
+    elif _answers(record["url"]):
+        yield record["url"]
+    else:
+        with EmbeddedRedis(state_folder / "redis") as url:
+            yield url
+
+
+def _answers(url: str) -> bool:
+    """Whether an embedded server still runs; one that was killed leaves its socket behind."""
+    try:
+        check_redis(url)
+    except RedisError:
+        return False
+    return True
+
+
+def _pointer() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "cflow-stream" / "latest"
+
+
+def _write_record(state_folder: Path, record: dict[str, str]) -> None:
+    (state_folder / "run.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    try:
+        _pointer().parent.mkdir(parents=True, exist_ok=True)
+        _pointer().write_text(f"{state_folder.resolve()}\n", encoding="utf-8")
+    except OSError as error:  # a home that cannot be written: `--config` still finds the run
+        _log.warning("alerts and status will need --config: %s", error)
+
+
+def _latest_state_folder() -> Path:
+    try:
+        return Path(_pointer().read_text(encoding="utf-8").strip())
+    except OSError:
+        raise BadInputError("expected a run of this user to read from, found none; name one with --config") from None
+
+
+def _read_record(state_folder: Path) -> dict[str, str]:
+    try:
+        return json.loads((state_folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        raise BadInputError(f"{state_folder}: expected the folder of a run (with run.json), found none") from None

@@ -1,0 +1,152 @@
+"""Reading back what the Parquet sink wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import ScoresError
+
+_SCALARS = (
+    "session",
+    "index",
+    "pts",
+    "media_time_s",
+    "captured_at_s",
+    "latency_s",
+    "anomaly_score",
+    "p_value",
+    "threshold",
+    "is_anomalous",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CameraScores:
+    """All rows of one camera, ordered by ``(session, index)``; every array has shape (T,).
+
+    Attributes:
+        camera_id: the camera.
+        session: int64.
+        index: int64, frame number in the session.
+        pts: int64, in the stream's ticks.
+        media_time_s: float64, seconds.
+        captured_at_s: float64, Unix time.
+        latency_s: float32, seconds.
+        anomaly_score: float64.
+        p_value: float64.
+        threshold: float64.
+        is_anomalous: bool.
+        models: fingerprints of the models that made the scores.
+        files: Parquet files, ordered by their first row.
+        has_maps: whether every row has an anomaly map.
+    """
+
+    camera_id: str
+    session: npt.NDArray[np.int64]
+    index: npt.NDArray[np.int64]
+    pts: npt.NDArray[np.int64]
+    media_time_s: npt.NDArray[np.float64]
+    captured_at_s: npt.NDArray[np.float64]
+    latency_s: npt.NDArray[np.float32]
+    anomaly_score: npt.NDArray[np.float64]
+    p_value: npt.NDArray[np.float64]
+    threshold: npt.NDArray[np.float64]
+    is_anomalous: npt.NDArray[np.bool_]
+    models: tuple[str, ...]
+    files: tuple[Path, ...]
+    has_maps: bool
+
+    def iter_maps(self) -> Iterator[npt.NDArray[np.float16]]:
+        """Anomaly maps in row order, one array of shape (n, h, w) per file: files hold at most 64 MB of rows.
+
+        Raises:
+            ScoresError: there are none, or a file is damaged.
+        """
+        if not self.has_maps:
+            raise ScoresError(f"camera {self.camera_id}: expected anomaly maps in the scores, found none")
+        for path in self.files:
+            table = _read(path, ["map"])
+            height, width = _map_shape(path, table)
+            flat = pa.concat_arrays(table["map"].chunks).flatten()
+            yield flat.to_numpy(zero_copy_only=False).reshape(-1, height, width)
+
+
+def read_clip_scores(root: Path) -> dict[str, CameraScores]:
+    """Scores of every camera (in a replay: every clip) below a folder, by id. Files being written are not seen.
+
+    Raises:
+        ScoresError: the folder is missing, holds no scores, or holds a file that is damaged or is no scores file.
+    """
+    if not root.is_dir():
+        raise ScoresError(f"{root}: expected a folder of scores, found none")
+    files: dict[str, list[Path]] = {}
+    for path in sorted(root.glob("camera=*/date=*/*.parquet")):
+        files.setdefault(path.parts[-3].removeprefix("camera="), []).append(path)
+    if not files:
+        raise ScoresError(f"{root}: expected scores (camera=*/date=*/*.parquet), found none")
+    return {camera_id: _read_camera(camera_id, paths) for camera_id, paths in files.items()}
+
+
+def _read_camera(camera_id: str, paths: list[Path]) -> CameraScores:
+    tables = {path: _read(path, [*_SCALARS, "model"]) for path in paths}
+    ordered = sorted(paths, key=lambda path: (tables[path]["session"][0].as_py(), tables[path]["index"][0].as_py()))
+    table = pa.concat_tables([tables[path] for path in ordered])
+    models = set(table["model"].to_pylist())
+    if not all(isinstance(model, str) for model in models):
+        raise ScoresError(f"{paths[0].parents[1]}: expected the model's fingerprint in every row, got {models!r}")
+    columns = {name: table[name].to_numpy() for name in _SCALARS}
+    session, index = columns["session"], columns["index"]
+    goes_back = (np.diff(session) < 0) | ((np.diff(session) == 0) & (np.diff(index) < 0))
+    if goes_back.any():
+        raise ScoresError(
+            f"{paths[0].parents[1]}: expected every frame once and files that follow each other; "
+            "two runs seem to have written into this folder"
+        )
+    return CameraScores(
+        camera_id=camera_id,
+        **columns,
+        models=tuple(sorted(models)),
+        files=tuple(ordered),
+        has_maps=all("map" in pq.read_schema(path).names for path in paths),
+    )
+
+
+def _map_shape(path: Path, table: pa.Table) -> tuple[int, int]:
+    """Height and width of a file's maps."""
+    kind = table.schema.field("map").type
+    size = kind.list_size if pa.types.is_fixed_size_list(kind) else -1
+    try:
+        height, width = (int(side) for side in (table.schema.metadata or {})[b"map_shape"].split(b","))
+    except (KeyError, ValueError):
+        height = width = 0
+    if height * width != size or table["map"].null_count:
+        raise ScoresError(f"{path}: expected a map of fixed size in every row, and its height and width in map_shape")
+    return height, width
+
+
+def _read(path: Path, columns: list[str]) -> pa.Table:
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            missing = set(columns) - set(file.schema_arrow.names)
+            if missing:
+                raise ScoresError(
+                    f"{path}: expected the columns of a scores file, {', '.join(sorted(missing))} missing"
+                )
+            if file.metadata.num_rows == 0:
+                raise ScoresError(f"{path}: expected scores, found no rows")
+            table = file.read(columns)
+            # Page headers carry no checksum; damage there shows as a column that is too short.
+            if any(len(column) != file.metadata.num_rows for column in table.columns):
+                raise ScoresError(f"{path}: expected {file.metadata.num_rows} rows in every column, got fewer")
+            return table
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last from damaged column names
+        if isinstance(error, ScoresError):
+            raise
+        raise ScoresError(f"{path}: expected a Parquet file of scores, got {' '.join(str(error).split())}") from error

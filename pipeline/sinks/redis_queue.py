@@ -1,0 +1,112 @@
+"""Entries on their way to a Redis stream: their ids, the queue they wait in, and the commands about them."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from dataclasses import dataclass
+from typing import cast
+
+import redis
+
+from pipeline.sinks.schema import ALERTS_KEY, FIELD, alert_object, score_object, scores_key
+from pipeline.types import Alert, Score
+
+EntryId = tuple[int, int]
+"""(Unix milliseconds, number), which Redis orders as Python does."""
+
+_BATCH = 100  # commands per pipeline: more gains nothing
+_Answer = list[tuple[str, dict[str, str]]]
+
+
+@dataclass(slots=True)
+class Entry:
+    """One stream entry on its way.
+
+    Attributes:
+        stream: its key.
+        text: what it says, JSON.
+        wanted: the id it would like.
+        sent_as: the id it is sent with, kept over retries; None until it is chosen.
+    """
+
+    stream: str
+    text: str
+    wanted: EntryId
+    sent_as: EntryId | None = None
+
+
+class Lane:
+    """Entries of one kind: waiting, in the writer's hands, and counted."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Entry] = deque()
+        self.taken: list[Entry] = []
+        self.delivered = 0
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self.waiting) + len(self.taken)
+
+    def take(self) -> None:
+        """Hand the writer the oldest entries, unless it still has some."""
+        if not self.taken:
+            self.taken = [self.waiting.popleft() for _ in range(min(_BATCH, len(self.waiting)))]
+
+    def give_way(self, count: int) -> int:
+        """Drop up to ``count`` of the oldest that wait; how many there were."""
+        count = min(count, len(self.waiting))
+        for _ in range(count):
+            self.waiting.popleft()
+        self.dropped += count
+        return count
+
+
+def score_entry(score: Score) -> Entry:
+    """A score's entry; its id tells the frame's capture and index, so the same frame wants the same id again."""
+    wanted = (_unix_ms(score.header.captured_at_s), score.header.index)
+    return Entry(scores_key(score.header.camera_id), json.dumps(score_object(score)), wanted)
+
+
+def alert_entry(alert: Alert) -> Entry:
+    """An alert's entry; its id tells when it was emitted."""
+    return Entry(ALERTS_KEY, json.dumps(alert_object(alert)), (_unix_ms(alert.emitted_at_s), 0))
+
+
+def append(pipe: redis.Redis, entry: Entry, maxlen: int) -> None:
+    """Add an entry, which has its id, to its stream, and trim the stream to about a length."""
+    assert entry.sent_as is not None
+    pipe.xadd(entry.stream, {FIELD: entry.text}, id=_text(entry.sent_as), maxlen=maxlen, approximate=True)
+
+
+def stored(client: redis.Redis, stream: str, entry_id: EntryId) -> str | None:
+    """The JSON that a stream holds under an id, or None where there is no such entry."""
+    found = cast("_Answer", client.xrange(stream, _text(entry_id), _text(entry_id)))
+    return found[0][1].get(FIELD, "") if found else None
+
+
+def top_id(client: redis.Redis, stream: str) -> EntryId:
+    """The highest id in a stream; (0, 0) in an empty one."""
+    newest = cast("_Answer", client.xrevrange(stream, count=1))
+    if not newest:
+        return (0, 0)
+    ms, number = newest[0][0].split("-")
+    return int(ms), int(number)
+
+
+def next_id(wanted: EntryId, top: EntryId) -> EntryId:
+    """The wanted id, or the next one above the top where clocks went back or two share a millisecond."""
+    return wanted if wanted > top else (top[0], top[1] + 1)
+
+
+def _text(entry_id: EntryId) -> str:
+    return f"{entry_id[0]}-{entry_id[1]}"
+
+
+def _unix_ms(time_s: float) -> int:
+    return round(time_s * 1000)
+
+
+def is_hopeless(error: Exception) -> bool:
+    """Whether an answer says that the key holds something other than a stream, which no waiting changes."""
+    return str(error).startswith("WRONGTYPE")

@@ -1,0 +1,43 @@
+"""The JSON objects in Redis, as docs/alerts.md documents them. A change of meaning raises ``VERSION``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from pipeline.types import Alert, Score
+
+VERSION = 1
+ALERTS_KEY = "cflow:alerts"
+CAMERAS_KEY = "cflow:cameras"
+FIELD = "json"  # every entry has this one field
+
+
+def scores_key(camera_id: str) -> str:
+    """Stream of a camera's scores."""
+    return f"cflow:scores:{camera_id}"
+
+
+def score_object(score: Score) -> dict[str, Any]:
+    """One scored frame; without the anomaly map, which only Parquet keeps."""
+    header = score.header
+    return {
+        "version": VERSION,
+        "camera_id": header.camera_id,
+        "session": header.session,
+        "index": header.index,
+        "pts": header.pts,
+        "media_time_s": header.media_time_s,
+        "captured_at_s": header.captured_at_s,
+        "scored_at_s": score.scored_at_s,
+        "latency_s": score.latency_s,
+        "anomaly_score": score.anomaly_score,
+        "p_value": score.p_value,
+        "threshold": score.threshold,
+        "is_anomalous": score.is_anomalous,
+    }
+
+
+def alert_object(alert: Alert) -> dict[str, Any]:
+    """One alert, with its event laid flat."""
+    return {"version": VERSION, "kind": alert.kind, "emitted_at_s": alert.emitted_at_s, **asdict(alert.event)}

@@ -1,0 +1,1 @@
+"""Fitting flows to normal footage."""

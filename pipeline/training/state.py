@@ -1,0 +1,120 @@
+"""What an interrupted training leaves beside its model, so that the same command goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipeline.config import ModelSettings, TrainingSettings
+from pipeline.datasets.base import Dataset
+from pipeline.models.encoder import Encoder
+
+_LOGGER = logging.getLogger(__name__)
+
+_STATE_FILE = "state.safetensors"
+_FEATURES = "features"
+_KEY_FILE = "key.txt"
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """A training after some steps.
+
+    Attributes:
+        tensors: weights and the optimiser's moments.
+        step: optimiser steps done.
+        losses: running mean of each level's loss, by its stride.
+    """
+
+    tensors: dict[str, Tensor]
+    step: int
+    losses: dict[int, float]
+
+
+def training_folder(out: Path) -> Path:
+    """Where features and state of a training lie until it is complete: beside the model."""
+    return out.with_name(f"{out.name}.training")
+
+
+def features_key(dataset: Dataset, encoder: Encoder, model: ModelSettings, frame_step: int) -> str:
+    """Digest of everything that decides the cached features: weights, input size and footage."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(encoder.backbone.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    facts = {
+        "encoder": encoder.settings.model_dump(mode="json", exclude={"weights", "seed"}),
+        "size": model.image_size_px,
+        "frame_step": frame_step,
+        "clips": [[clip.name, clip.scene, *_stamp(Path(clip.url))] for clip in dataset.train],
+    }
+    digest.update(_canonical(facts))
+    return digest.hexdigest()
+
+
+def fit_key(features: str, model: ModelSettings, training: TrainingSettings, device: str) -> str:
+    """Digest of everything that decides the fitted weights."""
+    facts = {
+        "features": features,
+        "flow": model.flow.model_dump(mode="json"),
+        "training": training.model_dump(mode="json", exclude={"checkpoint_every_s"}),
+        "device": device,
+    }
+    return hashlib.sha256(_canonical(facts)).hexdigest()
+
+
+def prepare_features(folder: Path, key: str) -> Path:
+    """The folder of cached features, emptied if they are of other footage or another encoder."""
+    features = folder / _FEATURES
+    key_file = features / _KEY_FILE
+    if features.exists() and (not key_file.exists() or key_file.read_text(encoding="utf-8") != key):
+        _LOGGER.info("%s: features of other footage or another encoder are made anew", features)
+        shutil.rmtree(features)
+    features.mkdir(parents=True, exist_ok=True)
+    key_file.write_text(key, encoding="utf-8")
+    return features
+
+
+def save_state(folder: Path, key: str, state: SavedState) -> None:
+    """Write the state; it appears whole, replacing an older one."""
+    staged = folder / f"{_STATE_FILE}.part"
+    metadata = {"key": key, "step": str(state.step), "losses": json.dumps(state.losses)}
+    save_file(state.tensors, staged, metadata=metadata)
+    staged.replace(folder / _STATE_FILE)
+
+
+def load_state(folder: Path, key: str) -> SavedState | None:
+    """The saved state; None where there is none, or one of other settings or footage, or a damaged one."""
+    path = folder / _STATE_FILE
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+        if metadata.get("key") != key:
+            _LOGGER.warning("%s: belongs to other settings or footage; training starts anew", path)
+            return None
+        losses: dict[str, Any] = json.loads(metadata["losses"])
+        return SavedState(load_file(path), int(metadata["step"]), {int(k): float(v) for k, v in losses.items()})
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        _LOGGER.warning("%s: cannot be read (%s); training starts anew", path, error)
+        return None
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size and time of change of a file or folder."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _canonical(facts: dict[str, Any]) -> bytes:
+    return json.dumps(facts, sort_keys=True).encode()

@@ -1,0 +1,192 @@
+"""What crosses the doors between stages: frozen, free of torch, cheap to send between processes.
+
+Three clocks, never mixed: media time (``pts * time_base``, seconds since the stream's own zero), Unix time (names that
+end in ``_at_s``) and monotonic time (always passed in as ``now``, never stored here).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+AlertKind = Literal["new", "update", "end"]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameHeader:
+    """Which frame this is. Ordered within a camera by ``(session, index)``.
+
+    Attributes:
+        camera_id: the camera's id in the config (in a replay, the clip's name).
+        session: number of the connection, starting at 0; +1 at every reconnect, since pts restarts.
+        index: frames decoded in this session before this one; frames that were dropped leave gaps.
+        pts: presentation time stamp in ticks of ``time_base``.
+        time_base: seconds per tick.
+        captured_at_s: Unix time at which the frame left the decoder.
+    """
+
+    camera_id: str
+    session: int
+    index: int
+    pts: int
+    time_base: Fraction
+    captured_at_s: float
+
+    @property
+    def media_time_s(self) -> float:
+        """Media time of the frame in seconds."""
+        return float(self.pts * self.time_base)
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Key by which frames of one camera are ordered."""
+        return (self.session, self.index)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One decoded frame at the model's input size.
+
+    Attributes:
+        header: which frame this is.
+        image: uint8, shape (H, W, 3), RGB.
+    """
+
+    header: FrameHeader
+    image: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameBatch:
+    """Frames of any cameras, stacked into one array so that they cross a process border as one object.
+
+    Attributes:
+        headers: B headers, in the order of ``images``.
+        images: uint8, shape (B, H, W, 3), RGB.
+    """
+
+    headers: tuple[FrameHeader, ...]
+    images: npt.NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a detector says of one frame.
+
+    Attributes:
+        header: which frame this is.
+        anomaly_score: higher is more anomalous; unbounded.
+        anomaly_map: float16, shape (h, w), or None where maps are not wanted.
+    """
+
+    header: FrameHeader
+    anomaly_score: float
+    anomaly_map: npt.NDArray[np.float16] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A prediction set against the camera's normal footage: what is written to Redis and Parquet.
+
+    Attributes:
+        header: which frame this is.
+        anomaly_score: as the detector gave it.
+        p_value: in (0, 1]; how often normal footage scores at least as high.
+        threshold: smoothed scores at or above it are anomalous.
+        is_anomalous: whether the smoothed score reached the threshold.
+        scored_at_s: Unix time of the verdict.
+        latency_s: ``scored_at_s - header.captured_at_s``.
+        anomaly_map: float16, shape (h, w), or None.
+    """
+
+    header: FrameHeader
+    anomaly_score: float
+    p_value: float
+    threshold: float
+    is_anomalous: bool
+    scored_at_s: float
+    latency_s: float
+    anomaly_map: npt.NDArray[np.float16] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A box in relative image coordinates, each in [0, 1]: left, top, right, bottom."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A stretch of anomalous frames of one camera.
+
+    Attributes:
+        event_id: stable over all alerts of the event; the same frames give the same id.
+        camera_id: the camera.
+        session: the connection in which it happened; an event never spans two.
+        start_s: media time of its first anomalous frame, seconds.
+        end_s: media time of its last anomalous frame, seconds; None while it is open.
+        started_at_s: Unix time at which the first anomalous frame was captured.
+        peak_score: highest anomaly score so far.
+        peak_at_s: Unix time at which the frame of the highest score was captured.
+        peak_index: index of that frame in the session.
+        threshold: the camera's threshold when the event opened.
+        region: where in the image the peak frame is anomalous, or None without a map.
+    """
+
+    event_id: str
+    camera_id: str
+    session: int
+    start_s: float
+    end_s: float | None
+    started_at_s: float
+    peak_score: float
+    peak_at_s: float
+    peak_index: int
+    threshold: float
+    region: Region | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """News of an event, in the order new, update..., end.
+
+    Attributes:
+        event: the event as it stood when the alert was emitted.
+        kind: what happened to it.
+        emitted_at_s: Unix time.
+    """
+
+    event: Event
+    kind: AlertKind
+    emitted_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FrameAccount:
+    """The books of one camera: ``decoded = scored + sum(dropped)`` once nothing is in flight.
+
+    Attributes:
+        decoded: frames that left the decoder.
+        scored: frames whose score was written.
+        dropped: frames that will never be scored, by reason; reasons with no frames are absent.
+    """
+
+    decoded: int
+    scored: int
+    dropped: dict[str, int]
+
+    @property
+    def in_flight(self) -> int:
+        """Frames decoded and neither scored nor dropped yet."""
+        return self.decoded - self.scored - sum(self.dropped.values())

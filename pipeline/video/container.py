@@ -1,0 +1,226 @@
+"""Video files and live streams as FFmpeg opens them: options, limits, and what to say when it fails.
+
+The options and the behaviour on faults were measured with PyAV 18.1 (FFmpeg 8.1).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import av
+import av.error
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from pipeline.errors import VideoError
+from pipeline.redaction import redact
+
+MAX_PIXELS = 9_000_000
+"""Largest frame that is decoded: a little above 3840 x 2160. Bounds the memory that a damaged header can ask for."""
+
+_UNKNOWN_RATE_FPS = 25
+_FASTEST_RATE_FPS = 1000  # above it the rate is a guess from the time base, not a camera's
+# Demuxers of video files. Without a list FFmpeg would also read a still image, a playlist that points elsewhere...
+_FILE_FORMATS = (
+    "mov,mp4,avi,matroska,webm,mpegts,mpeg,mpegvideo,h264,hevc,vvc,av1,obu,ivf,m4v,mjpeg,flv,asf,ogg,mxf,nut,rm,dhav"
+)
+_FILE_OPTIONS = {"format_whitelist": _FILE_FORMATS, "protocol_whitelist": "file"}
+# Probing costs RTSP 2 to 5 s, and RTSP announces its codec; without probing it opens in 0.1 s.
+_RTSP_OPTIONS = {
+    "rtsp_transport": "tcp",
+    "allowed_media_types": "video",
+    "analyzeduration": "0",
+    "probesize": "32",
+}
+_OTHER_LIVE_OPTIONS = {"analyzeduration": "1000000", "fpsprobesize": "0"}
+
+_log = logging.getLogger(__name__)
+
+
+class RawFrame(NamedTuple):
+    """A frame as it left the decoder, at its own size."""
+
+    pts: int
+    time_base: Fraction
+    frame: av.VideoFrame
+
+
+class Feed(Protocol):
+    """Something that yields decoded frames in order."""
+
+    frame_rate_fps: float | None
+
+    @property
+    def expected_frames(self) -> int | None:
+        """Frames that should come, where that is known."""
+        ...
+
+    def frames(self) -> Iterator[RawFrame | None]:
+        """Decode; None stands for a packet or frame that could not be."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and sockets."""
+        ...
+
+
+class ContainerFeed:
+    """Frames of the first video stream of a file or a live stream.
+
+    Args:
+        container: as ``open_file`` or ``open_live`` opened it; closed with the feed.
+        live: whether a failing read is an error (a live stream) or the end (a file).
+        shown: what errors call the stream.
+
+    Raises:
+        VideoError: no video stream, no decoder for it, or frames that are too large.
+    """
+
+    def __init__(self, container: InputContainer, *, live: bool, shown: str) -> None:
+        self._container, self._live, self._shown = container, live, shown
+        try:
+            self._stream = _video_stream(container, shown)
+        except VideoError:
+            container.close()
+            raise
+        context = self._stream.codec_context
+        self._stream.thread_type = "SLICE"  # frame threads add latency; sixteen cameras share the cores anyway
+        context.thread_count = 1
+        context.options = {"max_pixels": str(MAX_PIXELS)}  # FFmpeg ignores it among the options of av.open
+        self.frame_rate_fps = _frame_rate(self._stream)
+        self._discarded = 0
+        self._next_pts = 0
+
+    @property
+    def expected_frames(self) -> int | None:
+        """Frames that the container's header promises; None where it does not say."""
+        declared = 0 if self._live else self._stream.frames
+        # An edit list marks frames that exist only to decode later ones; the decoder never shows them.
+        return max(declared - self._discarded, 0) if declared else None
+
+    def frames(self) -> Iterator[RawFrame | None]:
+        """Decode packet by packet, so that a damaged one costs only itself.
+
+        Raises:
+            VideoError: a live stream failed or stalled.
+        """
+        try:
+            for packet in self._container.demux(self._stream):
+                self._discarded += packet.is_discard
+                yield from self._decoded(packet)
+        except av.error.FFmpegError as error:
+            if self._live:
+                raise VideoError(f"{self._shown}: expected more packets, got {said(error)}") from None
+            _log.warning("%s: reading ended early: %s", self._shown, said(error))
+            yield None
+            yield from self._decoded(None)  # what the decoder still holds
+
+    def _decoded(self, packet: av.Packet | None) -> Iterator[RawFrame | None]:
+        try:
+            frames = self._stream.codec_context.decode(packet)
+        except av.error.FFmpegError:
+            yield None
+            return
+        for frame in frames:
+            yield None if frame.is_corrupt else self._stamped(frame)
+
+    def _stamped(self, frame: av.VideoFrame) -> RawFrame:
+        """Give the frame a time stamp: its own, else its packet's, else one frame after the last."""
+        base = frame.time_base or self._stream.time_base
+        # PyAV 19 has a rational type of its own here; both have these two.
+        time_base = Fraction(base.numerator, base.denominator) if base else Fraction(1, _UNKNOWN_RATE_FPS)
+        pts = frame.pts if frame.pts is not None else frame.dts
+        if pts is None:
+            pts = self._next_pts
+        self._next_pts = pts + max(round(1 / (time_base * Fraction(self.frame_rate_fps or _UNKNOWN_RATE_FPS))), 1)
+        return RawFrame(pts, time_base, frame)
+
+    def close(self) -> None:
+        """Close the container; only the thread that reads may (another thread's close crashes the process)."""
+        self._container.close()
+
+
+def open_file(path: Path, shown: str) -> InputContainer:
+    """Open a video file.
+
+    Raises:
+        VideoError: it cannot be read, or is no video file.
+    """
+    head = _head(path, shown)
+    try:
+        # "file:" keeps a name with a colon or a percent sign in it from meaning something else to FFmpeg.
+        return av.open(f"file:{path}", options=_FILE_OPTIONS, metadata_errors="replace")
+    except av.error.FFmpegError as error:
+        if head[4:8] == b"ftyp":
+            detail = "an mp4 without its index (moov): it was cut off before the recorder finished it"
+        else:
+            detail = f"something else ({said(error)})"
+        raise VideoError(f"{shown}: expected a video file, got {detail}") from None
+
+
+def open_live(url: str, shown: str, *, open_timeout_s: float, read_timeout_s: float) -> InputContainer:
+    """Open a live stream, waiting no longer than about twice ``open_timeout_s`` (FFmpeg arms the limit twice).
+
+    Raises:
+        VideoError: nobody answers, access is refused, or what answers is no video stream.
+    """
+    scheme = url.split(":", 1)[0].lower()
+    options = _RTSP_OPTIONS if scheme in {"rtsp", "rtsps"} else _OTHER_LIVE_OPTIONS
+    try:
+        return av.open(url, options=options, timeout=(open_timeout_s, read_timeout_s), metadata_errors="replace")
+    except av.error.InvalidDataError:  # FFmpeg's answer to silence, too
+        raise VideoError(f"{shown}: expected a video stream, got no answer in time, or none that is video") from None
+    except av.error.FFmpegError as error:
+        raise VideoError(f"{shown}: expected a video stream, got {said(error)}") from None
+
+
+def said(error: av.error.FFmpegError) -> str:
+    """What FFmpeg says of an error, in one line without the address (which may hold a password)."""
+    if isinstance(error, av.error.ExitError):  # the interrupt that bounds a wait
+        return "no answer in time"
+    return redact(" ".join(str(error.strerror or error.__class__.__name__).split()))
+
+
+def _head(path: Path, shown: str) -> bytes:
+    """The file's first bytes, read to tell an unreadable or empty file from a damaged one."""
+    if not path.exists():
+        raise VideoError(f"{shown}: expected a video file or a folder of images, got nothing there")
+    if not path.is_file():
+        raise VideoError(f"{shown}: expected a video file or a folder of images, got neither")
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise VideoError(f"{shown}: expected a readable file, got: {error.strerror}") from error
+    if not head:
+        raise VideoError(f"{shown}: expected a video file, got an empty file")
+    return head
+
+
+def _video_stream(container: InputContainer, shown: str) -> VideoStream:
+    """First video stream that is footage, not the cover picture of a sound file."""
+    footage = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not footage:
+        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
+        raise VideoError(f"{shown}: expected a video stream, got only: {kinds}")
+    context = footage[0].codec_context
+    if context is None:
+        raise VideoError(f"{shown}: expected video that FFmpeg can decode, got an unknown codec")
+    if context.width * context.height > MAX_PIXELS:
+        raise VideoError(
+            f"{shown}: expected frames of at most {MAX_PIXELS:,} pixels, got {context.width} x {context.height}"
+        )
+    return footage[0]
+
+
+def _frame_rate(stream: VideoStream) -> float | None:
+    """Average frame rate that the container states or FFmpeg guessed, where it is plausible."""
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate and 0 < rate.numerator / rate.denominator <= _FASTEST_RATE_FPS:
+            return rate.numerator / rate.denominator
+    return None

@@ -1,0 +1,181 @@
+"""Opening and decoding a stream: a video file, a folder of images, or a live camera, all to frames of one size.
+
+Training, replay and live use this one way, so that a score means the same everywhere: FFmpeg's decoder on one thread,
+then swscale's area averaging straight to RGB at the model's input size.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import unquote
+
+import av
+import av.error
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from pipeline.errors import VideoError
+from pipeline.redaction import redact
+from pipeline.video.container import ContainerFeed, Feed, open_file, open_live
+from pipeline.video.images import ImageFeed
+
+_SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedFrame:
+    """One frame.
+
+    Attributes:
+        pts: presentation time stamp in ticks of ``time_base``; starts anywhere.
+        time_base: seconds per tick.
+        image: uint8, shape (H, W, 3), RGB at the asked size; owns its memory.
+    """
+
+    pts: int
+    time_base: Fraction
+    image: npt.NDArray[np.uint8]
+
+
+def is_live(url: str) -> bool:
+    """Whether the address is a live stream (``rtsp://``, ``http://``...), not a file or a folder.
+
+    >>> is_live("rtsp://camera/main"), is_live("footage/gate.mp4"), is_live("file:///footage/gate.mp4")
+    (True, False, False)
+    """
+    match = _SCHEME.match(url)
+    return match is not None and match["scheme"].lower() != "file"
+
+
+def open_source(
+    url: str,
+    size_px: tuple[int, int],
+    *,
+    open_timeout_s: float = 5.0,
+    read_timeout_s: float = 3.0,
+    name: str | None = None,
+) -> VideoSource:
+    """Open a video file, a folder of images or a live stream.
+
+    Args:
+        url: path or address.
+        size_px: (height, width) of the frames that come out, whatever comes in.
+        open_timeout_s: bounds each step of opening a live stream.
+        read_timeout_s: bounds the wait for a live stream's packet; FFmpeg notices a stall after twice that.
+        name: what errors call it beside its address, such as the camera's id.
+
+    Raises:
+        VideoError: it cannot be opened; one line that names it, without credentials.
+    """
+    live = is_live(url)
+    shown = f"{name} ({redact(url)})" if name else redact(url)
+    if live:
+        container = open_live(url, shown, open_timeout_s=open_timeout_s, read_timeout_s=read_timeout_s)
+        return VideoSource(ContainerFeed(container, live=True, shown=shown), size_px, live=True, shown=shown)
+    path = Path(unquote(url[len("file://") :]) if _SCHEME.match(url) else url)
+    folder = path.is_dir()
+    feed = ImageFeed(path, shown) if folder else ContainerFeed(open_file(path, shown), live=False, shown=shown)
+    return VideoSource(feed, size_px, live=False, shown=shown)
+
+
+class VideoSource:
+    """Decoded frames of one connection, to be iterated once; a context manager that closes the stream.
+
+    The thread that iterates is the one that closes: FFmpeg crashes when another does.
+
+    A file ends when it ends. The end of a live stream is a disconnect, and what to do then is the caller's business.
+
+    Attributes:
+        live: whether it is a live stream.
+        frame_rate_fps: frames per second that the stream states, or None.
+        decoded: frames yielded so far; frame i of an undamaged file is the i-th one yielded, from 0.
+        corrupt: packets and frames that could not be decoded, and were passed over.
+    """
+
+    def __init__(self, feed: Feed, size_px: tuple[int, int], *, live: bool, shown: str) -> None:
+        self.live = live
+        self.frame_rate_fps = feed.frame_rate_fps
+        self.decoded = 0
+        self.corrupt = 0
+        self._feed = feed
+        self._shown = shown
+        self._resize = Resizer(size_px)
+
+    @property
+    def expected_frames(self) -> int | None:
+        """Frames that the file promises (images in the folder); None where nothing is known."""
+        return self._feed.expected_frames
+
+    def missing(self) -> int:
+        """Frames that were promised and never came, once iteration has ended; 0 where nothing is known."""
+        return max((self.expected_frames or 0) - self.decoded, 0)
+
+    def __iter__(self) -> Iterator[DecodedFrame]:
+        """Decode to the end, passing over what is damaged.
+
+        Raises:
+            VideoError: a live stream failed or stalled; or not one frame of a file could be decoded.
+        """
+        for raw in self._feed.frames():
+            image = None if raw is None else self._resize(raw.frame)
+            if raw is None or image is None:
+                self.corrupt += 1
+                continue
+            self.decoded += 1
+            yield DecodedFrame(raw.pts, raw.time_base, image)
+        if not self.live and not self.decoded:
+            promised = f" of {self.expected_frames}" if self.expected_frames else ""
+            raise VideoError(f"{self._shown}: expected frames, got none{promised} that can be decoded")
+
+    def close(self) -> None:
+        """Close the stream; harmless when it is closed already."""
+        self._feed.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Resizer:
+    """Turns decoder frames into RGB arrays of one size, upright.
+
+    Area averaging in one shared swscale context costs 0.3 to 0.4 ms a frame, and differs from an antialiased bicubic
+    resize by 1.2 of 255 on average. swscale sets the context up anew whenever size, pixel format or colours change,
+    so a frame's result depends on that frame alone.
+
+    Args:
+        size_px: (height, width) of the result.
+    """
+
+    def __init__(self, size_px: tuple[int, int]) -> None:
+        self._height, self._width = size_px
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: av.VideoFrame) -> npt.NDArray[np.uint8] | None:
+        """Resize a frame of any size; None when its pixel format cannot be converted."""
+        quarter_turns = round(frame.rotation / 90) % 4  # counterclockwise, as recorded by a phone or a turned camera
+        upright = quarter_turns % 2 == 0
+        try:
+            resized = self._reformatter.reformat(
+                frame,
+                width=self._width if upright else self._height,
+                height=self._height if upright else self._width,
+                format="rgb24",
+                interpolation=Interpolation.AREA,
+                threads=1,
+            )
+        except av.error.FFmpegError:
+            return None
+        # A copy in C order: what PyAV returns is a view of the frame's padded memory.
+        return np.array(np.rot90(resized.to_ndarray(), quarter_turns), dtype=np.uint8, order="C")

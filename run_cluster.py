@@ -1,0 +1,205 @@
+"""Command line of cflow-stream: demo, train, stream, replay, evaluate, alerts, status.
+
+Exit codes: 0 done, 1 failed, 2 bad input or config.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pipeline.config import load_config
+from pipeline.errors import BadInputError, CflowError, ConfigError
+
+app = typer.Typer(
+    help=__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out = Console(soft_wrap=True)  # results
+err = Console(stderr=True, soft_wrap=True)  # progress, news and errors
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="YAML file with the settings.")]
+DataOption = Annotated[Path, typer.Option("--data", help="Folder of the data set, in its authors' layout.")]
+ModelOption = Annotated[Path, typer.Option("--model", help="Folder of the trained model.")]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", help="Ray cluster to join; without it one is started on this machine.")
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Delete what is in the output folder first.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per line, for scripts.")]
+WhereOption = Annotated[
+    Path | None, typer.Option("--config", help="The run's YAML file; without it the newest run of this user is read.")
+]
+
+
+@app.command(epilog="Example: python run_cluster.py demo --out runs/demo")
+def demo(
+    out_folder: Annotated[Path, typer.Option("--out", help="Where footage, model, scores and report go.")] = Path(
+        "runs/demo"
+    ),
+    config: ConfigOption = Path(__file__).parent / "configs" / "demo.yaml",
+) -> None:
+    """Render synthetic cameras, train on them, stream them, show the alerts and write a report."""
+    from actors.demo import run_demo
+
+    run_demo(load_config(config), config, out_folder, out=out, err=err)
+
+
+@app.command(
+    epilog="Example: python run_cluster.py train --config configs/ped2.yaml --data ../shared/data/ped2 --out models/ped2"
+)
+def train(
+    config: ConfigOption,
+    data: DataOption,
+    model_out: Annotated[Path, typer.Option("--out", help="Folder of the model to be made.")],
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Fit the flows to the normal footage of a data set. Ctrl-C leaves a usable model; the same command resumes."""
+    from pipeline.console.training import train_with_bars
+    from pipeline.datasets.detect import open_dataset
+
+    settings = load_config(config)
+    dataset = open_dataset(data, need="train")
+    if overwrite:
+        _remove_folder(model_out, expected="model.json")
+    train_with_bars(settings, dataset, model_out, out=out, err=err)
+
+
+@app.command(
+    epilog="Example: python run_cluster.py stream --config configs/cameras.yaml --model models/mine --duration 60"
+)
+def stream(
+    config: ConfigOption,
+    model: Annotated[Path | None, typer.Option("--model", help="Trained model; default: the config's.")] = None,
+    duration: Annotated[
+        float | None, typer.Option("--duration", min=0.0, help="Seconds to run; default: until the cameras end.")
+    ] = None,
+    address: AddressOption = None,
+) -> None:
+    """Score the config's cameras until they end, the time is up or Ctrl-C."""
+    from actors.commands import stream_cameras
+
+    settings = load_config(config)
+    folder = model or settings.model_folder
+    if folder is None:
+        raise ConfigError(f"{config}: model_folder: expected a trained model here or with --model, got nothing")
+    if not settings.cameras:
+        raise ConfigError(f"{config}: cameras: expected at least one camera, got none")
+    stream_cameras(settings, config, folder, duration_s=duration, address=address, out=out, err=err)
+
+
+@app.command(
+    epilog="Example: python run_cluster.py replay --config configs/ped2.yaml --data ../shared/data/ped2 "
+    "--model models/ped2 --out runs/ped2"
+)
+def replay(
+    config: ConfigOption,
+    data: DataOption,
+    model: ModelOption,
+    scores_out: Annotated[Path, typer.Option("--out", help="Folder for the scores (Parquet).")],
+    address: AddressOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Send the test clips of a data set through the actors of `stream`, dropping nothing."""
+    from actors.commands import replay_dataset
+    from pipeline.datasets.detect import open_dataset
+
+    settings = load_config(config)
+    dataset = open_dataset(data, need="test")
+    if overwrite:
+        _remove_folder(scores_out, expected="_run")
+    replay_dataset(settings, config, dataset, model, scores_out, address=address, out=out, err=err)
+
+
+@app.command(
+    epilog="Example: python run_cluster.py evaluate --scores runs/ped2 --data ../shared/data/ped2 --json ped2.json"
+)
+def evaluate(
+    scores: Annotated[Path, typer.Option("--scores", help="What `replay` wrote.")],
+    data: DataOption,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")] = None,
+    report: Annotated[Path | None, typer.Option("--report", help="Write an HTML report here.")] = None,
+) -> None:
+    """Compare written scores with the ground truth of a data set."""
+    from pipeline.console.evaluation import evaluate_scores
+    from pipeline.datasets.detect import open_dataset
+
+    evaluate_scores(scores, open_dataset(data, need="test"), json_file, report, out=out, err=err)
+
+
+@app.command(epilog="Example: python run_cluster.py alerts --follow --json")
+def alerts(
+    follow: Annotated[bool, typer.Option("--follow", help="Keep waiting for new alerts until Ctrl-C.")] = False,
+    as_json: JsonOption = False,
+    config: WhereOption = None,
+) -> None:
+    """Print the alerts of the newest run (or of the config's Redis), oldest first."""
+    from pipeline.console.tables import alert_line
+    from pipeline.sinks.locate import readable_redis
+    from pipeline.sinks.redis_reader import read_alerts
+
+    with readable_redis(config) as url:
+        for alert in read_alerts(url, follow=follow):
+            _emit(alert, alert_line, as_json)
+
+
+@app.command(epilog="Example: python run_cluster.py status --json")
+def status(as_json: JsonOption = False, config: WhereOption = None) -> None:
+    """Print how the cameras of the newest run (or of the config's Redis) stand."""
+    from pipeline.console.tables import camera_faults, cameras_table
+    from pipeline.sinks.locate import readable_redis
+    from pipeline.sinks.redis_reader import read_statuses
+
+    with readable_redis(config) as url:
+        statuses = list(read_statuses(url).values())
+    if as_json:
+        for camera in statuses:
+            _emit(camera, str, as_json)
+        return
+    out.print(cameras_table(statuses, "cameras"))
+    for line in camera_faults(statuses):
+        err.print(line, markup=False, highlight=False)
+
+
+def _emit(value: dict[str, Any], line: Callable[[dict[str, Any]], Any], as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
+        sys.stdout.flush()
+    else:
+        out.print(line(value))
+
+
+def _remove_folder(folder: Path, expected: str) -> None:
+    """Delete an output folder, but only one that this program made.
+
+    Raises:
+        BadInputError: the folder holds something else.
+    """
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not (folder / expected).exists():
+        raise BadInputError(f"{folder}: expected a folder this program wrote (with {expected} in it), got another one")
+    shutil.rmtree(folder)
+
+
+def main() -> None:
+    """Run a command; every error of ours is one line per fault."""
+    try:
+        app()
+    except CflowError as error:
+        for line in str(error).splitlines():
+            err.print(f"error: {line}", markup=False, highlight=False, style="red")
+        sys.exit(2 if isinstance(error, BadInputError) else 1)
+
+
+if __name__ == "__main__":
+    main()

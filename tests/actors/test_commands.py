@@ -1,0 +1,154 @@
+import io
+import json
+import threading
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from actors.commands import replay_dataset, stream_cameras
+from actors.session import run
+from pipeline.config import load_config
+from pipeline.errors import BadInputError, CheckpointError, VideoError
+from pipeline.sinks.locate import readable_redis
+from pipeline.sinks.parquet_reader import read_clip_scores
+from pipeline.sinks.redis_reader import read_alerts, read_scores, read_statuses
+from tests.models_for_tests import TINY
+from tests.videos import audio_only, truncate, write_video
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def consoles():
+    return {"out": Console(file=io.StringIO(), width=200), "err": Console(file=io.StringIO(), width=200)}
+
+
+def stream(trained, tmp_path, cameras, **sections):
+    """Stream cameras (id to url) with the tiny model; gives the final status, the scores and what was printed."""
+    path = tmp_path / "stream.yaml"
+    listed = [{"id": name, "url": str(url)} if not isinstance(url, dict) else url for name, url in cameras.items()]
+    settings = {**TINY, "cameras": listed, **sections, "output": {"folder": str(tmp_path / "run"), "maps": True}}
+    path.write_text(json.dumps(settings))  # JSON is YAML
+    shown = consoles()
+    try:
+        final = stream_cameras(load_config(path), path, trained.folder, duration_s=None, address=None, **shown)
+    finally:
+        stream.printed = shown["err"].file.getvalue() + shown["out"].file.getvalue()
+    return final, read_clip_scores(tmp_path / "run" / "scores")
+
+
+def replay(trained, out, dataset=None, **sections):
+    path = out.parent / f"{out.name}.yaml"
+    path.write_text(json.dumps({**TINY, **sections}))
+    replay_dataset(load_config(path), path, dataset or trained.dataset, trained.folder, out, address=None, **consoles())
+    return read_clip_scores(out)
+
+
+def accounts(final):
+    return {camera.camera_id: camera.account for camera in final.cameras}
+
+
+def test_every_frame_of_every_camera_is_scored_once_and_readable_in_redis_and_parquet(trained, tmp_path):
+    clips = {clip.scene: clip for clip in trained.dataset.test}
+    final, scores = stream(trained, tmp_path, {scene: clip.url for scene, clip in clips.items()})
+    for scene, clip in clips.items():
+        account = accounts(final)[scene]
+        assert (account.decoded, account.scored, account.dropped) == (clip.frame_count, clip.frame_count, {})
+        assert scores[scene].index.tolist() == list(range(clip.frame_count))
+    with readable_redis(tmp_path / "stream.yaml") as url:  # the run is over: a late reader
+        statuses = read_statuses(url)
+        for scene, clip in clips.items():
+            entries = read_scores(url, scene, count=1000)
+            assert [entry["index"] for entry in entries] == list(range(clip.frame_count))
+            assert statuses[scene]["state"] == "finished"
+            assert statuses[scene]["scored"] == clip.frame_count
+        alerts = list(read_alerts(url))
+    ids = {alert["event_id"] for alert in alerts}
+    assert sum(camera.scoring.events for camera in final.cameras) == len(ids)
+    for event_id in ids:
+        kinds = [alert["kind"] for alert in alerts if alert["event_id"] == event_id]
+        assert kinds == ["new", *["update"] * (len(kinds) - 2), "end"]
+
+
+def test_a_clip_scores_the_same_streamed_or_replayed_alone_or_together_in_any_order_and_batch_size(trained, tmp_path):
+    together = replay(trained, tmp_path / "together")
+    small = replay(trained, tmp_path / "small", runtime={**TINY["runtime"], "batch_frames": 1})
+    backwards = trained.dataset.__class__("stc", trained.dataset.root, (), trained.dataset.test[::-1])
+    other_order = replay(trained, tmp_path / "order", dataset=backwards, runtime={"batch_frames": 7, "threads": 1})
+    clip = trained.dataset.test[0]
+    alone = replay(
+        trained, tmp_path / "alone", dataset=trained.dataset.__class__("stc", trained.dataset.root, (), (clip,))
+    )
+    _, streamed = stream(trained, tmp_path, {"x": {"id": "x", "url": clip.url, "scene": clip.scene}})
+    expected = together[clip.name]
+    for found in (small[clip.name], other_order[clip.name], alone[clip.name], streamed["x"]):
+        np.testing.assert_allclose(found.anomaly_score, expected.anomaly_score, rtol=1e-4)
+        np.testing.assert_array_equal(found.index, expected.index)
+        assert found.threshold[0] == expected.threshold[0]
+    for name, rows in together.items():
+        np.testing.assert_allclose(other_order[name].anomaly_score, rows.anomaly_score, rtol=1e-4)
+
+
+def test_cameras_that_cannot_be_read_get_a_line_each_and_the_others_go_on(trained, tmp_path):
+    (tmp_path / "text.mp4").write_text("this is no video")
+    (tmp_path / "empty.mp4").touch()
+    write_video(tmp_path / "whole.mp4", 30)
+    write_video(tmp_path / "cut.mp4", 60)
+    truncate(tmp_path / "cut.mp4", fraction=0.6)
+    bad = {
+        "missing": tmp_path / "nowhere.mp4",
+        "text": tmp_path / "text.mp4",
+        "empty": tmp_path / "empty.mp4",
+        "audio": audio_only(tmp_path / "audio.mp4"),
+        "folder": tmp_path,
+    }
+    with pytest.raises(VideoError) as caught:
+        stream(trained, tmp_path, {**bad, "whole": tmp_path / "whole.mp4", "cut": tmp_path / "cut.mp4"})
+    lines = str(caught.value).splitlines()
+    assert len(lines) == len(bad)
+    for name in bad:
+        assert any(name in line for line in lines)
+    scores = read_clip_scores(tmp_path / "run" / "scores")
+    assert scores["whole"].index.size == 30
+    assert 0 < scores["cut"].index.size < 60
+    assert f"{60 - scores['cut'].index.size} of them never came" in " ".join(stream.printed.split())
+
+
+def test_a_run_that_is_stopped_scores_what_was_decoded_and_closes_its_files(trained, tmp_path):
+    write_video(tmp_path / "long.mp4", 3000)
+    stop = threading.Event()
+
+    def stop_when_scoring(status):
+        if any(camera.account.scored for camera in status.cameras):
+            stop.set()
+
+    plans = []
+    from actors import commands
+
+    def run_until_scoring(plan, total, *, address, duration_s, err):
+        plans.append(plan)
+        return run(plan, address=address, stop=stop, on_status=stop_when_scoring)
+
+    original, commands._run_shown = commands._run_shown, run_until_scoring
+    try:
+        final, scores = stream(trained, tmp_path, {"long": tmp_path / "long.mp4"})
+    finally:
+        commands._run_shown = original
+    account = accounts(final)["long"]
+    assert 0 < account.scored < 3000
+    assert account.in_flight == 0
+    assert scores["long"].index.tolist() == list(range(account.scored))
+    assert not list(tmp_path.glob("run/.*staging/*"))
+
+
+def test_a_model_of_another_encoder_is_refused_with_field_and_values(trained, tmp_path):
+    model = {**TINY["model"], "encoder": {**TINY["model"]["encoder"], "name": "resnet18"}}
+    with pytest.raises(CheckpointError, match=r"encoder.*resnet18.*mobilenetv3_small_050"):
+        stream(trained, tmp_path, {"a": "x.mp4"}, model=model)
+
+
+def test_a_replay_into_a_filled_folder_is_refused(trained, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep me")
+    with pytest.raises(BadInputError, match="expected an empty folder"):
+        replay(trained, tmp_path / "out")

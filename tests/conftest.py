@@ -1,0 +1,48 @@
+"""Settings of the whole suite: deterministic, bounded threads."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches for a model hub
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("repeatable")
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_session():
+    """One Ray for all tests that need one: starting it takes seconds."""
+    from actors.cluster import ray_cluster
+
+    with ray_cluster():
+        yield
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A tiny model and the footage it was trained on."""
+    from pipeline.datasets.synthetic import SyntheticSpec, render
+    from pipeline.training.train import train
+    from tests.models_for_tests import TrainedModel, tiny_config
+
+    folder = tmp_path_factory.mktemp("trained")
+    spec = SyntheticSpec(cameras=2, size_px=(64, 96), train_clips=2, train_frames=20, test_clips=1, test_frames=40)
+    dataset = render(folder / "footage", spec)
+    config = tiny_config()
+    train(config, dataset, folder / "model")
+    return TrainedModel(config, dataset, folder / "model")
+
+
+@pytest.fixture(autouse=True)
+def _own_state_folder(tmp_path_factory, monkeypatch):
+    """No test finds, or becomes, the newest run of the user."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))

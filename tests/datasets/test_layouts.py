@@ -1,0 +1,373 @@
+"""The three published layouts: what is found, and one clear line for everything that is missing or does not fit."""
+
+import logging
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.datasets.detect import open_dataset
+from pipeline.datasets.ucsd import UcsdLabels, parse_label_file
+from pipeline.errors import DatasetError
+from pipeline.video.source import open_source
+from tests.datasets.trees import FRAMES, mask, write_avenue, write_mat, write_stc, write_ucsd
+from tests.shared import shared_path
+from tests.videos import audio_only, frame_number, truncate, write_images, write_video
+
+ANOMALOUS = mask(3, 5).any(axis=(1, 2))
+
+
+def complaint(root, need="any") -> str:
+    with pytest.raises(DatasetError) as caught:
+        open_dataset(Path(root), need=need)
+    first_line, *rest = str(caught.value).split("\n")
+    assert not rest or rest[0].startswith("Data sets are downloaded by hand")
+    return first_line
+
+
+# --- ShanghaiTech Campus ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("as_videos", [False, True])
+def test_stc_is_found_with_its_labels(tmp_path, as_videos):
+    dataset = open_dataset(write_stc(tmp_path, as_videos=as_videos), need="any")
+    assert (dataset.name, dataset.root, dataset.scenes) == ("stc", tmp_path, ("01", "gate"))
+    assert [(clip.name, clip.scene, clip.frame_count) for clip in dataset.train] == [
+        ("01_001", "01", FRAMES),
+        ("gate_001", "gate", FRAMES),
+    ]
+    assert [clip.name for clip in dataset.test] == ["01_0001", "gate_0001"]
+    for clip in dataset.test:
+        labels, pixels = clip.frame_labels(), clip.pixel_labels()
+        assert labels is not None and pixels is not None
+        assert labels.dtype == pixels.dtype == np.bool_
+        assert np.array_equal(labels, ANOMALOUS)
+        assert np.array_equal(pixels, mask(3, 5).astype(bool))
+
+
+def test_training_clips_have_no_labels(tmp_path):
+    clip = open_dataset(write_stc(tmp_path), need="train").train[0]
+    assert clip.frame_labels() is None
+    assert clip.pixel_labels() is None
+
+
+def test_frame_i_of_a_clip_has_label_i(tmp_path):
+    clip = open_dataset(write_stc(tmp_path), need="test").test[0]
+    with open_source(clip.url, (48, 64)) as source:
+        assert [frame_number(frame.image) for frame in source] == list(range(FRAMES))
+
+
+def test_ones_own_recordings_need_a_training_part_only(tmp_path):
+    write_video(tmp_path / "training/videos/yard_door_002.mp4", 5)
+    write_video(tmp_path / "training/videos/yard_door_010.MKV", 5, container_format="matroska")
+    (tmp_path / "training/videos/notes.txt").write_text("not footage")
+    dataset = open_dataset(tmp_path, need="train")
+    assert [(clip.name, clip.scene) for clip in dataset.train] == [
+        ("yard_door_002", "yard_door"),
+        ("yard_door_010", "yard_door"),
+    ]
+    assert dataset.test == ()
+
+
+def test_a_part_is_read_only_when_it_is_needed(tmp_path):
+    write_stc(tmp_path)
+    shutil.rmtree(tmp_path / "testing/test_frame_mask")
+    assert len(open_dataset(tmp_path, need="train").train) == 2
+    assert "test_frame_mask: expected a frame mask NAME.npy" in complaint(tmp_path, "any")
+
+
+def test_pixel_masks_may_be_missing(tmp_path):
+    clip = open_dataset(write_stc(tmp_path, pixels=False), need="test").test[0]
+    assert clip.pixel_labels() is None
+    assert clip.frame_labels() is not None
+
+
+def test_a_clip_and_its_labels_can_be_sent_to_another_process(tmp_path):
+    clip = pickle.loads(pickle.dumps(open_dataset(write_stc(tmp_path), need="test").test[0]))
+    assert np.array_equal(clip.frame_labels(), ANOMALOUS)
+
+
+@pytest.mark.parametrize("kind", [np.bool_, np.int8, np.uint8, np.float64])
+def test_labels_of_any_number_type_mean_the_same(tmp_path, kind):
+    write_stc(tmp_path)
+    np.save(tmp_path / "testing/test_frame_mask/01_0001.npy", ANOMALOUS.astype(kind))
+    np.save(tmp_path / "testing/test_pixel_mask/01_0001.npy", mask(3, 5).astype(kind) * kind(1))
+    clip = open_dataset(tmp_path, need="test").test[0]
+    assert np.array_equal(clip.frame_labels(), ANOMALOUS)
+    assert np.array_equal(clip.pixel_labels(), mask(3, 5).astype(bool))
+
+
+def test_a_test_clip_without_labels_is_named(tmp_path):
+    write_stc(tmp_path)
+    (tmp_path / "testing/test_frame_mask/gate_0001.npy").unlink()
+    assert complaint(tmp_path).endswith("for each of 2 test clips, got none for gate_0001")
+
+
+def test_a_mask_without_footage_is_reported_and_tolerated(tmp_path, caplog):
+    write_stc(tmp_path)
+    np.save(tmp_path / "testing/test_frame_mask/01_0099.npy", ANOMALOUS)
+    with caplog.at_level(logging.WARNING):
+        assert len(open_dataset(tmp_path, need="test").test) == 2
+    assert "no footage for 1 masks (01_0099)" in caplog.text
+
+
+def test_labels_that_do_not_fit_the_frames_are_named(tmp_path):
+    write_stc(tmp_path)
+    (tmp_path / "testing/frames/01_0001/005.jpg").unlink()
+    assert "01_0001.npy: expected one label for each of the 11 frames" in complaint(tmp_path)
+    assert complaint(tmp_path).endswith("got 12 labels")
+
+
+def test_labels_that_do_not_fit_the_containers_count_are_named(tmp_path):
+    write_stc(tmp_path, as_videos=True)
+    write_video(tmp_path / "testing/videos/gate_0001.avi", FRAMES + 1)
+    assert "gate_0001.npy: expected one label for each of the 13 frames" in complaint(tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(FRAMES - 1, 48, 64), (FRAMES, 48), (FRAMES,)])
+def test_pixel_masks_of_the_wrong_shape_are_named(tmp_path, shape):
+    write_stc(tmp_path)
+    np.save(tmp_path / "testing/test_pixel_mask/01_0001.npy", np.zeros(shape, np.uint8))
+    assert "01_0001.npy: expected one mask per frame, shape (12, H, W)" in complaint(tmp_path)
+
+
+def test_a_pickled_label_file_is_never_opened(tmp_path):
+    write_stc(tmp_path)
+    np.save(tmp_path / "testing/test_frame_mask/01_0001.npy", np.array([{"a": 1}], object), allow_pickle=True)
+    assert "expected a NumPy array of labels" in complaint(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x93NUMPY\x01\x00"])
+def test_a_damaged_label_file_is_named(tmp_path, content):
+    write_stc(tmp_path)
+    (tmp_path / "testing/test_frame_mask/01_0001.npy").write_bytes(content)
+    assert "01_0001.npy: expected a NumPy array" in complaint(tmp_path)
+
+
+def test_text_labels_are_refused(tmp_path):
+    write_stc(tmp_path)
+    np.save(tmp_path / "testing/test_frame_mask/01_0001.npy", np.array(["normal"] * FRAMES))
+    assert "expected a NumPy array of numbers" in complaint(tmp_path)
+
+
+# --- training footage ---------------------------------------------------------------------------------------------
+
+
+def test_a_training_folder_without_videos_is_named(tmp_path):
+    (tmp_path / "training/videos").mkdir(parents=True)
+    assert complaint(tmp_path, "train").startswith(f"{tmp_path / 'training'}: expected videos in")
+
+
+def test_a_training_folder_without_frames_is_named(tmp_path):
+    (tmp_path / "training/frames/01_001").mkdir(parents=True)
+    (tmp_path / "training/frames/01_001/readme.txt").write_text("empty")
+    assert complaint(tmp_path, "train").endswith("01_001: expected a folder with frames, got one without images")
+
+
+def test_a_training_file_that_is_no_video_is_named(tmp_path):
+    write_stc(tmp_path)
+    (tmp_path / "training/videos/01_002.mp4").write_text("text")
+    assert "01_002.mp4: expected a video file" in complaint(tmp_path, "train")
+
+
+def test_a_training_file_with_sound_only_is_named(tmp_path):
+    write_stc(tmp_path)
+    audio_only(tmp_path / "training/videos/01_002.mp4")
+    assert "01_002.mp4: expected a video stream" in complaint(tmp_path, "train")
+
+
+def test_a_name_without_a_scene_is_explained(tmp_path):
+    write_video(tmp_path / "training/videos/morning.mp4", 3)
+    assert complaint(tmp_path, "train").endswith("expected a name like SCENE_NUMBER (01_001, gate_007), got 'morning'")
+
+
+@pytest.mark.parametrize("name", ["front door_001", "a..b_001", "é_001", "-x_001"])
+def test_a_name_that_cannot_be_a_key_is_refused(tmp_path, name):
+    write_video(tmp_path / f"training/videos/{name}.mp4", 3)
+    assert "expected 1 to 64 letters" in complaint(tmp_path, "train")
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    write_video(tmp_path / "training/videos/01_001.mp4", 3)
+    write_video(tmp_path / "training/videos/01_001.avi", 3)
+    assert "expected every clip name once, got '01_001'" in complaint(tmp_path, "train")
+
+
+# --- UCSD ---------------------------------------------------------------------------------------------------------
+
+
+def test_ucsd_is_found_from_its_own_folder_and_from_those_above(tmp_path):
+    base = write_ucsd(tmp_path / "downloads/UCSD_Anomaly_Dataset.v1p2")
+    for root in (base, base.parent, base.parent.parent):
+        dataset = open_dataset(root, need="any")
+        assert (dataset.name, dataset.root, dataset.scenes) == ("ucsd", base, ("ped2",))
+        assert [clip.name for clip in dataset.train] == ["Train001", "Train002"]
+        assert [(clip.name, clip.frame_count) for clip in dataset.test] == [("Test001", 12), ("Test002", 12)]
+
+
+def test_ucsd_ranges_count_from_one_and_include_their_ends(tmp_path):
+    first, second = open_dataset(write_ucsd(tmp_path), need="test").test
+    assert np.array_equal(first.frame_labels(), ANOMALOUS)
+    assert np.flatnonzero(second.frame_labels()).tolist() == [0, 1, 8, 9, 10, 11]
+
+
+def test_ucsd_pixel_masks_are_read_where_there_are_any(tmp_path):
+    first, second = open_dataset(write_ucsd(tmp_path), need="test").test
+    assert np.array_equal(first.pixel_labels(), mask(3, 5).astype(bool))
+    assert second.pixel_labels() is None
+
+
+def test_both_ucsd_sets_in_one_folder_ask_which(tmp_path):
+    ped1, ped2 = write_ucsd(tmp_path, "UCSDped1"), write_ucsd(tmp_path, "UCSDped2")
+    assert complaint(tmp_path).endswith(f"expected one data set, got several; name one of: {ped1}, {ped2}")
+    assert open_dataset(ped1, need="test").scenes == ("ped1",)
+
+
+def test_a_renamed_ucsd_folder_keeps_its_scene(tmp_path):
+    write_ucsd(tmp_path).rename(tmp_path / "mine")
+    assert open_dataset(tmp_path / "mine", need="any").scenes == ("ped2",)
+
+
+def test_a_ucsd_folder_without_its_label_file_is_refused(tmp_path):
+    base = write_ucsd(tmp_path)
+    (base / "Test/UCSDped2.m").unlink()
+    assert complaint(base, "test").endswith("expected one label file such as UCSDped2.m, got none")
+    assert len(open_dataset(base, need="train").train) == 2
+
+
+def test_a_ucsd_range_beyond_the_clip_is_refused(tmp_path):
+    base = write_ucsd(tmp_path)
+    (base / "Test/Test002/012.tif").unlink()
+    assert complaint(base).endswith("expected ranges within 1:11 for clip Test002, got 9:12")
+
+
+def test_a_ucsd_clip_without_a_line_of_labels_is_refused(tmp_path):
+    base = write_ucsd(tmp_path)
+    write_images(base / "Test/Test003", 3, suffix=".tif")
+    assert complaint(base).endswith("expected labels for clip Test003, got 2 gt_frame lines")
+
+
+def test_ucsd_masks_that_are_too_few_are_refused(tmp_path):
+    base = write_ucsd(tmp_path)
+    (base / "Test/Test001_gt/003.bmp").unlink()
+    assert complaint(base).endswith("Test001_gt: expected one mask for each of 12 frames, got 11")
+
+
+@pytest.mark.parametrize("line", ["x.gt_frame = 1 to 5;", "x.gt_frame = [a:b];", "x.gt_frame = [1:2:9];"])
+def test_a_label_line_that_makes_no_sense_is_quoted(tmp_path, line):
+    path = tmp_path / "UCSDped2.m"
+    path.write_text(f"TestVideoFile = {{}};\n{line}\n")
+    with pytest.raises(DatasetError, match="line 2: expected gt_frame = "):
+        parse_label_file(path)
+
+
+@given(labels=st.lists(st.booleans(), min_size=1, max_size=60))
+def test_any_labels_survive_being_written_as_matlab_ranges(tmp_path_factory, labels):
+    edges = np.flatnonzero(np.diff([0, *labels, 0])).reshape(-1, 2)
+    text = ", ".join(f"{first + 1}:{last}" for first, last in edges)
+    path = tmp_path_factory.getbasetemp() / "ranges.m"
+    path.write_text(f"TestVideoFile{{end+1}}.gt_frame = [{text}];\n")
+    (ranges,) = parse_label_file(path)
+    assert UcsdLabels(len(labels), ranges, None).frames().tolist() == labels
+
+
+# --- Avenue -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("below", ["", "Avenue Dataset"])
+def test_avenue_is_found_with_its_labels(tmp_path, below):
+    dataset = open_dataset(write_avenue(tmp_path) / below, need="any")
+    assert (dataset.name, dataset.root, dataset.scenes) == ("avenue", tmp_path / "Avenue Dataset", ("avenue",))
+    assert [clip.name for clip in dataset.train] == ["train_01", "train_02"]
+    assert [clip.name for clip in dataset.test] == ["test_01", "test_02"]
+    for clip, first in zip(dataset.test, (3, 4), strict=True):
+        assert clip.frame_count == FRAMES
+        assert np.array_equal(clip.frame_labels(), mask(first, 5).any(axis=(1, 2)))
+        assert np.array_equal(clip.pixel_labels(), mask(first, 5).astype(bool))
+
+
+@pytest.mark.parametrize("place", ["Avenue Dataset/testing_label_mask", "testing_label_mask"])
+def test_avenues_labels_may_lie_inside_or_beside_it(tmp_path, place):
+    write_avenue(tmp_path)
+    (tmp_path / "ground_truth_demo/testing_label_mask").rename(tmp_path / place)
+    assert len(open_dataset(tmp_path, need="test").test) == 2
+
+
+def test_avenue_without_labels_says_what_to_unpack(tmp_path):
+    write_avenue(tmp_path)
+    shutil.rmtree(tmp_path / "ground_truth_demo")
+    assert "(unpack ground_truth_demo.zip there), got none" in complaint(tmp_path, "test")
+
+
+def test_an_avenue_video_without_its_labels_is_named(tmp_path):
+    write_avenue(tmp_path)
+    (tmp_path / "ground_truth_demo/testing_label_mask/2_label.mat").unlink()
+    assert "2_label.mat: expected the labels of" in complaint(tmp_path)
+
+
+def test_avenue_labels_that_do_not_fit_are_refused_without_reading_masks(tmp_path):
+    write_avenue(tmp_path)
+    write_mat(tmp_path / "ground_truth_demo/testing_label_mask/2_label.mat", mask(3, 5, frames=9))
+    assert complaint(tmp_path).endswith("got 9 labels")
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"MATLAB 5.0 MAT-file" + bytes(200)])
+def test_a_damaged_matlab_file_is_named(tmp_path, content):
+    write_avenue(tmp_path)
+    (tmp_path / "ground_truth_demo/testing_label_mask/1_label.mat").write_bytes(content)
+    assert "1_label.mat: expected a" in complaint(tmp_path)
+
+
+def test_a_truncated_matlab_file_is_named_when_its_masks_are_read(tmp_path):
+    write_avenue(tmp_path)
+    clip = open_dataset(tmp_path, need="test").test[0]
+    truncate(tmp_path / "ground_truth_demo/testing_label_mask/1_label.mat", fraction=0.7)
+    with pytest.raises(DatasetError, match="1_label"):
+        clip.frame_labels()
+
+
+# --- what is no data set ------------------------------------------------------------------------------------------
+
+
+def test_nothing_there_says_how_to_get_the_data(tmp_path):
+    with pytest.raises(DatasetError) as caught:
+        open_dataset(tmp_path / "nowhere", need="any")
+    first, *steps = str(caught.value).split("\n")
+    assert first.endswith("nowhere: expected the folder of a data set, got nothing there.")
+    assert all(any(name in step for step in steps) for name in ("ShanghaiTech", "UCSD", "Avenue", "Your own cameras"))
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path):
+    (tmp_path / "a/b/c/training").mkdir(parents=True)
+    assert complaint(tmp_path).endswith("got none of the known layouts.")
+
+
+def test_a_file_is_no_data_set(tmp_path):
+    (tmp_path / "x.zip").touch()
+    assert complaint(tmp_path / "x.zip").endswith("got a file.")
+
+
+@pytest.mark.parametrize(("need", "part"), [("train", "training"), ("test", "testing")])
+def test_a_part_that_is_needed_and_missing_is_named(tmp_path, need, part):
+    write_stc(tmp_path)
+    shutil.rmtree(tmp_path / part)
+    assert "part of the data set (stc)" in complaint(tmp_path, need)
+    assert open_dataset(tmp_path, need="any").scenes == ("01", "gate")
+
+
+# --- real footage -------------------------------------------------------------------------------------------------
+
+
+def test_ped2_as_it_lies_in_the_shared_folder_is_complete():
+    dataset = open_dataset(shared_path("data/ped2"), need="any")
+    assert dataset.scenes == ("01",)
+    assert sum(clip.frame_count or 0 for clip in dataset.train) == 2550
+    assert [clip.frame_count for clip in dataset.test] == [180, 180, 150, 180, 120, 180]
+    labels, pixels = dataset.test[0].frame_labels(), dataset.test[0].pixel_labels()
+    assert labels is not None and pixels is not None
+    assert pixels.shape == (180, 240, 360)
+    assert np.array_equal(labels, pixels.any(axis=(1, 2)))

@@ -1,0 +1,128 @@
+"""Scores and alerts as the scorer makes them, and a real Redis that can be stopped, killed and frozen."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import redis
+
+from pipeline.sinks.embedded_redis import find_server
+from pipeline.types import Alert, Event, FrameHeader, Region, Score
+
+START_S = 1_700_000_000.0
+
+
+def header(index: int, *, camera_id: str = "gate", session: int = 0, captured_at_s: float | None = None) -> FrameHeader:
+    captured_at_s = START_S + 100 * session + index / 10 if captured_at_s is None else captured_at_s
+    return FrameHeader(camera_id, session, index, 9000 * index, Fraction(1, 90_000), captured_at_s)
+
+
+def score(index: int, *, map_shape: tuple[int, int] | None = None, scored_at_s: float | None = None, **of_header):
+    head = header(index, **of_header)
+    scored_at_s = head.captured_at_s + 0.125 if scored_at_s is None else scored_at_s
+    anomaly_map = None
+    if map_shape is not None:
+        anomaly_map = np.random.default_rng(index).random(map_shape).astype(np.float16)
+    return Score(
+        header=head,
+        anomaly_score=index + 0.1,
+        p_value=1 / (index + 1),
+        threshold=50.5,
+        is_anomalous=index % 3 == 0,
+        scored_at_s=scored_at_s,
+        latency_s=scored_at_s - head.captured_at_s,
+        anomaly_map=anomaly_map,
+    )
+
+
+def alert(number: int, kind="update", *, camera_id: str = "gate", emitted_at_s: float | None = None) -> Alert:
+    event = Event(
+        event_id=f"{camera_id}-1700000000000-0-0",
+        camera_id=camera_id,
+        session=0,
+        start_s=1.5,
+        end_s=9.5 if kind == "end" else None,
+        started_at_s=START_S,
+        peak_score=float(number),
+        peak_at_s=START_S + 1,
+        peak_index=number,
+        threshold=50.5,
+        region=Region(0.25, 0.5, 0.75, 1.0),
+    )
+    return Alert(event, kind, START_S if emitted_at_s is None else emitted_at_s)
+
+
+class Server:
+    """A Redis at one address, whatever happens to it; every write is on disk before it is answered."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.options = options
+        self.sockets = Path(tempfile.mkdtemp(prefix="cflow-test-"))
+        self.url = f"unix://{self.sockets}/r.sock"
+        self.process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [
+                str(find_server()),
+                *("--port", "0", "--unixsocket", f"{self.sockets}/r.sock", "--dir", str(self.folder), "--save", ""),
+                *("--appendonly", "yes", "--appendfsync", "always", *self.options),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        wait_until(self.answers)
+
+    def answers(self) -> bool:
+        try:
+            return bool(self.client().ping())
+        except redis.AuthenticationError:
+            return True
+        except redis.ConnectionError:
+            return False
+
+    def client(self) -> redis.Redis:
+        return redis.Redis.from_url(self.url, decode_responses=True, socket_timeout=5)
+
+    def kill(self, kind: int = signal.SIGKILL) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(kind)
+            self.process.wait(10)
+            self.process = None
+
+    def freeze(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        # Stopped only once the kernel says so; the signal itself returns at once.
+        wait_until(lambda: Path(f"/proc/{self.process.pid}/stat").read_text().split(") ")[1][0] == "T")
+
+    def thaw(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def remove(self) -> None:
+        self.kill()
+        shutil.rmtree(self.sockets, ignore_errors=True)
+
+
+def wait_until(happened, timeout_s: float = 15.0) -> None:
+    """Return as soon as something is so; fail when it never is."""
+    deadline = time.monotonic() + timeout_s
+    while not happened():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z" and os.kill(pid, 0) is None
+    except (ProcessLookupError, FileNotFoundError):
+        return False

@@ -1,0 +1,86 @@
+import contextlib
+import socket
+import threading
+import time
+
+import pytest
+
+from pipeline.errors import RedisError
+from pipeline.sinks.redis_client import check_redis
+
+
+@contextlib.contextmanager
+def peer(answer: bytes | None):
+    """A TCP server that is no Redis: sends ``answer`` to whoever connects, or nothing at all."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    held.append(connection)
+                    if answer is not None:
+                        connection.recv(4096)
+                        connection.sendall(answer)
+
+        held: list[socket.socket] = []
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"redis://user:hunter2@127.0.0.1:{listener.getsockname()[1]}/0"
+        for connection in held:
+            connection.close()
+
+
+def complaint(url: str, timeout_s: float = 0.5) -> str:
+    started = time.monotonic()
+    with pytest.raises(RedisError) as caught:
+        check_redis(url, timeout_s=timeout_s)
+    assert time.monotonic() - started < 3.0
+    said = str(caught.value)
+    assert "hunter2" not in said
+    assert "\n" not in said
+    assert said.startswith("redis.url: ")
+    return said
+
+
+def test_a_redis_that_answers_is_fine(server):
+    check_redis(server.url)
+
+
+def test_nobody_listening_is_said_quickly():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        said = complaint(f"redis://user:hunter2@127.0.0.1:{port}/0")
+    assert f"redis://***@127.0.0.1:{port}/0: nobody answers there" in said
+
+
+def test_a_socket_that_is_not_there_is_said(tmp_path):
+    assert "nobody answers there" in complaint(f"unix://{tmp_path}/none.sock")
+
+
+def test_a_peer_that_never_answers_is_given_up_in_time():
+    with peer(None) as url:
+        assert "no answer from Redis in time" in complaint(url)
+
+
+def test_a_web_server_is_not_taken_for_a_redis():
+    with peer(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n") as url:
+        assert "what answers there is not one" in complaint(url)
+
+
+def test_a_frozen_redis_is_given_up_in_time(server):
+    server.freeze()
+    assert "no answer from Redis in time" in complaint(server.url)
+
+
+@pytest.mark.parametrize(
+    "login", ["", "user:hunter2@", ":hunter2@"], ids=["no password", "wrong user", "wrong password"]
+)
+def test_a_login_that_is_refused_is_named(server, login):
+    server.client().execute_command("CONFIG", "SET", "requirepass", "right")
+    assert "Redis refuses the password or user name" in complaint(server.url.replace("unix://", f"unix://{login}"))
+
+
+@pytest.mark.parametrize("url", ["http://user:hunter2@host", "hunter2", "", "redis://user:hunter2@host:port/0"])
+def test_what_is_no_address_is_named_as_such(url):
+    assert "expected" in complaint(url)

@@ -1,0 +1,136 @@
+import threading
+import time
+
+import pytest
+
+from pipeline.errors import RedisError
+from pipeline.sinks.redis_reader import read_alerts, read_scores, read_statuses
+from tests.sinks.made import alert, score, wait_until
+
+
+class Follower:
+    """Reads alerts in a thread of its own."""
+
+    def __init__(self, url, **arguments):
+        self.seen, self.error = [], None
+        self.stop = threading.Event()
+        self.alerts = read_alerts(url, follow=True, stop=self.stop, **arguments)
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def _read(self):
+        try:
+            for entry in self.alerts:
+                self.seen.append(entry["peak_index"])
+        except RedisError as error:
+            self.error = error
+
+    def end(self):
+        self.stop.set()
+        self.thread.join(5)
+        assert not self.thread.is_alive()
+
+
+def is_waiting(server) -> bool:
+    """Whether a client is blocked in XREAD, by Redis's own list."""
+    return any(client["cmd"] == "xread" for client in server.client().client_list())
+
+
+def test_following_shows_old_alerts_then_new_ones_as_they_come(server, sink_of):
+    sink = sink_of(server.url)
+    sink.write([], [alert(i) for i in range(1200)])
+    assert sink.flush()
+    follower = Follower(server.url)
+    wait_until(lambda: len(follower.seen) == 1200)
+    sink.write([], [alert(1200)])
+    wait_until(lambda: len(follower.seen) == 1201)
+    follower.end()
+    assert follower.seen == list(range(1201))
+
+
+def test_following_from_now_leaves_out_the_past(server, sink_of):
+    sink = sink_of(server.url)
+    sink.write([], [alert(0)])
+    assert sink.flush()
+    follower = Follower(server.url, since="now")
+    wait_until(lambda: is_waiting(server))  # only then is it past looking up what "now" is
+    sink.write([], [alert(1)])
+    wait_until(lambda: follower.seen)
+    follower.end()
+    assert follower.seen == [1]
+
+
+def test_reading_can_go_on_after_a_known_entry(server, sink_of):
+    sink = sink_of(server.url)
+    sink.write([], [alert(i) for i in range(5)])
+    assert sink.flush()
+    known = list(read_alerts(server.url))[2]["id"]
+    assert [entry["peak_index"] for entry in read_alerts(server.url, since=known)] == [3, 4]
+
+
+def test_following_outlives_a_redis_that_goes_and_comes_back(server, sink_of, caplog):
+    sink = sink_of(server.url)
+    sink.write([], [alert(0)])
+    follower = Follower(server.url)
+    wait_until(lambda: follower.seen == [0])
+    server.kill()
+    wait_until(lambda: "waiting for it" in caplog.text)
+    sink.write([], [alert(1), alert(2)])
+    server.start()
+    wait_until(lambda: len(follower.seen) == 3)
+    follower.end()
+    assert follower.seen == [0, 1, 2]
+    assert follower.error is None
+
+
+def test_following_ends_soon_after_it_is_told_to(server):
+    follower = Follower(server.url)
+    started = time.monotonic()
+    follower.end()
+    assert time.monotonic() - started < 2.0
+
+
+def test_following_ends_with_an_error_when_redis_begins_to_refuse(server):
+    follower = Follower(server.url)
+    wait_until(lambda: is_waiting(server))
+    server.kill()
+    server.options = ("--requirepass", "right")
+    server.start()
+    follower.thread.join(10)
+    assert "refuses the password" in str(follower.error)
+
+
+def test_a_redis_that_is_not_there_is_said_at_once(tmp_path):
+    url = f"unix://{tmp_path}/none.sock"
+    for read in (
+        lambda: list(read_alerts(url, follow=True)),
+        lambda: read_statuses(url),
+        lambda: read_scores(url, "a"),
+    ):
+        with pytest.raises(RedisError, match="nobody answers there"):
+            read()
+
+
+def test_the_newest_scores_come_oldest_first(server, sink_of):
+    sink = sink_of(server.url)
+    sink.write([score(i) for i in range(300)], [])
+    assert sink.flush()
+    assert [entry["index"] for entry in read_scores(server.url, "gate", count=10)] == list(range(290, 300))
+    assert read_scores(server.url, "nobody") == []
+
+
+@pytest.mark.parametrize("text", ["not json", "[1]", ""])
+def test_what_others_wrote_under_our_keys_is_named_and_not_taken_for_ours(server, text):
+    client = server.client()
+    client.xadd("cflow:alerts", {"json": text}, id="5-0")
+    client.hset("cflow:cameras", "gate", text)
+    with pytest.raises(RedisError, match=r"entry 5-0: expected a JSON object"):
+        list(read_alerts(server.url))
+    with pytest.raises(RedisError, match=r"cflow:cameras: expected a JSON object"):
+        read_statuses(server.url)
+
+
+def test_a_key_of_another_type_is_named(server):
+    server.client().set("cflow:alerts", "mine")
+    with pytest.raises(RedisError, match="WRONGTYPE"):
+        list(read_alerts(server.url))

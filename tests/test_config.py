@@ -1,0 +1,127 @@
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config import Config, load_config, parse_config
+from pipeline.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "c.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_config_of_the_project_loads(path, monkeypatch):
+    environment = dict.fromkeys(re.findall(r"\$\{(\w+)\}", path.read_text(encoding="utf-8")), "secret")
+    assert isinstance(load_config(path, environment), Config)
+
+
+def test_an_empty_file_gives_the_defaults(tmp_path):
+    assert load_config(written(tmp_path, "")) == Config()
+
+
+def test_an_unknown_key_is_named_with_its_path_and_its_neighbours(tmp_path):
+    path = written(tmp_path, "cameras:\n- {id: a, url: x.mp4, alerts: {quantil: 0.9}}\n")
+    with pytest.raises(ConfigError, match=r"cameras\.0\.alerts\.quantil: unknown key; expected one of: .*quantile"):
+        load_config(path)
+
+
+def test_a_wrong_value_is_answered_with_what_was_expected_and_what_came():
+    with pytest.raises(ConfigError, match=r"training\.epochs: .*greater than 0, got -3"):
+        parse_config({"training": {"epochs": -3}})
+
+
+def test_every_fault_gets_a_line_of_its_own():
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"training": {"epochs": 0}, "runtime": {"device": "tpu"}, "oops": 1})
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_a_camera_listed_twice_is_named():
+    cameras = [{"id": "gate", "url": "a"}, {"id": "Gate", "url": "b"}]
+    with pytest.raises(ConfigError, match="expected every id once, got 'Gate' twice"):
+        parse_config({"cameras": cameras})
+
+
+@given(st.text(max_size=80))
+def test_an_accepted_camera_id_is_a_safe_folder_and_key_name(text):
+    try:
+        camera_id = parse_config({"cameras": [{"id": text, "url": "x"}]}).cameras[0].id
+    except ConfigError as error:
+        assert "cameras.0.id" in str(error)
+        assert len(str(error).splitlines()) == 1
+    else:
+        assert re.fullmatch(r"[A-Za-z0-9._-]+", camera_id)
+        assert ".." not in camera_id
+        assert Path(camera_id).name == camera_id
+
+
+@pytest.mark.parametrize("bad", ["../x", "a/b", "..", "", "a b", "-a", "x" * 65])
+def test_a_camera_id_that_could_leave_its_folder_is_refused(bad):
+    with pytest.raises(ConfigError, match=r"cameras\.0\.id"):
+        parse_config({"cameras": [{"id": bad, "url": "x"}]})
+
+
+def test_a_camera_overrides_defaults_key_by_key():
+    config = parse_config(
+        {
+            "camera_defaults": {"sample_fps": 2, "alerts": {"quantile": 0.999, "open_frames": 7}},
+            "cameras": [{"id": "a", "url": "x", "alerts": {"open_frames": 1}}, {"id": "b", "url": "y"}],
+        }
+    )
+    a, b = config.cameras
+    assert (a.sample_fps, a.alerts.quantile, a.alerts.open_frames) == (2, 0.999, 1)
+    assert (b.sample_fps, b.alerts.quantile, b.alerts.open_frames) == (2, 0.999, 7)
+
+
+def test_variables_are_filled_from_the_environment_and_defaults(tmp_path):
+    path = written(tmp_path, "cameras: [{id: a, url: 'rtsp://u:${PW}@h/${CH:-main}'}]")
+    camera = load_config(path, {"PW": "s3cret"}).cameras[0]
+    assert camera.url.get_secret_value() == "rtsp://u:s3cret@h/main"
+
+
+def test_a_variable_that_is_not_set_is_named(tmp_path):
+    path = written(tmp_path, "redis: {url: '${CFLOW_REDIS}'}")
+    with pytest.raises(ConfigError, match=r"redis\.url: expected the environment variable CFLOW_REDIS"):
+        load_config(path, {})
+
+
+def test_addresses_never_print(tmp_path):
+    config = parse_config({"cameras": [{"id": "a", "url": "rtsp://u:hush@h"}], "redis": {"url": "redis://:hush@h"}})
+    assert "hush" not in repr(config)
+    assert "hush" not in config.model_dump_json()
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"cameras": [{"id": "a", "url": ["rtsp://u:hush@h"]}]})
+    assert "hush" not in str(caught.value)
+
+
+def test_files_are_looked_up_beside_the_yaml_first(tmp_path):
+    (tmp_path / "clip.mp4").write_bytes(b"")
+    path = written(tmp_path, "cameras: [{id: a, url: clip.mp4}, {id: b, url: elsewhere.mp4}]")
+    a, b = load_config(path).cameras
+    assert a.url.get_secret_value() == str((tmp_path / "clip.mp4").resolve())
+    assert b.url.get_secret_value() == "elsewhere.mp4"
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "\x00", "just words"])
+def test_a_file_that_is_no_yaml_mapping_is_one_clear_line(tmp_path, text):
+    with pytest.raises(ConfigError) as caught:
+        load_config(written(tmp_path, text))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+def test_the_image_size_must_fit_the_coarsest_stride():
+    with pytest.raises(ConfigError, match="multiples of the coarsest stride 32"):
+        parse_config({"model": {"image_size_px": [250, 256]}})

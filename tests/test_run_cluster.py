@@ -1,0 +1,144 @@
+"""The command line as a shell sees it: exit codes, one clear line per fault, no traceback."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.models_for_tests import TINY
+
+ROOT = Path(__file__).parent.parent
+
+
+def command(*arguments, cwd=ROOT, **environment):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run_cluster.py"), *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        env={**os.environ, "COLUMNS": "200", **environment},
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def refused(done, *words):
+    """Exit code 2 and exactly one line that holds all the words."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, done.stderr
+    for word in words:
+        assert str(word) in lines[0], lines[0]
+
+
+def config_file(folder, **sections):
+    path = folder / "c.yaml"
+    path.write_text(json.dumps({**TINY, **sections}))
+    return path
+
+
+@pytest.mark.parametrize("name", ["demo", "train", "stream", "replay", "evaluate", "alerts", "status"])
+def test_help_of_every_command_shows_a_real_example(name):
+    done = command(name, "--help")
+    assert done.returncode == 0
+    assert f"run_cluster.py {name}" in " ".join(done.stdout.split())
+    assert "Example:" in done.stdout
+
+
+def test_an_unknown_yaml_key_is_named(tmp_path):
+    path = config_file(tmp_path, camera_default={})
+    refused(command("train", "--config", path, "--data", tmp_path, "--out", tmp_path / "m"), path, "camera_default")
+
+
+def test_a_training_folder_without_frames_is_named(tmp_path):
+    (tmp_path / "training" / "videos").mkdir(parents=True)
+    refused(command("train", "--config", config_file(tmp_path), "--data", tmp_path, "--out", tmp_path / "m"), tmp_path)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_folder_that_is_no_data_set_is_answered_with_where_to_get_one(tmp_path):
+    done = command("train", "--config", config_file(tmp_path), "--data", tmp_path / "x", "--out", tmp_path / "m")
+    assert done.returncode == 2
+    assert str(tmp_path / "x") in done.stderr
+
+
+def test_a_stream_without_a_model_says_where_to_name_one(tmp_path):
+    path = config_file(tmp_path, cameras=[{"id": "a", "url": "x.mp4"}])
+    refused(command("stream", "--config", path), "model_folder", "--model")
+
+
+def test_a_stream_without_cameras_is_refused(tmp_path):
+    refused(command("stream", "--config", config_file(tmp_path), "--model", tmp_path), "cameras")
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    path = config_file(tmp_path, cameras=[{"id": "a", "url": "x.mp4"}])
+    refused(command("stream", "--config", path, "--model", tmp_path / "none"), tmp_path / "none")
+
+
+def test_a_redis_that_nobody_answers_is_named_without_its_password(tmp_path, trained):
+    path = config_file(
+        tmp_path, cameras=[{"id": "a", "url": "x.mp4"}], redis={"url": "redis://:hush-hush@127.0.0.1:1/0"}
+    )
+    done = command("stream", "--config", path, "--model", trained.folder)
+    refused(done, "redis", "127.0.0.1:1")
+    assert "hush-hush" not in done.stderr + done.stdout
+
+
+def test_a_checkpoint_with_a_flipped_byte_is_refused(tmp_path, trained):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in trained.folder.iterdir():
+        if file.is_file():
+            (folder / file.name).write_bytes(file.read_bytes())
+    damaged = bytearray((folder / "model.safetensors").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (folder / "model.safetensors").write_bytes(damaged)
+    path = config_file(tmp_path, cameras=[{"id": "a", "url": "x.mp4"}])
+    refused(command("stream", "--config", path, "--model", folder), folder)
+
+
+def test_alerts_without_any_run_says_what_to_do(tmp_path):
+    refused(command("alerts", XDG_STATE_HOME=str(tmp_path)), "--config")
+
+
+def test_scores_that_are_not_there_are_named(tmp_path, trained):
+    refused(command("evaluate", "--scores", tmp_path / "none", "--data", trained.dataset.root), tmp_path / "none")
+
+
+def test_overwrite_deletes_only_what_this_program_wrote(tmp_path, trained):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep me")
+    done = command(
+        "replay", "--config", config_file(tmp_path), "--data", trained.dataset.root, "--model", trained.folder,
+        "--out", tmp_path / "out", "--overwrite",
+    )  # fmt: skip
+    refused(done, tmp_path / "out")
+    assert (tmp_path / "out" / "mine.txt").exists()
+
+
+def test_train_replay_evaluate_alerts_and_status_work_one_after_the_other(tmp_path, trained):
+    config, data, state = config_file(tmp_path), trained.dataset.root, {"XDG_STATE_HOME": str(tmp_path / "state")}
+    model, scores, numbers = tmp_path / "model", tmp_path / "scores", tmp_path / "numbers.json"
+    done = command("train", "--config", config, "--data", data, "--out", model)
+    assert done.returncode == 0, done.stderr
+    assert "RANDOM" in done.stderr  # random weights are said loudly
+    done = command("replay", "--config", config, "--data", data, "--model", model, "--out", scores, **state)
+    assert done.returncode == 0, done.stderr
+    done = command("evaluate", "--scores", scores, "--data", data, "--json", numbers)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(numbers.read_text())
+    assert {"frame_auroc", "frame_auroc_macro", "pixel_auroc", "aupro", "frames", "scenes"} <= set(found)
+    assert found["frames"] == sum(clip.frame_count for clip in trained.dataset.test)
+    done = command("status", "--json", **state)
+    cameras = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {camera["camera_id"] for camera in cameras} == {clip.name for clip in trained.dataset.test}
+    assert all(camera["decoded"] == camera["scored"] for camera in cameras)
+    done = command("alerts", "--json", **state)
+    assert done.returncode == 0
+    assert all(json.loads(line)["kind"] in {"new", "update", "end"} for line in done.stdout.splitlines())

@@ -1,0 +1,460 @@
+"""Every kind of footage and every kind of damage goes through the real decoder here."""
+
+import os
+import re
+import socket
+import struct
+import threading
+import time
+from fractions import Fraction
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.errors import VideoError
+from pipeline.video.images import list_images
+from pipeline.video.source import Resizer, is_live, open_source
+from tests.shared import shared_path
+from tests.videos import (
+    SIZE_PX,
+    audio_only,
+    frame_number,
+    numbered_frame,
+    truncate,
+    write_images,
+    write_video,
+)
+
+
+def decode(path, size_px=SIZE_PX):
+    with open_source(str(path), size_px) as source:
+        return list(source), source
+
+
+def numbers(frames):
+    return [frame_number(frame.image) for frame in frames]
+
+
+def complaint(path, **options):
+    with pytest.raises(VideoError) as caught, open_source(str(path), SIZE_PX, **options) as source:
+        list(source)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+# --- what is an address, what is a file ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url", ["rtsp://a/b", "RTSPS://a", "http://a", "https://a/x.mp4", "rtmp://a", "srt://a:1", "udp://@:1"]
+)
+def test_an_address_is_live(url):
+    assert is_live(url)
+
+
+@pytest.mark.parametrize("url", ["a.mp4", "/videos/a.mp4", "file:///videos/a.mp4", "C:\\videos\\a.mp4", "a:b"])
+def test_a_path_is_not_live(url):
+    assert not is_live(url)
+
+
+# --- sound footage ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("plain.mp4", {}),
+        ("b_frames.mp4", {"b_frames": 3}),
+        ("late_start_with_sound.mp4", {"first_pts": 100, "audio": True}),
+        ("h264.avi", {}),
+        ("mpeg4.avi", {"codec": "mpeg4"}),
+        ("msmpeg4.avi", {"codec": "msmpeg4v2"}),
+        ("matroska.mkv", {}),
+        ("transport.ts", {"b_frames": 2}),
+        ("raw.h264", {"container_format": "h264"}),
+        ("odd name: 100%d é.mp4", {}),
+    ],
+)
+def test_frame_i_that_is_yielded_is_frame_i_of_the_file(tmp_path, name, options):
+    frames, source = decode(write_video(tmp_path / name, 40, **options))
+    assert numbers(frames) == list(range(40))
+    assert (source.decoded, source.corrupt, source.missing()) == (40, 0, 0)
+    assert not source.live
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi"])
+def test_the_container_says_how_many_frames_to_expect_and_how_fast(tmp_path, name):
+    with open_source(str(write_video(tmp_path / name, 12, fps=10)), SIZE_PX) as source:
+        assert source.expected_frames == 12
+        assert source.frame_rate_fps == 10.0
+
+
+def test_time_stamps_are_the_containers_own(tmp_path):
+    frames, _ = decode(write_video(tmp_path / "a.mp4", 5, fps=10, first_pts=30))
+    assert [frame.pts * frame.time_base for frame in frames] == [Fraction(30 + i, 10) for i in range(5)]
+
+
+def test_a_raw_stream_without_time_stamps_gets_some_at_a_steady_rate(tmp_path):
+    frames, source = decode(write_video(tmp_path / "raw.h264", 20, container_format="h264"))
+    times_s = [float(frame.pts * frame.time_base) for frame in frames]
+    assert source.frame_rate_fps is not None
+    assert np.allclose(np.diff(times_s), 1 / source.frame_rate_fps)
+
+
+def test_a_file_address_opens_like_a_path(tmp_path):
+    path = write_video(tmp_path / "with space.mp4", 3)
+    with open_source(path.as_uri(), SIZE_PX) as source:
+        assert len(list(source)) == 3
+
+
+def test_frames_come_at_the_asked_size_contiguous_and_each_with_its_own_memory(tmp_path):
+    frames, _ = decode(write_video(tmp_path / "a.mp4", 4), size_px=(33, 47))
+    for frame in frames:
+        assert frame.image.shape == (33, 47, 3)
+        assert frame.image.dtype == np.uint8
+        assert frame.image.flags.c_contiguous and frame.image.flags.owndata
+    before = frames[1].image.copy()
+    frames[0].image[:] = 0
+    assert np.array_equal(frames[1].image, before)
+
+
+def test_the_size_asked_for_may_be_the_files_own_and_images_stay_independent(tmp_path):
+    frames, _ = decode(write_images(tmp_path / "rgb", 3), size_px=SIZE_PX)
+    assert all(np.array_equal(frame.image, numbered_frame(i)) for i, frame in enumerate(frames))
+    assert all(frame.image.flags.owndata for frame in frames)
+
+
+def test_iteration_may_be_left_early(tmp_path):
+    with open_source(str(write_video(tmp_path / "a.mp4", 30)), SIZE_PX) as source:
+        for frame in source:
+            if frame_number(frame.image) == 4:
+                break
+        assert source.decoded == 5
+    source.close()
+
+
+# --- one resize for everything ------------------------------------------------------------------------------------
+
+
+def flat(level, size_px=(240, 360)):
+    return np.full((*size_px, 3), level, np.uint8)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tif"])
+def test_a_grey_image_and_a_grey_video_come_out_alike(tmp_path, suffix):
+    """JPEG uses the full range of values, video the limited one: both must reach the encoder as the same grey."""
+    levels = [16, 77, 128, 235]
+    images = write_images(tmp_path / "images", (flat(level) for level in levels), suffix=suffix)
+    video = write_video(tmp_path / "video.avi", (flat(level) for level in levels), size_px=(240, 360), gop=1)
+    for from_image, from_video, level in zip(decode(images)[0], decode(video)[0], levels, strict=True):
+        assert abs(from_image.image.astype(int) - level).max() <= 1
+        assert abs(from_video.image.astype(int) - level).max() <= 3
+
+
+def test_single_channel_images_become_rgb(tmp_path):
+    folder = tmp_path / "grey"
+    folder.mkdir()
+    for i, level in enumerate([10, 200]):
+        Image.fromarray(np.full((24, 32), level, np.uint8)).save(folder / f"{i:03d}.tif")
+    frames, _ = decode(folder)
+    assert [frame.image.mean() for frame in frames] == [10.0, 200.0]
+    assert frames[0].image.shape == (*SIZE_PX, 3)
+
+
+@given(order=st.lists(st.integers(0, 5), min_size=1, max_size=12))
+def test_a_frames_pixels_do_not_depend_on_the_frames_before_it(order):
+    sizes_px = [(48, 64), (24, 32), (90, 33), (48, 64), (17, 64), (240, 360)]
+    formats = ["yuv420p", "rgb24", "gray", "yuvj420p", "bgr24", "yuv420p"]
+    frames = [
+        av.VideoFrame.from_ndarray(numbered_frame(7 * i, size), format="rgb24").reformat(format=pixel_format)
+        for i, (size, pixel_format) in enumerate(zip(sizes_px, formats, strict=True))
+    ]
+    shared = Resizer((32, 32))
+    for i in order:
+        assert np.array_equal(shared(frames[i]), Resizer((32, 32))(frames[i]))
+
+
+def test_the_resize_averages_areas():
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 200
+    resized = Resizer((16, 16))(av.VideoFrame.from_ndarray(stripes, format="rgb24"))
+    assert resized is not None
+    assert abs(resized.astype(int) - 100).max() <= 1
+
+
+@pytest.mark.parametrize(("matrix", "turns"), [((0, 1, -1, 0), -1), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1)])
+def test_the_rotation_tag_of_a_phones_recording_is_applied(tmp_path, matrix, turns):
+    path = write_video(tmp_path / "a.mp4", 3, gop=1)
+    upright = decode(path)[0][2].image
+    turned_path = rotate_tag(path, matrix)
+    size_px = (64, 48) if turns % 2 else (48, 64)
+    turned = decode(turned_path, size_px)[0][2].image
+    assert np.array_equal(turned, np.rot90(upright, turns))
+
+
+def rotate_tag(path: Path, matrix) -> Path:
+    """Write a 2 x 2 rotation into an mp4's track header."""
+    data = bytearray(path.read_bytes())
+    start = data.index(b"tkhd") + 4 + 4 + 5 * 4 + 8 + 8
+    a, b, c, d = (value << 16 for value in matrix)
+    data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    turned = path.with_name("turned.mp4")
+    turned.write_bytes(data)
+    return turned
+
+
+# --- folders of images --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".png", ".bmp", ".tif", ".TIF"])
+def test_a_folder_of_images_is_a_stream(tmp_path, suffix):
+    frames, source = decode(write_images(tmp_path / "images", 12, suffix=suffix))
+    assert numbers(frames) == list(range(12))
+    assert [frame.pts for frame in frames] == list(range(12))
+    assert frames[5].pts * frames[5].time_base == Fraction(5, 10)
+    assert (source.expected_frames, source.missing(), source.live) == (12, 0, False)
+
+
+def test_images_are_ordered_by_number_with_or_without_zeros(tmp_path):
+    frames, _ = decode(write_images(tmp_path / "plain", 12, name="frame_{}", first=0))
+    assert numbers(frames) == list(range(12))
+
+
+def test_what_macs_and_file_managers_leave_among_images_is_passed_over(tmp_path):
+    folder = write_images(tmp_path / "Test001", 3, suffix=".tif")
+    (folder / "._001.tif").write_bytes(b"\x00\x05\x16\x07")
+    (folder / ".DS_Store").write_bytes(b"\x00")
+    (folder / "Thumbs.db").write_bytes(b"\x00")
+    assert [path.name for path in list_images(folder)] == ["001.tif", "002.tif", "003.tif"]
+    assert len(decode(folder)[0]) == 3
+
+
+def test_an_image_that_cannot_be_decoded_is_counted_and_the_others_keep_their_time(tmp_path):
+    folder = write_images(tmp_path / "images", 6)
+    (folder / "003.png").write_bytes(b"no picture")
+    truncate(folder / "005.png", fraction=0.3)
+    frames, source = decode(folder)
+    assert numbers(frames) == [0, 1, 3, 5]
+    assert [frame.pts for frame in frames] == [0, 1, 3, 5]
+    assert (source.corrupt, source.missing()) == (2, 2)
+
+
+def test_a_png_that_is_called_jpg_decodes_as_what_it_is(tmp_path):
+    folder = write_images(tmp_path / "images", 3)
+    for path in folder.iterdir():
+        path.rename(path.with_suffix(".jpg"))
+    assert numbers(decode(folder)[0]) == [0, 1, 2]
+
+
+def test_images_of_several_sizes_all_come_at_the_asked_size(tmp_path):
+    sizes_px = [(48, 64), (96, 128), (40, 100)]
+    folder = write_images(tmp_path / "images", (numbered_frame(i, size) for i, size in enumerate(sizes_px)))
+    frames, _ = decode(folder)
+    assert numbers(frames) == [0, 1, 2]
+
+
+def test_a_folder_of_two_kinds_of_images_is_refused(tmp_path):
+    folder = write_images(tmp_path / "images", 2)
+    write_images(folder, 2, suffix=".jpg")
+    assert "expected images of one kind, got jpeg and png" in complaint(folder)
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("none")
+    assert "got a folder without any" in complaint(tmp_path)
+
+
+# --- files that are not what they should be -----------------------------------------------------------------------
+
+
+def test_a_missing_file_is_named(tmp_path):
+    assert re.search(r"nowhere\.mp4: expected a video file .* got nothing there", complaint(tmp_path / "nowhere.mp4"))
+
+
+def test_the_camera_is_named_beside_its_file(tmp_path):
+    assert complaint(tmp_path / "nowhere.mp4", name="gate").startswith(f"gate ({tmp_path / 'nowhere.mp4'})")
+
+
+def test_an_unreadable_file_is_refused():
+    # Opens and cannot be read, even by root, for whom permissions mean nothing.
+    assert "expected a readable file" in complaint("/proc/self/mem")
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    assert "got neither" in complaint(tmp_path / "pipe.mp4")
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    assert "got an empty file" in complaint(tmp_path / "a.mp4")
+
+
+def test_text_named_mp4_is_refused(tmp_path):
+    (tmp_path / "a.mp4").write_text("this is no video\n" * 100)
+    assert "expected a video file, got something else" in complaint(tmp_path / "a.mp4")
+
+
+def test_a_playlist_named_mp4_does_not_make_the_decoder_open_addresses(tmp_path):
+    (tmp_path / "a.mp4").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n")
+    assert "expected a video file" in complaint(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
+def test_an_image_named_mp4_is_refused(tmp_path, suffix):
+    folder = write_images(tmp_path / "images", 1, suffix=suffix)
+    path = (folder / f"001{suffix}").rename(tmp_path / "a.mp4")
+    assert "expected a video file" in complaint(path)
+
+
+def test_an_mp4_without_its_index_is_refused_as_that(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 20)
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"moov") - 4] + data[data.index(b"mdat") - 4 :])
+    assert "without its index (moov)" in complaint(path)
+
+
+def test_a_file_with_sound_only_is_refused(tmp_path):
+    assert "expected a video stream, got only: audio" in complaint(audio_only(tmp_path / "a.mp4"))
+
+
+def test_a_frame_too_large_to_decode_safely_is_refused(tmp_path):
+    path = write_video(tmp_path / "a.mkv", [np.zeros((3000, 3008, 3), np.uint8)], size_px=(3000, 3008), codec="mpeg4")
+    assert "expected frames of at most 9,000,000 pixels, got 3008 x 3000" in complaint(path)
+
+
+def test_a_password_in_an_address_is_never_shown():
+    text = complaint("rtsp://admin:s3cret@127.0.0.1:9/main?token=t0ken", name="gate", open_timeout_s=2.0)
+    assert "s3cret" not in text
+    assert "t0ken" not in text
+    assert text.startswith("gate (rtsp://***@127.0.0.1:9/main")
+
+
+# --- damage -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fraction", [0.5, 0.75, 0.95])
+def test_a_truncated_file_says_how_many_frames_are_missing(tmp_path, fraction):
+    path = truncate(write_video(tmp_path / "whole.mp4", 60), tmp_path / "cut.mp4", fraction=fraction)
+    frames, source = decode(path)
+    assert 0 < len(frames) < 60
+    assert numbers(frames) == list(range(len(frames)))
+    assert source.missing() == 60 - len(frames)
+    assert source.corrupt >= 1
+
+
+def test_a_file_of_which_no_frame_is_left_is_an_error(tmp_path):
+    whole = write_video(tmp_path / "whole.mp4", 30)
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(whole.read_bytes()[: whole.read_bytes().index(b"mdat") + 8])
+    assert "expected frames, got none of 30 that can be decoded" in complaint(path)
+
+
+def test_damage_in_the_middle_costs_only_the_frames_it_touches(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 60, gop=10)
+    data = bytearray(path.read_bytes())
+    start = data.index(b"mdat") + 4
+    middle = start + (len(data) - start) // 2
+    data[middle : middle + 120] = np.random.default_rng(0).bytes(120)
+    path.write_bytes(data)
+    frames, source = decode(path)
+    assert source.decoded < 60
+    assert source.corrupt >= 1
+    assert source.missing() == 60 - source.decoded
+    assert frames[0].pts == 0
+    assert numbers(frames)[-5:] == [55, 56, 57, 58, 59]
+
+
+@given(position=st.integers(0, 10_000), junk=st.binary(min_size=1, max_size=64))
+def test_whatever_bytes_are_overwritten_decoding_ends_and_the_books_are_right(tmp_path_factory, position, junk):
+    folder = tmp_path_factory.getbasetemp() / "mutated"
+    whole = folder / "whole.mp4"
+    if not whole.exists():
+        write_video(whole, 20, gop=5)
+    data = bytearray(whole.read_bytes())
+    at = position % len(data)
+    data[at : at + len(junk)] = junk[: len(data) - at]
+    path = folder / "mutated.mp4"
+    path.write_bytes(data)
+    try:
+        frames, source = decode(path)
+    except VideoError as error:
+        assert "\n" not in str(error)
+        return
+    assert source.decoded == len(frames) > 0
+    assert source.missing() >= 0
+    assert all(frame.image.shape == (*SIZE_PX, 3) for frame in frames)
+
+
+# --- live ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def http_folder(tmp_path):
+    """A folder served over HTTP, which makes its files live streams."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield tmp_path, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_live_stream_ends_without_an_error_and_promises_no_count(http_folder):
+    folder, address = http_folder
+    write_video(folder / "camera.ts", 40, b_frames=2)
+    with open_source(f"{address}/camera.ts", SIZE_PX, name="gate") as source:
+        frames = list(source)
+    assert numbers(frames) == list(range(40))
+    assert source.live
+    assert (source.expected_frames, source.missing()) == (None, 0)
+
+
+def test_a_live_address_that_is_not_there_is_an_error(http_folder):
+    _, address = http_folder
+    assert "404" in complaint(f"{address}/nothing.ts", name="gate")
+
+
+def test_nobody_at_the_address_is_an_error():
+    assert "Connection refused" in complaint("rtsp://127.0.0.1:9/main", name="gate")
+
+
+def test_a_server_that_accepts_and_stays_silent_does_not_hold_the_reader():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        started = time.monotonic()
+        text = complaint(f"rtsp://127.0.0.1:{listener.getsockname()[1]}/main", open_timeout_s=0.3, read_timeout_s=0.3)
+        assert time.monotonic() - started < 5.0
+    assert "no answer in time" in text
+
+
+# --- real footage -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("relative", "count", "first_pts"),
+    [
+        ("data/cameras/highway.avi", 374, 0),
+        ("data/cameras/car-detection.mp4", 377, 0),
+        ("data/ped2/training/videos/01_001.avi", 120, 1),
+        ("data/ped2/testing/frames/01_0009", 120, 0),
+    ],
+)
+def test_real_footage_decodes_to_the_last_frame(relative, count, first_pts):
+    frames, source = decode(shared_path(relative), (32, 48))
+    assert (len(frames), source.expected_frames, source.missing(), source.corrupt) == (count, count, 0, 0)
+    assert frames[0].pts == first_pts
+    assert np.all(np.diff([float(frame.pts * frame.time_base) for frame in frames]) > 0)
