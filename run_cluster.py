@@ -55,7 +55,8 @@ def demo(
 
 
 @app.command(
-    epilog="Example: python run_cluster.py train --config configs/ped2.yaml --data ../shared/data/ped2 --out models/ped2"
+    epilog="Example: python run_cluster.py train --config configs/ped2.yaml --data ../shared/data/ped2 "
+    "--out models/ped2"
 )
 def train(
     config: ConfigOption,

@@ -76,4 +76,4 @@ def _run_in_turn(queue: deque[CameraReader]) -> None:
 
 
 def _is_restarted() -> bool:
-    return ray.is_initialized() and ray.get_runtime_context().was_current_actor_reconstructed
+    return ray.is_initialized() and bool(ray.get_runtime_context().was_current_actor_reconstructed)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.actor import ActorHandle
@@ -86,7 +87,7 @@ def create_supervisor(plan: RunPlan) -> ActorHandle:
     from actors.supervisor import Supervisor
 
     options = {"name": f"{plan.name}-supervisor", "num_cpus": 0, "max_concurrency": 4, **_here()}
-    return ray.remote(**options)(Supervisor).remote(plan)
+    return _actor_class(Supervisor, options).remote(plan)
 
 
 def create_actors(plan: RunPlan) -> RunActors:
@@ -95,7 +96,8 @@ def create_actors(plan: RunPlan) -> RunActors:
     from actors.scorer import ScorerActor
 
     scorer_name = f"{plan.name}-scorer"
-    scorer = ray.remote(name=scorer_name, num_cpus=_SCORER_CPUS, **_FOREVER, **_here())(ScorerActor).remote(plan)
+    options = {"name": scorer_name, "num_cpus": _SCORER_CPUS, **_FOREVER, **_here()}
+    scorer = _actor_class(ScorerActor, options).remote(plan)
 
     device, detector_count = _devices(plan)
     ids = [camera.id for camera in plan.cameras]
@@ -107,7 +109,7 @@ def create_actors(plan: RunPlan) -> RunActors:
     )
     by_id = {camera.id: camera for camera in plan.cameras}
     names = [f"{plan.name}-camera-{number}" for number in range(len(processes))]
-    camera_class = ray.remote(num_cpus=_CAMERA_CPUS, max_concurrency=4, **_FOREVER)(CameraActor)
+    camera_class = _actor_class(CameraActor, {"num_cpus": _CAMERA_CPUS, "max_concurrency": 4, **_FOREVER})
     cameras = [
         camera_class.options(name=name).remote(
             [by_id[camera_id] for camera_id in members], plan.size_px, plan.runtime.cameras_per_process
@@ -149,7 +151,8 @@ def _create_detector(
     )
     resources = {"num_gpus": 1} if device == "cuda" else {"num_cpus": min(1.0, _detector_cpus(detector_count))}
     name = f"{plan.name}-detector-{number}"
-    return ray.remote(name=name, max_concurrency=2, **resources, **_FOREVER)(DetectorActor).remote(detector_plan)
+    options = {"name": name, "max_concurrency": 2, **resources, **_FOREVER}
+    return _actor_class(DetectorActor, options).remote(detector_plan)
 
 
 def _detector_cpus(detector_count: int) -> float:
@@ -169,6 +172,11 @@ def _devices(plan: RunPlan) -> tuple[str, int]:
     device = "cpu" if plan.runtime.device == "cpu" or gpus == 0 else "cuda"
     wanted = plan.runtime.detectors or (gpus if device == "cuda" else 1)
     return device, min(wanted, gpus) if device == "cuda" else wanted
+
+
+def _actor_class(plain: type, options: dict[str, Any]) -> Any:
+    """A plain class as a Ray actor class; ``Any`` because Ray types only what its decorator syntax gives."""
+    return ray.remote(**options)(plain)
 
 
 def _here() -> dict[str, NodeAffinitySchedulingStrategy]:

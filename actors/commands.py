@@ -88,7 +88,8 @@ def replay_dataset(
             f"{scores_folder}: expected an empty folder for the scores, got a filled one (--overwrite?)"
         )
     cameras = tuple(_clip_camera(config, clip) for clip in dataset.test)
-    total = sum(clip.frame_count for clip in dataset.test)
+    counts = [clip.frame_count for clip in dataset.test]
+    total = None if None in counts else sum(count or 0 for count in counts)
     with run_redis(config, config_file, scores_folder / "_run") as redis_url:
         plan = _plan(config, cameras, card, model_folder, redis_url, scores_folder, maps=True, replay=True)
         final = _run_shown(plan, total, address=address, duration_s=None, err=err)

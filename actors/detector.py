@@ -13,11 +13,11 @@ from queue import Queue
 import numpy as np
 import ray
 import torch
-from pipeline.inference.engine import Engine
 from ray.exceptions import RayError, RayTaskError
 
 from actors.peers import Peer, start_vital_thread
 from pipeline.config import ModelSettings
+from pipeline.inference.engine import Engine
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.types import Frame, FrameBatch, Prediction

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import cast
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -51,7 +52,7 @@ def run(
             end_at = None if duration_s is None else time.monotonic() + duration_s
             drain_until: float | None = None
             while True:
-                status: RunStatus = ray.get(supervisor.status.remote(), timeout=_ANSWER_TIMEOUT_S)
+                status = cast(RunStatus, ray.get(supervisor.status.remote(), timeout=_ANSWER_TIMEOUT_S))
                 on_status(status)
                 now = time.monotonic()
                 if status.done or (drain_until is not None and now >= drain_until):
@@ -60,7 +61,7 @@ def run(
                     ray.get(supervisor.drain.remote(), timeout=_ANSWER_TIMEOUT_S)
                     drain_until = now + _DRAIN_TIMEOUT_S
                 stop.wait(_POLL_S) if drain_until is None else time.sleep(_POLL_S)
-            final: RunStatus = ray.get(supervisor.close.remote(), timeout=2 * _ANSWER_TIMEOUT_S)
+            final = cast(RunStatus, ray.get(supervisor.close.remote(), timeout=2 * _ANSWER_TIMEOUT_S))
             on_status(final)
             return final
         except RayTaskError as error:

@@ -107,8 +107,11 @@ class ScoreSettings(Settings):
     Attributes:
         top_fraction: the score is the mean of this fraction of the map's highest values; 0 takes the maximum, as the
             paper does.
+        levels: whose surprise the score is read off: ``all``, as the map shows it, or the ``finest`` alone. Coarse
+            levels find the place of an anomaly better than they tell whether there is one, where anomalies are small.
     """
 
+    levels: Literal["all", "finest"] = "all"
     top_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.005
 
 
@@ -388,7 +391,7 @@ def _fault_lines(error: ValidationError, source: str) -> list[str]:
         elif fault["type"] == "missing":
             said = "expected a value, got nothing"
         elif fault["type"] == "value_error":
-            said = str(fault["ctx"]["error"])
+            said = str(fault.get("ctx", {}).get("error", fault["msg"]))
             if isinstance(fault["input"], str | int | float):
                 said += f", got {fault['input']!r}"
         else:

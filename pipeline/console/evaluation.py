@@ -30,6 +30,8 @@ def evaluate_scores(
         dataset: the labelled data set.
         json_file: where the numbers go, or None.
         report: where an HTML report goes, or None.
+        out: for results.
+        err: for progress.
 
     Raises:
         ScoresError: the scores are damaged or do not fit the data set.

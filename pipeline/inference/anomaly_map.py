@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from pipeline.config import ScoreSettings
 from pipeline.models.card import LevelConstants
 from pipeline.models.cflow import CFlow
 
@@ -24,18 +25,36 @@ class AnomalyMapper:
         self._flows = flows
         self._constants = tuple(constants)
 
-    def __call__(self, features: Sequence[Tensor], scene_rows: Tensor) -> Tensor:
-        """Anomaly maps of frames.
+    def __call__(self, features: Sequence[Tensor], scene_rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Anomaly maps and scores of frames.
 
         Args:
             features: per level, shape (B, D_k, h_k, w_k), finest first.
             scene_rows: as ``CFlow.scene_rows`` gives them, int64, shape (B,).
 
         Returns:
-            float32, shape (B, h, w) with the finest level's h and w.
+            As ``judge`` does.
         """
         levels = [self._flows.log_likelihood_map(level, part, scene_rows) for level, part in enumerate(features)]
-        return combine(levels, self._constants)
+        return judge(levels, self._constants, self._flows.settings.score)
+
+
+def judge(
+    log_likelihoods: Sequence[Tensor], constants: Sequence[LevelConstants], settings: ScoreSettings
+) -> tuple[Tensor, Tensor]:
+    """Anomaly maps and anomaly scores.
+
+    Args:
+        log_likelihoods: per level, nats per dimension, shape (B, h_k, w_k), finest first.
+        constants: of the same levels.
+        settings: how a score is read off the levels.
+
+    Returns:
+        Maps, float32, shape (B, h, w) with the finest level's h and w; and scores, shape (B,).
+    """
+    maps = combine(log_likelihoods, constants)
+    judged = maps if settings.levels == "all" else combine(log_likelihoods[:1], constants[:1])
+    return maps, anomaly_scores(judged, settings.top_fraction)
 
 
 def combine(log_likelihoods: Sequence[Tensor], constants: Sequence[LevelConstants]) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import ModelSettings
-from pipeline.inference.anomaly_map import AnomalyMapper, anomaly_scores
+from pipeline.inference.anomaly_map import AnomalyMapper
 from pipeline.models.card import ModelCard
 from pipeline.models.cflow import CFlow
 from pipeline.models.checkpoint import load_checkpoint
@@ -85,17 +85,16 @@ class Engine:
         for start in range(0, len(batch), group):
             part = slice(start, start + group)
             # A copy: arrays from Ray are read-only, which torch cannot express.
-            anomaly_maps = self._anomaly_maps(torch.from_numpy(batch.images[part].copy()), scenes[part])
-            scores = anomaly_scores(anomaly_maps, self.card.model.score.top_fraction).tolist()
+            anomaly_maps, scores = self._judge(torch.from_numpy(batch.images[part].copy()), scenes[part])
             shown = anomaly_maps.half().cpu().numpy() if maps else [None] * len(scores)
             predictions += [
                 Prediction(header, score, anomaly_map)
-                for header, score, anomaly_map in zip(batch.headers[part], scores, shown, strict=True)
+                for header, score, anomaly_map in zip(batch.headers[part], scores.tolist(), shown, strict=True)
             ]
         return predictions
 
     @torch.inference_mode()
-    def _anomaly_maps(self, images: Tensor, scenes: Sequence[str]) -> Tensor:
-        """Anomaly maps of uint8 images (B, H, W, 3); float32, shape (B, h, w), on the device."""
+    def _judge(self, images: Tensor, scenes: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Anomaly maps (B, h, w) and scores (B,) of uint8 images (B, H, W, 3); on the device."""
         features = self._encoder(images.to(self.device))
         return self._mapper(features, self._flows.scene_rows(scenes).to(self.device))

@@ -209,9 +209,10 @@ def _checksum(values: dict[str, Any]) -> str:
 
 def _fingerprint(values: dict[str, Any], weights: Path) -> str:
     """SHA-256 over what decides a score. Where the encoder's weights came from does not: they are in the file."""
-    identity = {key: values.get(key) for key in _IDENTITY}
-    model = dict(identity["model"])
-    model["encoder"] = {key: value for key, value in model["encoder"].items() if key not in {"weights", "seed"}}
+    identity: dict[str, Any] = {key: values.get(key) for key in _IDENTITY}
+    model: dict[str, Any] = dict(identity["model"])
+    encoder: dict[str, Any] = model["encoder"]
+    model["encoder"] = {key: value for key, value in encoder.items() if key not in {"weights", "seed"}}
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return hashlib.sha256(_text({**identity, "model": model, "weights": digest}).encode()).hexdigest()

@@ -134,8 +134,9 @@ def _coupling_block(dims: int, condition_dims: int, settings: FlowSettings) -> n
         permute_soft=False,
     )
     permutation = random_rotation(dims) if settings.permutation == "soft" else torch.eye(dims)[torch.randperm(dims)]
-    block.w_perm.data.copy_(permutation)
-    block.w_perm_inv.data.copy_(permutation.T)
+    with torch.no_grad():
+        block.get_parameter("w_perm").copy_(permutation)
+        block.get_parameter("w_perm_inv").copy_(permutation.T)
     return block
 
 

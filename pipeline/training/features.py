@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -58,6 +57,7 @@ def extract_features(
     clips: Sequence[Clip],
     encoder: Encoder,
     size_px: tuple[int, int],
+    *,
     frame_step: int,
     folder: Path,
     progress: Callable[[int, int], None],
@@ -132,7 +132,7 @@ def _extract_clip(clip: Clip, encoder: Encoder, size_px: tuple[int, int], frame_
     # Last, and in one step: the clip counts as extracted once this file is there.
     staged = stem.with_suffix(".part")
     staged.write_text(json.dumps({"frames": done, "fps": fps}), encoding="utf-8")
-    os.replace(staged, stem.with_suffix(".json"))
+    staged.replace(stem.with_suffix(".json"))
 
 
 def encode(encoder: Encoder, images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float16]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from pipeline.inference.anomaly_map import anomaly_scores, combine, level_constants
+from pipeline.inference.anomaly_map import judge, level_constants
 from pipeline.models.card import LevelConstants
 from pipeline.models.cflow import CFlow
 from pipeline.training.features import ClipFeatures
@@ -53,7 +53,7 @@ def measure_normal(
     )
     scores: dict[str, list[tuple[float, ...]]] = {}
     for (clip, _), of_clip in zip(parts, maps, strict=True):
-        of_frames = anomaly_scores(combine(of_clip, constants), flows.settings.score.top_fraction)
+        _, of_frames = judge(of_clip, constants, flows.settings.score)
         scores.setdefault(clip.clip.scene, []).append(tuple(of_frames.tolist()))
     return constants, {scene: tuple(of_clips) for scene, of_clips in scores.items()}
 

@@ -20,11 +20,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pipeline.config import Config, ModelSettings
 from pipeline.datasets.base import Dataset
-from pipeline.errors import DatasetError
-from pipeline.models.card import ModelCard, Provenance
+from pipeline.errors import CheckpointError, ConfigError, DatasetError
+from pipeline.models.card import CARD_FILE, ModelCard, Provenance, read_card
 from pipeline.models.cflow import CFlow
 from pipeline.models.checkpoint import check_writable, library_versions, save_checkpoint
 from pipeline.models.encoder import Encoder, build_encoder
@@ -45,6 +46,8 @@ from pipeline.training.state import (
 _LOGGER = logging.getLogger(__name__)
 
 _HELDOUT_FRAMES_AFTER_INTERRUPT = 200
+# Mean and covariance are taken over this many frames, or as many as give this many vectors.
+_WHITENING_FRAMES = 64
 _WHITENING_VECTORS = 65_536
 
 
@@ -101,14 +104,14 @@ def train(config: Config, dataset: Dataset, out: Path, progress: TrainingProgres
         WeightsError: its weights cannot be had.
         DatasetError: there is no footage, or not enough.
         VideoError: a clip cannot be opened.
-        CheckpointError: ``out`` cannot hold a checkpoint.
+        CheckpointError: ``out`` cannot hold a checkpoint, or holds a complete one.
         RunError: the training diverged.
         KeyboardInterrupt: interrupted before a single step; the features so far are kept.
     """
     told = progress or NullProgress()
     if not dataset.train:
         raise DatasetError(f"{dataset.root}: expected training clips, got none")
-    check_writable(out)
+    _check_out(out)
     device = _device(config)
     encoder = build_encoder(config.model.encoder).to(device)
     model = config.model.model_copy(update={"encoder": encoder.settings})
@@ -119,9 +122,9 @@ def train(config: Config, dataset: Dataset, out: Path, progress: TrainingProgres
         dataset.train,
         encoder,
         model.image_size_px,
-        config.training.frame_step,
-        prepare_features(folder, features),
-        told.features,
+        frame_step=config.training.frame_step,
+        folder=prepare_features(folder, features),
+        progress=told.features,
     )
     split = split_clips(
         [clip.clip.scene for clip in clips], [len(clip) for clip in clips], config.training.holdout_fraction
@@ -168,16 +171,29 @@ def initial_flows(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         flows = CFlow(model, encoder.channels, _scenes(clips))
-    frames = [(clip, frame) for clip, part in zip(clips, split.train, strict=True) for frame in part]
     for level in range(len(encoder.channels)):
-        random = np.random.default_rng((seed, level))
-        area = clips[0].levels[level].shape[1]
-        # An even number of vectors from frames spread over the whole footage; all positions of each frame.
-        picked = random.permutation(len(frames))[: max(1, _WHITENING_VECTORS // area)]
-        vectors = np.concatenate([frames[at][0].levels[level][frames[at][1]] for at in np.sort(picked)])
-        values = torch.from_numpy(vectors).double()
-        flows.flow(level).whiten(values.mean(dim=0), torch.cov(values.T, correction=0))
+        flows.flow(level).whiten(*_moments(clips, split.train, level))
     return flows
+
+
+def _moments(clips: Sequence[ClipFeatures], frames: Sequence[range], level: int) -> tuple[Tensor, Tensor]:
+    """Mean (D,) and covariance (D, D), float64, of a level's features in frames spread evenly over the footage."""
+    every = [(clip, frame) for clip, part in zip(clips, frames, strict=True) for frame in part]
+    _, area, dims = clips[0].levels[level].shape
+    wanted = min(len(every), max(_WHITENING_FRAMES, _WHITENING_VECTORS // area))
+    total, products, count = np.zeros(dims), np.zeros((dims, dims)), 0
+    for at in np.unique(np.linspace(0, len(every) - 1, wanted).round().astype(int)):
+        clip, frame = every[at]
+        values = clip.levels[level][frame].astype(np.float64)
+        total, products, count = total + values.sum(axis=0), products + values.T @ values, count + len(values)
+    mean = total / count
+    return torch.from_numpy(mean), torch.from_numpy(products / count - np.outer(mean, mean))
+
+
+def _check_out(out: Path) -> None:
+    check_writable(out)
+    if (out / CARD_FILE).exists() and read_card(out).provenance.completed:
+        raise CheckpointError(f"{out}: expected a new folder or an interrupted training's, got a complete model")
 
 
 def _scenes(clips: Sequence[ClipFeatures]) -> tuple[str, ...]:
@@ -186,6 +202,8 @@ def _scenes(clips: Sequence[ClipFeatures]) -> tuple[str, ...]:
 
 def _device(config: Config) -> str:
     wanted = config.runtime.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("runtime.device: expected a CUDA device on this machine, got none")
     return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
 
 

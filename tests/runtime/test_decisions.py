@@ -22,7 +22,7 @@ def test_a_full_batch_closes_at_once_and_a_young_one_waits():
 def test_every_camera_is_in_one_process_and_every_process_at_one_detector(cameras, per_process, detectors, limit):
     ids = [f"c{number}" for number in range(cameras)]
     processes = split_cameras(ids, per_process=per_process, detectors=detectors, max_processes=limit)
-    assert sorted(sum(processes, [])) == sorted(ids)
+    assert sorted(camera for process in processes for camera in process) == sorted(ids)
     sizes = [len(process) for process in processes]
     assert min(sizes) >= 1
     assert max(sizes) - min(sizes) <= 1
@@ -32,7 +32,7 @@ def test_every_camera_is_in_one_process_and_every_process_at_one_detector(camera
     else:
         assert len(processes) <= limit
     shares = share_processes(len(processes), min(detectors, len(processes)))
-    assert sorted(sum(shares, [])) == list(range(len(processes)))
+    assert sorted(number for share in shares for number in share) == list(range(len(processes)))
     assert all(shares)
 
 

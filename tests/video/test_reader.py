@@ -52,7 +52,7 @@ def test_frames_thinned_away_are_counted(tmp_path):
 
 def test_a_file_that_cannot_be_read_fails_with_one_line_naming_the_camera(tmp_path):
     (tmp_path / "a.mp4").write_text("no video")
-    reader, buffers, thread = started(tmp_path / "a.mp4")
+    reader, _, thread = started(tmp_path / "a.mp4")
     thread.join(10.0)
     status = reader.status()
     assert status.state == "failed"
@@ -83,7 +83,7 @@ def test_a_stopped_reader_ends_though_nobody_takes_its_frames(tmp_path):
 
 @pytest.mark.parametrize("url", ["rtsp://127.0.0.1:9/x"])
 def test_a_live_camera_that_is_down_is_tried_again_and_again(url):
-    reader, buffers, thread = started(url, open_timeout_s=0.5)
+    reader, _, thread = started(url, open_timeout_s=0.5)
     deadline = time.monotonic() + 20.0
     while reader.status().session < 2 and time.monotonic() < deadline:
         thread.join(0.05)
