@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 bad input or config.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import sys
 from collections.abc import Callable
@@ -25,7 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console(soft_wrap=True)  # results
+_PIPE_WIDTH = 120  # of tables in files and pipes, which have no width of their own
+out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)  # results
 err = Console(stderr=True, soft_wrap=True)  # progress, news and errors
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="YAML file with the settings.")]
@@ -194,6 +196,7 @@ def _remove_folder(folder: Path, expected: str) -> None:
 
 def main() -> None:
     """Run a command; every error of ours is one line per fault."""
+    logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
     try:
         app()
     except CflowError as error:

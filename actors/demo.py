@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -59,13 +61,19 @@ def run_demo(config: Config, config_file: Path, folder: Path, *, out: Console, e
         evaluation,
         scores,
         dataset,
-        cameras=statuses,
+        cameras=[_shown(status) for status in statuses],
         alerts=alerts,
         title="cflow-stream demo",
         notes=notes,
     )
     out.print(f"{time.monotonic() - started_at:.0f} s; report: {report}", markup=False, highlight=False)
     return report
+
+
+def _shown(status: Mapping[str, Any]) -> dict[str, Any]:
+    """What the report's table of cameras shows of a status."""
+    keys = ("camera_id", "decoded", "scored", "in_flight", "scored_fps", "latency_p50_s", "latency_p99_s", "events")
+    return {**{key: status[key] for key in keys}, "dropped": sum(status["dropped"].values())}
 
 
 def _clear(folder: Path) -> None:

@@ -12,12 +12,10 @@ from queue import Queue
 
 import numpy as np
 import ray
-import torch
 from ray.exceptions import RayError, RayTaskError
 
 from actors.peers import Peer, start_vital_thread
 from pipeline.config import ModelSettings
-from pipeline.inference.engine import Engine
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.types import Frame, FrameBatch, Prediction
@@ -61,6 +59,11 @@ class DetectorActor:
     """Owns the model, one feeder thread per camera process, one inference thread and one sending thread."""
 
     def __init__(self, plan: DetectorPlan) -> None:
+        # Here and not above: the supervisor imports this module to create the actor, and must not pay for torch.
+        import torch
+
+        from pipeline.inference.engine import Engine
+
         torch.set_num_threads(plan.threads)
         self._plan = plan
         self._engine = Engine.load(plan.model_folder, device=plan.device, expected=plan.expected_model)

@@ -33,6 +33,8 @@ TORCH_FREE = (
     "pipeline.sinks.parquet_reader",
     "pipeline.evaluation.metrics",
     "actors.camera",
+    "actors.cluster",
+    "actors.detector",
     "actors.scorer",
     "actors.supervisor",
 )

@@ -54,7 +54,7 @@ def metrics_table(rows: Iterable[tuple[str, ...]], title: str) -> Table:
     heading, *body = rows
     table = Table(title=title, title_justify="left")
     for number, name in enumerate(heading):
-        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
+        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=number == 0)
     for row in body:
         table.add_row(*(Text(cell) for cell in row))
     return table

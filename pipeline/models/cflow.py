@@ -44,7 +44,7 @@ class CFlow(nn.Module):
         self.flows = nn.ModuleList(Flow(dims, condition_dims, flow) for dims in channels)
 
     def scene_rows(self, scenes: Sequence[str]) -> Tensor:
-        """What ``scene_rows`` is elsewhere: the row of each scene in the embedding's table; int64, on the CPU."""
+        """Row of each scene in the camera embedding's table (0 without one); int64, shape (scenes,), on the CPU."""
         if self.embedding is None:
             return torch.zeros(len(scenes), dtype=torch.int64)
         return self.embedding.rows(scenes)

@@ -61,7 +61,9 @@ def save_checkpoint(folder: Path, card: ModelCard, encoder: Encoder, flows: CFlo
         written = write_card(card, staged)
         for name in (WEIGHTS_FILE, CARD_FILE):
             _fsync(staged / name)
-        staged.chmod(0o755)  # mkdtemp makes it private
+        # mkdtemp and safetensors make theirs private, but the user who streams need not be the one who trained.
+        staged.chmod(0o755)
+        (staged / WEIGHTS_FILE).chmod(0o644)
         if folder.exists():
             older = staged.with_name(f"{staged.name}.old")
             folder.rename(older)

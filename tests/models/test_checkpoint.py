@@ -99,3 +99,9 @@ def test_flows_without_their_embedding_are_refused():
     del stored["embedding.vectors"]
     with pytest.raises(RuntimeError, match="vectors"):
         load_flows(flows, stored)
+
+
+def test_another_user_can_read_a_checkpoint(tmp_path):
+    tiny_checkpoint(tmp_path / "m")
+    for path in (tmp_path / "m" / WEIGHTS_FILE, tmp_path / "m" / CARD_FILE):
+        assert path.stat().st_mode & 0o044 == 0o044

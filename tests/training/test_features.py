@@ -1,0 +1,114 @@
+import logging
+import shutil
+from collections import namedtuple
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.datasets.base import Clip
+from pipeline.errors import DatasetError, RunError, VideoError
+from pipeline.models.encoder import build_encoder
+from pipeline.training.features import extract_features
+from pipeline.video.source import open_source
+from tests.models.tiny import ENCODER, SIZE_PX
+from tests.training.footage import make_dataset
+from tests.videos import truncate, write_images
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("footage"), {"gate": (9, 17), "yard": (3,)})
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return build_encoder(ENCODER)
+
+
+def extract(clips, encoder, folder, frame_step=1, progress=lambda done, total: None):
+    return extract_features(clips, encoder, SIZE_PX, frame_step=frame_step, folder=folder, progress=progress)
+
+
+def test_features_are_those_of_the_decoded_frames_in_their_order(dataset, encoder, tmp_path):
+    found = extract(dataset.train, encoder, tmp_path)
+    assert [len(clip) for clip in found] == [9, 17, 3]
+    with open_source(dataset.train[1].url, SIZE_PX) as source:
+        images = np.stack([frame.image for frame in source])
+    for level, expected in enumerate(encoder(torch.from_numpy(images))):
+        vectors = expected.permute(0, 2, 3, 1).flatten(1, 2)
+        got = torch.from_numpy(np.array(found[1].levels[level])).float()
+        torch.testing.assert_close(got, vectors, rtol=2e-3, atol=2e-3)
+
+
+def test_a_frame_step_thins_the_footage_and_its_rate(dataset, encoder, tmp_path):
+    (every, thinned) = (extract(dataset.train[1:2], encoder, tmp_path / str(step), step)[0] for step in (1, 5))
+    assert (every.fps, thinned.fps) == (10.0, 2.0)
+    assert len(thinned) == 4
+    np.testing.assert_allclose(thinned.levels[0], every.levels[0][::5], rtol=2e-3, atol=2e-3)
+
+
+def test_progress_ends_with_all_frames(dataset, encoder, tmp_path):
+    told = []
+    extract(dataset.train, encoder, tmp_path, progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (29, 29)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert all(done <= total for done, total in told)
+
+
+def test_an_extraction_that_was_cut_off_goes_on_with_the_next_clip(dataset, encoder, tmp_path):
+    whole = extract(dataset.train, encoder, tmp_path / "whole")
+
+    def stop_in_the_second_clip(done, total):
+        if done > 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(dataset.train, encoder, tmp_path / "cut", progress=stop_in_the_second_clip)
+    kept = next((tmp_path / "cut").glob("clip-00000-stride8.f16"))
+    written_at = kept.stat().st_mtime_ns
+    resumed = extract(dataset.train, encoder, tmp_path / "cut")
+    assert kept.stat().st_mtime_ns == written_at
+    for first, second in zip(whole, resumed, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(first.levels, second.levels, strict=True))
+
+
+def test_a_features_file_of_another_size_is_named(dataset, encoder, tmp_path):
+    extract(dataset.train[:1], encoder, tmp_path)
+    file = tmp_path / "clip-00000-stride16.f16"
+    file.write_bytes(file.read_bytes()[:-2])
+    with pytest.raises(RunError, match=r"clip-00000-stride16\.f16: expected features of 9 frames"):
+        extract(dataset.train[:1], encoder, tmp_path)
+
+
+def test_a_clip_that_cannot_be_opened_is_named(encoder, tmp_path):
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(VideoError, match="broken"):
+        extract([Clip("broken", "gate", str(tmp_path / "text.mp4"), None)], encoder, tmp_path / "f")
+
+
+def test_a_truncated_clip_gives_what_is_there_and_says_what_is_missing(dataset, encoder, tmp_path, caplog):
+    path = truncate(shutil_copy(dataset.train[1].url, tmp_path / "cut.mp4"), fraction=0.7)
+    with caplog.at_level(logging.WARNING):
+        (found,) = extract([Clip("cut", "gate", str(path), None)], encoder, tmp_path / "f")
+    assert 0 < len(found) < 17
+    assert f"cut: {17 - len(found)} of its frames are missing" in caplog.text
+
+
+def shutil_copy(source, target):
+    shutil.copy(source, target)
+    return target
+
+
+def test_a_folder_of_images_is_footage_too(encoder, tmp_path):
+    folder = write_images(tmp_path / "images", 5, size_px=SIZE_PX)
+    (found,) = extract([Clip("images", "gate", str(folder), 5)], encoder, tmp_path / "f")
+    assert len(found) == 5
+    assert found.fps > 0
+
+
+def test_a_disk_without_room_is_noticed_before_anything_is_decoded(dataset, encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("Usage", "total used free")(10, 9, 1000))
+    with pytest.raises(DatasetError, match=r"GB of room .* of 29 frames .*frame_step"):
+        extract(dataset.train, encoder, tmp_path)
+    assert not list(tmp_path.glob("*.f16"))
