@@ -56,6 +56,8 @@ def ray_cluster(address: str | None = None) -> Iterator[None]:
     common = {"namespace": NAMESPACE, "log_to_driver": False, "configure_logging": False}
     if address is None:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        # Ray gives its workers the lowest priority; beside any busy process they would then fall behind the cameras.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))  # workers import the project from here
         try:

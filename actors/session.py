@@ -43,12 +43,12 @@ def run(
 
     Raises:
         BadInputError: nobody answers at the address, or the cluster lacks what the plan needs.
-        RunError: an actor did not start, or the run could not be ended in good order.
+        RunError: an actor did not start, it was stopped before they all had, or it could not be ended in good order.
     """
     with ray_cluster(address):
         supervisor = create_supervisor(plan)
         try:
-            ray.get(supervisor.start.remote(), timeout=_START_TIMEOUT_S)
+            _wait_for_start(supervisor.start.remote(), stop)
             end_at = None if duration_s is None else time.monotonic() + duration_s
             drain_until: float | None = None
             while True:
@@ -71,3 +71,14 @@ def run(
             raise RunError(f"the supervisor is gone: {str(error).splitlines()[0]}") from error
         finally:
             ray.kill(supervisor)  # and with it every actor it created
+
+
+def _wait_for_start(started: ray.ObjectRef, stop: threading.Event) -> None:
+    """Wait for the actors, but not for a user who has had enough."""
+    give_up_at = time.monotonic() + _START_TIMEOUT_S
+    while not ray.wait([started], timeout=_POLL_S)[0]:
+        if stop.is_set():
+            raise RunError("stopped before all actors had started; nothing was scored")
+        if time.monotonic() >= give_up_at:
+            raise RunError(f"expected all actors to start within {_START_TIMEOUT_S:.0f} s, some did not")
+    ray.get(started)
