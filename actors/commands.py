@@ -23,6 +23,7 @@ from pipeline.models.card import ModelCard, check_matches, read_card
 from pipeline.runtime.plan import RunPlan, SinkPlan
 from pipeline.runtime.status import RunStatus
 from pipeline.sinks.locate import run_redis
+from pipeline.sinks.parquet import discard_journals
 from pipeline.sinks.redis_reader import read_alerts
 
 
@@ -87,6 +88,7 @@ def replay_dataset(
         raise BadInputError(
             f"{scores_folder}: expected an empty folder for the scores, got a filled one (--overwrite?)"
         )
+    discard_journals(scores_folder)  # of a replay that was killed: its rows are not this one's
     cameras = tuple(_clip_camera(config, clip) for clip in dataset.test)
     counts = [clip.frame_count for clip in dataset.test]
     total = None if None in counts else sum(count or 0 for count in counts)

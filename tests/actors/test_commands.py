@@ -1,6 +1,9 @@
 import io
 import json
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +14,13 @@ from actors.session import run
 from pipeline.config import load_config
 from pipeline.errors import BadInputError, CheckpointError, VideoError
 from pipeline.sinks.locate import readable_redis
+from pipeline.sinks.parquet import staging_folder
 from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.sinks.redis_reader import read_alerts, read_scores, read_statuses
 from tests.models_for_tests import TINY
 from tests.videos import audio_only, truncate, write_video
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -145,6 +151,24 @@ def test_a_model_of_another_encoder_is_refused_with_field_and_values(trained, tm
     model = {**TINY["model"], "encoder": {**TINY["model"]["encoder"], "name": "resnet18"}}
     with pytest.raises(CheckpointError, match=r"encoder.*resnet18.*mobilenetv3_small_050"):
         stream(trained, tmp_path, {"a": "x.mp4"}, model=model)
+
+
+def test_rows_of_a_replay_that_was_killed_do_not_appear_in_the_next_one(trained, tmp_path):
+    out, clip = tmp_path / "out", trained.dataset.test[0]
+    killed = (
+        "import os, sys; from fractions import Fraction; from pathlib import Path\n"
+        "from pipeline.sinks.parquet import ParquetSink; from pipeline.types import FrameHeader, Score\n"
+        "sink = ParquetSink(Path(sys.argv[1]), model_fingerprint='old', maps=False, rotate_s=60)\n"
+        "header = FrameHeader(sys.argv[2], 0, 0, 0, Fraction(1, 10), 1000.0)\n"
+        "sink.write([Score(header, 1.0, 0.5, 2.0, False, 1001.0, 1.0)], []); os._exit(9)"
+    )
+    done = subprocess.run([sys.executable, "-c", killed, str(out), clip.name], check=False, cwd=ROOT)
+    assert done.returncode == 9
+    assert list(staging_folder(out).iterdir())
+    only = trained.dataset.__class__("stc", trained.dataset.root, (), (clip,))
+    scores = replay(trained, out, dataset=only)[clip.name]
+    assert scores.index.tolist() == list(range(clip.frame_count))
+    assert "old" not in scores.models
 
 
 def test_a_replay_into_a_filled_folder_is_refused(trained, tmp_path):
