@@ -1,4 +1,4 @@
-"""Command line of cflow-stream: demo, train, stream, replay, evaluate, alerts, status.
+"""Command line of cflow-stream: demo, train, record, stream, cameras, replay, evaluate, alerts, status.
 
 Exit codes: 0 done, 1 failed, 2 bad input or config.
 """
@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from pipeline.config import load_config
+from pipeline.config_file import load_config
 from pipeline.errors import BadInputError, CflowError, ConfigError
 
 app = typer.Typer(
@@ -75,6 +75,23 @@ def train(
     if overwrite:
         _remove_folder(model_out, expected="model.json")
     train_with_bars(settings, dataset, model_out, out=out, err=err)
+
+
+@app.command(epilog="Example: python run_cluster.py record --config configs/cameras.yaml --minutes 60 --out footage")
+def record(
+    config: ConfigOption,
+    footage_out: Annotated[Path, typer.Option("--out", help="Folder for the footage; goes on where it has some.")],
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", min=0.0, help="How long; default: until Ctrl-C.")
+    ] = None,
+    segment_minutes: Annotated[float, typer.Option("--segment-minutes", min=0.01, help="Length of one file.")] = 10.0,
+) -> None:
+    """Write the packets of the config's live cameras to files that `train --data` understands."""
+    from pipeline.console.recording import record_with_table
+
+    record_with_table(
+        load_config(config), config, footage_out, minutes=minutes, segment_minutes=segment_minutes, out=out, err=err
+    )
 
 
 @app.command(
@@ -171,6 +188,69 @@ def status(as_json: JsonOption = False, config: WhereOption = None) -> None:
     out.print(cameras_table(statuses, "cameras"))
     for line in camera_faults(statuses):
         err.print(line, markup=False, highlight=False)
+
+
+cameras_app = typer.Typer(help="List and change the cameras of the run under way.", no_args_is_help=True)
+app.add_typer(cameras_app, name="cameras")
+CameraArgument = Annotated[str, typer.Argument(help="Id of the camera.")]
+
+
+@cameras_app.command("list", epilog="Example: python run_cluster.py cameras list --json")
+def cameras_list(as_json: JsonOption = False, config: WhereOption = None) -> None:
+    """Print the cameras of the run, without credentials."""
+    for camera in _ask({"do": "list"}, config)["cameras"]:
+        _emit(camera, _camera_line, as_json)
+
+
+def _camera_line(camera: dict[str, Any]) -> str:
+    return f"{camera['id']}  {camera['url']}  scene {camera['scene']}" + ("  paused" if camera["paused"] else "")
+
+
+@cameras_app.command(
+    "add", epilog="Example: python run_cluster.py cameras add yard 'rtsp://viewer:${YARD}@10.0.0.8/main'"
+)
+def cameras_add(
+    camera: CameraArgument,
+    url: Annotated[str, typer.Argument(help="Its address; ${NAME} comes from the environment and stays unseen.")],
+    scene: Annotated[str | None, typer.Option("--scene", help="Name under which the model knows its view.")] = None,
+    sample_fps: Annotated[float | None, typer.Option("--sample-fps", help="Frames per second to score.")] = None,
+    config: WhereOption = None,
+) -> None:
+    """Read one more camera until the run ends; it gets the config's camera_defaults."""
+    from pipeline.config_file import fill_variables
+
+    given = {"id": camera, "url": url, "scene": scene, "sample_fps": sample_fps}
+    wanted = {key: value for key, value in given.items() if value is not None}
+    _say(_ask({"do": "add", "camera": fill_variables(wanted, source="cameras add")}, config))
+
+
+@cameras_app.command("remove", epilog="Example: python run_cluster.py cameras remove yard")
+def cameras_remove(camera: CameraArgument, config: WhereOption = None) -> None:
+    """Stop reading a camera; its open event ends."""
+    _say(_ask({"do": "remove", "id": camera}, config))
+
+
+@cameras_app.command("pause", epilog="Example: python run_cluster.py cameras pause yard")
+def cameras_pause(camera: CameraArgument, config: WhereOption = None) -> None:
+    """Close a camera's stream until `resume`; no offline alert follows."""
+    _say(_ask({"do": "pause", "id": camera}, config))
+
+
+@cameras_app.command("resume", epilog="Example: python run_cluster.py cameras resume yard")
+def cameras_resume(camera: CameraArgument, config: WhereOption = None) -> None:
+    """Read a paused camera again."""
+    _say(_ask({"do": "resume", "id": camera}, config))
+
+
+def _ask(request: dict[str, Any], config: Path | None) -> dict[str, Any]:
+    from actors.control import ask_run
+    from pipeline.sinks.locate import state_folder
+
+    return ask_run(state_folder(config), request)
+
+
+def _say(answer: dict[str, Any]) -> None:
+    out.print(answer["said"], markup=False, highlight=False)
 
 
 def _emit(value: dict[str, Any], line: Callable[[dict[str, Any]], Any], as_json: bool) -> None:

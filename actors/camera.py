@@ -2,78 +2,286 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
+import threading
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import cast
 
 import numpy as np
-import ray
 
 from actors.peers import start_vital_thread
 from pipeline.config import CameraSettings
+from pipeline.errors import RunError
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
-from pipeline.types import FrameBatch
-from pipeline.video.reader import CameraReader, ReaderStatus
+from pipeline.runtime.handover import Unconfirmed
+from pipeline.runtime.ledger import CameraLedger, Slot
+from pipeline.runtime.status import ReaderStatus
+from pipeline.types import Dropped, DropReason, Frame, FrameBatch, SceneView
+from pipeline.video.reader import CameraReader
+from pipeline.video.scene import SceneWatch
+from pipeline.video.source import is_live
+
+_log = logging.getLogger(__name__)
+
+_TEND_S = 0.25
+_SUSPECT_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class CameraOrder:
+    """What a camera process is to do; the supervisor says it, and again after a restart.
+
+    Attributes:
+        version: number of the order; 0 is none.
+        cameras: the cameras to read.
+        views: what their scenes looked like in training, by camera id.
+        paused: ids of those not to be read at present.
+        sessions: by camera id, a session number above all that were used; for a node that does not know them.
+        taker: name of the detector that may take frames; None while there is none.
+    """
+
+    version: int = 0
+    cameras: tuple[CameraSettings, ...] = ()
+    views: Mapping[str, SceneView] = field(default_factory=dict)
+    paused: frozenset[str] = frozenset()
+    sessions: Mapping[str, int] = field(default_factory=dict)
+    taker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CameraReport:
+    """How a camera process stands.
+
+    Attributes:
+        version: of the order it follows.
+        readers: what each camera's reader has done, by camera id, former cameras included.
+    """
+
+    version: int
+    readers: dict[str, ReaderStatus]
 
 
 class CameraActor:
     """Owns the reader threads of some cameras and the buffers between them and one detector.
 
     Args:
-        cameras: the cameras it reads.
         size_px: (height, width) of the frames it hands out.
         files_at_once: files that are read at the same time; live cameras are read all at once, always.
+        ledgers: folder of the cameras' ledgers, on this node.
+        quarantine: folder for frames that killed detectors.
     """
 
-    def __init__(self, cameras: Sequence[CameraSettings], size_px: tuple[int, int], files_at_once: int) -> None:
-        self._buffers = FrameBuffers(time.monotonic)
-        # A restarted process cannot know how often its cameras reconnected before: Unix time is above any such count.
-        first_session = int(time.time()) if _is_restarted() else 0
-        self._readers = {camera.id: CameraReader(camera, size_px, self._buffers, first_session) for camera in cameras}
-        self._start(files_at_once)
+    def __init__(self, size_px: tuple[int, int], files_at_once: int, ledgers: Path, quarantine: Path) -> None:
+        self._size_px = size_px
+        self._files_at_once = files_at_once
+        self._ledgers, self._quarantine = ledgers, quarantine
+        self._order = CameraOrder()
+        self._lock = threading.Lock()  # guards order and readers; never held while waiting for a frame
+        self._readings: dict[str, _Reading] = {}
+        self._stopping = False
+        self._wake = threading.Event()
+        self._taking = threading.Lock()  # a dead detector's last call may still be waiting for frames
+        self._unconfirmed = Unconfirmed()
+        self._buffers = FrameBuffers(time.monotonic, on_drop=self._count_dropped, on_take=self._number)
+        start_vital_thread(self._tend)
 
-    def take(self, max_frames: int, timeout_s: float) -> FrameBatch | None:
-        """Frames that wait, oldest first, as one array; None when none came within the time."""
-        frames = self._buffers.take(BatchPolicy(max_frames, max_wait_s=0.0), timeout_s)
-        if not frames:
+    def configure(self, order: CameraOrder) -> None:
+        """Follow an order: start, stop and pause readers until they are as it says."""
+        with self._lock:
+            self._order = order
+            self._reconcile()
+
+    def take(
+        self, taker: str, incarnation: str, confirmed: Mapping[str, int], max_frames: int, timeout_s: float
+    ) -> FrameBatch | None:
+        """Frames that wait, oldest first, as one array; None when none came within the time.
+
+        Args:
+            taker: name of the detector that asks; another than the order's gets nothing.
+            incarnation: name of its process: another one means that the one before died with all it had.
+            confirmed: by camera, the serial below which the scorer knows every frame's fate.
+            max_frames: frames at most.
+            timeout_s: longest wait for a first frame.
+        """
+        with self._taking:
+            if taker != self._order.taker:
+                time.sleep(min(timeout_s, _TEND_S))
+                return None
+            self._confirm(confirmed)
+            dropped = [self._set_aside(frame) for frame in self._unconfirmed.taken_by(incarnation)]
+            frames = self._next_frames(max_frames, 0.0 if dropped else timeout_s)
+        if not frames and not dropped:
             return None
-        return FrameBatch(tuple(frame.header for frame in frames), np.stack([frame.image for frame in frames]))
+        images = np.stack([frame.image for frame in frames]) if frames else np.empty((0, *self._size_px, 3), np.uint8)
+        return FrameBatch(tuple(frame.header for frame in frames), images, tuple(dropped))
 
-    def status(self) -> dict[str, ReaderStatus]:
-        """What each reader has done, by camera id."""
-        return {camera_id: reader.status() for camera_id, reader in self._readers.items()}
+    def report(self) -> CameraReport:
+        """How it stands."""
+        with self._lock:
+            return CameraReport(self._order.version, {name: r.status() for name, r in self._readings.items()})
 
     def stop(self) -> None:
         """End all readers; frames that wait can still be taken."""
-        for reader in self._readers.values():
-            reader.stop()
-        self._buffers.close()
+        with self._lock:
+            self._stopping = True
+            for reading in self._readings.values():
+                reading.reader.stop()
+            self._buffers.close()
+            self._reconcile()
+
+    def abandon(self) -> None:
+        """Discard frames that wait: there is no time left for them."""
+        self._buffers.clear()
+
+    def close(self) -> None:
+        """Delete the ledgers: the books are closed."""
+        with self._lock:
+            for reading in self._readings.values():
+                reading.ledger.remove()
 
     def pid(self) -> int:
         """Process id."""
         return os.getpid()
 
-    def _start(self, files_at_once: int) -> None:
-        files = [reader for reader in self._readers.values() if not reader.status().live]
-        for reader in self._readers.values():
-            if reader not in files:
-                start_vital_thread(reader.run)
-        # Workers that share one queue of files: a pool's threads would not be daemons and could outlive the actor.
-        queue = deque(files)
-        for _ in range(min(files_at_once, len(files))):
-            start_vital_thread(_run_in_turn, queue)
+    def _next_frames(self, max_frames: int, timeout_s: float) -> list[Frame]:
+        if not self._unconfirmed.suspects:
+            frames = self._buffers.take(BatchPolicy(max_frames, max_wait_s=0.0), timeout_s)
+            self._unconfirmed.add([frame for frame in frames if not self._readings[frame.header.camera_id].live])
+            return frames
+        suspect = self._unconfirmed.next_suspect()
+        if suspect is None:  # the one before it is still in the detector
+            time.sleep(min(timeout_s, _SUSPECT_S))
+            return []
+        return [suspect]
 
+    def _confirm(self, confirmed: Mapping[str, int]) -> None:
+        self._unconfirmed.confirm(confirmed)
+        for camera_id, serial in confirmed.items():
+            reading = self._readings.get(camera_id)
+            if reading is not None and not reading.live:
+                reading.ledger["confirmed"] = max(serial, reading.ledger["confirmed"])
 
-def _run_in_turn(queue: deque[CameraReader]) -> None:
-    while queue:
+    def _set_aside(self, frame: Frame) -> Dropped:
+        """Keep a frame that killed detectors where somebody can look at it."""
+        header = frame.header
+        path = self._quarantine / f"{header.camera_id}-{header.session}-{header.index}"
+        _log.error("%s: this frame was in a detector each time it died; it is set aside", path)
         try:
-            reader = queue.popleft()
-        except IndexError:  # another worker was faster
+            self._quarantine.mkdir(parents=True, exist_ok=True)
+            np.save(path.with_suffix(".npy"), frame.image, allow_pickle=False)
+            path.with_suffix(".json").write_text(json.dumps(asdict(header), default=str) + "\n", encoding="utf-8")
+        except OSError as error:
+            _log.error("%s: it could not be kept: %s", path, error)
+        return Dropped(header, "quarantined")
+
+    def _count_dropped(self, frame: Frame, reason: DropReason) -> None:
+        self._readings[frame.header.camera_id].ledger.add(cast("Slot", reason))
+
+    def _number(self, frame: Frame) -> Frame:
+        ledger = self._readings[frame.header.camera_id].ledger
+        numbered = Frame(replace(frame.header, serial=ledger["handed"]), frame.image)
+        ledger.add("handed")
+        return numbered
+
+    def _tend(self) -> None:
+        """Watch over the readers, and start those that had to wait for another to end."""
+        while True:
+            self._wake.wait(_TEND_S)
+            self._wake.clear()
+            with self._lock:
+                for reading in self._readings.values():
+                    if not reading.over:
+                        reading.reader.check()
+                self._reconcile()
+
+    def _reconcile(self) -> None:
+        """Bring the readers closer to what the order says; called again until they are there."""
+        wanted = {} if self._stopping else {camera.id: camera for camera in self._order.cameras}
+        for camera_id, reading in self._readings.items():
+            if reading.over:
+                continue
+            if not self._stopping and wanted.get(camera_id) != reading.settings:
+                reading.reader.stop()
+                self._buffers.remove_camera(camera_id)
+                if reading.reader.status().ended:
+                    reading.let_go()  # whoever reads the camera next needs its ledger
+            elif camera_id in self._order.paused:
+                reading.reader.pause()
+            else:
+                reading.reader.resume()
+        for camera_id, settings in wanted.items():
+            reading = self._readings.get(camera_id)
+            if reading is None or reading.over:
+                self._open(settings)
+        self._start_waiting()
+
+    def _open(self, settings: CameraSettings) -> None:
+        try:
+            ledger = CameraLedger(self._ledgers / settings.id)
+        except RunError as error:  # another process has not let go of it yet
+            _log.info("camera %s: %s", settings.id, error)
             return
-        reader.run()
+        if not ledger.resumed:
+            ledger["session"] = self._order.sessions.get(settings.id, 0)
+        view = self._order.views.get(settings.id)
+        live = is_live(settings.url.get_secret_value())
+        reader = CameraReader(
+            settings,
+            self._size_px,
+            self._buffers,
+            ledger,
+            watch=SceneWatch(settings.health, view) if live else None,
+            start_thread=self._start_thread,
+        )
+        self._readings[settings.id] = _Reading(settings, reader, ledger, live)
+
+    def _start_waiting(self) -> None:
+        """Start readers that have not been: live ones at once, files a few at a time."""
+        started = [r for r in self._readings.values() if r.started and not r.live and not r.reader.status().ended]
+        room = self._files_at_once - len(started)
+        for reading in self._readings.values():
+            if reading.started or reading.over or self._stopping:
+                continue
+            if not reading.live:
+                if room <= 0:
+                    continue
+                room -= 1
+            reading.started = True
+            reading.reader.start()
+
+    def _start_thread(self, task: Callable[[], None]) -> None:
+        def run() -> None:
+            task()
+            self._wake.set()  # another file may start now
+
+        start_vital_thread(run)
 
 
-def _is_restarted() -> bool:
-    return ray.is_initialized() and bool(ray.get_runtime_context().was_current_actor_reconstructed)
+@dataclass(slots=True)
+class _Reading:
+    """A camera as this process reads it, or has read it."""
+
+    settings: CameraSettings
+    reader: CameraReader
+    ledger: CameraLedger
+    live: bool
+    started: bool = False
+    final: ReaderStatus | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether this process has let go of it."""
+        return self.final is not None
+
+    def status(self) -> ReaderStatus:
+        return self.final or self.reader.status()
+
+    def let_go(self) -> None:
+        self.final = self.reader.status()
+        self.ledger.close()

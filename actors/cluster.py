@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +16,6 @@ from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.errors import BadInputError, RunError
-from pipeline.runtime.assignment import share_processes, split_cameras
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.plan import RunPlan
 from pipeline.video.source import is_live
@@ -25,15 +26,6 @@ _OBJECT_STORE_BYTES = 400 * 2**20  # one request in flight per camera process: f
 _CAMERA_CPUS = 0.1  # Ray's resources only place actors; decoders share the cores with everyone
 _SCORER_CPUS = 0.1
 _FOREVER = {"max_restarts": -1, "max_task_retries": 0}
-
-
-@dataclass(frozen=True)
-class RunActors:
-    """Handles of a run's actors."""
-
-    cameras: list[ActorHandle]
-    detectors: list[ActorHandle]
-    scorer: ActorHandle
 
 
 @contextmanager
@@ -52,12 +44,32 @@ def ray_cluster(address: str | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    with _signals_kept():
+        _join_or_start(address)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray's start takes SIGTERM for itself, and would end the process without draining."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
+
+
+def _join_or_start(address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     common = {"namespace": NAMESPACE, "log_to_driver": False, "configure_logging": False}
     if address is None:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         # Ray gives its workers the lowest priority; beside any busy process they would then fall behind the cameras.
         os.environ.setdefault("RAY_worker_niceness", "0")
+        # A record of every call, for a dashboard that is not there; it would grow with every call for hours.
+        os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
         paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))  # workers import the project from here
         try:
@@ -78,10 +90,6 @@ def ray_cluster(address: str | None = None) -> Iterator[None]:
             raise BadInputError(
                 f"--address {address}: expected a running Ray cluster, got {' '.join(str(error).split())[:300]}"
             ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def create_supervisor(plan: RunPlan) -> ActorHandle:
@@ -92,88 +100,87 @@ def create_supervisor(plan: RunPlan) -> ActorHandle:
     return _actor_class(Supervisor, options).remote(plan)
 
 
-def create_actors(plan: RunPlan) -> RunActors:
-    """All other actors of a run: the scorer on this node, where its files belong, the rest where there is room."""
-    from actors.camera import CameraActor
-    from actors.scorer import ScorerActor
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The detectors of a run.
 
-    scorer_name = f"{plan.name}-scorer"
-    options = {"name": scorer_name, "num_cpus": _SCORER_CPUS, **_FOREVER, **_here()}
-    scorer = _actor_class(ScorerActor, options).remote(plan)
+    Attributes:
+        device: torch device.
+        active: how many work while all live.
+        total: how many there are, spare ones included.
+    """
 
-    device, detector_count = _devices(plan)
-    ids = [camera.id for camera in plan.cameras]
-    processes = split_cameras(
-        ids,
-        per_process=plan.runtime.cameras_per_process,
-        detectors=detector_count,
-        max_processes=plan.max_processes,
-    )
-    by_id = {camera.id: camera for camera in plan.cameras}
-    names = [f"{plan.name}-camera-{number}" for number in range(len(processes))]
-    camera_class = _actor_class(CameraActor, {"num_cpus": _CAMERA_CPUS, "max_concurrency": 4, **_FOREVER})
-    cameras = [
-        camera_class.options(name=name).remote(
-            [by_id[camera_id] for camera_id in members], plan.size_px, plan.runtime.cameras_per_process
-        )
-        for name, members in zip(names, processes, strict=True)
-    ]
-    shares = share_processes(len(processes), min(detector_count, len(processes)))
-    detectors = [
-        _create_detector(plan, number, device, len(shares), share, names, processes, scorer_name)
-        for number, share in enumerate(shares)
-    ]
-    return RunActors(cameras, detectors, scorer)
+    device: str
+    active: int
+    total: int
 
 
-def _create_detector(
-    plan: RunPlan,
-    number: int,
-    device: str,
-    detector_count: int,
-    share: list[int],
-    names: list[str],
-    processes: list[list[str]],
-    scorer_name: str,
-) -> ActorHandle:
-    from actors.detector import DetectorActor, DetectorPlan
-
-    members = [camera_id for process in share for camera_id in processes[process]]
-    urls = {camera.id: camera.url.get_secret_value() for camera in plan.cameras}
-    detector_plan = DetectorPlan(
-        model_folder=plan.model_folder,
-        expected_model=plan.expected_model,
-        device=device,
-        threads=plan.runtime.threads or max(1, (os.cpu_count() or 1) // detector_count),
-        batch=BatchPolicy(plan.runtime.batch_frames, plan.runtime.batch_wait_s),
-        camera_processes=tuple(names[process] for process in share),
-        scenes={camera_id: plan.scenes[camera_id] for camera_id in members},
-        live=frozenset(camera_id for camera_id in members if is_live(urls[camera_id])),
-        scorer=scorer_name,
-    )
-    resources = {"num_gpus": 1} if device == "cuda" else {"num_cpus": min(1.0, _detector_cpus(detector_count))}
-    name = f"{plan.name}-detector-{number}"
-    options = {"name": name, "max_concurrency": 2, **resources, **_FOREVER}
-    return _actor_class(DetectorActor, options).remote(detector_plan)
-
-
-def _detector_cpus(detector_count: int) -> float:
-    """CPU share that lets every detector find a place beside cameras and scorer."""
-    return 0.5 * ray.cluster_resources().get("CPU", 1.0) / detector_count
-
-
-def _devices(plan: RunPlan) -> tuple[str, int]:
-    """Torch device and number of detectors.
+def plan_detectors(plan: RunPlan) -> Fleet:
+    """Decide on the detectors of a run.
 
     Raises:
         BadInputError: ``cuda`` was asked for and the cluster has no GPU.
     """
+    runtime = plan.runtime
     gpus = int(ray.cluster_resources().get("GPU", 0))
-    if plan.runtime.device == "cuda" and gpus == 0:
+    if runtime.device == "cuda" and gpus == 0:
         raise BadInputError("runtime.device: expected a GPU in the Ray cluster for 'cuda', got none")
-    device = "cpu" if plan.runtime.device == "cpu" or gpus == 0 else "cuda"
-    wanted = plan.runtime.detectors or (gpus if device == "cuda" else 1)
-    return device, min(wanted, gpus) if device == "cuda" else wanted
+    device = "cpu" if runtime.device == "cpu" or gpus == 0 else "cuda"
+    active = runtime.detectors or (gpus if device == "cuda" else 1)
+    if device == "cuda":
+        active = min(active, gpus)
+    spare = runtime.spare_detectors
+    if spare is None:  # several detectors take over from each other
+        live = any(is_live(camera.url.get_secret_value()) for camera in plan.cameras)
+        spare = int(live and active == 1)
+    return Fleet(device, active, active + spare)
+
+
+def create_scorer(plan: RunPlan) -> ActorHandle:
+    """The scorer of a run, on this node, where its files belong."""
+    from actors.scorer import ScorerActor
+
+    options = {"name": _scorer_name(plan), "num_cpus": _SCORER_CPUS, **_FOREVER, **_here()}
+    return _actor_class(ScorerActor, options).remote(plan)
+
+
+def create_camera_process(plan: RunPlan, name: str) -> ActorHandle:
+    """A process for some of a run's cameras, where there is room."""
+    from actors.camera import CameraActor
+
+    options = {"name": name, "num_cpus": _CAMERA_CPUS, "max_concurrency": 6, **_FOREVER}
+    return _actor_class(CameraActor, options).remote(
+        plan.size_px, plan.runtime.cameras_per_process, plan.ledgers, plan.quarantine
+    )
+
+
+def create_detector(plan: RunPlan, fleet: Fleet, name: str) -> ActorHandle:
+    """A detector of a run, where there is room."""
+    from actors.detector import DetectorActor, DetectorPlan
+
+    detector_plan = DetectorPlan(
+        name=name,
+        model_folder=plan.model_folder,
+        expected_model=plan.expected_model,
+        device=fleet.device,
+        threads=plan.runtime.threads or max(1, (os.cpu_count() or 1) // fleet.active),
+        batch=BatchPolicy(plan.runtime.batch_frames, plan.runtime.batch_wait_s),
+        scorer=_scorer_name(plan),
+    )
+    options = {"name": name, "max_concurrency": 4, **_detector_share(fleet), **_FOREVER}
+    return _actor_class(DetectorActor, options).remote(detector_plan)
+
+
+def _scorer_name(plan: RunPlan) -> str:
+    return f"{plan.name}-scorer"
+
+
+def _detector_share(fleet: Fleet) -> dict[str, float]:
+    """What a detector takes of the cluster's resources, so that all of them find a place."""
+    if fleet.device == "cpu":
+        return {"num_cpus": min(1.0, 0.5 * ray.cluster_resources().get("CPU", 1.0) / fleet.total)}
+    # A spare one shares a GPU, on which it only keeps its weights; without one every detector has a GPU to itself.
+    return {"num_gpus": 1.0 if fleet.total == fleet.active else fleet.active / fleet.total}
 
 
 def _actor_class(plain: type, options: dict[str, Any]) -> Any:

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import SecretStr
 from rich.console import Console
 
-from actors.session import run
+from actors.control import CameraDesk, served
+from actors.plans import replay_plan, stream_plan
+from actors.session import Apply, run
 from pipeline.config import CameraSettings, Config
 from pipeline.console.progress import Bar, progress_bars
 from pipeline.console.tables import alert_line, camera_faults, cameras_table
 from pipeline.datasets.base import Clip, Dataset
-from pipeline.errors import BadInputError, RunError, VideoError
+from pipeline.errors import BadInputError, CflowError, RedisError, RunError, VideoError
 from pipeline.models.card import ModelCard, check_matches, read_card
-from pipeline.runtime.plan import RunPlan, SinkPlan
+from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import RunStatus
 from pipeline.sinks.locate import run_redis
 from pipeline.sinks.parquet import discard_journals
 from pipeline.sinks.redis_reader import read_alerts
+
+_REDIS_PAUSE_S = 1.0
+_DAMAGED = ("corrupt", "decode_error")
 
 
 def stream_cameras(
@@ -54,8 +58,10 @@ def stream_cameras(
             )
     folder = config.output.folder
     with run_redis(config, config_file, folder) as redis_url:
-        plan = _plan(config, config.cameras, card, model_folder, redis_url, folder / "scores", config.output.maps)
-        final = _run_shown(plan, None, address=address, duration_s=duration_s, err=err)
+        plan = stream_plan(config, card, model_folder, redis_url)
+        with _stop_on_signal(err) as signals:
+            attended = _attending(config, config_file, folder, signals, err)
+            final = _run_shown(plan, None, signals, address=address, duration_s=duration_s, err=err, attended=attended)
     out.print(cameras_table((camera.as_json() for camera in final.cameras), f"scores in {folder / 'scores'}"))
     failed = [camera.error for camera in final.cameras if camera.state == "failed"]
     _print_faults(final, err)
@@ -93,15 +99,17 @@ def replay_dataset(
     counts = [clip.frame_count for clip in dataset.test]
     total = None if None in counts else sum(count or 0 for count in counts)
     with run_redis(config, config_file, scores_folder / "_run") as redis_url:
-        plan = _plan(config, cameras, card, model_folder, redis_url, scores_folder, maps=True, replay=True)
-        final = _run_shown(plan, total, address=address, duration_s=None, err=err)
+        plan = replay_plan(config, cameras, card, model_folder, redis_url, scores_folder)
+        with _stop_on_signal(err) as signals:
+            final = _run_shown(plan, total, signals, address=address, duration_s=None, err=err)
     scored = sum(camera.account.scored for camera in final.cameras)
     decoded = sum(camera.account.decoded for camera in final.cameras)
     out.print(f"{len(final.cameras)} clips, {decoded:,} frames decoded, {scored:,} scored: {scores_folder}")
     _print_faults(final, err)
-    if scored != decoded or any(camera.state != "finished" for camera in final.cameras):
+    damaged = sum(camera.account.dropped.get(reason, 0) for camera in final.cameras for reason in _DAMAGED)
+    if scored != decoded - damaged or any(camera.state != "finished" for camera in final.cameras):
         raise RunError(
-            f"expected every frame of every clip scored, got {scored} of {decoded} decoded; "
+            f"expected every frame of every clip scored, got {scored} of {decoded - damaged} that could be decoded; "
             f"ended otherwise: {', '.join(c.camera_id for c in final.cameras if c.state != 'finished') or 'none'}"
         )
     return final
@@ -121,64 +129,108 @@ def _clip_camera(config: Config, clip: Clip) -> CameraSettings:
     return CameraSettings(**{**defaults, "sample_fps": None}, id=clip.name, url=SecretStr(clip.url), scene=clip.scene)
 
 
-def _plan(
-    config: Config,
-    cameras: Sequence[CameraSettings],
-    card: ModelCard,
-    model_folder: Path,
-    redis_url: str,
-    scores_folder: Path,
-    maps: bool,
-    replay: bool = False,
-) -> RunPlan:
-    sinks = SinkPlan(
-        redis_url=SecretStr(redis_url),
-        scores_maxlen=config.redis.scores_maxlen,
-        alerts_maxlen=config.redis.alerts_maxlen,
-        scores_folder=scores_folder.resolve(),
-        maps=maps,
-        rotate_s=config.output.rotate_s,
-    )
-    return RunPlan(
-        name=f"run-{uuid.uuid4().hex[:8]}",
-        cameras=tuple(cameras),
-        model_folder=model_folder.resolve(),
-        expected_model=config.model if "model" in config.model_fields_set else None,
-        size_px=card.model.image_size_px,
-        runtime=config.runtime,
-        sinks=sinks,
-        max_processes=os.cpu_count() if replay else None,
-    )
-
-
 def _run_shown(
-    plan: RunPlan, total_frames: int | None, *, address: str | None, duration_s: float | None, err: Console
+    plan: RunPlan,
+    total_frames: int | None,
+    signals: Signals,
+    *,
+    address: str | None,
+    duration_s: float | None,
+    err: Console,
+    attended: Callable[[Apply], AbstractContextManager[object]] = lambda apply: nullcontext(),
 ) -> RunStatus:
     """Run a plan with a progress bar below and alerts above it."""
-    with progress_bars(err) as progress, _stop_on_signal(err) as stop, _alerts_shown(plan, err):
+    watched = {camera.id for camera in plan.cameras}
+
+    def attended_and_watched(apply: Apply) -> AbstractContextManager[object]:
+        def apply_and_watch(cameras: Sequence[CameraSettings], paused: frozenset[str]) -> None:
+            watched.update(camera.id for camera in cameras)
+            apply(cameras, paused)
+
+        return attended(apply_and_watch)
+
+    with progress_bars(err) as progress, _alerts_shown(plan, watched, err):
         bar = Bar(progress, "starting actors")
         bar(0, total_frames)
+        troubles: tuple[str, ...] = ()
 
         def show(status: RunStatus) -> None:
+            nonlocal troubles
+            for trouble in status.troubles:
+                if _gist(trouble) not in {_gist(known) for known in troubles}:
+                    _warn(err, trouble)
+            troubles = status.troubles
             dropped = sum(sum(camera.account.dropped.values()) for camera in status.cameras)
             scored = sum(camera.account.scored for camera in status.cameras)
             bar.rename("scored")
             bar(scored, total_frames, f"{dropped} dropped" if dropped else "")
 
-        return run(plan, address=address, stop=stop, duration_s=duration_s, on_status=show)
+        return run(
+            plan,
+            address=address,
+            stop=signals.stop,
+            duration_s=duration_s,
+            on_status=show,
+            attended=attended_and_watched,
+        )
+
+
+def _gist(trouble: str) -> str:
+    """A trouble without its details in brackets, which change from attempt to attempt."""
+    return trouble.partition(" (")[0]
+
+
+def _attending(
+    config: Config, config_file: Path, folder: Path, signals: Signals, err: Console
+) -> Callable[[Apply], AbstractContextManager[object]]:
+    """What changes a run's cameras while it lasts: the ``cameras`` commands, and SIGHUP after the config was edited."""
+
+    @contextmanager
+    def attended(apply: Apply) -> Iterator[None]:
+        desk = CameraDesk(config, config_file, apply)
+
+        def reload_on_request() -> None:
+            while not signals.stop.is_set():
+                signals.reload.wait()
+                signals.reload.clear()
+                if signals.stop.is_set() or done.is_set():
+                    return
+                try:
+                    lines = desk.reload()
+                except CflowError as error:
+                    lines = [f"not reloaded: {line}" for line in str(error).splitlines()]
+                for line in lines:
+                    err.print(line, markup=False, highlight=False)
+
+        done = threading.Event()
+        thread = threading.Thread(target=reload_on_request, name="reload", daemon=True)
+        thread.start()
+        with served(desk, folder):
+            try:
+                yield
+            finally:
+                done.set()
+                signals.reload.set()
+
+    return attended
 
 
 @contextmanager
-def _alerts_shown(plan: RunPlan, err: Console) -> Iterator[None]:
-    """Print what arrives in Redis while the block lasts, as any other consumer would see it."""
+def _alerts_shown(plan: RunPlan, watched: Collection[str], err: Console) -> Iterator[None]:
+    """Print what arrives in Redis about these cameras while the block lasts, as any other consumer would see it."""
     url = plan.sinks.redis_url.get_secret_value()
     done = threading.Event()
-    wanted = {camera.id for camera in plan.cameras}
 
     def follow() -> None:
-        for alert in read_alerts(url, since="now", follow=True, stop=done):
-            if alert["camera_id"] in wanted:
-                err.print(alert_line(alert))
+        since = "now"
+        while not done.is_set():
+            try:
+                for alert in read_alerts(url, since=since, follow=True, stop=done):
+                    since = alert["id"]
+                    if alert["camera_id"] is None or alert["camera_id"] in watched:
+                        err.print(alert_line(alert))
+            except RedisError:  # refused, for a while at least; the scorer meets the same and says so
+                done.wait(_REDIS_PAUSE_S)
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -186,32 +238,50 @@ def _alerts_shown(plan: RunPlan, err: Console) -> Iterator[None]:
         yield
     finally:
         done.set()
-        thread.join(timeout=5.0)
+        thread.join(timeout=2.0)
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What the user asked for by signals.
+
+    Attributes:
+        stop: set by SIGINT and SIGTERM.
+        reload: set by SIGHUP.
+    """
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    reload: threading.Event = field(default_factory=threading.Event)
 
 
 @contextmanager
-def _stop_on_signal(err: Console) -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second SIGINT ends the command at once."""
-    stop = threading.Event()
+def _stop_on_signal(err: Console) -> Iterator[Signals]:
+    """Note signals while the block lasts; a second SIGINT ends the command at once."""
+    signals = Signals()
     before: dict[int, Callable | int | None] = {}
 
     def ask(number: int, _frame: object) -> None:
-        if stop.is_set() and number == signal.SIGINT:
+        if signals.stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
-        stop.set()
+        signals.stop.set()
         err.print("stopping: frames that were decoded are still scored")
 
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: signals.reload.set())
     for number in (signal.SIGINT, signal.SIGTERM):
         before[number] = signal.signal(number, ask)
     try:
-        yield stop
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _warn(err: Console, line: str) -> None:
+    err.print(f"warning: {line}", markup=False, highlight=False, style="yellow")
 
 
 def _print_faults(final: RunStatus, err: Console) -> None:
     failed = {camera.camera_id for camera in final.cameras if camera.state == "failed"}
     lines = camera_faults(camera.as_json() for camera in final.cameras if camera.camera_id not in failed)
     for line in [*lines, *final.faults]:
-        err.print(f"warning: {line}", markup=False, highlight=False, style="yellow")
+        _warn(err, line)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
-from collections import deque
-from dataclasses import dataclass
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from queue import Queue
 
@@ -18,14 +22,17 @@ from actors.peers import Peer, start_vital_thread
 from pipeline.config import ModelSettings
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
-from pipeline.types import Frame, FrameBatch, Prediction
+from pipeline.runtime.pool import DetectorReport
+from pipeline.types import Dropped, DropReason, Frame, FrameBatch, Prediction
 
 _log = logging.getLogger(__name__)
 
 _TAKE_TIMEOUT_S = 1.0  # how long a camera process may wait for a frame before it answers "none"
 _ANSWER_TIMEOUT_S = 30.0  # how long an answer of a living peer may take on an overloaded machine
-_RETRY_S = 0.2
+_RETRY_S = 0.1
 _CALLS_IN_FLIGHT = 8  # unanswered batches at the scorer: bounds memory, keeps the device busy
+
+Fates = list[Prediction | Dropped]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,136 +40,240 @@ class DetectorPlan:
     """What a detector is built from.
 
     Attributes:
+        name: of the actor.
         model_folder: the checkpoint.
         expected_model: settings that the checkpoint must have been trained with, or None.
         device: torch device.
         threads: CPU threads for torch.
         batch: when a batch is closed.
-        camera_processes: names of the camera actors it takes from.
-        scenes: camera id to the name of its scene in the model, for the cameras of those actors.
-        live: ids of those cameras that are live.
         scorer: name of the scorer actor.
     """
 
+    name: str
     model_folder: Path
     expected_model: ModelSettings | None
     device: str
     threads: int
     batch: BatchPolicy
-    camera_processes: tuple[str, ...]
-    scenes: dict[str, str]
-    live: frozenset[str]
     scorer: str
+
+
+@dataclass(frozen=True, slots=True)
+class CameraRole:
+    """What a detector needs to know of a camera.
+
+    Attributes:
+        scene: its scene in the model.
+        live: whether newer frames are worth more than older ones.
+        max_frame_age_s: of a live camera's frames; older ones are not scored.
+    """
+
+    scene: str
+    live: bool
+    max_frame_age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorOrder:
+    """What a detector is to do; the supervisor says it, and again after a restart.
+
+    Attributes:
+        version: number of the order; 0 is none.
+        processes: names of the camera actors it takes from.
+        cameras: by camera id, of all cameras it may get frames of.
+    """
+
+    version: int = 0
+    processes: tuple[str, ...] = ()
+    cameras: Mapping[str, CameraRole] = field(default_factory=dict)
 
 
 class DetectorActor:
     """Owns the model, one feeder thread per camera process, one inference thread and one sending thread."""
 
     def __init__(self, plan: DetectorPlan) -> None:
+        self._plan = plan
+        self._incarnation = uuid.uuid4().hex
+        self._predict_batch = self._load(plan)
+        self._order = DetectorOrder()
+        self._feeding: set[str] = set()
+        self._roles: dict[str, CameraRole] = {}  # former cameras, too: frames of them may still be here
+        self._held: Counter[str] = Counter()  # frames in here, by camera
+        self._process_of: dict[str, str] = {}
+        self._lock = threading.Lock()  # guards the five above
+        self._confirmed: dict[str, int] = {}
+        # What became of frames that left the inbox, in the order in which they left it, which is each camera's own.
+        self._left_inbox: deque[Frame | Dropped] = deque()
+        self._inbox = FrameBuffers(time.monotonic, on_drop=self._note_dropped, on_take=self._note_taken)
+        self._outbox: Queue[Fates] = Queue(maxsize=_CALLS_IN_FLIGHT)
+        start_vital_thread(self._predict)
+        start_vital_thread(self._send)
+
+    def configure(self, order: DetectorOrder) -> None:
+        """Follow an order: take from these camera processes and no others."""
+        with self._lock:
+            self._order = order
+            self._roles.update(order.cameras)
+            live = sum(role.live for role in order.cameras.values())
+            for camera_id, role in order.cameras.items():
+                self._open_inbox(camera_id, role, live)
+            for name in order.processes:
+                if name not in self._feeding:
+                    self._feeding.add(name)
+                    start_vital_thread(self._feed, name)
+
+    def report(self) -> tuple[int, DetectorReport]:
+        """Version of the order it follows, and how it stands."""
+        with self._lock:
+            processes = set(self._order.processes)
+            # A feeder that is to end may still be given frames.
+            holding = Counter(dict.fromkeys(self._feeding - processes, 1))
+            for camera_id, count in self._held.items():
+                holding[self._process_of[camera_id]] += count
+            return self._order.version, DetectorReport(True, holding)
+
+    def pid(self) -> int:
+        """Process id."""
+        return os.getpid()
+
+    def _load(self, plan: DetectorPlan) -> Callable[[FrameBatch, Sequence[str]], list[Prediction]]:
+        """Load the model; gives what turns frames and the names of their scenes into predictions."""
         # Here and not above: the supervisor imports this module to create the actor, and must not pay for torch.
         import torch
 
         from pipeline.inference.engine import Engine
 
         torch.set_num_threads(plan.threads)
-        self._plan = plan
-        self._engine = Engine.load(plan.model_folder, device=plan.device, expected=plan.expected_model)
-        self._inbox = _open_inbox(plan)
-        self._outbox: Queue[list[Prediction]] = Queue(maxsize=_CALLS_IN_FLIGHT)
-        for name in plan.camera_processes:
-            start_vital_thread(self._feed, name)
-        start_vital_thread(self._predict)
-        start_vital_thread(self._send)
+        engine = Engine.load(plan.model_folder, device=plan.device, expected=plan.expected_model)
+        return partial(engine.predict, maps=True)
 
-    def overloaded(self) -> dict[str, int]:
-        """Frames that gave way to newer ones in here, by camera id."""
-        return {camera_id: self._inbox.overloaded(camera_id) for camera_id in self._plan.scenes}
+    def _open_inbox(self, camera_id: str, role: CameraRole, live_cameras: int) -> None:
+        """Open a camera's buffer.
 
-    def pid(self) -> int:
-        """Process id."""
-        return os.getpid()
+        Live cameras together fill about one batch: more would only age here, where newer frames cannot replace them.
+        """
+        max_frames = self._plan.batch.max_frames
+        if role.live:
+            depth = max(1, max_frames // max(1, live_cameras))
+            self._inbox.add_camera(camera_id, depth, "drop_oldest", role.max_frame_age_s)
+        else:
+            self._inbox.add_camera(camera_id, max_frames, "block")
 
     def _feed(self, name: str) -> None:
         """Keep one request in flight at a camera process and sort its frames into the inbox."""
         peer = Peer(name)
         while True:
+            with self._lock:
+                if name not in self._order.processes:
+                    self._feeding.discard(name)
+                    return
             batch: FrameBatch | None = peer.call(
-                "take", self._plan.batch.max_frames, _TAKE_TIMEOUT_S, answer_within_s=_ANSWER_TIMEOUT_S
+                "take",
+                self._plan.name,
+                self._incarnation,
+                dict(self._confirmed),
+                self._plan.batch.max_frames,
+                _TAKE_TIMEOUT_S,
+                answer_within_s=_ANSWER_TIMEOUT_S,
             )
-            if batch is None:
-                continue
-            for header, image in zip(batch.headers, batch.images, strict=True):
-                # A copy: a slice would keep the whole received array in the object store.
-                self._inbox.put(Frame(header, image.copy()))
+            if batch is not None:
+                self._take_in(name, batch)
+
+    def _take_in(self, process: str, batch: FrameBatch) -> None:
+        with self._lock:
+            for header in (*batch.headers, *(dropped.header for dropped in batch.dropped)):
+                self._process_of[header.camera_id] = process
+                self._held[header.camera_id] += 1
+        self._left_inbox.extend(batch.dropped)
+        for header, image in zip(batch.headers, batch.images, strict=True):
+            # A copy: a slice would keep the whole received array in the object store.
+            frame = Frame(header, image.copy())
+            if not self._inbox.put(frame):
+                _log.error("camera %s: expected a camera of this detector's order", header.camera_id)
+                self._left_inbox.append(Dropped(header, "detector_lost"))
+
+    def _note_dropped(self, frame: Frame, reason: DropReason) -> None:
+        self._left_inbox.append(Dropped(frame.header, reason))
+
+    def _note_taken(self, frame: Frame) -> Frame:
+        self._left_inbox.append(frame)
+        return frame
 
     def _predict(self) -> None:
         """Close batches and run the model on them."""
         while True:
             frames = self._inbox.take(self._plan.batch, timeout_s=_TAKE_TIMEOUT_S)
-            if not frames:
-                continue
-            batch = FrameBatch(tuple(frame.header for frame in frames), np.stack([frame.image for frame in frames]))
-            scenes = [self._plan.scenes[header.camera_id] for header in batch.headers]
-            self._outbox.put(self._engine.predict(batch, scenes, maps=True))
+            left = self._leave(len(frames))
+            if left:
+                predictions = iter(self._predictions(frames))
+                self._outbox.put([item if isinstance(item, Dropped) else next(predictions) for item in left])
+
+    def _predictions(self, frames: list[Frame]) -> list[Prediction]:
+        if not frames:
+            return []
+        batch = FrameBatch(tuple(frame.header for frame in frames), np.stack([frame.image for frame in frames]))
+        return self._predict_batch(batch, [self._roles[header.camera_id].scene for header in batch.headers])
+
+    def _leave(self, taken: int) -> list[Frame | Dropped]:
+        """What has left the inbox, up to the frames just taken, in the order in which it left."""
+        left: list[Frame | Dropped] = []
+        while self._left_inbox and (taken > 0 or isinstance(self._left_inbox[0], Dropped)):
+            left.append(self._left_inbox.popleft())
+            taken -= isinstance(left[-1], Frame)
+        return left
 
     def _send(self) -> None:
-        """Push predictions to the scorer in order, a few calls in flight."""
+        """Push what became of frames to the scorer in order, a few calls in flight."""
         scorer = Peer(self._plan.scorer)
         unanswered: deque[_Call] = deque()
         while True:
-            if unanswered and (len(unanswered) >= _CALLS_IN_FLIGHT or self._outbox.empty()):
-                _confirm_oldest(scorer, unanswered)
+            if len(unanswered) >= _CALLS_IN_FLIGHT or (unanswered and self._outbox.empty()):
+                if _confirm_oldest(scorer, unanswered):
+                    self._settle(unanswered.popleft().fates)
             else:
                 unanswered.append(_Call(scorer, self._outbox.get()))
 
+    def _settle(self, fates: Fates) -> None:
+        """The scorer knows of these frames."""
+        with self._lock:
+            for fate in fates:
+                camera_id = fate.header.camera_id
+                self._held[camera_id] -= 1
+                self._confirmed[camera_id] = fate.header.serial + 1
+
 
 class _Call:
-    """A batch of predictions on its way to the scorer."""
+    """News of frames on their way to the scorer."""
 
-    def __init__(self, scorer: Peer, predictions: list[Prediction]) -> None:
-        self.predictions = predictions
+    def __init__(self, scorer: Peer, fates: Fates) -> None:
+        self.fates = fates
         self.repeat(scorer)
 
     def repeat(self, scorer: Peer) -> None:
         """Send it (again)."""
-        self.reference = scorer.submit("add", self.predictions)
+        self.reference = scorer.submit("add", self.fates)
 
     def arrived(self) -> bool:
         """Wait, within bounds, until the scorer has taken it."""
         if self.reference is None:
             return False
         try:
-            ray.get(self.reference, timeout=_ANSWER_TIMEOUT_S)
+            return bool(ray.get(self.reference, timeout=_ANSWER_TIMEOUT_S))
         except RayTaskError:  # it arrived and could not be scored; a second time it could not either
-            _log.exception("the scorer failed on %d frames", len(self.predictions))
+            _log.exception("the scorer failed on %d frames", len(self.fates))
+            return True
         except RayError:
             return False
-        return True
 
 
-def _confirm_oldest(scorer: Peer, unanswered: deque[_Call]) -> None:
+def _confirm_oldest(scorer: Peer, unanswered: deque[_Call]) -> bool:
     """Wait for the oldest call; where it failed, send it and all after it again, in order.
 
     The scorer ignores frames it has seen, so a call that did arrive does no harm the second time.
     """
     if unanswered[0].arrived():
-        unanswered.popleft()
-        return
+        return True
     time.sleep(_RETRY_S)
     for call in unanswered:
         call.repeat(scorer)
-
-
-def _open_inbox(plan: DetectorPlan) -> FrameBuffers:
-    """Buffers for the plan's cameras.
-
-    Live cameras together fill about one batch: more would only age in here, where newer frames cannot replace them.
-    """
-    inbox = FrameBuffers(time.monotonic)
-    live_depth = max(1, plan.batch.max_frames // max(1, len(plan.scenes)))
-    for camera_id in plan.scenes:
-        if camera_id in plan.live:
-            inbox.add_camera(camera_id, live_depth, "drop_oldest")
-        else:
-            inbox.add_camera(camera_id, plan.batch.max_frames, "block")
-    return inbox
+    return False

@@ -15,7 +15,7 @@ from ray.exceptions import RayError
 
 _log = logging.getLogger(__name__)
 
-_RETRY_S = 0.2
+_RETRY_S = 0.1
 
 
 def start_vital_thread(task: Callable[..., None], *arguments: Any) -> None:

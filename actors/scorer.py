@@ -2,23 +2,53 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pipeline.config import CameraSettings
 from pipeline.models.card import read_card
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import ScoringStatus
-from pipeline.scoring.scorer import Scorer
-from pipeline.sinks.base import Sink
+from pipeline.scoring.camera import CameraState, end_of_abandoned
+from pipeline.scoring.scorer import Outcome, Scorer
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.redis_stream import RedisSink
-from pipeline.types import Alert, Prediction, Score
+from pipeline.sinks.run_store import RunStore
+from pipeline.types import Alert, Dropped, Notice, Prediction
+
+_NOTICES = "#notices"  # kept beside the cameras' states; no camera's id begins so
+_STORAGE = "#storage"
+_FLUSH_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerReport:
+    """How the scorer stands.
+
+    Attributes:
+        version: of the order it follows.
+        notices: number of the newest notice it has taken in.
+        cameras: what is known of each camera.
+        troubles: what stands in the way of writing at present, one line each.
+        alerts: how many were emitted, delivered to Redis, dropped, and wait.
+    """
+
+    version: int
+    notices: int
+    cameras: Mapping[str, ScoringStatus]
+    troubles: tuple[str, ...] = ()
+    alerts: Mapping[str, int] = field(default_factory=dict)
 
 
 class ScorerActor:
     """Owns the scoring state of every camera and the sinks.
+
+    Killed at any moment and started again, it goes on as if nothing had happened: what it remembers and the alerts it
+    emits are committed together before a call is acknowledged, and detectors repeat calls that were not.
 
     Args:
         plan: the run.
@@ -26,46 +56,126 @@ class ScorerActor:
 
     def __init__(self, plan: RunPlan) -> None:
         card = read_card(plan.model_folder)
-        self._camera_ids = [camera.id for camera in plan.cameras]
-        self._scorer = Scorer(plan.cameras, card)
         sinks = plan.sinks
+        self._version = 0
+        self._store = RunStore(sinks.store_file, plan.name)
+        states = self._store.states()
+        self._notices = int(states.pop(_NOTICES, 0))
+        failing = states.pop(_STORAGE, "")
+        self._failing: Notice | None = Notice(**json.loads(failing)) if failing else None
+        self._scorer = Scorer(card, states)
         self._redis = RedisSink(
-            sinks.redis_url.get_secret_value(), scores_maxlen=sinks.scores_maxlen, alerts_maxlen=sinks.alerts_maxlen
+            sinks.redis_url.get_secret_value(),
+            store=self._store,
+            scores_maxlen=sinks.scores_maxlen,
+            alerts_maxlen=sinks.alerts_maxlen,
         )
-        parquet = ParquetSink(
-            sinks.scores_folder, model_fingerprint=card.fingerprint, maps=sinks.maps, rotate_s=sinks.rotate_s
+        self._parquet = ParquetSink(
+            sinks.scores_folder,
+            model_fingerprint=card.fingerprint,
+            maps=sinks.maps,
+            rotate_s=sinks.rotate_s,
+            run=plan.name,
+            confirmed={name: CameraState.of_json(text).last for name, text in states.items()},
         )
-        self._sinks: tuple[Sink, ...] = (self._redis, parquet)
+        self._end_abandoned()
 
-    def add(self, predictions: Sequence[Prediction]) -> None:
-        """Score frames and write what follows from them."""
-        self._write(*self._scorer.update(predictions, time.time()))
+    def configure(self, version: int, cameras: Sequence[CameraSettings]) -> None:
+        """Score these cameras from now on, and end the open events of others."""
+        self._write(self._scorer.configure(cameras, time.time()))
+        self._version = version
+
+    def add(self, fates: Sequence[Prediction | Dropped]) -> bool:
+        """Score frames and write what follows from them.
+
+        Returns:
+            False where a camera is not known yet and all of it is to be sent again.
+        """
+        if not self._scorer.knows(fate.header.camera_id for fate in fates):
+            return False
+        self._write(self._scorer.update(fates, time.time()))
+        return True
+
+    def notify(self, notices: Sequence[tuple[int, Notice]]) -> None:
+        """Emit numbered notices; those that were taken in before are passed over."""
+        new = [(number, notice) for number, notice in notices if number > self._notices]
+        if new:
+            self._notices = new[-1][0]
+            self._commit({_NOTICES: str(self._notices)}, [notice for _, notice in new])
 
     def finish(self, camera_ids: Sequence[str]) -> None:
         """Close the open events of cameras that ended."""
-        self._write([], self._scorer.finish(camera_ids, time.time()))
+        self._write(self._scorer.finish(camera_ids, time.time()))
 
-    def status(self) -> Mapping[str, ScoringStatus]:
-        """What is known of each camera."""
-        return self._scorer.status()
+    def report(self) -> ScorerReport:
+        """How it stands."""
+        stats = self._redis.stats()
+        return ScorerReport(
+            version=self._version,
+            notices=self._notices,
+            cameras=self._scorer.status(),
+            troubles=tuple(t for t in (self._redis.trouble, self._parquet.trouble, self._store.trouble) if t),
+            alerts={
+                "emitted": stats.alerts_emitted,
+                "delivered": stats.alerts_delivered,
+                "dropped": stats.alerts_dropped,
+                "waiting": stats.alerts_waiting,
+            },
+        )
 
     def publish(self, statuses: Mapping[str, Mapping[str, Any]]) -> None:
         """Make the cameras' statuses readable in Redis."""
         self._redis.replace_statuses(statuses)
+        self._parquet.write([])  # rotates, and tries again what failed, also while no camera brings frames
+        self._watch_storage()
 
     def close(self, statuses: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Close all events and sinks; returns one line per thing that could not be written."""
-        self.finish(self._camera_ids)
+        self._write(self._scorer.configure([], time.time()))
         self.publish(statuses)
-        for sink in self._sinks:
-            sink.close()
-        return [line for sink in self._sinks for line in sink.faults()]
+        self._parquet.close()
+        self._redis.close(_FLUSH_S)
+        self._store.end_run()
+        faults = [*self._redis.faults(), *self._parquet.faults()]
+        self._store.close()
+        return faults
 
     def pid(self) -> int:
         """Process id."""
         return os.getpid()
 
-    def _write(self, scores: Sequence[Score], alerts: Sequence[Alert]) -> None:
-        if scores or alerts:
-            for sink in self._sinks:
-                sink.write(scores, alerts)
+    def _write(self, outcome: Outcome) -> None:
+        """Rows first: those whose states were not committed when the process was killed are scored again."""
+        if outcome.scores:
+            self._parquet.write(outcome.scores)
+        self._commit(outcome.states, outcome.alerts)
+        if outcome.scores:
+            self._redis.write(outcome.scores)
+
+    def _commit(self, states: Mapping[str, str], alerts: Sequence[Alert | Notice]) -> None:
+        if states or alerts:
+            self._store.commit(states, alerts)
+        if alerts:
+            self._redis.wake()
+
+    def _watch_storage(self) -> None:
+        """Say so, once, when rows can no longer be written, and when they can again."""
+        trouble, now_s = self._parquet.trouble, time.time()
+        if trouble and self._failing is None:
+            event_id = f"storage-{round(now_s * 1000)}"
+            self._failing = Notice("storage_failing", event_id, None, trouble, now_s, None, now_s)
+            self._commit({_STORAGE: json.dumps(asdict(self._failing))}, [self._failing])
+        elif not trouble and self._failing is not None:
+            begun, self._failing = self._failing, None
+            said = "rows are written again"
+            restored = Notice("storage_restored", begun.event_id, None, said, begun.since_at_s, now_s, now_s)
+            self._commit({_STORAGE: ""}, [restored])
+
+    def _end_abandoned(self) -> None:
+        """End the events that an earlier run into this folder left open because it was killed whole."""
+        now_s = time.time()
+        ends: list[Alert] = []
+        for camera_id, text in self._store.abandoned().items():
+            if not camera_id.startswith("#"):
+                ends += end_of_abandoned(camera_id, CameraState.of_json(text), now_s)
+        self._store.forget_abandoned(ends)

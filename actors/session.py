@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
 import ray
+from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
 
 from actors.cluster import create_supervisor, ray_cluster
+from pipeline.config import CameraSettings
 from pipeline.errors import CflowError, RunError
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import RunStatus
@@ -18,7 +21,9 @@ from pipeline.runtime.status import RunStatus
 _POLL_S = 0.25
 _ANSWER_TIMEOUT_S = 60.0
 _START_TIMEOUT_S = 240.0
-_DRAIN_TIMEOUT_S = 60.0
+_DRAIN_S = 4.0  # for frames that were decoded; what is left then is counted as ``shutdown``
+
+Apply = Callable[[Sequence[CameraSettings], frozenset[str]], None]
 
 
 def run(
@@ -28,15 +33,17 @@ def run(
     stop: threading.Event,
     duration_s: float | None = None,
     on_status: Callable[[RunStatus], None] = lambda status: None,
+    attended: Callable[[Apply], AbstractContextManager[object]] = lambda apply: nullcontext(),
 ) -> RunStatus:
     """Run a plan until every camera ended, ``stop`` is set or the time is up; then drain.
 
     Args:
         plan: the run.
         address: Ray cluster to join; None starts one on this machine.
-        stop: set from outside to end the run in good order.
+        stop: set from outside to end the run in good order, within ten seconds.
         duration_s: longest time to read cameras.
         on_status: called with every new status.
+        attended: given the function that changes the run's cameras; its block lasts as long as they are read.
 
     Returns:
         How the run ended, after all files are closed.
@@ -50,18 +57,16 @@ def run(
         try:
             _wait_for_start(supervisor.start.remote(), stop)
             end_at = None if duration_s is None else time.monotonic() + duration_s
-            drain_until: float | None = None
-            while True:
-                status = cast(RunStatus, ray.get(supervisor.status.remote(), timeout=_ANSWER_TIMEOUT_S))
-                on_status(status)
-                now = time.monotonic()
-                if status.done or (drain_until is not None and now >= drain_until):
-                    break
-                if drain_until is None and (stop.is_set() or (end_at is not None and now >= end_at)):
-                    ray.get(supervisor.drain.remote(), timeout=_ANSWER_TIMEOUT_S)
-                    drain_until = now + _DRAIN_TIMEOUT_S
-                stop.wait(_POLL_S) if drain_until is None else time.sleep(_POLL_S)
-            final = cast(RunStatus, ray.get(supervisor.close.remote(), timeout=2 * _ANSWER_TIMEOUT_S))
+            with attended(_applying(supervisor)):
+                while not _follow(supervisor, on_status) and not stop.is_set():
+                    if end_at is not None and time.monotonic() >= end_at:
+                        break
+                    stop.wait(_POLL_S)
+            ray.get(supervisor.drain.remote(), timeout=_ANSWER_TIMEOUT_S)
+            drained_by = time.monotonic() + _DRAIN_S
+            while not _follow(supervisor, on_status) and time.monotonic() < drained_by:
+                time.sleep(_POLL_S)
+            final = cast(RunStatus, ray.get(supervisor.close.remote(), timeout=_ANSWER_TIMEOUT_S))
             on_status(final)
             return final
         except RayTaskError as error:
@@ -71,6 +76,20 @@ def run(
             raise RunError(f"the supervisor is gone: {str(error).splitlines()[0]}") from error
         finally:
             ray.kill(supervisor)  # and with it every actor it created
+
+
+def _follow(supervisor: ActorHandle, on_status: Callable[[RunStatus], None]) -> bool:
+    """Look how the run stands; whether every camera is done."""
+    status = cast(RunStatus, ray.get(supervisor.status.remote(), timeout=_ANSWER_TIMEOUT_S))
+    on_status(status)
+    return status.done
+
+
+def _applying(supervisor: ActorHandle) -> Apply:
+    def apply(cameras: Sequence[CameraSettings], paused: frozenset[str]) -> None:
+        ray.get(supervisor.apply.remote(cameras, paused), timeout=_ANSWER_TIMEOUT_S)
+
+    return apply
 
 
 def _wait_for_start(started: ray.ObjectRef, stop: threading.Event) -> None:

@@ -1,32 +1,47 @@
-"""Actor that starts a run's actors, keeps the books of every camera and ends the run."""
+"""Actor that starts a run's actors, replaces what dies, keeps the books of every camera and ends the run."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from actors import cluster
+from actors.asked import Asked
+from actors.camera import CameraOrder
+from actors.detector import CameraRole, DetectorOrder
 from actors.peers import start_vital_thread
+from pipeline.config import CameraSettings
 from pipeline.errors import RunError
-from pipeline.runtime.accounts import Settlement, merge_account
+from pipeline.redaction import redact
+from pipeline.runtime.assignment import place, split_cameras
 from pipeline.runtime.plan import RunPlan
-from pipeline.runtime.status import CameraStatus, RunStatus, ScoringStatus
-from pipeline.video.reader import ReaderStatus
+from pipeline.runtime.pool import DetectorPool
+from pipeline.runtime.roster import Roster
+from pipeline.runtime.status import RunStatus
+from pipeline.types import Notice
+from pipeline.video.source import is_live
 
 _START_TIMEOUT_S = 180.0  # importing torch in several processes of a small machine takes a while
-_ANSWER_TIMEOUT_S = 10.0
-_POLL_S = 0.25
+_TICK_S = 0.2
 _PUBLISH_S = 1.0
-_LOSS_PATIENCE_S = 20.0  # longer than a detector needs to come back and to answer for what it holds
+_GONE_AFTER_S = 5.0  # a camera process on a living node is back within three
+_CLOSE_TIMEOUT_S = 6.0
+_LAST_FRAMES_S = 1.0  # for what a detector holds when the time for draining is up
+
+_Order = TypeVar("_Order", CameraOrder, DetectorOrder)
 
 
 class Supervisor:
     """Owns the actors of one run.
+
+    It says what each of them is to do in numbered orders, again after a restart; actors follow the newest they got.
 
     Args:
         plan: the run.
@@ -34,30 +49,54 @@ class Supervisor:
 
     def __init__(self, plan: RunPlan) -> None:
         self._plan = plan
-        self._readers: dict[str, ReaderStatus] = {}
-        self._scoring: dict[str, ScoringStatus] = {}
-        self._overloaded: dict[str, int] = {}
-        self._settlements = {camera.id: Settlement(_LOSS_PATIENCE_S) for camera in plan.cameras}
-        self._finished: set[str] = set()
-        self._lock = threading.Lock()
+        self._roster = Roster(plan.cameras)
+        self._lock = threading.RLock()  # guards everything; held for a tick, never while waiting for an actor
+        self._placement: dict[str, str] = {}
+        self._camera_orders: dict[str, CameraOrder] = {}
+        self._detector_orders: dict[str, DetectorOrder] = {}
+        self._scorer_order: tuple[int, tuple[CameraSettings, ...]] = (0, ())
+        self._version = 0
+        self._sent: dict[str, tuple[int, ray.ObjectRef]] = {}
+        self._refusals: dict[str, str] = {}
+        self._notices: list[tuple[int, Notice]] = []
+        self._noticed = 0
+        self._finishing: tuple[ray.ObjectRef, list[str]] | None = None
+        self._draining = False
         self._closing = threading.Event()
-        self._status = RunStatus(cameras=(), done=False)
         self._published_at = 0.0
+        self._status = RunStatus(cameras=(), done=False)
 
     def start(self) -> None:
-        """Create all actors and wait until they answer.
+        """Create all actors and wait until all but spare detectors answer.
 
         Raises:
             RunError: an actor did not come up.
+            BadInputError: the cluster lacks what the plan needs.
         """
-        self._actors = cluster.create_actors(self._plan)
-        everyone = [self._actors.scorer, *self._actors.detectors, *self._actors.cameras]
+        plan = self._plan
+        fleet = cluster.plan_detectors(plan)
+        detectors = [f"{plan.name}-detector-{number}" for number in range(fleet.total)]
+        processes = split_cameras(
+            [camera.id for camera in plan.cameras],
+            per_process=plan.runtime.cameras_per_process,
+            detectors=fleet.active,
+            max_processes=plan.max_processes,
+        )
+        with self._lock:
+            self._scorer = Asked(lambda: cluster.create_scorer(plan))
+            self._processes = {}
+            for members in processes:
+                name = self._add_process()
+                self._placement.update(dict.fromkeys(members, name))
+            self._detectors = {name: Asked(_creating_detector(plan, fleet, name)) for name in detectors}
+            self._pool = DetectorPool(detectors, fleet.active)
+        needed = [self._scorer, *self._processes.values(), *[self._detectors[n] for n in detectors[: fleet.active]]]
         try:
-            ray.get([actor.pid.remote() for actor in everyone], timeout=_START_TIMEOUT_S)
+            ray.get([asked.handle.pid.remote() for asked in needed], timeout=_START_TIMEOUT_S)
         except RayError as error:
             last_line = str(error).strip().splitlines()[-1].strip()
             raise RunError(f"an actor did not start: {last_line}") from None
-        self._poll()
+        self._tick()
         start_vital_thread(self._watch)
 
     def status(self) -> RunStatus:
@@ -66,94 +105,246 @@ class Supervisor:
 
     def pids(self) -> dict[str, list[int]]:
         """Process ids of the run's actors, by role."""
-        groups = {"camera": self._actors.cameras, "detector": self._actors.detectors, "scorer": (self._actors.scorer,)}
+        groups = {"camera": self._processes, "detector": self._detectors, "scorer": {"": self._scorer}}
         return {
-            role: ray.get([actor.pid.remote() for actor in actors], timeout=_ANSWER_TIMEOUT_S)
-            for role, actors in groups.items()
+            role: ray.get([asked.handle.pid.remote() for asked in group.values()], timeout=_START_TIMEOUT_S)
+            for role, group in groups.items()
         }
+
+    def apply(self, cameras: Sequence[CameraSettings], paused: Iterable[str]) -> None:
+        """Read these cameras from now on, and no others.
+
+        Args:
+            cameras: the cameras; one whose settings differ from before is opened anew.
+            paused: ids of those not to be read at present.
+        """
+        with self._lock:
+            self._tell(self._roster.apply(cameras, paused, time.time()))
+
+    def cameras(self) -> tuple[tuple[CameraSettings, ...], frozenset[str]]:
+        """The cameras that are wanted, and the ids of those that are paused."""
+        return self._roster.cameras, self._roster.paused
 
     def drain(self) -> None:
         """End all cameras; frames that were decoded are still scored."""
-        for actor in self._actors.cameras:
-            actor.stop.remote()
+        with self._lock:
+            self._draining = True
+            for process in self._processes.values():
+                process.handle.stop.remote()
 
     def close(self) -> RunStatus:
-        """Write what is held back, close files; returns how the run ended."""
+        """Write what is held back, close files; returns how the run ended.
+
+        Frames for which no time is left are counted as ``shutdown``.
+        """
+        self._abandon()
         self._closing.set()
         with self._lock:
-            self._collect()
-            unwritten = ray.get(self._actors.scorer.close.remote(self._statuses()), timeout=60.0)
-            self._status = RunStatus(self._status.cameras, self._status.done, tuple(unwritten))
+            self._roster.write_off("shutdown")
+            self._status = self._roster.status(draining=True)
+            unwritten = self._close_scorer()
+            for process in self._processes.values():
+                process.handle.close.remote()
+            self._status = replace(self._status, faults=tuple(unwritten), troubles=())
         return self._status
 
-    def _watch(self) -> None:
-        while not self._closing.wait(_POLL_S):
-            self._poll()
+    def _abandon(self) -> None:
+        """Discard what waits in camera processes, and give the detectors a moment for what they hold."""
+        with self._lock:
+            if self._roster.in_flight() == 0:
+                return
+            for process in self._processes.values():
+                process.handle.abandon.remote()
+        end_at = time.monotonic() + _LAST_FRAMES_S
+        while time.monotonic() < end_at and self._roster.in_flight() > 0:
+            time.sleep(_TICK_S / 2)
 
-    def _poll(self) -> None:
+    def _close_scorer(self) -> list[str]:
+        end_at = time.monotonic() + _CLOSE_TIMEOUT_S
+        while (left_s := end_at - time.monotonic()) > 0:
+            try:
+                return ray.get(self._scorer.handle.close.remote(self._roster.as_json()), timeout=left_s)
+            except RayError:  # it is restarting
+                time.sleep(_TICK_S)
+        return ["the scorer did not come back in time to close its files: the next run into this folder does"]
+
+    def _watch(self) -> None:
+        while not self._closing.is_set():
+            self._tick()
+
+    def _tick(self) -> None:
+        """Hear everyone, then say what is to be done. Waits for nobody longer than a moment."""
+        everyone = [self._scorer, *self._detectors.values(), *self._processes.values()]
+        questions = [asked.ask(time.monotonic()) for asked in everyone]
+        started_at = time.monotonic()
+        ray.wait(questions, num_returns=len(questions), timeout=_TICK_S)
+        self._closing.wait(max(0.0, _TICK_S - (time.monotonic() - started_at)))
         with self._lock:
             if self._closing.is_set():
                 return
-            self._collect()
+            for asked in everyone:
+                asked.absorb(time.monotonic())
+            self._hear()
+            if not self._draining:
+                self._place_cameras()
+            self._give_orders()
+            self._tell(self._roster.watch(time.time()))
             self._finish_settled()
-            if time.monotonic() - self._published_at >= _PUBLISH_S:
-                self._published_at = time.monotonic()
-                self._actors.scorer.publish.remote(self._statuses())
+            self._publish()
 
-    def _collect(self) -> None:
-        """Ask every actor for its counts; one that does not answer keeps its last ones.
-
-        Asked in the order scorer, detectors, cameras: a frame is counted as decoded before it can be counted as scored,
-        so books never show more frames scored than decoded.
-        """
-        for answer in _answers([self._actors.scorer], "status"):
-            self._scoring.update(answer)
-        for answer in _answers(self._actors.detectors, "overloaded"):
-            self._overloaded.update(answer)
-        for answer in _answers(self._actors.cameras, "status"):
-            self._readers.update(answer)
-        cameras = tuple(self._camera_status(camera_id) for camera_id in self._plan.scenes if camera_id in self._readers)
-        done = len(cameras) == len(self._plan.cameras) == len(self._finished)
-        self._status = RunStatus(cameras, done)
-
-    def _camera_status(self, camera_id: str) -> CameraStatus:
-        reader, scoring = self._readers[camera_id], self._scoring[camera_id]
-        drops = (reader.dropped, {"overload": self._overloaded.get(camera_id, 0)}, scoring.dropped)
-        settlement = self._settlements[camera_id]
-        account = merge_account(reader.decoded, scoring.scored, *drops)
-        settled = settlement.settled(account, reader.ended, time.monotonic())
-        lost = {"detector_lost": settlement.written_off}
-        return CameraStatus(
-            camera_id=camera_id,
-            scene=self._plan.scenes[camera_id],
-            state=reader.state,
-            live=reader.live,
-            session=reader.session,
-            account=merge_account(reader.decoded, scoring.scored, *drops, lost),
-            scoring=scoring,
-            corrupt_packets=reader.corrupt_packets,
-            missing=reader.missing,
-            error=reader.error,
-            settled=settled,
+    def _hear(self) -> None:
+        """Take in what the actors report."""
+        for name, process in self._processes.items():
+            if process.report is None:
+                continue
+            for camera_id, reader in process.report.readers.items():
+                if self._placement.get(camera_id, name) == name:
+                    self._roster.read(camera_id, reader)
+        report = self._scorer.report
+        if report is not None:
+            self._roster.judge(report.cameras)
+            self._roster.sinks(report.alerts)
+            self._notices = [(number, notice) for number, notice in self._notices if number > report.notices]
+        troubles = report.troubles if report is not None else ()
+        self._status = replace(
+            self._roster.status(draining=self._draining),
+            troubles=(*troubles, *self._deaths(), *self._refusals.values()),
         )
 
-    def _finish_settled(self) -> None:
-        """Close the events of cameras that ended."""
-        newly = [c.camera_id for c in self._status.cameras if c.settled and c.camera_id not in self._finished]
-        if newly and any(True for _ in _answers([self._actors.scorer], "finish", newly)):
-            self._finished.update(newly)
+    def _deaths(self) -> list[str]:
+        named = {"the scorer": self._scorer, **self._detectors, **self._processes}
+        return [f"{name} died; it is being started anew" for name, a in named.items() if a.died_at is not None]
 
-    def _statuses(self) -> Mapping[str, dict[str, object]]:
-        return {camera.camera_id: camera.as_json() for camera in self._status.cameras}
+    def _place_cameras(self) -> None:
+        """Find a process for every camera that is wanted; those of a process that is gone go to the others."""
+        now = time.monotonic()
+        away = {n for n, p in self._processes.items() if p.died_at is not None and now - p.died_at > _GONE_AFTER_S}
+        gone = away if any(process.alive for process in self._processes.values()) else set()
+        ids = [camera.id for camera in self._roster.cameras]
+        per_process = self._plan.runtime.cameras_per_process
+        if self._plan.max_processes is not None:
+            per_process = len(ids)
+        placed = place(ids, self._placement, list(self._processes), gone=gone, per_process=per_process)
+        while (homeless := next((c for c, process in placed.items() if process is None), None)) is not None:
+            placed[homeless] = self._add_process()
+            kept = {c: process for c, process in placed.items() if process is not None}
+            placed = place(ids, kept, list(self._processes), gone=gone, per_process=per_process)
+        self._placement = {c: process for c, process in placed.items() if process is not None}
 
+    def _add_process(self) -> str:
+        name = f"{self._plan.name}-camera-{len(self._processes)}"
+        self._processes[name] = Asked(lambda: cluster.create_camera_process(self._plan, name))
+        return name
 
-def _answers(actors: list[ActorHandle], method: str, *arguments: object) -> list:
-    """Answers of those actors that are there, asked all at once."""
-    references = [getattr(actor, method).remote(*arguments) for actor in actors]
-    answers = []
-    for reference in references:
+    def _give_orders(self) -> None:
+        """Send an order to everyone who does not follow the newest one."""
+        reports = {
+            name: replace(asked.report[1], current=asked.report[0] == self._detector_orders[name].version)
+            for name, asked in self._detectors.items()
+            if asked.report is not None and name in self._detector_orders
+        }
+        living = reports if self._detector_orders else {n: d.report[1] for n, d in self._detectors.items() if d.report}
+        assigned = self._pool.assign(list(self._processes), living)
+        members = self._members()
+        roles = {camera.id: _role(camera) for camera in self._roster.cameras}
+        for name, detector in self._detectors.items():
+            order = DetectorOrder(
+                processes=assigned[name],
+                cameras={camera.id: roles[camera.id] for process in assigned[name] for camera in members[process]},
+            )
+            order = self._detector_orders[name] = self._numbered(order, self._detector_orders.get(name))
+            if detector.report is not None and detector.report[0] != order.version:
+                self._send(name, order.version, lambda h=detector.handle, o=order: h.configure.remote(o))
+        if not self._draining:
+            for name, process in self._processes.items():
+                order = self._camera_orders[name] = self._numbered(
+                    self._camera_order(name, members[name]), self._camera_orders.get(name)
+                )
+                if process.report is not None and process.report.version != order.version:
+                    told = replace(order, sessions=self._roster.next_sessions())
+                    self._send(name, order.version, lambda h=process.handle, o=told: h.configure.remote(o))
+        self._order_scorer()
+
+    def _order_scorer(self) -> None:
+        version, cameras = self._scorer_order
+        if cameras != self._roster.cameras or version == 0:
+            self._version += 1
+            self._scorer_order = self._version, self._roster.cameras
+        report, handle = self._scorer.report, self._scorer.handle
+        if report is not None and report.version != self._scorer_order[0]:
+            self._send("scorer", self._scorer_order[0], lambda: handle.configure.remote(*self._scorer_order))
+
+    def _members(self) -> dict[str, list[CameraSettings]]:
+        members: dict[str, list[CameraSettings]] = {name: [] for name in self._processes}
+        for camera in self._roster.cameras:
+            if (process := self._placement.get(camera.id)) is not None:
+                members[process].append(camera)
+        return members
+
+    def _camera_order(self, name: str, cameras: list[CameraSettings]) -> CameraOrder:
+        views = {c.id: self._plan.views[c.trained_as] for c in cameras if c.trained_as in self._plan.views}
+        paused = frozenset(c.id for c in cameras if c.id in self._roster.paused)
+        return CameraOrder(cameras=tuple(cameras), views=views, paused=paused, taker=self._pool.owner(name))
+
+    def _numbered(self, order: _Order, before: _Order | None) -> _Order:
+        """The order with a number: a new one where it says something new."""
+        if before is not None and replace(order, version=before.version) == before:
+            return before
+        self._version += 1
+        return replace(order, version=self._version)
+
+    def _send(self, name: str, version: int, send: Callable[[], ray.ObjectRef]) -> None:
+        """Send an order, unless the same one is on its way."""
+        if name in self._sent:
+            before, reference = self._sent[name]
+            if ray.wait([reference], timeout=0)[0]:
+                self._note_answer(name, reference)
+            elif before == version:
+                return
+        self._sent[name] = version, send()
+
+    def _note_answer(self, name: str, reference: ray.ObjectRef) -> None:
+        """Keep what an actor could not do, for the user; that it died is told elsewhere."""
+        self._refusals.pop(name, None)
         try:
-            answers.append(ray.get(reference, timeout=_ANSWER_TIMEOUT_S))
-        except RayError:  # it is restarting; the next poll asks again
-            continue
-    return answers
+            ray.get(reference)
+        except RayTaskError as error:
+            self._refusals[name] = f"{name} cannot do what it is told: {redact(' '.join(str(error.cause).split()))}"
+        except RayError:
+            pass
+
+    def _tell(self, notices: Iterable[Notice]) -> None:
+        """Bring news of cameras to the scorer, which emits them; repeated until it has them."""
+        for notice in notices:
+            self._noticed += 1
+            self._notices.append((self._noticed, notice))
+        if self._notices and self._scorer.report is not None:
+            self._send("notices", self._notices[-1][0], lambda: self._scorer.handle.notify.remote(self._notices))
+
+    def _finish_settled(self) -> None:
+        """Have the open events of cameras that ended closed."""
+        if self._finishing is not None:
+            reference, ids = self._finishing
+            if not ray.wait([reference], timeout=0)[0]:
+                return
+            self._finishing = None
+            try:
+                ray.get(reference)
+            except RayError:  # asked again with the next tick
+                return
+            self._roster.finish(ids)
+        if newly := self._roster.newly_settled(time.monotonic(), draining=self._draining):
+            self._finishing = self._scorer.handle.finish.remote(newly), newly
+
+    def _publish(self) -> None:
+        if time.monotonic() - self._published_at >= _PUBLISH_S:
+            self._published_at = time.monotonic()
+            self._scorer.handle.publish.remote(self._roster.as_json())
+
+
+def _creating_detector(plan: RunPlan, fleet: cluster.Fleet, name: str) -> Callable[[], ActorHandle]:
+    return lambda: cluster.create_detector(plan, fleet, name)
+
+
+def _role(camera: CameraSettings) -> CameraRole:
+    return CameraRole(camera.trained_as, is_live(camera.url.get_secret_value()), camera.max_frame_age_s)

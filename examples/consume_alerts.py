@@ -1,6 +1,7 @@
 """Read alerts as one of a group of consumers: each alert goes to one of them.
 
-What a consumer was given and did not acknowledge, because it died, is given to it again when it comes back.
+What a consumer was given and did not acknowledge, because it died, is given to it again when it comes back: whatever
+it does with an alert must bear being done twice.
 
 Usage: python examples/consume_alerts.py [REDIS_URL] [CONSUMER_NAME]
 """
@@ -29,6 +30,10 @@ while True:
     entries = answer[0][1] if answer else []
     for entry_id, fields in entries:
         alert = json.loads(fields["json"])
-        print(alert["kind"], alert["camera_id"], alert.get("event_id"), alert.get("peak_score"), flush=True)
+        if "peak_score" in alert:  # what a camera sees
+            print(alert["kind"], alert["camera_id"], alert["event_id"], alert["peak_score"], flush=True)
+        elif "reason" in alert:  # how a camera, or the run itself, is; whatever has neither is not known yet
+            state = "over" if alert["until_at_s"] else "lasting"
+            print(alert["kind"], alert["camera_id"] or "run", alert["event_id"], state, alert["reason"], flush=True)
         client.xack(STREAM, GROUP, entry_id)
     last = last if entries and last != ">" else ">"

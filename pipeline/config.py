@@ -1,19 +1,15 @@
 """One tree of settings, frozen, checked before anything starts; the YAML files in ``configs/`` mirror it one to one.
 
-``load_config`` reads a YAML file, fills ``${NAME}`` and ``${NAME:-default}`` from the environment, and answers a wrong
-key or value with its path, what was expected and what came. Values that may hold credentials are pydantic secrets and
-never print.
+Values that may hold credentials are pydantic secrets and never print. ``pipeline.config_file`` reads the files.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -23,15 +19,10 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     SecretStr,
-    ValidationError,
     model_validator,
 )
 
-from pipeline.errors import ConfigError
-from pipeline.redaction import redact
-
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 
 
 def _check_id(value: str) -> str:
@@ -43,7 +34,18 @@ def _check_id(value: str) -> str:
     return value
 
 
+def _check_address(value: SecretStr) -> SecretStr:
+    """Addresses are shown in messages of one line, and given to C libraries, for which a NUL is the end."""
+    if any(character < " " or character == "\x7f" for character in value.get_secret_value()):
+        raise ValueError("expected an address without line breaks and other control characters")
+    return value
+
+
 Identifier = Annotated[str, AfterValidator(_check_id)]
+Address = Annotated[SecretStr, Field(min_length=1), AfterValidator(_check_address)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+# A model that is larger than any that was ever built is a slip of the pen, or damage: better refused than allocated.
+ImageSide = Annotated[int, Field(gt=0, le=8192)]
 Fraction01 = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
@@ -72,7 +74,7 @@ class EncoderSettings(Settings):
     mean: tuple[float, float, float] | None = None
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
     arguments: dict[str, Any] = Field(default_factory=dict)
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _strides_rise(self) -> Self:
@@ -93,12 +95,12 @@ class FlowSettings(Settings):
         camera_embedding: length of the learned embedding of the scene that is appended; 0 turns it off.
     """
 
-    blocks: PositiveInt = 8
+    blocks: Annotated[int, Field(gt=0, le=256)] = 8
     clamp: PositiveFloat = 1.9
     permutation: Literal["soft", "hard"] = "soft"
-    hidden_ratio: PositiveFloat = 2.0
-    condition_dims: Annotated[int, Field(gt=0, multiple_of=4)] = 128
-    camera_embedding: NonNegativeInt = 0
+    hidden_ratio: Annotated[float, Field(gt=0.0, le=64.0)] = 2.0
+    condition_dims: Annotated[int, Field(gt=0, le=4096, multiple_of=4)] = 128
+    camera_embedding: Annotated[int, Field(ge=0, le=4096)] = 0
 
 
 class ScoreSettings(Settings):
@@ -125,7 +127,7 @@ class ModelSettings(Settings):
         score: from map to score.
     """
 
-    image_size_px: tuple[PositiveInt, PositiveInt] = (256, 256)
+    image_size_px: tuple[ImageSide, ImageSide] = (256, 256)
     encoder: EncoderSettings = EncoderSettings()
     flow: FlowSettings = FlowSettings()
     score: ScoreSettings = ScoreSettings()
@@ -162,7 +164,7 @@ class TrainingSettings(Settings):
     warmup_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
     holdout_fraction: Annotated[float, Field(gt=0.0, le=0.5)] = 0.1
     frame_step: PositiveInt = 1
-    seed: int = 0
+    seed: Seed = 0
     checkpoint_every_s: PositiveFloat = 60.0
 
 
@@ -192,6 +194,22 @@ class AlertSettings(Settings):
         return self
 
 
+class HealthSettings(Settings):
+    """When a live camera counts as out of order. Each key can be overridden per camera; None turns a check off.
+
+    Attributes:
+        offline_s: without a frame for that long, it is offline.
+        frozen_s: identical frames for that long: the picture is frozen.
+        dark_s: next to no light for that long: unlit, or the lens is covered.
+        moved_s: a scene unlike the one it was trained on for that long: the camera was turned, or its view is blocked.
+    """
+
+    offline_s: PositiveFloat | None = 5.0
+    frozen_s: PositiveFloat | None = 30.0
+    dark_s: PositiveFloat | None = 10.0
+    moved_s: PositiveFloat | None = 20.0
+
+
 class CameraDefaults(Settings):
     """Settings that hold for every camera unless it says otherwise.
 
@@ -199,16 +217,24 @@ class CameraDefaults(Settings):
         sample_fps: frames per second that are scored; None scores all.
         open_timeout_s: longest wait for a stream to open.
         read_timeout_s: longest wait for a packet of a live stream.
+        stall_timeout_s: longest time an open live stream may go without a frame before it is opened anew.
+        reconnect_max_s: longest pause before a live camera that failed is tried again.
+        max_frame_age_s: a live camera's frames older than this are no longer scored.
         buffer_frames: decoded frames that wait for a detector; a file's decoder then blocks, a live camera's oldest
             frame gives way.
         alerts: when it raises an alarm.
+        health: when it counts as out of order.
     """
 
     sample_fps: PositiveFloat | None = None
     open_timeout_s: PositiveFloat = 5.0
     read_timeout_s: PositiveFloat = 3.0
+    stall_timeout_s: PositiveFloat = 10.0
+    reconnect_max_s: PositiveFloat = 4.0
+    max_frame_age_s: PositiveFloat = 2.0
     buffer_frames: PositiveInt = 16
     alerts: AlertSettings = AlertSettings()
+    health: HealthSettings = HealthSettings()
 
 
 class CameraSettings(CameraDefaults):
@@ -221,7 +247,7 @@ class CameraSettings(CameraDefaults):
     """
 
     id: Identifier
-    url: SecretStr = Field(min_length=1)
+    url: Address
     scene: Identifier | None = None
 
     @property
@@ -236,6 +262,8 @@ class RuntimeSettings(Settings):
     Attributes:
         device: ``auto`` (GPUs where the cluster has any, else the CPU), ``cpu`` or ``cuda``.
         detectors: detector actors; None takes one per GPU, or one on a CPU.
+        spare_detectors: further ones that are loaded and idle, to take over at once when one dies (a new one takes as
+            long as importing torch); None keeps one beside a single detector of live cameras.
         cameras_per_process: cameras whose decoders share one process.
         batch_frames: frames of any cameras in one forward pass, at most.
         batch_wait_s: how long the first frame of a batch waits for others.
@@ -244,6 +272,7 @@ class RuntimeSettings(Settings):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     detectors: PositiveInt | None = None
+    spare_detectors: NonNegativeInt | None = None
     cameras_per_process: PositiveInt = 8
     batch_frames: PositiveInt = 16
     batch_wait_s: Annotated[float, Field(ge=0.0)] = 0.02
@@ -260,7 +289,7 @@ class RedisSettings(Settings):
         alerts_maxlen: alerts kept, approximately.
     """
 
-    url: SecretStr = SecretStr("embedded")
+    url: Address = SecretStr("embedded")
     scores_maxlen: PositiveInt = 100_000
     alerts_maxlen: PositiveInt = 10_000
 
@@ -336,130 +365,4 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     for key, value in over.items():
         below = result.get(key)
         result[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return result
-
-
-def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Config:
-    """Read a YAML file into a ``Config``.
-
-    Relative paths of files that must exist (``model.encoder.weights``, ``model_folder``, camera files) are looked up
-    beside the YAML file first, then in the working folder; ``output.folder`` is taken from the working folder.
-
-    Args:
-        path: the YAML file.
-        environment: where ``${NAME}`` is looked up; the process's own by default.
-
-    Raises:
-        ConfigError: the file cannot be read, is no YAML mapping, names a variable that is not set, or holds a wrong
-            key or value. One line per fault, each with the key's path, what was expected and what came.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: expected a readable YAML file, got {error.__class__.__name__}: {error}") from error
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: expected YAML, got {redact(' '.join(str(error).split()))}") from error
-    if raw is None:
-        raw = {}
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: expected a mapping of settings, got {type(raw).__name__}")
-    filled = _fill_variables(raw, os.environ if environment is None else environment, str(path))
-    return parse_config(_resolve_paths(filled, path.parent), source=str(path))
-
-
-def parse_config(data: Mapping[str, Any], source: str = "config") -> Config:
-    """Check plain values and build a ``Config`` of them.
-
-    Raises:
-        ConfigError: one line per fault, as ``source: key.path: expected ..., got ...``.
-    """
-    try:
-        return Config.model_validate(dict(data))
-    except ValidationError as error:
-        raise ConfigError("\n".join(_fault_lines(error, source))) from None
-
-
-def _fault_lines(error: ValidationError, source: str) -> list[str]:
-    """Say each fault in one line, without the values of secrets."""
-    lines = []
-    for fault in error.errors(include_url=False):
-        where = ".".join(str(part) for part in fault["loc"]) or "top level"
-        if fault["type"] == "extra_forbidden":
-            said = f"unknown key; expected one of: {', '.join(_known_keys(fault['loc'][:-1]))}"
-        elif fault["type"] == "missing":
-            said = "expected a value, got nothing"
-        elif fault["type"] == "value_error":
-            said = str(fault.get("ctx", {}).get("error", fault["msg"]))
-            if isinstance(fault["input"], str | int | float):
-                said += f", got {fault['input']!r}"
-        else:
-            said = f"{fault['msg'][0].lower()}{fault['msg'][1:]}, got {_shown(where, fault['input'])}"
-        lines.append(redact(f"{source}: {where}: {said}"))
-    return lines
-
-
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """Keys that the settings at a location have."""
-    node: Any = Config
-    for part in location:
-        if isinstance(part, int):
-            continue
-        annotation = node.model_fields[part].annotation
-        inner = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type) and issubclass(a, Settings)]
-        node = inner[0] if inner else annotation
-    return sorted(node.model_fields)
-
-
-def _shown(where: str, value: Any) -> str:
-    """A value for a message; addresses may hold passwords and are not shown."""
-    if where.rsplit(".", 1)[-1] == "url":
-        return f"a {type(value).__name__}"
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _fill_variables(value: Any, environment: Mapping[str, str], source: str, where: str = "") -> Any:
-    """Replace ``${NAME}`` and ``${NAME:-default}`` in every string of a tree."""
-    if isinstance(value, dict):
-        return {
-            key: _fill_variables(item, environment, source, f"{where}.{key}" if where else str(key))
-            for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_fill_variables(item, environment, source, f"{where}.{i}") for i, item in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-
-    def look_up(match: re.Match[str]) -> str:
-        found = environment.get(match["name"], match["default"])
-        if found is None:
-            raise ConfigError(f"{source}: {where}: expected the environment variable {match['name']}, got nothing")
-        return found
-
-    return _VARIABLE.sub(look_up, value)
-
-
-def _resolve_paths(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Make relative paths that exist beside the YAML file absolute; all others stay relative to the working folder."""
-
-    def resolved(value: Any) -> Any:
-        if not isinstance(value, str) or "://" in value or value in {"pretrained", "random"}:
-            return value
-        beside = folder / value
-        return str(beside.resolve()) if not Path(value).is_absolute() and beside.exists() else value
-
-    result = dict(raw)
-    if "model_folder" in result:
-        result["model_folder"] = resolved(result["model_folder"])
-    model = result.get("model")
-    if isinstance(model, dict) and isinstance(model.get("encoder"), dict) and "weights" in model["encoder"]:
-        encoder = {**model["encoder"], "weights": resolved(model["encoder"]["weights"])}
-        result["model"] = {**model, "encoder": encoder}
-    if isinstance(result.get("cameras"), list):
-        result["cameras"] = [
-            {**camera, "url": resolved(camera["url"])} if isinstance(camera, dict) and "url" in camera else camera
-            for camera in result["cameras"]
-        ]
     return result

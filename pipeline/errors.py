@@ -7,6 +7,7 @@
     |   +-- ConfigError           also ValueError: a wrong key or value in the YAML
     |   +-- DatasetError          also ValueError: a folder that is not the data set it should be
     |   +-- VideoError            also OSError: a stream that cannot be opened or decoded
+    |   |   `-- RefusedError        whoever answers says no (401, 403, 404)
     |   +-- CheckpointError       also ValueError: a model folder that is damaged or does not fit
     |   +-- WeightsError          also OSError: encoder weights that cannot be had
     |   +-- ScoresError           also ValueError: a scores folder that cannot be read or does not fit the data set
@@ -37,6 +38,10 @@ class DatasetError(BadInputError, ValueError):
 
 class VideoError(BadInputError, OSError):
     """A stream that cannot be opened or decoded."""
+
+
+class RefusedError(VideoError):
+    """Whoever answers says no (401, 403, 404): trying again soon will not change that."""
 
 
 class CheckpointError(BadInputError, ValueError):

@@ -14,6 +14,28 @@ import numpy as np
 import numpy.typing as npt
 
 AlertKind = Literal["new", "update", "end"]
+NoticeKind = Literal[
+    "camera_offline",
+    "camera_online",
+    "camera_frozen",
+    "camera_dark",
+    "camera_moved",
+    "storage_failing",
+    "storage_restored",
+]
+DropReason = Literal[
+    "sampling",
+    "overload",
+    "stale",
+    "corrupt",
+    "decode_error",
+    "not_finite",
+    "quarantined",
+    "camera_lost",
+    "detector_lost",
+    "shutdown",
+]
+"""Why a frame was not scored; docs/architecture.md says who counts which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +49,8 @@ class FrameHeader:
         pts: presentation time stamp in ticks of ``time_base``.
         time_base: seconds per tick.
         captured_at_s: Unix time at which the frame left the decoder.
+        serial: frames of this camera that were handed to a detector before this one, over all sessions and processes;
+            given at the handing over. A gap in what arrives at the scorer is a frame that was lost on its way.
     """
 
     camera_id: str
@@ -35,6 +59,7 @@ class FrameHeader:
     pts: int
     time_base: Fraction
     captured_at_s: float
+    serial: int = 0
 
     @property
     def media_time_s(self) -> float:
@@ -61,16 +86,31 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """A frame that was handed over and will not be scored.
+
+    Attributes:
+        header: which frame this is.
+        reason: why.
+    """
+
+    header: FrameHeader
+    reason: DropReason
+
+
+@dataclass(frozen=True, slots=True)
 class FrameBatch:
     """Frames of any cameras, stacked into one array so that they cross a process border as one object.
 
     Attributes:
         headers: B headers, in the order of ``images``.
         images: uint8, shape (B, H, W, 3), RGB.
+        dropped: frames that will not come, to be passed on before these.
     """
 
     headers: tuple[FrameHeader, ...]
     images: npt.NDArray[np.uint8]
+    dropped: tuple[Dropped, ...] = ()
 
     def __len__(self) -> int:
         return len(self.headers)
@@ -114,6 +154,30 @@ class Score:
     scored_at_s: float
     latency_s: float
     anomaly_map: npt.NDArray[np.float16] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SceneView:
+    """What a camera's scene looked like in training, by which a camera that was turned or covered is noticed.
+
+    Attributes:
+        grid: (rows, columns) of cells.
+        edges: one picture of where the scene's edges are for every light it was seen in: ``grid`` int8 values, row by
+            row, as base64.
+        own_agreement: lowest agreement of the scene's own footage with it; at most 1.
+        turned_agreement: highest agreement of the scene with itself shifted by a little.
+        sharpness: lowest of its own footage; fine detail relative to coarse.
+        light: brightness that a twentieth of the picture reached in the darkest footage; 0 to 255.
+        telling: whether it has structure enough, and was seen for long enough, to notice that the camera moved.
+    """
+
+    grid: tuple[int, int]
+    edges: tuple[str, ...]
+    own_agreement: float
+    turned_agreement: float
+    sharpness: float
+    light: float
+    telling: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +237,36 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """News of a camera or of the run itself, rather than of what a camera sees.
+
+    Attributes:
+        kind: what is out of order, or in order again. ``camera_offline`` is followed by ``camera_online``,
+            ``storage_failing`` by ``storage_restored``; the others are followed by one of the same kind with
+            ``until_at_s`` set.
+        event_id: the same for both.
+        camera_id: the camera; None where the run itself is meant.
+        reason: why, in one line without credentials.
+        since_at_s: Unix time at which it began.
+        until_at_s: Unix time at which it ended; None while it lasts.
+        emitted_at_s: Unix time.
+    """
+
+    kind: NoticeKind
+    event_id: str
+    camera_id: str | None
+    reason: str
+    since_at_s: float
+    until_at_s: float | None
+    emitted_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class FrameAccount:
     """The books of one camera: ``decoded = scored + sum(dropped)`` once nothing is in flight.
 
     Attributes:
-        decoded: frames that left the decoder.
+        decoded: frames that came, those that arrived damaged (``corrupt``, ``decode_error``) included.
         scored: frames whose score was written.
         dropped: frames that will never be scored, by reason; reasons with no frames are absent.
     """

@@ -42,7 +42,7 @@ def config_file(folder, **sections):
     return path
 
 
-@pytest.mark.parametrize("name", ["demo", "train", "stream", "replay", "evaluate", "alerts", "status"])
+@pytest.mark.parametrize("name", ["demo", "train", "record", "stream", "replay", "evaluate", "alerts", "status"])
 def test_help_of_every_command_shows_a_real_example(name):
     done = command(name, "--help")
     assert done.returncode == 0
@@ -65,6 +65,32 @@ def test_a_folder_that_is_no_data_set_is_answered_with_where_to_get_one(tmp_path
     done = command("train", "--config", config_file(tmp_path), "--data", tmp_path / "x", "--out", tmp_path / "m")
     assert done.returncode == 2
     assert str(tmp_path / "x") in done.stderr
+
+
+def test_files_are_not_recorded(tmp_path):
+    path = config_file(tmp_path, cameras=[{"id": "a", "url": "x.mp4"}])
+    refused(command("record", "--config", path, "--out", tmp_path / "out"), path, "at least one live camera")
+    assert not (tmp_path / "out").exists()
+
+
+def test_recording_into_a_folder_with_other_things_is_refused(tmp_path):
+    path = config_file(tmp_path, cameras=[{"id": "a", "url": "rtsp://127.0.0.1:9/main"}])
+    refused(command("record", "--config", path, "--out", tmp_path), tmp_path, "'c.yaml'")
+
+
+def test_a_scene_too_long_to_name_recordings_after_is_refused(tmp_path):
+    path = config_file(tmp_path, cameras=[{"id": "a", "scene": "x" * 60, "url": "rtsp://127.0.0.1:9/main"}])
+    refused(command("record", "--config", path, "--out", tmp_path / "out"), "a: scene", "58")
+
+
+def test_a_recording_of_nothing_says_why_without_the_password(tmp_path):
+    cameras = [{"id": "a", "url": "rtsp://me:hush-hush@127.0.0.1:9/main"}, {"id": "b", "url": "film.mp4"}]
+    path = config_file(tmp_path, cameras=cameras)
+    done = command("record", "--config", path, "--out", tmp_path / "out", "--minutes", 0.01)
+    assert done.returncode == 1
+    assert "a (rtsp://***@127.0.0.1:9/main): expected a video stream, got Connection refused" in done.stderr
+    assert "camera b: its url is a file" in done.stderr
+    assert "hush-hush" not in done.stderr + done.stdout
 
 
 def test_a_stream_without_a_model_says_where_to_name_one(tmp_path):

@@ -1,4 +1,8 @@
-"""Tables of how a run went and how well it scored."""
+"""Tables of how a run went and how well it scored.
+
+Statuses and alerts come out of Redis, where anybody may write: what lacks keys, or holds something else under them, is
+shown as far as it goes.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,29 @@ from rich.text import Text
 _MILLISECONDS = 1000.0
 
 
-def _number(value: float | None, unit: float = 1.0, digits: int = 1) -> str:
-    return "-" if value is None else f"{value * unit:,.{digits}f}"
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number(value: Any, unit: float = 1.0, digits: int = 1) -> str:
+    return f"{value * unit:,.{digits}f}" if _is_number(value) else "-"
+
+
+def _count(value: Any) -> str:
+    return _number(value, digits=0)
+
+
+def _plain(value: Any) -> str:
+    """A value in one line that no terminal obeys."""
+    text = "-" if value is None else str(value)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _dropped(status: Mapping[str, Any]) -> dict[str, int]:
+    """How many frames a status says were dropped, by reason."""
+    dropped = status.get("dropped")
+    found = dropped.items() if isinstance(dropped, dict) else ()
+    return {_plain(reason): count for reason, count in found if _is_number(count)}
 
 
 def cameras_table(statuses: Iterable[Mapping[str, Any]], title: str) -> Table:
@@ -28,19 +53,21 @@ def cameras_table(statuses: Iterable[Mapping[str, Any]], title: str) -> Table:
     for heading in ("decoded", "scored", "dropped", "fps", "p50 ms", "p99 ms", "events"):
         table.add_column(heading, justify="right")
     for status in statuses:
-        dropped = status["dropped"]
+        dropped, conditions = _dropped(status), status.get("conditions")
         reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.items())
-        table.add_row(
-            Text(status["camera_id"]),
-            status["state"],
-            f"{status['decoded']:,}",
-            f"{status['scored']:,}",
-            f"{sum(dropped.values()):,}" + (f" ({reasons})" if reasons else ""),
-            _number(status["scored_fps"]),
-            _number(status["latency_p50_s"], _MILLISECONDS, 0),
-            _number(status["latency_p99_s"], _MILLISECONDS, 0),
-            str(status["events"]),
+        state = [status.get("state"), *(conditions if isinstance(conditions, list) else ())]
+        row = (
+            _plain(status.get("camera_id")),
+            ", ".join(map(_plain, state)),
+            _count(status.get("decoded")),
+            _count(status.get("scored")),
+            _count(sum(dropped.values())) + (f" ({reasons})" if reasons else ""),
+            _number(status.get("scored_fps")),
+            _number(status.get("latency_p50_s"), _MILLISECONDS, 0),
+            _number(status.get("latency_p99_s"), _MILLISECONDS, 0),
+            _plain(status.get("events")),
         )
+        table.add_row(*map(Text, row))  # Text: a string would be read as markup
     return table
 
 
@@ -61,19 +88,28 @@ def metrics_table(rows: Iterable[tuple[str, ...]], title: str) -> Table:
 
 
 def alert_line(alert: Mapping[str, Any]) -> Text:
-    """One alert as one line.
+    """One alert or notice as one line; of a kind that is not known, what any kind has.
 
     Args:
         alert: as ``pipeline.sinks.redis_reader`` gives it.
     """
-    kind = alert["kind"]
-    style = {"new": "bold red", "update": "yellow", "end": "green"}.get(kind, "")
+    kind = _plain(alert.get("kind"))
+    is_over = kind == "end" or alert.get("until_at_s") is not None
+    style = {"new": "bold red", "update": "yellow"}.get(kind, "green" if is_over else "magenta")
     line = Text(f"{kind:<6}", style=style)
-    line.append(f" {alert['camera_id']}  {alert['event_id']}")
-    line.append(f"  from {alert['start_s']:.1f} s")
-    if alert.get("end_s") is not None:
-        line.append(f" to {alert['end_s']:.1f} s")
-    line.append(f"  peak {alert['peak_score']:.4g} (threshold {alert['threshold']:.4g})")
+    line.append(f" {_plain(alert.get('camera_id') or 'run')}  {_plain(alert.get('event_id'))}")
+    number = {key: value for key, value in alert.items() if _is_number(value)}
+    if "start_s" in number:
+        line.append(f"  from {number['start_s']:.1f} s")
+    if "end_s" in number:
+        line.append(f" to {number['end_s']:.1f} s")
+    if "peak_score" in number:
+        threshold = f"{number['threshold']:.4g}" if "threshold" in number else "-"
+        line.append(f"  peak {number['peak_score']:.4g} (threshold {threshold})")
+    if alert.get("reason"):
+        line.append(f"  {_plain(alert['reason'])}")
+    if {"since_at_s", "until_at_s"} <= number.keys():
+        line.append(f"  after {number['until_at_s'] - number['since_at_s']:.0f} s")
     return line
 
 
@@ -81,14 +117,14 @@ def camera_faults(statuses: Iterable[Mapping[str, Any]]) -> list[str]:
     """One line for everything that was wrong with a camera's stream."""
     lines = []
     for status in statuses:
-        if status["error"]:
-            lines.append(status["error"])
-        if status["missing"]:
-            promised = status["decoded"] + status["missing"]
-            lines.append(
-                f"camera {status['camera_id']}: the file promises {promised} frames, {status['missing']} of them never "
-                f"came; {status['scored']} were scored"
-            )
-        elif status["corrupt_packets"]:
-            lines.append(f"camera {status['camera_id']}: {status['corrupt_packets']} packets could not be decoded")
+        if status.get("error"):
+            lines.append(_plain(status["error"]))
+        dropped, missing, decoded = _dropped(status), status.get("missing"), status.get("decoded")
+        damaged = sum(dropped.get(reason, 0) for reason in ("corrupt", "decode_error"))
+        came = [f"{damaged} frames came damaged"] if damaged else []
+        if missing and _is_number(missing) and _is_number(decoded):
+            came.insert(0, f"{missing} of {decoded + missing} frames that the file promises never came")
+        if came:
+            camera_id, scored = _plain(status.get("camera_id")), _plain(status.get("scored"))
+            lines.append(f"camera {camera_id}: {', '.join(came)}; {scored} were scored")
     return lines

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, Validati
 
 from pipeline.config import ModelSettings, TrainingSettings
 from pipeline.errors import CheckpointError
+from pipeline.types import SceneView
 
 CARD_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -86,6 +87,8 @@ class ModelCard(_Card):
         levels: constants of scoring, finest level first.
         normal_scores: anomaly scores of held-out normal frames by scene: one tuple per clip, in frame order.
         normal_fps: frames per second of those tuples.
+        views: what the scenes look like, to notice a camera that was moved; empty in a checkpoint of an older release,
+            which cannot tell. They decide no score.
         provenance: where the model comes from.
         fingerprint: SHA-256 (hex) over the weights and everything that decides a score.
     """
@@ -96,6 +99,7 @@ class ModelCard(_Card):
     levels: tuple[LevelConstants, ...]
     normal_scores: dict[str, tuple[tuple[float, ...], ...]]
     normal_fps: PositiveFloat
+    views: dict[str, SceneView] = {}
     provenance: Provenance
     fingerprint: str = ""
 
@@ -138,15 +142,15 @@ def read_card(folder: Path) -> ModelCard:
     values = _read_values(path)
     checksum = values.pop("checksum", None)
     if checksum != _checksum(values):
-        raise CheckpointError(f"{path}: expected the checksum {checksum}, got other contents: the file is damaged")
+        raise CheckpointError(f"{path}: expected the checksum {checksum!r}, got other contents: the file is damaged")
     if values.get("format") != FORMAT:
         raise CheckpointError(f"{path}: format: expected {FORMAT}, got {values.get('format')!r}: train again")
     try:
         card = ModelCard.model_validate(values)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise CheckpointError(f"{path}: {where}: {fault['msg']}") from None
+        said = f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+        raise CheckpointError(f"{path}: {' '.join(said.split())}") from None
     if card.fingerprint != _fingerprint(values, weights):
         raise CheckpointError(
             f"{weights}: expected the weights with fingerprint {card.short_fingerprint}, got others: the file is "
@@ -190,11 +194,12 @@ def _read_values(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text)
+        written = _text(values)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: expected readable JSON, got: {error}") from error
     except RecursionError:
         raise CheckpointError(f"{path}: expected readable JSON, got endless nesting") from None
-    if not isinstance(values, dict) or _text(values) != text:
+    if not isinstance(values, dict) or written != text:
         raise CheckpointError(f"{path}: expected the JSON that 'train' writes, got other contents: the file is damaged")
     return values
 
@@ -211,7 +216,7 @@ def _fingerprint(values: dict[str, Any], weights: Path) -> str:
     """SHA-256 over what decides a score. Where the encoder's weights came from does not: they are in the file."""
     identity: dict[str, Any] = {key: values.get(key) for key in _IDENTITY}
     model: dict[str, Any] = dict(identity["model"])
-    encoder: dict[str, Any] = model["encoder"]
+    encoder: dict[str, Any] = model.get("encoder", {})
     model["encoder"] = {key: value for key, value in encoder.items() if key not in {"weights", "seed"}}
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -99,7 +99,11 @@ def load_checkpoint(folder: Path, expected: ModelSettings | None = None) -> tupl
         raise CheckpointError(
             f"{folder / CARD_FILE}: the timm on this machine cannot build its encoder: {error}"
         ) from error
-    flows = CFlow(card.model, encoder.channels, card.scenes)
+    try:
+        flows = CFlow(card.model, encoder.channels, card.scenes)
+    except RuntimeError as error:  # torch's answer when there is no memory, too
+        detail = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{folder / CARD_FILE}: the flows it describes cannot be built: {detail}") from None
     path = folder / WEIGHTS_FILE
     try:
         tensors = load_file(path)

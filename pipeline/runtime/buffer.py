@@ -3,72 +3,107 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
 from pipeline.runtime.batching import BatchPolicy
-from pipeline.types import Frame
+from pipeline.types import DropReason, Frame
 
 Overflow = Literal["block", "drop_oldest"]
 
 
 class _CameraBuffer:
-    """Frames of one camera and what became of those that gave way."""
+    """Frames of one camera."""
 
-    __slots__ = ("capacity", "frames", "overflow", "overloaded")
+    __slots__ = ("capacity", "frames", "max_age_s", "overflow")
 
-    def __init__(self, capacity: int, overflow: Overflow) -> None:
+    def __init__(self, capacity: int, overflow: Overflow, max_age_s: float | None) -> None:
         self.capacity = capacity
         self.overflow: Overflow = overflow
+        self.max_age_s = max_age_s
         self.frames: deque[tuple[Frame, float]] = deque()
-        self.overloaded = 0
 
 
 class FrameBuffers:
     """Thread-safe buffers of several cameras.
 
     A full buffer either blocks its producer (``block``: files, where nothing may be lost) or discards its oldest frame
-    and counts it (``drop_oldest``: live cameras, where the newest frame is worth most). ``take`` goes round robin over
-    the cameras, continuing where the last call stopped, so that no camera starves.
+    (``drop_oldest``: live cameras, where the newest frame is worth most). ``take`` goes round robin over the cameras,
+    continuing where the last call stopped, so that no camera starves; on its way it discards frames that have become
+    too old.
 
     Args:
-        now: monotonic clock in seconds, by which the age of frames is told.
+        now: monotonic clock in seconds, by which batches are closed.
+        unix_now: Unix time in seconds, by which the age of a frame since its capture is told.
+        on_drop: told of every frame that is discarded, and why; called under the buffers' lock.
+        on_take: told of the frames taken, which it may replace; called under the buffers' lock.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        now: Callable[[], float],
+        unix_now: Callable[[], float] = time.time,
+        *,
+        on_drop: Callable[[Frame, DropReason], None] = lambda frame, reason: None,
+        on_take: Callable[[Frame], Frame] = lambda frame: frame,
+    ) -> None:
         self._now = now
+        self._unix_now = unix_now
+        self._on_drop = on_drop
+        self._on_take = on_take
         self._changed = threading.Condition()
         self._buffers: dict[str, _CameraBuffer] = {}
         self._turn: deque[str] = deque()
         self._closed = False
 
-    def add_camera(self, camera_id: str, capacity: int, overflow: Overflow) -> None:
-        """Open a camera's buffer; adding one that exists changes its capacity and policy and keeps its frames."""
+    def add_camera(self, camera_id: str, capacity: int, overflow: Overflow, max_age_s: float | None = None) -> None:
+        """Open a camera's buffer; adding one that exists changes its settings and keeps its frames.
+
+        Args:
+            camera_id: the camera.
+            capacity: frames that wait at most.
+            overflow: what happens when one more comes.
+            max_age_s: since its capture, after which a frame is discarded as ``stale``; None keeps it for ever.
+        """
         with self._changed:
             existing = self._buffers.get(camera_id)
             if existing is None:
-                self._buffers[camera_id] = _CameraBuffer(capacity, overflow)
+                self._buffers[camera_id] = _CameraBuffer(capacity, overflow, max_age_s)
                 self._turn.append(camera_id)
             else:
-                existing.capacity, existing.overflow = capacity, overflow
+                existing.capacity, existing.overflow, existing.max_age_s = capacity, overflow, max_age_s
+            self._changed.notify_all()
+
+    def remove_camera(self, camera_id: str) -> None:
+        """Close a camera's buffer; frames that wait are discarded as ``shutdown``, and none is taken in any more."""
+        with self._changed:
+            buffer = self._buffers.pop(camera_id, None)
+            if buffer is None:
+                return
+            self._turn.remove(camera_id)
+            for frame, _ in buffer.frames:
+                self._on_drop(frame, "shutdown")
+            buffer.frames.clear()
             self._changed.notify_all()
 
     def put(self, frame: Frame) -> bool:
         """Add a camera's newest frame; blocks while the buffer is full and its policy is ``block``.
 
         Returns:
-            False when the buffers were closed and the frame was not taken in.
+            False when the buffer was closed and the frame was not taken in.
         """
-        buffer = self._buffers[frame.header.camera_id]
         with self._changed:
+            buffer = self._buffers.get(frame.header.camera_id)
+            if buffer is None:
+                return False
             if buffer.overflow == "block":
-                self._changed.wait_for(lambda: self._closed or len(buffer.frames) < buffer.capacity)
-            if self._closed:
+                self._changed.wait_for(lambda: self._is_gone(frame, buffer) or len(buffer.frames) < buffer.capacity)
+            if self._is_gone(frame, buffer):
                 return False
             while len(buffer.frames) >= buffer.capacity:
-                buffer.frames.popleft()
-                buffer.overloaded += 1
+                self._on_drop(buffer.frames.popleft()[0], "overload")
             buffer.frames.append((frame, self._now()))
             self._changed.notify_all()
             return True
@@ -89,9 +124,9 @@ class FrameBuffers:
                 if patience_s <= 0.0:
                     break
                 self._changed.wait(patience_s)
+            self._discard_stale()
             taken = self._pop_fairly(policy.max_frames)
-            if taken:
-                self._changed.notify_all()
+            self._changed.notify_all()
             return taken
 
     def close(self) -> None:
@@ -100,15 +135,33 @@ class FrameBuffers:
             self._closed = True
             self._changed.notify_all()
 
+    def clear(self) -> None:
+        """Discard what waits as ``shutdown``: there is no time left for it."""
+        with self._changed:
+            for buffer in self._buffers.values():
+                for frame, _ in buffer.frames:
+                    self._on_drop(frame, "shutdown")
+                buffer.frames.clear()
+            self._changed.notify_all()
+
     def waiting(self, camera_id: str | None = None) -> int:
         """Frames that wait, of one camera or of all."""
         with self._changed:
-            return self._waiting() if camera_id is None else len(self._buffers[camera_id].frames)
+            if camera_id is None:
+                return self._waiting()
+            buffer = self._buffers.get(camera_id)
+            return len(buffer.frames) if buffer else 0
 
-    def overloaded(self, camera_id: str) -> int:
-        """Frames of a camera that gave way to newer ones so far."""
-        with self._changed:
-            return self._buffers[camera_id].overloaded
+    def _is_gone(self, frame: Frame, buffer: _CameraBuffer) -> bool:
+        return self._closed or self._buffers.get(frame.header.camera_id) is not buffer
+
+    def _discard_stale(self) -> None:
+        unix_now = self._unix_now()
+        for buffer in self._buffers.values():
+            if buffer.max_age_s is None:
+                continue
+            while buffer.frames and unix_now - buffer.frames[0][0].header.captured_at_s > buffer.max_age_s:
+                self._on_drop(buffer.frames.popleft()[0], "stale")
 
     def _waiting(self) -> int:
         return sum(len(buffer.frames) for buffer in self._buffers.values())
@@ -124,7 +177,7 @@ class FrameBuffers:
             buffer = self._buffers[self._turn[0]]
             self._turn.rotate(-1)
             if buffer.frames:
-                taken.append(buffer.frames.popleft()[0])
+                taken.append(self._on_take(buffer.frames.popleft()[0]))
                 empty_in_a_row = 0
             else:
                 empty_in_a_row += 1

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from pipeline.config import CameraSettings, ModelSettings, RuntimeSettings
+from pipeline.types import SceneView
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,7 @@ class SinkPlan:
         scores_maxlen: entries kept per camera, approximately.
         alerts_maxlen: alerts kept, approximately.
         scores_folder: root of the Parquet data set.
+        store_file: what outlives the scorer's process: its memory, and alerts that are not delivered yet.
         maps: whether anomaly maps are kept there.
         rotate_s: longest time before scored rows stand in a finished file.
     """
@@ -27,6 +31,7 @@ class SinkPlan:
     scores_maxlen: int
     alerts_maxlen: int
     scores_folder: Path
+    store_file: Path
     maps: bool
     rotate_s: float
 
@@ -37,25 +42,29 @@ class RunPlan:
 
     Attributes:
         name: distinguishes the actors of runs that share a cluster.
-        cameras: what to read.
+        cameras: what to read at first.
+        views: what the model's scenes looked like in training, by scene.
         model_folder: the checkpoint, at the same path on every node that runs a detector.
         expected_model: settings that the checkpoint must have been trained with, or None.
         size_px: (height, width) of the model's input.
         runtime: processes and batches.
         sinks: where scores and alerts go.
+        quarantine: folder for frames that killed detectors.
         max_processes: upper limit of camera processes; None leaves it to ``runtime.cameras_per_process``.
     """
 
     name: str
     cameras: tuple[CameraSettings, ...]
+    views: dict[str, SceneView]
     model_folder: Path
     expected_model: ModelSettings | None
     size_px: tuple[int, int]
     runtime: RuntimeSettings
     sinks: SinkPlan
+    quarantine: Path
     max_processes: int | None = None
 
     @property
-    def scenes(self) -> dict[str, str]:
-        """Camera id to the name of its scene in the model."""
-        return {camera.id: camera.trained_as for camera in self.cameras}
+    def ledgers(self) -> Path:
+        """Folder of the cameras' ledgers, on each node for its own cameras."""
+        return Path(tempfile.gettempdir()) / f"cflow-stream-{os.getuid()}" / self.name

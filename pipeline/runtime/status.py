@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.types import FrameAccount
 
@@ -14,11 +14,12 @@ class ScoringStatus:
 
     Attributes:
         scored: frames that got a score.
-        dropped: frames that could get none, by reason.
+        dropped: frames that were handed to a detector and got none, by reason.
         events: events so far, an open one included.
         latency_p50_s: median time from decoder to verdict, in seconds; None before the first frame.
         latency_p99_s: its 99th percentile.
         scored_fps: frames per second between the first and the last verdict; None before the second frame.
+        scored_frame_at_s: Unix time at which the newest scored frame was captured; None before the first.
         threshold: the camera's threshold.
     """
 
@@ -28,7 +29,48 @@ class ScoringStatus:
     latency_p50_s: float | None
     latency_p99_s: float | None
     scored_fps: float | None
+    scored_frame_at_s: float | None
     threshold: float
+
+
+ReaderState = Literal["opening", "streaming", "waiting", "paused", "finished", "failed", "stopped"]
+ENDED: frozenset[ReaderState] = frozenset({"finished", "failed", "stopped"})
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderStatus:
+    """What a reader has done so far, in this process and in those before it.
+
+    Attributes:
+        state: ``opening`` until the first frame comes, ``waiting`` before a live camera is tried again.
+        live: whether it is a live stream, which reconnects; a file ends.
+        book: name of the set of counters; another one counts from 0.
+        session: number of the newest connection that opened.
+        decoded: frames that came, damaged ones included.
+        handed: frames that were handed to a detector.
+        dropped: frames that never will be, by reason.
+        missing: frames that the file promised and that never came.
+        error: why the last connection failed or ended, redacted, one line; empty while frames come.
+        last_frame_at_s: Unix time of the newest sound frame; None before the first in this process.
+        conditions: what the pictures show: ``frozen``, ``dark``, ``moved``.
+    """
+
+    state: ReaderState
+    live: bool
+    book: str
+    session: int
+    decoded: int
+    handed: int
+    dropped: dict[str, int]
+    missing: int
+    error: str
+    last_frame_at_s: float | None
+    conditions: frozenset[str]
+
+    @property
+    def ended(self) -> bool:
+        """Whether no frame will come any more and the reader counts no more."""
+        return self.state in ENDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +80,14 @@ class CameraStatus:
     Attributes:
         camera_id: the camera.
         scene: its scene in the model.
-        state: of its reader (``pipeline.video.reader.State``).
+        state: of its reader, or ``removed``.
         live: whether it is a live stream.
         session: number of the current connection.
         account: its books.
         scoring: what the scorer knows.
-        corrupt_packets: packets that did not decode.
+        conditions: what is out of order: ``offline``, ``frozen``, ``dark``, ``moved``.
         missing: frames that a file promised and that never came.
+        last_frame_at_s: Unix time of the newest frame; None before the first.
         error: why the stream failed or ended, in one line; empty when all is well.
         settled: whether it ended and no frame is in flight.
     """
@@ -56,8 +99,9 @@ class CameraStatus:
     session: int
     account: FrameAccount
     scoring: ScoringStatus
-    corrupt_packets: int
+    conditions: tuple[str, ...]
     missing: int
+    last_frame_at_s: float | None
     error: str
     settled: bool
 
@@ -75,8 +119,9 @@ class CameraStatus:
             "scored": self.account.scored,
             "dropped": self.account.dropped,
             "in_flight": self.account.in_flight,
-            "corrupt_packets": self.corrupt_packets,
+            "conditions": list(self.conditions),
             "missing": self.missing,
+            "last_frame_at_s": self.last_frame_at_s,
             "error": self.error,
             **scoring,
         }
@@ -89,9 +134,13 @@ class RunStatus:
     Attributes:
         cameras: in the order of the config.
         done: whether every camera is settled and its last event closed.
-        faults: what went wrong beside single cameras, one line each.
+        faults: what could not be written in the end, one line each.
+        troubles: what is wrong at present beside single cameras, one line each.
+        alerts: how many were emitted, delivered to Redis, dropped, and wait.
     """
 
     cameras: tuple[CameraStatus, ...]
     done: bool
-    faults: tuple[str, ...] = field(default=())
+    faults: tuple[str, ...] = ()
+    troubles: tuple[str, ...] = ()
+    alerts: dict[str, int] = field(default_factory=dict)

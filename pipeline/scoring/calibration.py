@@ -18,6 +18,8 @@ from pipeline.scoring.smoothing import CausalSmoother
 
 _log = logging.getLogger(__name__)
 
+_WIDEST_STEP = 10**9
+
 
 class NormalScores:
     """Anomaly scores of held-out normal frames of one scene.
@@ -88,10 +90,11 @@ class NormalScores:
         Args:
             sample_fps: frames per second the camera scores; None for all of them.
         """
-        step = 1 if sample_fps is None else max(1, round(self._fps / sample_fps))
+        step = 1 if sample_fps is None else max(1, round(min(self._fps / sample_fps, _WIDEST_STEP)))
         if step == 1:
             return self
-        return NormalScores([clip[offset::step] for clip in self._clips for offset in range(step)], self._fps / step)
+        sequences = [clip[offset::step] for clip in self._clips for offset in range(min(step, len(clip)))]
+        return NormalScores(sequences, self._fps / step)
 
     def p_value(self, score: float) -> float:
         r"""Conformal p-value of a raw (not smoothed) anomaly score, in (0, 1].

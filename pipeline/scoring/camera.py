@@ -1,44 +1,126 @@
-"""All that is remembered of one camera between its frames: order, smoothing, thresholds and the open event."""
+"""All that is remembered of one camera between its frames: order, books, smoothing, thresholds and the open event."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field, replace
+
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import AlertSettings
 from pipeline.scoring.calibration import NormalScores
-from pipeline.scoring.events import EventTracker
-from pipeline.scoring.reorder import OrderGate
-from pipeline.scoring.smoothing import CausalSmoother
-from pipeline.types import Alert, Prediction, Score
+from pipeline.scoring.events import EventTracker, TrackerState, open_event
+from pipeline.scoring.smoothing import CausalSmoother, SmootherState
+from pipeline.types import Alert, Dropped, DropReason, FrameHeader, Prediction, Score
+
+
+@dataclass(slots=True)
+class CameraState:
+    """What must outlive the scorer's process. As JSON it is below 1 kB.
+
+    Attributes:
+        last: (session, index) of the newest frame whose fate is known; None before the first.
+        next_serial: of the frame that should come next.
+        scored: frames that got a score.
+        dropped: frames that were handed over and got none, by reason.
+        smoother: of the raw scores.
+        tracker: of events.
+        threshold: that the open event was opened at.
+    """
+
+    last: tuple[int, int] | None = None
+    next_serial: int = 0
+    scored: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    smoother: SmootherState = field(default_factory=SmootherState)
+    tracker: TrackerState = field(default_factory=TrackerState)
+    threshold: float = 0.0
+
+    def as_json(self) -> str:
+        """One line of JSON."""
+        return _STATES.dump_json(self).decode()
+
+    @classmethod
+    def of_json(cls, text: str) -> CameraState:
+        """Read what ``as_json`` wrote.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        try:
+            return _STATES.validate_json(text)
+        except ValidationError as error:
+            raise ValueError(f"expected a camera's state, got {text[:80]!r}") from error
+
+    def count_dropped(self, reason: DropReason, frames: int = 1) -> None:
+        """Count frames that will never be scored."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + frames
+
+
+_STATES = TypeAdapter(CameraState)
+
+
+def end_of_abandoned(camera_id: str, state: CameraState, now_s: float) -> list[Alert]:
+    """The last alert of an event that was open when its whole run was killed; none where none was open.
+
+    Args:
+        camera_id: the camera.
+        state: as the run left it.
+        now_s: Unix time.
+    """
+    stretch = state.tracker.open
+    if stretch is None:
+        return []
+    event = open_event(camera_id, stretch, state.threshold)
+    return [Alert(replace(event, end_s=stretch.end_s), "end", now_s)]
 
 
 class CameraScoring:
-    """Turns predictions of one camera into scores and alerts. Pure: no clock of its own, no input or output.
+    """Turns what detectors say of one camera's frames into scores, alerts and books. Pure: no clock, no input.
 
     Args:
         camera_id: the camera.
         normal: scores of its scene's held-out normal frames, thinned as the camera is.
         settings: when it raises an alarm.
+        state: what an earlier process remembered.
     """
 
-    def __init__(self, camera_id: str, normal: NormalScores, settings: AlertSettings) -> None:
+    def __init__(
+        self, camera_id: str, normal: NormalScores, settings: AlertSettings, state: CameraState | None = None
+    ) -> None:
         self.camera_id = camera_id
         self.threshold = normal.threshold(settings.quantile, settings.smoothing_s)
         """Smoothed scores at or above it are anomalous."""
-        self.scored = 0
-        """Frames that got a score."""
         self.late = 0
         """Frames turned away because they were not above the last (session, index)."""
         self._normal = normal
-        self._gate = OrderGate()
         self._smoother = CausalSmoother(settings.smoothing_s)
         close_threshold = normal.threshold(settings.close_quantile, settings.smoothing_s)
         self._tracker = EventTracker(camera_id, settings, self.threshold, close_threshold)
+        self._state = state or CameraState()
+        self._smoother.state, self._tracker.state = self._state.smoother, self._state.tracker
+
+    @property
+    def state(self) -> CameraState:
+        """What it remembers."""
+        self._state.smoother, self._state.tracker = self._smoother.state, self._tracker.state
+        self._state.threshold = self.threshold
+        return self._state
+
+    @property
+    def scored(self) -> int:
+        """Frames that got a score."""
+        return self._state.scored
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Frames that were handed to a detector and got no score, by reason."""
+        return dict(self._state.dropped)
 
     @property
     def events(self) -> int:
         """Events opened so far."""
-        return self._tracker.opened
+        return self._tracker.state.opened
 
     def update(self, prediction: Prediction, now_s: float) -> tuple[Score | None, list[Alert]]:
         """Take in a frame.
@@ -48,26 +130,21 @@ class CameraScoring:
             now_s: Unix time.
 
         Returns:
-            The score, or None for a frame that is not above the last one (counted in ``late``), and the alerts in
-            order.
+            The score, or None for a frame that is not above the last one (counted in ``late``) or whose score is not
+            finite (``not_finite``), and the alerts in order.
 
         Raises:
-            ValueError: the frame is another camera's, or its score is not finite; nothing has changed then.
+            ValueError: the frame is another camera's; nothing has changed then.
         """
         header = prediction.header
-        if header.camera_id != self.camera_id:
-            raise ValueError(f"camera {self.camera_id}: expected its own frames, got one of camera {header.camera_id}")
+        if not self._accepts(header):
+            return None, []
         if not math.isfinite(prediction.anomaly_score):
             # It would stay in the smoothed score for good.
-            raise ValueError(
-                f"camera {self.camera_id}: frame {header.index} of session {header.session}: expected a finite"
-                f" anomaly score, got {prediction.anomaly_score}"
-            )
-        if not self._gate.accepts(header.order):
-            self.late += 1
+            self._state.count_dropped("not_finite")
             return None, []
         smoothed = self._smoother.update(prediction.anomaly_score, header.session, header.media_time_s)
-        self.scored += 1
+        self._state.scored += 1
         score = Score(
             header=header,
             anomaly_score=prediction.anomaly_score,
@@ -80,6 +157,15 @@ class CameraScoring:
         )
         return score, self._tracker.update(prediction, smoothed, now_s)
 
+    def drop(self, dropped: Dropped) -> None:
+        """Take in a frame that a detector did not score.
+
+        Raises:
+            ValueError: the frame is another camera's; nothing has changed then.
+        """
+        if self._accepts(dropped.header):
+            self._state.count_dropped(dropped.reason)
+
     def finish(self, now_s: float) -> list[Alert]:
         """Close the open event, if there is one: the stream has ended, or the run has.
 
@@ -87,3 +173,22 @@ class CameraScoring:
             now_s: Unix time.
         """
         return self._tracker.finish(now_s)
+
+    def _accepts(self, header: FrameHeader) -> bool:
+        """Whether a frame is above all before it; if so it is the last one now, and what is missing below it is lost.
+
+        Smoothing and events are causal, so a frame that comes late can no longer be used; and the same frame, sent
+        again by a peer that got no answer, must not count twice. A camera's frames come in the order of their serials,
+        so those that are passed over died with the process that had them. Serials that start anew (the camera is read
+        on another node) pass over nothing.
+        """
+        if header.camera_id != self.camera_id:
+            raise ValueError(f"camera {self.camera_id}: expected its own frames, got one of camera {header.camera_id}")
+        state = self._state
+        if state.last is not None and header.order <= state.last:
+            self.late += 1
+            return False
+        if header.serial > state.next_serial:
+            state.count_dropped("detector_lost", header.serial - state.next_serial)
+        state.last, state.next_serial = header.order, header.serial + 1
+        return True

@@ -2,34 +2,98 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
 from pipeline.config import AlertSettings
-from pipeline.types import Alert, AlertKind, Event, FrameHeader, Prediction, Region
+from pipeline.types import Alert, AlertKind, Event, Prediction, Region
 
 
 @dataclass(slots=True)
-class _Stretch:
-    """Frames that are, or may become, one event."""
+class Peak:
+    """The active frame with the highest raw anomaly score.
 
-    first: FrameHeader
-    end_s: float  # media time of its last active frame
-    peak: Prediction
+    Attributes:
+        score: that score.
+        at_s: Unix time of its capture.
+        index: of the frame in its session.
+        region: where in the image it is anomalous; None without a map.
+    """
+
+    score: float
+    at_s: float
+    index: int
+    region: Region | None
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> Peak:
+        """A frame as a peak; its map is read now, so that an open event is a few numbers."""
+        anomaly_map, header = prediction.anomaly_map, prediction.header
+        region = None if anomaly_map is None else anomalous_region(anomaly_map)
+        return cls(prediction.anomaly_score, header.captured_at_s, header.index, region)
+
+
+@dataclass(slots=True)
+class Stretch:
+    """Frames that are, or may become, one event.
+
+    Attributes:
+        session: of all its frames.
+        index: of its first frame.
+        start_s: media time of its first frame.
+        started_at_s: Unix time of that frame's capture.
+        end_s: media time of its last active frame.
+        peak: its highest score.
+        frames: how many are active.
+    """
+
+    session: int
+    index: int
+    start_s: float
+    started_at_s: float
+    end_s: float
+    peak: Peak
     frames: int = 1
 
     @classmethod
-    def starting(cls, prediction: Prediction) -> _Stretch:
-        return cls(prediction.header, prediction.header.media_time_s, prediction)
+    def starting(cls, prediction: Prediction) -> Stretch:
+        """A stretch of one frame."""
+        header = prediction.header
+        time_s = header.media_time_s
+        return cls(header.session, header.index, time_s, header.captured_at_s, time_s, Peak.of(prediction))
 
     def extend(self, prediction: Prediction) -> None:
+        """Take in the next active frame."""
         self.frames += 1
         self.end_s = max(self.end_s, prediction.header.media_time_s)
-        if prediction.anomaly_score > self.peak.anomaly_score:
-            self.peak = prediction
+        if prediction.anomaly_score > self.peak.score:
+            self.peak = Peak.of(prediction)
+
+
+@dataclass(slots=True)
+class TrackerState:
+    """All that an ``EventTracker`` remembers.
+
+    Attributes:
+        opened: events opened so far.
+        session: of the last frame; None before the first.
+        time_s: its media time.
+        rising: anomalous frames, too few yet for an event.
+        open: the open event.
+        quiet_s: media time since the open event's last active frame.
+        unsaid_s: media time since the open event's last alert.
+    """
+
+    opened: int = 0
+    session: int | None = None
+    time_s: float = 0.0
+    rising: Stretch | None = None
+    open: Stretch | None = None
+    quiet_s: float = 0.0
+    unsaid_s: float = 0.0
 
 
 class EventTracker:
@@ -55,17 +119,11 @@ class EventTracker:
 
     def __init__(self, camera_id: str, settings: AlertSettings, threshold: float, close_threshold: float) -> None:
         self.camera_id = camera_id
-        self.opened = 0
-        """Events opened so far."""
+        self.state = TrackerState()
+        """What it remembers; setting it goes on from there."""
         self._settings = settings
         self._threshold = threshold
         self._close_threshold = close_threshold
-        self._session: int | None = None
-        self._time_s = 0.0
-        self._rising: _Stretch | None = None  # anomalous frames, too few yet for an event
-        self._open: _Stretch | None = None
-        self._quiet_s = 0.0  # since the open event's last active frame
-        self._unsaid_s = 0.0  # since the open event's last alert
 
     def update(self, prediction: Prediction, smoothed: float, now_s: float) -> list[Alert]:
         """Take in the camera's next frame.
@@ -78,13 +136,14 @@ class EventTracker:
         Returns:
             Alerts in the order in which they are to be told; mostly none.
         """
-        header = prediction.header
-        alerts = self.finish(now_s) if header.session != self._session else []
-        elapsed_s = max(0.0, header.media_time_s - self._time_s) if header.session == self._session else 0.0
-        self._session, self._time_s = header.session, header.media_time_s
-        if self._open is None:
+        state, header = self.state, prediction.header
+        same_session = header.session == state.session
+        alerts = [] if same_session else self.finish(now_s)
+        elapsed_s = max(0.0, header.media_time_s - state.time_s) if same_session else 0.0
+        state.session, state.time_s = header.session, header.media_time_s
+        if state.open is None:
             return alerts + self._watch(prediction, smoothed, now_s)
-        return alerts + self._follow(self._open, prediction, smoothed, elapsed_s, now_s)
+        return alerts + self._follow(state.open, prediction, smoothed, elapsed_s, now_s)
 
     def finish(self, now_s: float) -> list[Alert]:
         """Close the open event, if there is one: the stream has ended.
@@ -92,58 +151,66 @@ class EventTracker:
         Args:
             now_s: Unix time.
         """
-        stretch, self._open, self._rising = self._open, None, None
+        stretch = self.state.open
+        self.state.open = self.state.rising = None
         return [self._alert("end", stretch, now_s)] if stretch is not None else []
 
     def _watch(self, prediction: Prediction, smoothed: float, now_s: float) -> list[Alert]:
         """No event is open: count anomalous frames in a row."""
+        state = self.state
         if smoothed < self._threshold:
-            self._rising = None
+            state.rising = None
             return []
-        if self._rising is None:
-            self._rising = _Stretch.starting(prediction)
+        if state.rising is None:
+            state.rising = Stretch.starting(prediction)
         else:
-            self._rising.extend(prediction)
-        if self._rising.frames < self._settings.open_frames:
+            state.rising.extend(prediction)
+        if state.rising.frames < self._settings.open_frames:
             return []
-        self._open, self._rising = self._rising, None
-        self._quiet_s = self._unsaid_s = 0.0
-        self.opened += 1
-        return [self._alert("new", self._open, now_s)]
+        state.open, state.rising = state.rising, None
+        state.quiet_s = state.unsaid_s = 0.0
+        state.opened += 1
+        return [self._alert("new", state.open, now_s)]
 
     def _follow(
-        self, stretch: _Stretch, prediction: Prediction, smoothed: float, elapsed_s: float, now_s: float
+        self, stretch: Stretch, prediction: Prediction, smoothed: float, elapsed_s: float, now_s: float
     ) -> list[Alert]:
         """An event is open: extend it, close it, or tell how it goes."""
-        self._unsaid_s += elapsed_s
+        state = self.state
+        state.unsaid_s += elapsed_s
         if smoothed >= self._close_threshold:
             stretch.extend(prediction)
-            self._quiet_s = 0.0
+            state.quiet_s = 0.0
         else:
-            self._quiet_s += elapsed_s
-            if self._quiet_s >= self._settings.close_s:
+            state.quiet_s += elapsed_s
+            if state.quiet_s >= self._settings.close_s:
                 return self.finish(now_s)
-        if self._unsaid_s < self._settings.update_s:
+        if state.unsaid_s < self._settings.update_s:
             return []
-        self._unsaid_s = 0.0
+        state.unsaid_s = 0.0
         return [self._alert("update", stretch, now_s)]
 
-    def _alert(self, kind: AlertKind, stretch: _Stretch, now_s: float) -> Alert:
-        first, peak = stretch.first, stretch.peak
-        event = Event(
-            event_id=f"{self.camera_id}-{round(first.captured_at_s * 1000)}-{first.session}-{first.index}",
-            camera_id=self.camera_id,
-            session=first.session,
-            start_s=first.media_time_s,
-            end_s=stretch.end_s if kind == "end" else None,
-            started_at_s=first.captured_at_s,
-            peak_score=peak.anomaly_score,
-            peak_at_s=peak.header.captured_at_s,
-            peak_index=peak.header.index,
-            threshold=self._threshold,
-            region=None if peak.anomaly_map is None else anomalous_region(peak.anomaly_map),
-        )
-        return Alert(event=event, kind=kind, emitted_at_s=now_s)
+    def _alert(self, kind: AlertKind, stretch: Stretch, now_s: float) -> Alert:
+        event = open_event(self.camera_id, stretch, self._threshold)
+        return Alert(replace(event, end_s=stretch.end_s) if kind == "end" else event, kind, now_s)
+
+
+def open_event(camera_id: str, stretch: Stretch, threshold: float) -> Event:
+    """What is known of an event while it is open."""
+    peak = stretch.peak
+    return Event(
+        event_id=f"{camera_id}-{round(stretch.started_at_s * 1000)}-{stretch.session}-{stretch.index}",
+        camera_id=camera_id,
+        session=stretch.session,
+        start_s=stretch.start_s,
+        end_s=None,
+        started_at_s=stretch.started_at_s,
+        peak_score=peak.score,
+        peak_at_s=peak.at_s,
+        peak_index=peak.index,
+        threshold=threshold,
+        region=peak.region,
+    )
 
 
 def anomalous_region(anomaly_map: npt.NDArray[np.float16]) -> Region | None:

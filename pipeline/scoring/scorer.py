@@ -1,100 +1,172 @@
-"""From batches of predictions to scores and alerts of all cameras, with the counts that the books need."""
+"""From what detectors say to scores and alerts of all cameras, with the counts that the books need."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from pipeline.config import CameraSettings
 from pipeline.models.card import ModelCard
 from pipeline.runtime.latency import LatencyHistogram
 from pipeline.runtime.status import ScoringStatus
 from pipeline.scoring.calibration import NormalScores
-from pipeline.scoring.camera import CameraScoring
-from pipeline.types import Alert, Prediction, Score
+from pipeline.scoring.camera import CameraScoring, CameraState
+from pipeline.types import Alert, Dropped, Prediction, Score
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What follows from some frames.
+
+    Attributes:
+        scores: in order.
+        alerts: in order.
+        states: of every camera that has changed, as JSON, by camera id.
+    """
+
+    scores: list[Score] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
+    states: dict[str, str] = field(default_factory=dict)
 
 
 class Scorer:
     """Scores the frames of several cameras, each by its own normal footage.
 
     Args:
-        cameras: the cameras.
         card: of the model whose predictions come.
+        states: what an earlier process of the same run remembered, as JSON by camera id.
     """
 
-    def __init__(self, cameras: Iterable[CameraSettings], card: ModelCard) -> None:
-        self._cameras = {camera.id: _camera_scoring(camera, card) for camera in cameras}
-        self._meters = {camera_id: _Meter() for camera_id in self._cameras}
+    def __init__(self, card: ModelCard, states: Mapping[str, str] | None = None) -> None:
+        self._card = card
+        self._states = dict(states or {})
+        self._settings: dict[str, CameraSettings] = {}
+        self._cameras: dict[str, CameraScoring] = {}
+        self._meters: dict[str, _Meter] = {}
 
-    def update(self, predictions: Iterable[Prediction], now_s: float) -> tuple[list[Score], list[Alert]]:
-        """Take in predictions; frames of one camera in order.
+    def configure(self, cameras: Iterable[CameraSettings], now_s: float) -> Outcome:
+        """Score these cameras from now on; what is known of others is kept, their open events end.
 
         Args:
-            predictions: what detectors say; frames that were scored before are passed over.
+            cameras: the cameras.
+            now_s: Unix time.
+        """
+        wanted = {camera.id: camera for camera in cameras}
+        outcome = Outcome()
+        for camera_id in [camera_id for camera_id in self._settings if camera_id not in wanted]:
+            del self._settings[camera_id]
+            self._end(camera_id, now_s, outcome)
+        for camera_id, settings in wanted.items():
+            before = self._settings.get(camera_id)
+            if before is None or _judged_by(before) != _judged_by(settings):
+                if before is not None:
+                    self._end(camera_id, now_s, outcome)
+                self._cameras[camera_id] = self._scoring(settings)
+                self._meters.setdefault(camera_id, _Meter())
+            self._settings[camera_id] = settings
+        return outcome
+
+    def knows(self, camera_ids: Iterable[str]) -> bool:
+        """Whether all of these cameras have been configured at some time."""
+        return self._cameras.keys() >= set(camera_ids)
+
+    def update(self, fates: Iterable[Prediction | Dropped], now_s: float) -> Outcome:
+        """Take in what became of frames; those of one camera in order.
+
+        Args:
+            fates: what detectors say; frames whose fate is known already are passed over.
             now_s: Unix time.
 
-        Returns:
-            Scores and alerts, each in order.
+        Raises:
+            KeyError: a frame of a camera that was never configured.
         """
-        scores: list[Score] = []
-        alerts: list[Alert] = []
-        for prediction in predictions:
-            camera_id = prediction.header.camera_id
-            try:
-                score, raised = self._cameras[camera_id].update(prediction, now_s)
-            except ValueError as error:  # a score that is not finite; its frame counts as dropped
-                _log.error("%s", error)
-                self._meters[camera_id].not_finite += 1
+        outcome = Outcome()
+        touched: set[str] = set()
+        for fate in fates:
+            camera = self._cameras[fate.header.camera_id]
+            touched.add(camera.camera_id)
+            if isinstance(fate, Dropped):
+                camera.drop(fate)
                 continue
+            score, raised = camera.update(fate, now_s)
             if score is not None:
-                self._meters[camera_id].add(score)
-                scores.append(score)
-            alerts.extend(raised)
-        return scores, alerts
+                self._meters[camera.camera_id].add(score)
+                outcome.scores.append(score)
+            outcome.alerts.extend(raised)
+        outcome.states.update({camera_id: self._cameras[camera_id].state.as_json() for camera_id in sorted(touched)})
+        return outcome
 
-    def finish(self, camera_ids: Iterable[str], now_s: float) -> list[Alert]:
+    def finish(self, camera_ids: Iterable[str], now_s: float) -> Outcome:
         """Close the open events of cameras that ended."""
-        return [alert for camera_id in camera_ids for alert in self._cameras[camera_id].finish(now_s)]
+        outcome = Outcome()
+        for camera_id in camera_ids:
+            self._end(camera_id, now_s, outcome)
+        return outcome
 
     def status(self) -> Mapping[str, ScoringStatus]:
         """Counts of every camera, by id."""
-        return {
-            camera_id: self._meters[camera_id].status(camera.scored, camera.events, camera.threshold)
-            for camera_id, camera in self._cameras.items()
-        }
+        return {camera_id: self._meters[camera_id].status(camera) for camera_id, camera in self._cameras.items()}
+
+    def _end(self, camera_id: str, now_s: float, outcome: Outcome) -> None:
+        camera = self._cameras.get(camera_id)
+        if camera is None:
+            return
+        outcome.alerts.extend(camera.finish(now_s))
+        outcome.states[camera_id] = camera.state.as_json()
+
+    def _scoring(self, settings: CameraSettings) -> CameraScoring:
+        normal = NormalScores.of_scene(
+            self._card.normal_scores, settings.trained_as, self._card.normal_fps, camera_id=settings.id
+        )
+        known = self._cameras.get(settings.id)
+        state = known.state if known else self._restored(settings.id)
+        return CameraScoring(settings.id, normal.thinned(settings.sample_fps), settings.alerts, state)
+
+    def _restored(self, camera_id: str) -> CameraState | None:
+        text = self._states.get(camera_id)
+        if text is None:
+            return None
+        try:
+            return CameraState.of_json(text)
+        except ValueError as error:
+            _log.error("camera %s: its books start anew: %s", camera_id, error)
+            return None
 
 
 class _Meter:
-    """Latency and rate of one camera."""
+    """Latency and rate of one camera, since this process started."""
 
     def __init__(self) -> None:
-        self.not_finite = 0
         self._latency = LatencyHistogram()
         self._scored = 0
         self._first_at_s = self._last_at_s = 0.0
+        self._frame_at_s: float | None = None
 
     def add(self, score: Score) -> None:
         if self._scored == 0:
             self._first_at_s = score.scored_at_s
         self._last_at_s = score.scored_at_s
+        self._frame_at_s = score.header.captured_at_s
         self._scored += 1
         self._latency.add(score.latency_s)
 
-    def status(self, scored: int, events: int, threshold: float) -> ScoringStatus:
+    def status(self, camera: CameraScoring) -> ScoringStatus:
         lasted_s = self._last_at_s - self._first_at_s
         return ScoringStatus(
-            scored=scored,
-            dropped={"not_finite": self.not_finite} if self.not_finite else {},
-            events=events,
+            scored=camera.scored,
+            dropped=camera.dropped,
+            events=camera.events,
             latency_p50_s=self._latency.quantile_s(0.50),
             latency_p99_s=self._latency.quantile_s(0.99),
             scored_fps=(self._scored - 1) / lasted_s if lasted_s > 0.0 else None,
-            threshold=threshold,
+            scored_frame_at_s=self._frame_at_s,
+            threshold=camera.threshold,
         )
 
 
-def _camera_scoring(camera: CameraSettings, card: ModelCard) -> CameraScoring:
-    normal = NormalScores.of_scene(card.normal_scores, camera.trained_as, card.normal_fps, camera_id=camera.id)
-    return CameraScoring(camera.id, normal.thinned(camera.sample_fps), camera.alerts)
+def _judged_by(settings: CameraSettings) -> tuple[object, ...]:
+    """What of a camera's settings decides its verdicts."""
+    return settings.trained_as, settings.sample_fps, settings.alerts

@@ -3,6 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class SmootherState:
+    """All that a ``CausalSmoother`` remembers.
+
+    Attributes:
+        session: of the last frame; None before the first.
+        time_s: its media time.
+        value: its smoothed value.
+    """
+
+    session: int | None = None
+    time_s: float = 0.0
+    value: float = 0.0
 
 
 class CausalSmoother:
@@ -19,9 +35,8 @@ class CausalSmoother:
 
     def __init__(self, time_constant_s: float) -> None:
         self._tau_s = time_constant_s
-        self._session: int | None = None
-        self._time_s = 0.0
-        self._value = 0.0
+        self.state = SmootherState()
+        """What it remembers; setting it goes on from there."""
 
     def update(self, value: float, session: int, media_time_s: float) -> float:
         """Take in the next frame's value.
@@ -34,13 +49,14 @@ class CausalSmoother:
         Returns:
             The smoothed value, between the previous one and ``value``.
         """
-        if session != self._session or self._tau_s == 0.0:
+        last = self.state
+        if session != last.session or self._tau_s == 0.0:
             smoothed = value
         else:
-            elapsed_s = max(0.0, media_time_s - self._time_s)
+            elapsed_s = max(0.0, media_time_s - last.time_s)
             alpha = -math.expm1(-elapsed_s / self._tau_s)
-            smoothed = self._value + alpha * (value - self._value)
+            smoothed = last.value + alpha * (value - last.value)
             # Rounding must not carry it past either end, or a constant input would not stay constant.
-            smoothed = min(max(smoothed, min(value, self._value)), max(value, self._value))
-        self._session, self._time_s, self._value = session, media_time_s, smoothed
+            smoothed = min(max(smoothed, min(value, last.value)), max(value, last.value))
+        self.state = SmootherState(session, media_time_s, smoothed)
         return smoothed

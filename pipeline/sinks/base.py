@@ -1,18 +1,23 @@
-"""What every place that scores and alerts go to can do."""
+"""What every place that scores go to can do."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from pipeline.types import Alert, Score
+from pipeline.types import Score
 
 
 class Sink(Protocol):
-    """Where scores and alerts go. Called by one thread."""
+    """Where scores go. Called by one thread. Alerts go through the run's store, which the Redis sink delivers from."""
 
-    def write(self, scores: Sequence[Score], alerts: Sequence[Alert]) -> None:
-        """Take scores and alerts, each in order per camera; both may be empty."""
+    @property
+    def trouble(self) -> str | None:
+        """One line without credentials while things cannot be written, else None."""
+        ...
+
+    def write(self, scores: Sequence[Score]) -> None:
+        """Take scores, in order per camera; may be empty. Never raises for a place that is away or full."""
         ...
 
     def close(self) -> None:

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.config import Config, load_config
+from pipeline.config import Config
+from pipeline.config_file import load_config
 from pipeline.errors import BadInputError, RedisError
 from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.redis_client import check_redis
@@ -80,6 +81,18 @@ def readable_redis(config_file: Path | None) -> Iterator[str]:
     else:
         with EmbeddedRedis(state_folder / "redis") as url:
             yield url
+
+
+def state_folder(config_file: Path | None) -> Path:
+    """The folder in which a run keeps its state.
+
+    Args:
+        config_file: the run's config; None means the newest run of this user.
+
+    Raises:
+        BadInputError: there was no run yet.
+    """
+    return _latest_state_folder() if config_file is None else load_config(config_file).output.folder
 
 
 def _answers(url: str) -> bool:

@@ -1,9 +1,8 @@
 """Scores of every frame into Parquet files that appear whole or not at all.
 
-Rows go first into a journal (an Arrow IPC stream, which gives back every complete batch after the process was killed),
-outside the data set's folder, where readers would trip over it. At rotation the journal becomes one Parquet file per
-camera and day, written beside it, synced and renamed into place. Journals that a dead process left are turned into
-files when the next sink starts.
+Rows go first into a journal (``parquet_journal``, which outlives the process), outside the data set's folder, where
+readers would trip over it. At rotation the journal becomes one Parquet file per camera and day, written beside it,
+synced and renamed into place. Journals that a dead process left are turned into files when the next sink starts.
 
 A journal's files are named after it, so that a conversion that was interrupted gives the same files when it is
 repeated: no row is lost and none doubled.
@@ -11,13 +10,10 @@ repeated: no row is lost and none doubled.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,11 +22,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.types import Alert, Score
+from pipeline.sinks.parquet_journal import JOURNAL_SUFFIX, RUN_KEY, Journal, LeftJournal, Order, adopt, read_journal
+from pipeline.types import Score
 
 _log = logging.getLogger(__name__)
 
-JOURNAL_SUFFIX = ".arrows"
+_RETRY_S = 5.0  # between attempts to turn journals into files on a disk that has no room
 _ROTATE_BYTES = 64 * 2**20  # keeps converting a journal within a few seconds and some hundred MB
 _COLUMNS = (
     pa.field("camera_id", pa.string(), nullable=False),
@@ -52,13 +49,17 @@ _COLUMNS = (
 class ParquetSink:
     """Writes ``root/camera=ID/date=YYYY-MM-DD/part-*.parquet``; the date is the UTC day of ``captured_at_s``.
 
-    A disk that is full costs rows, which are counted, and stops nothing; it is tried again at the next write.
+    A disk that is full or read-only costs rows, which are counted, and stops nothing; every write tries it again.
 
     Args:
         root: folder of the data set.
         model_fingerprint: written into every row.
         maps: whether rows hold the anomaly map.
-        rotate_s: longest time before rows stand in a finished file, as long as something is written.
+        rotate_s: longest time before rows stand in a finished file, as long as ``write`` is called.
+        run: name of the run, which its journals carry.
+        confirmed: of each camera (session, index) of the last frame whose score the run remembers. Rows above it in
+            journals of dead processes of this run are left out, since their frames will be scored again; None keeps
+            all, as those of other runs are kept in any case.
         now: monotonic clock in seconds.
 
     Raises:
@@ -72,6 +73,8 @@ class ParquetSink:
         model_fingerprint: str,
         maps: bool,
         rotate_s: float,
+        run: str = "",
+        confirmed: Mapping[str, Order | None] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = root
@@ -79,36 +82,50 @@ class ParquetSink:
         self._model = model_fingerprint
         self._maps = maps
         self._rotate_s = rotate_s
+        self._run = run
         self._now = now
-        self._journal: _Journal | None = None
-        self._full: list[_Journal] = []  # ready to become files
+        self._journal: Journal | None = None
+        self._full: list[Journal | LeftJournal] = []  # ready to become files
+        self._retry_at = now()
         self._lost = 0
         self._complaint = ""
+        self._rows_trouble: str | None = None
+        self._files_trouble: str | None = None
         root.mkdir(parents=True, exist_ok=True)
         self._staging.mkdir(parents=True, exist_ok=True)
-        for path in sorted(self._staging.glob(f"*{JOURNAL_SUFFIX}")):
-            self._replay(path)
+        self._replay(confirmed)
 
-    def write(self, scores: Sequence[Score], alerts: Sequence[Alert]) -> None:
-        """Add rows; they are in the operating system's hands when this returns, and survive this process."""
+    @property
+    def trouble(self) -> str | None:
+        """One line while rows or files cannot be written, else None."""
+        trouble = self._rows_trouble or self._files_trouble
+        return None if trouble is None else f"Parquet {self._root}: {trouble}"
+
+    def write(self, scores: Sequence[Score]) -> None:
+        """Add rows; they are in the operating system's hands when this returns, and survive this process.
+
+        What was written before is turned into files when it is time, and never these rows: whether they count is only
+        known once the scorer has committed the states that belong to them.
+        """
+        now = self._now()
+        if self._journal is not None and self._journal.is_due(now, self._rotate_s, _ROTATE_BYTES):
+            self._retire()
+            self._retry_at = now
+        if self._full and now >= self._retry_at:
+            self._turn_into_files()
+        if not scores:
+            return
         try:
-            if scores:
-                self._append(scores)
+            self._append(scores)
+            self._rows_trouble = None
         except OSError as error:  # a full disk must not stop the scorer
             self._lost += len(scores)
-            self._complain(error)
-        try:
-            if self._journal is not None and self._journal.is_due(self._now(), self._rotate_s):
-                self._rotate()
-        except OSError as error:  # the journal keeps the rows
-            self._complain(error)
+            self._rows_trouble = self._complain(error)
 
     def close(self) -> None:
         """Turn the journal into files; what cannot be turned stays a journal, for the next sink to replay."""
-        try:
-            self._rotate()
-        except OSError as error:
-            self._complain(error)
+        self._retire()
+        self._turn_into_files()
         for journal in self._full:
             journal.close()
         try:
@@ -126,24 +143,29 @@ class ParquetSink:
             lines.append(f"{rows} rows still wait in {self._staging} ({self._complaint}); the next run replays them")
         return [f"Parquet: {line}" for line in lines]
 
-    def _replay(self, path: Path) -> None:
-        """Turn the journal of a run that died into files; one that cannot be turned now is left for the next run."""
-        with _abandoned(path) as ours:
-            if not ours:
-                return
-            _log.info("replaying %s, which a run that died left", path)
+    def _replay(self, confirmed: Mapping[str, Order | None] | None) -> None:
+        """Turn journals of processes that died into files; those that cannot be now are tried again later."""
+        for path in sorted(self._staging.glob(f"*{JOURNAL_SUFFIX}")):
+            if (journal := adopt(path)) is None:
+                continue
+            _log.info("replaying %s, which a process that died left", path)
             try:
-                _convert(path, self._root)
+                journal.leave_out_unconfirmed(self._run, confirmed)
+                self._full.append(journal)
             except OSError as error:
                 self._complain(error)
+                journal.close()
+        self._turn_into_files()
 
     def _append(self, scores: Sequence[Score]) -> None:
+        for journal in self._full:
+            journal.cut()  # or rows of a journal that could not be cut at the start would soon be there twice
         shape = scores[0].anomaly_map.shape if self._maps and scores[0].anomaly_map is not None else None
-        schema = _schema(shape)
-        if self._journal is not None and self._journal.schema != schema:
+        schema = _schema(shape, self._run)
+        if self._journal is not None and not self._journal.schema.equals(schema, check_metadata=True):
             self._retire()
         if self._journal is None:
-            self._journal = _Journal(self._staging, schema, self._now())
+            self._journal = Journal(self._staging, schema, self._now())
         self._journal.append(_batch(scores, self._model, schema))
 
     def _retire(self) -> None:
@@ -151,18 +173,24 @@ class ParquetSink:
             self._full.append(self._journal)
             self._journal = None
 
-    def _rotate(self) -> None:
-        self._retire()
-        while self._full:
-            journal = self._full[0]
-            _convert(journal.path, self._root)
-            journal.close()
-            del self._full[0]
+    def _turn_into_files(self) -> None:
+        try:
+            while self._full:
+                journal = self._full[0]
+                journal.cut()
+                _convert(journal.path, self._root)
+                journal.close()
+                del self._full[0]
+            self._files_trouble = None
+        except OSError as error:  # the journals keep the rows
+            self._retry_at = self._now() + min(_RETRY_S, self._rotate_s)
+            self._files_trouble = self._complain(error)
 
-    def _complain(self, error: OSError) -> None:
+    def _complain(self, error: OSError) -> str:
         if str(error) != self._complaint:
             _log.error("Parquet %s: %s", self._root, error)
         self._complaint = str(error)
+        return self._complaint
 
 
 def staging_folder(root: Path) -> Path:
@@ -172,74 +200,20 @@ def staging_folder(root: Path) -> Path:
 
 def discard_journals(root: Path) -> None:
     """Delete what dead processes left for a data set that is to be written anew."""
-    for path in staging_folder(root).glob("*"):
-        if path.suffix != JOURNAL_SUFFIX:
-            continue
-        with _abandoned(path) as ours:
-            if ours:
-                _staged(path).unlink(missing_ok=True)
-                path.unlink(missing_ok=True)
+    for path in staging_folder(root).glob(f"*{JOURNAL_SUFFIX}"):
+        if (journal := adopt(path)) is not None:
+            _staged(path).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            journal.close()
 
 
-class _Journal:
-    """An Arrow IPC stream that is locked while its process lives.
-
-    Written message by message, since a stream writer of Arrow's cannot go on after a write that failed half-way.
-    """
-
-    def __init__(self, folder: Path, schema: pa.Schema, opened_at: float) -> None:
-        self.path = folder / f"{time.time_ns() // 1_000_000}-{uuid.uuid4().hex[:12]}{JOURNAL_SUFFIX}"
-        self.schema = schema
-        self.rows = 0
-        self._opened_at = opened_at
-        self._size_bytes = 0
-        # Locked before it gets its name, or a sink that starts just now would take it for abandoned.
-        unlocked = self.path.with_suffix(".new")
-        self._file = os.open(unlocked, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._write(schema.serialize())
-            unlocked.rename(self.path)
-        except BaseException:
-            self.close()
-            unlocked.unlink(missing_ok=True)
-            raise
-
-    def append(self, batch: pa.RecordBatch) -> None:
-        """Add a batch whole, or leave the journal as it was.
-
-        Raises:
-            OSError: it could not be written.
-        """
-        self._write(batch.serialize())
-        self.rows += batch.num_rows
-
-    def is_due(self, now: float, rotate_s: float) -> bool:
-        """Whether it is old or large enough to become files."""
-        return now - self._opened_at >= rotate_s or self._size_bytes >= _ROTATE_BYTES
-
-    def close(self) -> None:
-        """Let go of the file and its lock."""
-        os.close(self._file)
-
-    def _write(self, message: pa.Buffer) -> None:
-        rest = memoryview(message)
-        try:
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
-        except OSError:
-            os.ftruncate(self._file, self._size_bytes)
-            os.lseek(self._file, self._size_bytes, os.SEEK_SET)
-            raise
-        self._size_bytes += message.size
-
-
-def _schema(map_shape: tuple[int, ...] | None) -> pa.Schema:
+def _schema(map_shape: tuple[int, ...] | None, run: str) -> pa.Schema:
+    metadata: dict[bytes | str, bytes | str] = {RUN_KEY: run}
     if map_shape is None:
-        return pa.schema(list(_COLUMNS))
+        return pa.schema(list(_COLUMNS), metadata=metadata)
     height, width = map_shape
     column = pa.field("map", pa.list_(pa.float16(), height * width))
-    return pa.schema([*_COLUMNS, column], metadata={"map_shape": f"{height},{width}"})
+    return pa.schema([*_COLUMNS, column], metadata={**metadata, "map_shape": f"{height},{width}"})
 
 
 def _batch(scores: Sequence[Score], model: str, schema: pa.Schema) -> pa.RecordBatch:
@@ -263,31 +237,15 @@ def _flat_map(score: Score) -> npt.NDArray[np.float16]:
     return np.ascontiguousarray(score.anomaly_map, dtype=np.float16).ravel()
 
 
-@contextmanager
-def _abandoned(path: Path) -> Iterator[bool]:
-    """Whether the process that wrote a journal is gone: the kernel has released its lock, which the block holds."""
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        yield False
-        return
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield path.exists()  # another sink may have turned it into files just before
-
-
 def _staged(journal: Path) -> Path:
     return journal.with_suffix(".parquet")
 
 
 def _convert(journal: Path, root: Path) -> None:
     """Turn a journal into files and delete it; interrupted at any point, doing it again gives the same files."""
-    table = _read_journal(journal)
-    if table is not None:
+    batches, _ = read_journal(journal)
+    if batches:
+        table = pa.Table.from_batches(batches)
         cameras = np.array(table["camera_id"].to_pylist())
         days = np.array([_utc_day(at_s) for at_s in table["captured_at_s"].to_pylist()])
         for camera_id, day in sorted({*zip(cameras.tolist(), days.tolist(), strict=True)}):
@@ -302,32 +260,25 @@ def _utc_day(at_s: float) -> str:
     return datetime.fromtimestamp(at_s, UTC).date().isoformat()
 
 
-def _read_journal(journal: Path) -> pa.Table | None:
-    """All complete batches of a journal, or None where there is none."""
-    batches = []
-    data = pa.py_buffer(journal.read_bytes())  # read first: Arrow raises OSError for a cut batch, too
-    try:
-        batches.extend(pa.ipc.open_stream(data))
-    except (pa.ArrowInvalid, OSError) as error:
-        _log.warning("%s ends in the middle of a batch, which is lost: %s", journal, error)
-    return pa.Table.from_batches(batches) if batches else None
-
-
 def _write_whole(table: pa.Table, staged: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     encoding = {"map.list.element": "BYTE_STREAM_SPLIT"} if "map" in table.schema.names else None
-    with staged.open("wb") as file:
-        pq.write_table(
-            table,
-            file,
-            compression="zstd",
-            use_dictionary=["camera_id", "model"],  # pyright: ignore[reportArgumentType] # a list is documented
-            column_encoding=encoding,
-            write_page_checksum=True,
-        )
-        file.flush()
-        os.fsync(file.fileno())
-    staged.replace(target)
+    try:
+        with staged.open("wb") as file:
+            pq.write_table(
+                table,
+                file,
+                compression="zstd",
+                use_dictionary=["camera_id", "model"],  # pyright: ignore[reportArgumentType] # a list is documented
+                column_encoding=encoding,
+                write_page_checksum=True,
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        staged.replace(target)
+    except BaseException:
+        staged.unlink(missing_ok=True)  # a part of a file would hold the room that rows may find
+        raise
     for folder in (target.parent, *target.parents[1:3]):  # new folders must last, too
         _sync_folder(folder)
 

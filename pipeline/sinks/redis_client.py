@@ -26,7 +26,7 @@ def connect(url: str, *, timeout_s: float = 1.0, retries: int = 2) -> redis.Redi
     """
     backoff = ExponentialWithJitterBackoff(base=0.05, cap=0.5) if retries else NoBackoff()
     try:
-        return redis.Redis.from_url(
+        client = redis.Redis.from_url(
             url,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
@@ -35,9 +35,15 @@ def connect(url: str, *, timeout_s: float = 1.0, retries: int = 2) -> redis.Redi
             decode_responses=True,
             protocol=2,  # RESP2: every server speaks it
         )
-    except ValueError as error:
-        shown = f"{redact(url)}: " if "://" in url else ""
-        raise RedisError(f"redis.url: {shown}expected redis://, rediss:// or unix://, got: {redact(error)}") from error
+        # Connects to nobody yet, but meets options that redis-py does not know, which else the first command would.
+        client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
+    except (ValueError, TypeError):  # TypeError: an option behind the "?" that redis-py does not know
+        # Neither the address nor redis-py's words are shown: what is wrong may well be the password.
+        raise RedisError(
+            "redis.url: expected redis://, rediss:// or unix:// (special characters of a password percent-encoded, "
+            "known options only), got something else"
+        ) from None
+    return client
 
 
 def check_redis(url: str, timeout_s: float = 2.0) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
 import redis
 
 from pipeline.sinks.schema import ALERTS_KEY, FIELD, alert_object, score_object, scores_key
-from pipeline.types import Alert, Score
+from pipeline.types import Alert, Notice, Score
 
 EntryId = tuple[int, int]
 """(Unix milliseconds, number), which Redis orders as Python does."""
@@ -28,22 +29,22 @@ class Entry:
         text: what it says, JSON.
         wanted: the id it would like.
         sent_as: the id it is sent with, kept over retries; None until it is chosen.
+        serial: of an alert, its place in the run's store; 0 for a score.
     """
 
     stream: str
     text: str
     wanted: EntryId
     sent_as: EntryId | None = None
+    serial: int = 0
 
 
 class Lane:
-    """Entries of one kind: waiting, in the writer's hands, and counted."""
+    """Entries of one kind: those that wait, and those in the writer's hands."""
 
     def __init__(self) -> None:
         self.waiting: deque[Entry] = deque()
         self.taken: list[Entry] = []
-        self.delivered = 0
-        self.dropped = 0
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.taken)
@@ -53,13 +54,15 @@ class Lane:
         if not self.taken:
             self.taken = [self.waiting.popleft() for _ in range(min(_BATCH, len(self.waiting)))]
 
-    def give_way(self, count: int) -> int:
-        """Drop up to ``count`` of the oldest that wait; how many there were."""
-        count = min(count, len(self.waiting))
-        for _ in range(count):
-            self.waiting.popleft()
-        self.dropped += count
-        return count
+    def let_go(self, entries: Iterable[Entry]) -> int:
+        """Forget entries that were taken; how many there were."""
+        settled = {id(entry) for entry in entries}
+        self.taken = [entry for entry in self.taken if id(entry) not in settled]
+        return len(settled)
+
+    def give_way(self, count: int) -> list[Entry]:
+        """Give up to ``count`` of the oldest that wait."""
+        return [self.waiting.popleft() for _ in range(min(count, len(self.waiting)))]
 
 
 def score_entry(score: Score) -> Entry:
@@ -68,9 +71,9 @@ def score_entry(score: Score) -> Entry:
     return Entry(scores_key(score.header.camera_id), json.dumps(score_object(score)), wanted)
 
 
-def alert_entry(alert: Alert) -> Entry:
+def alert_entry(alert: Alert | Notice, serial: int) -> Entry:
     """An alert's entry; its id tells when it was emitted."""
-    return Entry(ALERTS_KEY, json.dumps(alert_object(alert)), (_unix_ms(alert.emitted_at_s), 0))
+    return Entry(ALERTS_KEY, json.dumps(alert_object(alert)), (_unix_ms(alert.emitted_at_s), 0), serial=serial)
 
 
 def append(pipe: redis.Redis, entry: Entry, maxlen: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 from collections.abc import Iterator
 from typing import Any, cast
@@ -21,6 +22,11 @@ _log = logging.getLogger(__name__)
 _PAGE = 500
 _BLOCK_S = 0.5  # how fast ``stop`` is noticed
 _LONGEST_PAUSE_S = 2.0
+
+_EVERY_ALERT_HAS = frozenset({"kind", "event_id", "emitted_at_s"})
+_WORDS = frozenset({"kind", "event_id", "state"})
+_NUMBERS = frozenset({"peak_score", "threshold", "anomaly_score", "p_value"})
+_NOT_TEXT = "expected entries as docs/alerts.md has them, got bytes that are not text"
 
 _Entries = list[tuple[str, dict[str, str]]]
 
@@ -48,6 +54,8 @@ def read_alerts(
         while not stop.is_set():
             try:
                 entries = _page_after(client, last, block_s=_BLOCK_S if follow else None)
+            except UnicodeDecodeError:
+                raise RedisError(f"redis.url: {redact(url)}: {ALERTS_KEY}: {_NOT_TEXT}") from None
             except (redis.RedisError, OSError) as error:
                 if not follow or not _is_passing(error):
                     raise RedisError(f"redis.url: {redact(url)}: {explain(error)}") from error
@@ -59,7 +67,7 @@ def read_alerts(
             failures = 0
             for entry_id, fields in entries:
                 last = entry_id
-                yield _object(url, entry_id, fields)
+                yield _object(url, entry_id, fields, needs=_EVERY_ALERT_HAS)
             if not entries and not follow:
                 return
     finally:
@@ -108,30 +116,63 @@ class _Errors:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._client.close()
+        if isinstance(error, UnicodeDecodeError):
+            raise RedisError(f"redis.url: {redact(self._url)}: {_NOT_TEXT}") from None
         if isinstance(error, redis.RedisError | OSError):
             raise RedisError(f"redis.url: {redact(self._url)}: {explain(error)}") from error
 
 
-def _object(url: str, entry_id: str, fields: dict[str, str]) -> dict[str, Any]:
+def _object(url: str, entry_id: str, fields: dict[str, str], needs: frozenset[str] = frozenset()) -> dict[str, Any]:
     """A stream entry's object, with the entry's id."""
-    return {"id": entry_id, **_json(url, f"entry {entry_id}", fields.get(FIELD, ""))}
+    return {"id": entry_id, **_json(url, f"entry {entry_id}", fields.get(FIELD, ""), needs)}
 
 
-def _json(url: str, where: str, text: str) -> dict[str, Any]:
+def _json(url: str, where: str, text: str, needs: frozenset[str] = frozenset()) -> dict[str, Any]:
     """Parse what stands in Redis, where anybody may write.
 
     Raises:
-        RedisError: it is not a JSON object.
+        RedisError: it is not a JSON object, lacks keys, or its words and numbers are something else.
     """
     try:
-        value = json.loads(text)
-    except ValueError:
+        value = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_integer)
+    except (ValueError, RecursionError):
         value = None
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not needs <= value.keys() or not all(map(_fits, value.keys(), value.values())):
         raise RedisError(
             f"redis.url: {redact(url)}: {where}: expected a JSON object as docs/alerts.md has it, got another value"
         )
     return value
+
+
+def _number(text: str) -> float:
+    """A number; JSON has neither NaN nor infinity, though Python writes and reads them.
+
+    Raises:
+        ValueError: it is one of these.
+    """
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def _integer(text: str) -> int:
+    """An integer that a float can come near to.
+
+    Raises:
+        ValueError: it is larger.
+    """
+    _number(text)
+    return int(text)
+
+
+def _fits(key: str, value: Any) -> bool:
+    """Whether a value is of the kind that its key promises."""
+    if key in _WORDS:
+        return isinstance(value, str)
+    if key in _NUMBERS or key.endswith("_s"):
+        return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    return True
 
 
 def _page_after(client: redis.Redis, last: str, *, block_s: float | None) -> _Entries:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from pipeline.types import Alert, Score
+from pipeline.types import Alert, Notice, Score
 
 VERSION = 1
 ALERTS_KEY = "cflow:alerts"
@@ -38,6 +38,8 @@ def score_object(score: Score) -> dict[str, Any]:
     }
 
 
-def alert_object(alert: Alert) -> dict[str, Any]:
-    """One alert, with its event laid flat."""
+def alert_object(alert: Alert | Notice) -> dict[str, Any]:
+    """One entry of the alerts' stream: an alert, with its event laid flat, or a notice."""
+    if isinstance(alert, Notice):
+        return {"version": VERSION, **asdict(alert)}
     return {"version": VERSION, "kind": alert.kind, "emitted_at_s": alert.emitted_at_s, **asdict(alert.event)}

@@ -2,7 +2,8 @@
 
 Every clip becomes one file per level in the training folder, float16, shape (frames, positions, D), memory-mapped when
 read: small data sets live in the page cache, large ones on the disk, by the same code. A file appears under its name
-when it is complete, so an interrupted extraction goes on with the next clip.
+when it is complete, so an interrupted extraction goes on with the next clip. Beside them lie a few small pictures of
+the clip, by which a live camera that was moved is noticed later.
 
 One frame takes 2 bytes x (sum over levels of positions x D): 0.23 MB for MobileNetV2 at 256 x 384 (0.6 GB for Ped2's
 2,550 frames), 1.8 MB for WideResNet-50 at 256 x 256, where ``training.frame_step`` keeps the folder small.
@@ -25,6 +26,7 @@ import torch
 from pipeline.datasets.base import Clip
 from pipeline.errors import DatasetError, RunError
 from pipeline.models.encoder import Encoder
+from pipeline.training.views import SceneRecorder
 from pipeline.video.source import open_source
 
 _LOGGER = logging.getLogger(__name__)
@@ -43,11 +45,13 @@ class ClipFeatures:
         clip: which one.
         fps: frames per second of what is stored, that is after ``frame_step``.
         levels: one array per level, finest first: float16, shape (frames, positions, D), memory-mapped.
+        pictures: of the scene, as a ``SceneRecorder`` kept them: float32, shape (n, h, w), memory-mapped.
     """
 
     clip: Clip
     fps: float
     levels: tuple[npt.NDArray[np.float16], ...]
+    pictures: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.levels[0])
@@ -120,13 +124,17 @@ def _extract_clip(clip: Clip, encoder: Encoder, size_px: tuple[int, int], frame_
     with ExitStack() as stack:
         source = stack.enter_context(open_source(clip.url, size_px, name=clip.name))
         files = [stack.enter_context(_level_file(stem, stride).open("wb")) for stride in encoder.strides]
+        fps = (source.frame_rate_fps or _FPS_OF_IMAGES) / frame_step
+        recorder = SceneRecorder(fps)
         kept = (frame.image for number, frame in enumerate(source) if number % frame_step == 0)
         for images in _batches(kept):
             for file, level in zip(files, encode(encoder, images), strict=True):
                 level.tofile(file)
+            for image in images:
+                recorder.add(image)
             done += len(images)
             yield done
-        fps = (source.frame_rate_fps or _FPS_OF_IMAGES) / frame_step
+        np.save(_pictures_file(stem), recorder.pictures())
         if source.missing():
             _LOGGER.warning("%s: %d of its frames are missing or damaged", clip.name, source.missing())
     # Last, and in one step: the clip counts as extracted once this file is there.
@@ -158,6 +166,10 @@ def _level_file(stem: Path, stride: int) -> Path:
     return stem.with_name(f"{stem.name}-stride{stride}.f16")
 
 
+def _pictures_file(stem: Path) -> Path:
+    return stem.with_name(f"{stem.name}-scene.npy")
+
+
 def _open_clip(clip: Clip, encoder: Encoder, size_px: tuple[int, int], stem: Path) -> ClipFeatures:
     values = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
     levels = []
@@ -169,4 +181,8 @@ def _open_clip(clip: Clip, encoder: Encoder, size_px: tuple[int, int], stem: Pat
                 f"{path}: expected features of {shape[0]} frames, got a file of another size; delete {stem.parent}"
             )
         levels.append(np.memmap(path, dtype=np.float16, mode="r", shape=shape))
-    return ClipFeatures(clip, values["fps"], tuple(levels))
+    try:
+        pictures: npt.NDArray[np.float32] = np.load(_pictures_file(stem), mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        raise RunError(f"{_pictures_file(stem)}: expected pictures, got a damaged file; delete {stem.parent}") from None
+    return ClipFeatures(clip, values["fps"], tuple(levels), pictures)

@@ -23,6 +23,7 @@ _LOGGER = logging.getLogger(__name__)
 _STATE_FILE = "state.safetensors"
 _FEATURES = "features"
 _KEY_FILE = "key.txt"
+_LAYOUT = 2  # of the cached files; those of an older release are made anew
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def features_key(dataset: Dataset, encoder: Encoder, model: ModelSettings, frame
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     facts = {
+        "layout": _LAYOUT,
         "encoder": encoder.settings.model_dump(mode="json", exclude={"weights", "seed"}),
         "size": model.image_size_px,
         "frame_step": frame_step,

@@ -42,6 +42,8 @@ from pipeline.training.state import (
     save_state,
     training_folder,
 )
+from pipeline.training.views import measure_views
+from pipeline.types import SceneView
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -141,6 +143,7 @@ def train(config: Config, dataset: Dataset, out: Path, progress: TrainingProgres
         scenes=_scenes(clips),
         levels=levels,
         normal_scores=normal_scores,
+        views=_views(clips),
         normal_fps=statistics.median(clip.fps for clip, held in zip(clips, heldout, strict=True) if held),
         provenance=Provenance(
             dataset=dataset.name,
@@ -198,6 +201,14 @@ def _check_out(out: Path) -> None:
 
 def _scenes(clips: Sequence[ClipFeatures]) -> tuple[str, ...]:
     return tuple(sorted({clip.clip.scene for clip in clips}))
+
+
+def _views(clips: Sequence[ClipFeatures]) -> dict[str, SceneView]:
+    views = measure_views([clip.clip.scene for clip in clips], [clip.pictures for clip in clips])
+    for scene, view in views.items():
+        if not view.telling:
+            _LOGGER.warning("scene %s: too little structure or footage to notice when its camera is moved", scene)
+    return views
 
 
 def _device(config: Config) -> str:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import av
 import av.error
@@ -17,7 +17,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from pipeline.errors import VideoError
+from pipeline.errors import RefusedError, VideoError
 from pipeline.redaction import redact
 
 MAX_PIXELS = 9_000_000
@@ -38,6 +38,9 @@ _RTSP_OPTIONS = {
     "probesize": "32",
 }
 _OTHER_LIVE_OPTIONS = {"analyzeduration": "1000000", "fpsprobesize": "0"}
+
+Fault = Literal["corrupt", "decode_error"]
+"""What is wrong with a frame that came: the decoder marked it as damaged, or could make nothing of its packet."""
 
 _log = logging.getLogger(__name__)
 
@@ -60,8 +63,8 @@ class Feed(Protocol):
         """Frames that should come, where that is known."""
         ...
 
-    def frames(self) -> Iterator[RawFrame | None]:
-        """Decode; None stands for a packet or frame that could not be."""
+    def frames(self) -> Iterator[RawFrame | Fault | None]:
+        """Decode; a fault stands for a frame that came damaged, None for a packet that brought no frame."""
         ...
 
     def close(self) -> None:
@@ -93,18 +96,23 @@ class ContainerFeed:
         context.thread_count = 1
         context.options = {"max_pixels": str(MAX_PIXELS)}  # FFmpeg ignores it among the options of av.open
         self.frame_rate_fps = _frame_rate(self._stream)
+        # Read now: what a PyAV stream says once its container is closed comes from memory that was freed.
+        self._declared = 0 if live else self._stream.frames
         self._discarded = 0
         self._next_pts = 0
+        # Who joins a live stream between keyframes gets packets that refer to what was sent before.
+        self._awaits_keyframe = live
 
     @property
     def expected_frames(self) -> int | None:
         """Frames that the container's header promises; None where it does not say."""
-        declared = 0 if self._live else self._stream.frames
         # An edit list marks frames that exist only to decode later ones; the decoder never shows them.
-        return max(declared - self._discarded, 0) if declared else None
+        return max(self._declared - self._discarded, 0) if self._declared else None
 
-    def frames(self) -> Iterator[RawFrame | None]:
-        """Decode packet by packet, so that a damaged one costs only itself.
+    def frames(self) -> Iterator[RawFrame | Fault | None]:
+        """Decode packet by packet, so that a damaged one costs only itself; a live stream from its first keyframe on.
+
+        At least one value comes per packet (None where it brings no frame), so that whoever iterates can keep time.
 
         Raises:
             VideoError: a live stream failed or stalled.
@@ -112,22 +120,28 @@ class ContainerFeed:
         try:
             for packet in self._container.demux(self._stream):
                 self._discarded += packet.is_discard
-                yield from self._decoded(packet)
+                self._awaits_keyframe = self._awaits_keyframe and not packet.is_keyframe
+                if self._awaits_keyframe:
+                    yield None
+                else:
+                    yield from self._decoded(packet)
         except av.error.FFmpegError as error:
             if self._live:
                 raise VideoError(f"{self._shown}: expected more packets, got {said(error)}") from None
             _log.warning("%s: reading ended early: %s", self._shown, said(error))
-            yield None
             yield from self._decoded(None)  # what the decoder still holds
 
-    def _decoded(self, packet: av.Packet | None) -> Iterator[RawFrame | None]:
+    def _decoded(self, packet: av.Packet | None) -> Iterator[RawFrame | Fault | None]:
         try:
             frames = self._stream.codec_context.decode(packet)
         except av.error.FFmpegError:
-            yield None
+            # What only empties the decoder, a missing or empty packet, was no frame.
+            yield "decode_error" if packet is not None and packet.size else None
             return
+        if not frames:
+            yield None
         for frame in frames:
-            yield None if frame.is_corrupt else self._stamped(frame)
+            yield "corrupt" if frame.is_corrupt else self._stamped(frame)
 
     def _stamped(self, frame: av.VideoFrame) -> RawFrame:
         """Give the frame a time stamp: its own, else its packet's, else one frame after the last."""
@@ -167,12 +181,22 @@ def open_live(url: str, shown: str, *, open_timeout_s: float, read_timeout_s: fl
     """Open a live stream, waiting no longer than about twice ``open_timeout_s`` (FFmpeg arms the limit twice).
 
     Raises:
-        VideoError: nobody answers, access is refused, or what answers is no video stream.
+        RefusedError: access is refused, or there is no such stream.
+        VideoError: nobody answers, or what answers is no video stream.
     """
     scheme = url.split(":", 1)[0].lower()
     options = _RTSP_OPTIONS if scheme in {"rtsp", "rtsps"} else _OTHER_LIVE_OPTIONS
     try:
         return av.open(url, options=options, timeout=(open_timeout_s, read_timeout_s), metadata_errors="replace")
+    except (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError) as error:
+        code = 401 if isinstance(error, av.error.HTTPUnauthorizedError) else 403
+        raise RefusedError(
+            f"{shown}: expected a video stream, got: access is refused ({code}): check user and password"
+        ) from None
+    except av.error.HTTPNotFoundError:
+        raise RefusedError(f"{shown}: expected a video stream, got: no such stream (404)") from None
+    except UnicodeEncodeError:
+        raise VideoError(f"{shown}: expected an address, got half of a surrogate pair in it") from None
     except av.error.InvalidDataError:  # FFmpeg's answer to silence, too
         raise VideoError(f"{shown}: expected a video stream, got no answer in time, or none that is video") from None
     except av.error.FFmpegError as error:

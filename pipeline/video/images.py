@@ -11,7 +11,7 @@ import av
 import av.error
 
 from pipeline.errors import VideoError
-from pipeline.video.container import MAX_PIXELS, RawFrame
+from pipeline.video.container import MAX_PIXELS, Fault, RawFrame
 
 FOLDER_FPS = 10
 """Rate assumed for a folder of images, which states none. It only shapes media time, never which frames come."""
@@ -74,25 +74,25 @@ class ImageFeed:
         """Images in the folder."""
         return len(self._paths)
 
-    def frames(self) -> Iterator[RawFrame | None]:
-        """Decode image by image; None stands for one that cannot be decoded."""
+    def frames(self) -> Iterator[RawFrame | Fault | None]:
+        """Decode image by image; a fault stands for one that is damaged."""
         for index, path in enumerate(self._paths):
             frame = _decode_image(path)
-            yield None if frame is None else RawFrame(index, Fraction(1, FOLDER_FPS), frame)
+            yield frame if isinstance(frame, str) else RawFrame(index, Fraction(1, FOLDER_FPS), frame)
 
     def close(self) -> None:
         """Nothing stays open between images."""
 
 
-def _decode_image(path: Path) -> av.VideoFrame | None:
+def _decode_image(path: Path) -> av.VideoFrame | Fault:
     """Decode one image with a decoder of its own, so that no image depends on the one before it."""
     try:
         data = path.read_bytes()
     except OSError:
-        return None
+        return "decode_error"
     codec = next((codec for signature, codec in _CODEC_BY_SIGNATURE if data.startswith(signature)), None)
     if codec is None:
-        return None
+        return "decode_error"
     context = av.CodecContext.create(codec, "r")
     assert isinstance(context, av.VideoCodecContext)
     context.thread_count = 1
@@ -102,5 +102,7 @@ def _decode_image(path: Path) -> av.VideoFrame | None:
     try:
         frames = context.decode(packet) or context.decode(None)
     except av.error.FFmpegError:
-        return None
-    return frames[0] if frames and not frames[0].is_corrupt else None
+        return "decode_error"
+    if not frames:
+        return "decode_error"
+    return "corrupt" if frames[0].is_corrupt else frames[0]

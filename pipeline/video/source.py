@@ -7,12 +7,12 @@ then swscale's area averaging straight to RGB at the model's input size.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import unquote
 
 import av
@@ -23,8 +23,11 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from pipeline.errors import VideoError
 from pipeline.redaction import redact
-from pipeline.video.container import ContainerFeed, Feed, open_file, open_live
+from pipeline.video.container import ContainerFeed, Feed, RawFrame, open_file, open_live
 from pipeline.video.images import ImageFeed
+
+Omission = Literal["sampling", "corrupt", "decode_error"]
+"""Why a frame that came has no image: nobody wanted it, it is damaged, or it could not be decoded."""
 
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -72,17 +75,28 @@ def open_source(
         name: what errors call it beside its address, such as the camera's id.
 
     Raises:
+        RefusedError: whoever answers says no: 401, 403 or 404.
         VideoError: it cannot be opened; one line that names it, without credentials.
     """
     live = is_live(url)
-    shown = f"{name} ({redact(url)})" if name else redact(url)
+    shown = _shown(url, name)
     if live:
         container = open_live(url, shown, open_timeout_s=open_timeout_s, read_timeout_s=read_timeout_s)
         return VideoSource(ContainerFeed(container, live=True, shown=shown), size_px, live=True, shown=shown)
     path = Path(unquote(url[len("file://") :]) if _SCHEME.match(url) else url)
-    folder = path.is_dir()
+    try:
+        folder = path.is_dir()
+    except OSError as error:  # such as a name that is too long
+        raise VideoError(f"{shown}: expected a readable file or folder, got: {error.strerror}") from error
     feed = ImageFeed(path, shown) if folder else ContainerFeed(open_file(path, shown), live=False, shown=shown)
     return VideoSource(feed, size_px, live=False, shown=shown)
+
+
+def _shown(url: str, name: str | None) -> str:
+    """What errors call a stream: one line without credentials, and with nothing that cannot be printed."""
+    text = redact(url)
+    text = text if text.isprintable() else repr(text)
+    return f"{name} ({text})" if name else text
 
 
 class VideoSource:
@@ -95,15 +109,19 @@ class VideoSource:
     Attributes:
         live: whether it is a live stream.
         frame_rate_fps: frames per second that the stream states, or None.
-        decoded: frames yielded so far; frame i of an undamaged file is the i-th one yielded, from 0.
-        corrupt: packets and frames that could not be decoded, and were passed over.
+        size_px: (height, width) of the newest frame as it came; a live stream's may change. None before the first.
+        decoded: sound frames so far; frame i of an undamaged file is the i-th one yielded, from 0.
+        corrupt: frames that were decoded and are damaged, or whose pixels cannot be converted; passed over.
+        decode_errors: packets that could not be decoded; passed over.
     """
 
     def __init__(self, feed: Feed, size_px: tuple[int, int], *, live: bool, shown: str) -> None:
         self.live = live
         self.frame_rate_fps = feed.frame_rate_fps
+        self.size_px: tuple[int, int] | None = None
         self.decoded = 0
         self.corrupt = 0
+        self.decode_errors = 0
         self._feed = feed
         self._shown = shown
         self._resize = Resizer(size_px)
@@ -114,7 +132,7 @@ class VideoSource:
         return self._feed.expected_frames
 
     def missing(self) -> int:
-        """Frames that were promised and never came, once iteration has ended; 0 where nothing is known."""
+        """Frames that were promised and did not come, or came damaged, once iteration has ended; 0 if none is known."""
         return max((self.expected_frames or 0) - self.decoded, 0)
 
     def __iter__(self) -> Iterator[DecodedFrame]:
@@ -123,16 +141,38 @@ class VideoSource:
         Raises:
             VideoError: a live stream failed or stalled; or not one frame of a file could be decoded.
         """
+        for came in self.arrivals():
+            if isinstance(came, DecodedFrame):
+                yield came
+
+    def arrivals(
+        self, wanted: Callable[[float], bool] = lambda media_time_s: True
+    ) -> Iterator[DecodedFrame | Omission | None]:
+        """Decode to the end, telling of every frame that came, and of packets that brought none (as None).
+
+        Args:
+            wanted: asked with the media time (seconds) of every sound frame; only wanted ones are resized, which costs
+                as much as decoding them.
+
+        Raises:
+            VideoError: a live stream failed or stalled; or not one frame of a file could be decoded.
+        """
         for raw in self._feed.frames():
-            image = None if raw is None else self._resize(raw.frame)
-            if raw is None or image is None:
-                self.corrupt += 1
-                continue
-            self.decoded += 1
-            yield DecodedFrame(raw.pts, raw.time_base, image)
+            came = self._converted(raw, wanted) if isinstance(raw, RawFrame) else raw
+            self.corrupt += came == "corrupt"
+            self.decode_errors += came == "decode_error"
+            self.decoded += came == "sampling" or isinstance(came, DecodedFrame)
+            yield came
         if not self.live and not self.decoded:
             promised = f" of {self.expected_frames}" if self.expected_frames else ""
             raise VideoError(f"{self._shown}: expected frames, got none{promised} that can be decoded")
+
+    def _converted(self, raw: RawFrame, wanted: Callable[[float], bool]) -> DecodedFrame | Omission:
+        self.size_px = (raw.frame.height, raw.frame.width)
+        if not wanted(float(raw.pts * raw.time_base)):
+            return "sampling"
+        image = self._resize(raw.frame)
+        return "corrupt" if image is None else DecodedFrame(raw.pts, raw.time_base, image)
 
     def close(self) -> None:
         """Close the stream; harmless when it is closed already."""

@@ -77,7 +77,7 @@ def write_scores(root: Path, *rows: list[Score], model: str = MODEL, maps: bool 
     """Write rows through the real sink; each list of rows is handed over at once."""
     sink = ParquetSink(root, model_fingerprint=model, maps=maps, rotate_s=1e9)
     for several in rows:
-        sink.write(several, [])
+        sink.write(several)
     sink.close()
     assert sink.faults() == []
     return root

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.sinks.embedded_redis import EmbeddedRedis
-from pipeline.sinks.redis_stream import RedisSink
-from tests.sinks.made import alert, wait_until
+from tests.sinks.made import SinkWithStore, alert, wait_until
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "consume_alerts.py"
 
@@ -43,7 +42,7 @@ def consumer_of():
 def redis_and_sink(tmp_path):
     server = EmbeddedRedis(tmp_path)
     url = server.start()
-    sink = RedisSink(url)
+    sink = SinkWithStore(url, tmp_path / "store")
     yield url, sink
     sink.close()
     server.stop()

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from pipeline.config import ModelSettings
 from pipeline.errors import CheckpointError
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, check_matches, read_card, write_card
+from pipeline.types import SceneView
 from tests.models.tiny import tiny_checkpoint, tiny_model
 
 
@@ -101,9 +103,49 @@ def test_the_fingerprint_names_what_decides_a_score_and_nothing_else(tmp_path):
     assert changed() != fingerprint
 
 
-def test_another_format_says_train_again(checkpoint, tmp_path):
-    import hashlib
+VIEW = SceneView(
+    grid=(2, 3),
+    edges=("AAECAwQF", "/wECAwQF"),
+    own_agreement=0.9,
+    turned_agreement=0.4,
+    sharpness=0.5,
+    light=165.11,
+    telling=True,
+)
 
+
+def test_views_come_back_as_they_were_written_and_do_not_change_the_fingerprint(checkpoint, tmp_path):
+    card, *_ = tiny_model()
+    (tmp_path / WEIGHTS_FILE).write_bytes((checkpoint / WEIGHTS_FILE).read_bytes())
+    write_card(card.model_copy(update={"views": {"gate": VIEW}}), tmp_path)
+    read = read_card(tmp_path)
+    assert read.views == {"gate": VIEW}
+    assert read.fingerprint == read_card(checkpoint).fingerprint
+
+
+def test_a_changed_view_is_noticed(checkpoint, tmp_path):
+    card, *_ = tiny_model()
+    (tmp_path / WEIGHTS_FILE).write_bytes((checkpoint / WEIGHTS_FILE).read_bytes())
+    write_card(card.model_copy(update={"views": {"gate": VIEW}}), tmp_path)
+    text = (tmp_path / CARD_FILE).read_text()
+    (tmp_path / CARD_FILE).write_text(text.replace("165.11", "165.12"))
+    with pytest.raises(CheckpointError, match=f"{CARD_FILE}: expected the checksum"):
+        read_card(tmp_path)
+
+
+def test_a_checkpoint_from_before_views_loads_and_keeps_its_fingerprint(checkpoint, tmp_path):
+    (tmp_path / WEIGHTS_FILE).write_bytes((checkpoint / WEIGHTS_FILE).read_bytes())
+    values = json.loads((checkpoint / CARD_FILE).read_text())
+    del values["views"], values["checksum"]
+    text = json.dumps(values, indent=1, sort_keys=True) + "\n"
+    values["checksum"] = hashlib.sha256(text.encode()).hexdigest()
+    (tmp_path / CARD_FILE).write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
+    read = read_card(tmp_path)
+    assert read.views == {}
+    assert read.fingerprint == read_card(checkpoint).fingerprint
+
+
+def test_another_format_says_train_again(checkpoint, tmp_path):
     (tmp_path / WEIGHTS_FILE).write_bytes((checkpoint / WEIGHTS_FILE).read_bytes())
     values = json.loads((checkpoint / CARD_FILE).read_text())
     values["format"] = 99

@@ -23,7 +23,8 @@ def names(frames):
 
 @given(st.lists(st.sampled_from(["put", "take"]), max_size=60), st.integers(1, 4))
 def test_a_live_camera_keeps_its_newest_frames_and_counts_the_rest(steps, capacity):
-    buffers = FrameBuffers(lambda: 0.0)
+    dropped = []
+    buffers = FrameBuffers(lambda: 0.0, on_drop=lambda frame, reason: dropped.append((frame.header.index, reason)))
     buffers.add_camera("a", capacity, "drop_oldest")
     put, taken = 0, []
     for step in steps:
@@ -33,7 +34,9 @@ def test_a_live_camera_keeps_its_newest_frames_and_counts_the_rest(steps, capaci
         elif buffers.waiting():
             taken += [index for _, index in names(buffers.take(NOW, 0.0))]
     assert taken == sorted(set(taken))
-    assert put == len(taken) + buffers.waiting("a") + buffers.overloaded("a")
+    assert put == len(taken) + buffers.waiting("a") + len(dropped)
+    assert {reason for _, reason in dropped} <= {"overload"}
+    assert sorted(taken + [index for index, _ in dropped]) == list(range(put - buffers.waiting("a")))
     assert buffers.waiting("a") <= capacity
     if buffers.waiting("a"):
         assert names(buffers.take(NOW, 0.0))[-1][1] == put - 1
@@ -65,7 +68,6 @@ def test_a_files_producer_waits_until_there_is_room_and_loses_nothing():
         taken += names(buffers.take(BatchPolicy(3, 0.0), 5.0))
     producer.join(5.0)
     assert [index for _, index in taken] == list(range(20))
-    assert buffers.overloaded("a") == 0
 
 
 def test_closing_wakes_a_blocked_producer_and_keeps_what_is_there():
@@ -94,3 +96,42 @@ def test_a_batch_waits_for_company_until_its_oldest_frame_is_old_enough():
     buffers.put(frame("a", 0))
     clock[0] = 10.0
     assert names(buffers.take(BatchPolicy(4, max_wait_s=9.0), 0.0)) == [("a", 0)]
+
+
+def test_a_live_cameras_frames_that_became_too_old_are_discarded_when_somebody_comes_for_them():
+    dropped, unix_now = [], 5.0
+    buffers = FrameBuffers(lambda: 0.0, lambda: unix_now, on_drop=lambda *what: dropped.append(what))
+    buffers.add_camera("a", 10, "drop_oldest", max_age_s=2.0)
+    buffers.add_camera("file", 10, "block")
+    for index, captured_at_s in enumerate((1.0, 2.9, 3.0, 5.0)):
+        header = FrameHeader("a", 0, index, index, Fraction(1, 10), captured_at_s)
+        buffers.put(Frame(header, np.zeros((1, 1, 3), np.uint8)))
+    buffers.put(frame("file", 0))
+    assert sorted(names(buffers.take(NOW, 0.0))) == [("a", 2), ("a", 3), ("file", 0)]
+    assert [(taken.header.index, reason) for taken, reason in dropped] == [(0, "stale"), (1, "stale")]
+
+
+def test_frames_of_a_camera_that_is_removed_or_for_which_no_time_is_left_are_counted():
+    dropped = []
+    buffers = FrameBuffers(lambda: 0.0, on_drop=lambda taken, reason: dropped.append((taken.header.camera_id, reason)))
+    for camera_id in "ab":
+        buffers.add_camera(camera_id, 4, "drop_oldest")
+        buffers.put(frame(camera_id, 0))
+    buffers.remove_camera("a")
+    assert not buffers.put(frame("a", 1))
+    assert dropped == [("a", "shutdown")]
+    buffers.clear()
+    assert dropped == [("a", "shutdown"), ("b", "shutdown")]
+    assert buffers.put(frame("b", 1))
+
+
+def test_a_producer_that_waits_is_let_go_when_its_camera_is_removed():
+    buffers = FrameBuffers(lambda: 0.0)
+    buffers.add_camera("a", 1, "block")
+    buffers.put(frame("a", 0))
+    answers = []
+    producer = threading.Thread(target=lambda: answers.append(buffers.put(frame("a", 1))))
+    producer.start()
+    buffers.remove_camera("a")
+    producer.join(10.0)
+    assert answers == [False]

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.runtime.accounts import Settlement, merge_account
-from pipeline.runtime.assignment import share_processes, split_cameras
+from pipeline.runtime.assignment import place, split_cameras
 from pipeline.runtime.backoff import Backoff
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.latency import LatencyHistogram
@@ -19,7 +18,7 @@ def test_a_full_batch_closes_at_once_and_a_young_one_waits():
 
 
 @given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 9), st.none() | st.integers(1, 9))
-def test_every_camera_is_in_one_process_and_every_process_at_one_detector(cameras, per_process, detectors, limit):
+def test_every_camera_is_in_one_process(cameras, per_process, detectors, limit):
     ids = [f"c{number}" for number in range(cameras)]
     processes = split_cameras(ids, per_process=per_process, detectors=detectors, max_processes=limit)
     assert sorted(camera for process in processes for camera in process) == sorted(ids)
@@ -31,9 +30,25 @@ def test_every_camera_is_in_one_process_and_every_process_at_one_detector(camera
         assert len(processes) >= min(detectors, cameras)
     else:
         assert len(processes) <= limit
-    shares = share_processes(len(processes), min(detectors, len(processes)))
-    assert sorted(number for share in shares for number in share) == list(range(len(processes)))
-    assert all(shares)
+
+
+@given(
+    st.sets(st.integers(0, 30)),
+    st.dictionaries(st.integers(0, 30), st.sampled_from("pqrs")),
+    st.sets(st.sampled_from("pqrs")),
+    st.integers(1, 8),
+)
+def test_a_camera_keeps_its_process_while_that_is_there_and_finds_another_one_else(wanted, before, gone, per_process):
+    ids, known = [f"c{n}" for n in sorted(wanted)], {f"c{n}": process for n, process in before.items()}
+    placed = place(ids, known, "pqrs", gone=gone, per_process=per_process)
+    assert sorted(placed) == sorted(ids)
+    for camera_id, process in placed.items():
+        assert process not in gone
+        if known.get(camera_id) not in {None, *gone}:
+            assert process == known[camera_id]
+        if process is None:  # only where there is no room
+            loads = [sum(p == other for p in placed.values()) for other in "pqrs" if other not in gone]
+            assert all(load >= per_process for load in loads)
 
 
 @given(st.integers(0, 2**31), st.integers(1, 60))
@@ -63,38 +78,3 @@ def test_a_quantile_is_known_to_within_two_percent(latencies, q):
 
 def test_an_empty_histogram_has_no_quantile():
     assert LatencyHistogram().quantile_s(0.5) is None
-
-
-COUNTS = st.dictionaries(st.sampled_from(["sampling", "overload", "shutdown"]), st.integers(0, 50))
-
-
-@given(st.integers(0, 500), COUNTS, COUNTS)
-def test_the_books_add_up(scored, by_reader, by_detector):
-    decoded = scored + sum(by_reader.values()) + sum(by_detector.values())
-    account = merge_account(decoded, scored, by_reader, by_detector)
-    assert account.in_flight == 0
-    assert all(account.dropped.values())
-
-
-def test_a_camera_is_settled_when_it_ended_and_nothing_is_in_flight():
-    settlement = Settlement(patience_s=10.0)
-    assert not settlement.settled(merge_account(5, 5), ended=False, now=0.0)
-    assert not settlement.settled(merge_account(5, 4), ended=True, now=1.0)
-    assert settlement.settled(merge_account(5, 5), ended=True, now=2.0)
-    assert settlement.written_off == 0
-
-
-def test_frames_that_vanished_are_written_off_after_the_books_stood_still():
-    settlement = Settlement(patience_s=10.0)
-    assert not settlement.settled(merge_account(9, 6), ended=True, now=0.0)
-    assert not settlement.settled(merge_account(9, 7), ended=True, now=9.0)  # they moved: patience starts anew
-    assert not settlement.settled(merge_account(9, 7), ended=True, now=18.9)
-    assert settlement.settled(merge_account(9, 7), ended=True, now=19.0)
-    assert settlement.written_off == 2
-
-
-def test_a_camera_that_still_runs_is_never_written_off():
-    settlement = Settlement(patience_s=1.0)
-    for second in range(100):
-        assert not settlement.settled(merge_account(9, 7), ended=False, now=float(second))
-    assert settlement.written_off == 0

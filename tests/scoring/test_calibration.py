@@ -97,3 +97,10 @@ def test_a_scene_the_model_does_not_know_gets_all_scenes_together_and_it_is_said
 def test_normal_scores_that_cannot_be_used_are_refused(clips, fps, said):
     with pytest.raises(CheckpointError, match=said):
         NormalScores(clips, fps)
+
+
+@pytest.mark.parametrize("sample_fps", [1e-3, 1e-300])
+def test_a_camera_that_is_hardly_ever_looked_at_still_has_a_threshold_of_its_own(sample_fps):
+    normal = NormalScores([[1.0, 2.0, 3.0], [4.0]], 10.0).thinned(sample_fps)
+    assert len(normal) == 4
+    assert normal.threshold(0.99, 0.3) == 4.0

@@ -7,19 +7,20 @@ from hypothesis import strategies as st
 
 from pipeline.config import AlertSettings
 from pipeline.scoring.calibration import NormalScores
-from pipeline.scoring.camera import CameraScoring
-from pipeline.types import FrameHeader, Prediction
+from pipeline.scoring.camera import CameraScoring, CameraState, end_of_abandoned
+from pipeline.types import Dropped, FrameHeader, Prediction
 
 NORMAL = NormalScores([[i / 100 for i in range(100)]], 10.0)
 SETTINGS = AlertSettings(quantile=0.95, close_quantile=0.5, smoothing_s=0.0, open_frames=2, close_s=0.5, update_s=10.0)
 
 
-def prediction(index, score, *, session=0, camera_id="gate", anomaly_map=None) -> Prediction:
-    return Prediction(
-        FrameHeader(camera_id, session, index, index, Fraction(1, 10), 1000.0 + 60 * session + index / 10),
-        score,
-        anomaly_map,
-    )
+def header(index, session=0, camera_id="gate", serial=0) -> FrameHeader:
+    captured_at_s = 1000.0 + 60 * session + index / 10
+    return FrameHeader(camera_id, session, index, index, Fraction(1, 10), captured_at_s, serial)
+
+
+def prediction(index, score, *, session=0, camera_id="gate", anomaly_map=None, serial=0) -> Prediction:
+    return Prediction(header(index, session, camera_id, serial), score, anomaly_map)
 
 
 def test_a_score_carries_p_value_threshold_verdict_latency_and_map():
@@ -57,11 +58,13 @@ def test_frames_that_come_late_or_twice_are_counted_and_change_nothing():
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), float("-inf")])
-def test_a_score_that_is_not_finite_is_refused_and_forgotten(score):
-    camera = CameraScoring("gate", NORMAL, SETTINGS)
-    with pytest.raises(ValueError, match="camera gate: frame 0 of session 0: expected a finite anomaly score"):
-        camera.update(prediction(0, score), 0.0)
-    assert camera.update(prediction(0, 0.5), 0.0)[0] is not None
+def test_a_score_that_is_not_finite_is_counted_as_dropped_and_smooths_nothing(score):
+    camera = CameraScoring("gate", NORMAL, SETTINGS.model_copy(update={"smoothing_s": 10.0}))
+    assert camera.update(prediction(0, score), 0.0) == (None, [])
+    assert (camera.scored, camera.dropped) == (0, {"not_finite": 1})
+    found, _ = camera.update(prediction(1, 2.0), 0.0)
+    assert found is not None
+    assert found.is_anomalous  # the first value that is smoothed stands for itself
 
 
 def test_a_frame_of_another_camera_is_refused():
@@ -78,6 +81,7 @@ def test_every_frame_is_scored_or_late_and_the_same_frames_give_the_same_answers
 
     camera, answers = run()
     assert camera.scored + camera.late == len(frames)
+    assert camera.dropped == {}
     assert camera.scored == sum(score is not None for score, _ in answers[:-1])
     assert run()[1] == answers
 
@@ -90,3 +94,52 @@ def test_footage_like_the_held_out_one_alarms_about_as_often_as_the_quantile_say
     scores = [camera.update(prediction(i, float(s)), 0.0)[0] for i, s in enumerate(generator.gamma(3.0, size=5000))]
     share = np.mean([score.is_anomalous for score in scores if score is not None])
     assert 0.005 < share < 0.02
+
+
+FATES = st.sampled_from(["scored", "overload", "stale", "not_finite", "lost", "twice"])
+
+
+@given(st.lists(FATES, max_size=60), st.sets(st.integers(0, 60)))
+def test_every_frame_handed_over_has_one_fate_whatever_gets_lost_and_whenever_the_scorer_is_killed(fates, kills):
+    """A restarted scorer goes on from its state as JSON; what was not acknowledged comes again."""
+    camera, expected, alerts, whole_alerts = CameraScoring("gate", NORMAL, SETTINGS), {}, [], []
+    whole = CameraScoring("gate", NORMAL, SETTINGS)
+    for serial, fate in enumerate([*fates, "scored"]):
+        value = float("nan") if fate == "not_finite" else float(serial % 7 > 2) * 2
+        if serial in kills:
+            camera = CameraScoring("gate", NORMAL, SETTINGS, CameraState.of_json(camera.state.as_json()))
+        for scoring, told in ((camera, alerts), (whole, whole_alerts)):
+            if fate in {"overload", "stale"}:
+                scoring.drop(Dropped(header(serial, serial=serial), fate))
+            elif fate != "lost":
+                told.extend(scoring.update(prediction(serial, value, serial=serial), 0.0)[1])
+        if fate == "twice":
+            alerts += camera.update(prediction(serial, value, serial=serial), 0.0)[1]
+        name = {"lost": "detector_lost", "twice": "scored"}.get(fate, fate)
+        expected[name] = expected.get(name, 0) + 1
+    assert camera.scored == expected.pop("scored")
+    assert camera.dropped == expected
+    assert alerts == whole_alerts
+    assert camera.finish(0.0) == whole.finish(0.0)
+
+
+def test_serials_that_start_anew_on_another_node_lose_nothing():
+    camera = CameraScoring("gate", NORMAL, SETTINGS)
+    camera.update(prediction(0, 0.5, serial=100), 0.0)
+    camera.update(prediction(0, 0.5, session=1, serial=0), 0.0)
+    assert (camera.scored, camera.dropped) == (2, {"detector_lost": 100})
+
+
+def test_an_event_that_was_open_when_the_whole_run_was_killed_ends_with_the_next_one():
+    camera = CameraScoring("gate", NORMAL, SETTINGS)
+    for index in range(3):
+        camera.update(prediction(index, 2.0, serial=index), 0.0)
+    state = CameraState.of_json(camera.state.as_json())
+    assert end_of_abandoned("gate", state, 7.0) == camera.finish(7.0)
+    assert end_of_abandoned("gate", CameraState(), 7.0) == []
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}x", '{"scored": "many"}'])
+def test_a_state_that_is_none_is_refused(text):
+    with pytest.raises(ValueError, match="expected a camera's state"):
+        CameraState.of_json(text)

@@ -43,7 +43,7 @@ def test_an_event_opens_with_enough_anomalous_frames_in_a_row_and_starts_at_the_
     assert (event.start_s, event.end_s, event.started_at_s) == (2 / FPS, None, 1000.0 + 2 / FPS)
     assert (event.peak_score, event.peak_index, event.peak_at_s) == (5.0, 3, 1000.0 + 3 / FPS)
     assert (event.threshold, event.session, event.camera_id) == (OPEN_AT, 0, "gate")
-    assert events.opened == 1
+    assert events.state.opened == 1
 
 
 def test_a_score_at_the_threshold_counts():
@@ -194,7 +194,7 @@ class Life(RuleBasedStateMachine):
                     assert event.end_s >= event.start_s
                     assert event.started_at_s <= event.peak_at_s <= event.started_at_s + event.end_s - event.start_s
                     previous_end = (event.session, event.end_s)
-        assert self.events.opened == len(told) == len(self.expected)
+        assert self.events.state.opened == len(told) == len(self.expected)
         for (event, _, kind), (session, start, end, is_open) in zip(told, self.expected, strict=True):
             assert (event.session, event.start_s) == (session, start / FPS)
             assert (kind != "end") == is_open

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.sinks.made import Server
+from tests.sinks.made import Server, SinkWithStore
 
 
 @pytest.fixture
@@ -13,14 +13,12 @@ def server(tmp_path):
 
 
 @pytest.fixture
-def sink_of():
-    """Makes sinks that end with the test."""
-    from pipeline.sinks.redis_stream import RedisSink
-
+def sink_of(tmp_path):
+    """Makes sinks that end with the test, each with a store of its own unless told otherwise."""
     sinks = []
 
-    def make(url, **arguments):
-        sinks.append(RedisSink(url, **arguments))
+    def make(url, *, folder=None, **arguments):
+        sinks.append(SinkWithStore(url, folder or tmp_path / f"store-{len(sinks)}", **arguments))
         return sinks[-1]
 
     yield make

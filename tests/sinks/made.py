@@ -13,7 +13,9 @@ import numpy as np
 import redis
 
 from pipeline.sinks.embedded_redis import find_server
-from pipeline.types import Alert, Event, FrameHeader, Region, Score
+from pipeline.sinks.redis_stream import RedisSink
+from pipeline.sinks.run_store import RunStore
+from pipeline.types import Alert, Event, FrameHeader, Notice, Region, Score
 
 START_S = 1_700_000_000.0
 
@@ -58,26 +60,65 @@ def alert(number: int, kind="update", *, camera_id: str = "gate", emitted_at_s: 
     return Alert(event, kind, START_S if emitted_at_s is None else emitted_at_s)
 
 
+def notice(kind="camera_offline", *, camera_id: str | None = "gate", until_at_s: float | None = None) -> Notice:
+    return Notice(
+        kind=kind,
+        event_id=f"{camera_id or 'run'}-{kind}-1700000000000",
+        camera_id=camera_id,
+        reason="no frame for 10 s",
+        since_at_s=START_S - 10,
+        until_at_s=until_at_s,
+        emitted_at_s=START_S,
+    )
+
+
+def as_killed(store_file: Path, folder: Path) -> Path:
+    """What SIGKILL would leave at this moment of a store that is open: the same bytes, in another folder."""
+    folder.mkdir(parents=True)
+    for path in store_file.parent.glob(f"{store_file.name}*"):
+        shutil.copyfile(path, folder / path.name)
+    return folder / store_file.name
+
+
+class SinkWithStore(RedisSink):
+    """A sink and its store, written to in the scorer's order."""
+
+    def __init__(self, url: str, folder: Path, *, run: str = "run", alerts_capacity: int = 50_000, **arguments) -> None:
+        self.store = RunStore(folder / "run.sqlite", run, alerts_capacity=alerts_capacity)
+        super().__init__(url, store=self.store, **arguments)
+
+    def write(self, scores, alerts=()) -> None:
+        self.store.commit({}, alerts)
+        super().write(scores)
+        self.wake()
+
+    def close(self, *arguments, **named) -> None:
+        super().close(*arguments, **named)
+        self.store.close()
+
+
 class Server:
     """A Redis at one address, whatever happens to it; every write is on disk before it is answered."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, binary: Path | None = None) -> None:
         self.folder = folder
         self.options = options
+        self.binary = binary
         self.sockets = Path(tempfile.mkdtemp(prefix="cflow-test-"))
         self.url = f"unix://{self.sockets}/r.sock"
         self.process: subprocess.Popen | None = None
 
-    def start(self) -> None:
+    def start(self, *, until_it_answers: bool = True) -> None:
         self.process = subprocess.Popen(
             [
-                str(find_server()),
+                str(self.binary or find_server()),
                 *("--port", "0", "--unixsocket", f"{self.sockets}/r.sock", "--dir", str(self.folder), "--save", ""),
                 *("--appendonly", "yes", "--appendfsync", "always", *self.options),
             ],
             stdout=subprocess.DEVNULL,
         )
-        wait_until(self.answers)
+        if until_it_answers:
+            wait_until(self.answers)
 
     def answers(self) -> bool:
         try:

@@ -14,7 +14,7 @@ from pipeline.errors import RedisError
 from pipeline.sinks import embedded_redis
 from pipeline.sinks.embedded_redis import EmbeddedRedis, bundled_server, find_server
 from pipeline.sinks.redis_client import check_redis
-from tests.sinks.made import is_alive, wait_until
+from tests.sinks.made import Server, is_alive, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,7 +65,8 @@ def test_it_is_reached_by_a_private_socket_only_and_leaves_nothing_but_its_data(
     assert not is_alive(pid)
     assert not socket_path.parent.exists()
     assert server.url is None
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["dump.rdb", "lock", "redis.log"]
+    data = {path.name for path in tmp_path.iterdir()} - {"lock", "redis.log"}
+    assert data in ({"appendonlydir"}, {"appendonly.aof"})  # Redis 7, Redis 6
 
 
 def test_a_long_temporary_folder_does_not_break_the_socket(tmp_path, monkeypatch):
@@ -75,28 +76,55 @@ def test_a_long_temporary_folder_does_not_break_the_socket(tmp_path, monkeypatch
         check_redis(url)
 
 
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, None], ids=["killed", "terminated", "exits"])
-def test_it_ends_with_the_process_that_started_it(tmp_path, ending):
-    code = (
-        "import sys; from pathlib import Path; from pipeline.sinks.embedded_redis import EmbeddedRedis\n"
-        "server = EmbeddedRedis(Path(sys.argv[1])); server.start(); print(server.pid, flush=True); sys.stdin.read()"
+OWNER = """
+import os, sys; from pathlib import Path
+import redis
+from pipeline.sinks.embedded_redis import EmbeddedRedis
+server = EmbeddedRedis(Path(sys.argv[1]), binary=Path(sys.argv[2])); url = server.start()
+client = redis.Redis.from_url(url)
+for number in range(100): client.xadd("cflow:alerts", {"json": "{}"}, id=f"1-{number + 1}")
+print(server.pid, flush=True); sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("ending", ["owner killed", "both killed", "terminated", "exits"])
+def test_it_ends_with_the_process_that_started_it_and_a_late_reader_finds_everything(tmp_path, binary, ending):
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(tmp_path), str(binary)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert parent.stdin is not None
-    assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
+    assert owner.stdin is not None
+    assert owner.stdout is not None
+    pid = int(owner.stdout.readline())
     assert is_alive(pid)
-    if ending is None:
-        parent.stdin.close()
+    if ending == "both killed":
+        os.kill(pid, signal.SIGKILL)
+    if ending == "exits":
+        owner.stdin.close()
     else:
-        parent.send_signal(ending)
-    parent.wait(20)
+        owner.send_signal(signal.SIGTERM if ending == "terminated" else signal.SIGKILL)
+    owner.wait(20)
     wait_until(lambda: not is_alive(pid))
-    assert (tmp_path / "dump.rdb").exists() == (ending is None)
-    with EmbeddedRedis(tmp_path):  # and the folder is free again
-        pass
+    for _ in range(2):  # and the folder is free again
+        with EmbeddedRedis(tmp_path, binary=binary) as url:
+            assert client_of(url).xlen("cflow:alerts") == 100
+
+
+def test_what_an_earlier_version_saved_is_read_and_kept(tmp_path, binary):
+    server = Server(tmp_path, "--appendonly", "no", binary=binary)
+    server.start()
+    server.client().xadd("cflow:alerts", {"json": "{}"}, id="1-1")
+    server.client().save()
+    server.remove()
+    shutil.rmtree(tmp_path / "appendonlydir", ignore_errors=True)
+    (tmp_path / "appendonly.aof").unlink(missing_ok=True)
+    for run in range(3):
+        with EmbeddedRedis(tmp_path, binary=binary) as url:
+            assert client_of(url).xlen("cflow:alerts") == 1 + run
+            client_of(url).xadd("cflow:alerts", {"json": "{}"})
 
 
 def test_a_folder_has_one_server_at_a_time(tmp_path):

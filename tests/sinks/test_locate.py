@@ -3,13 +3,13 @@ import signal
 
 import pytest
 
-from pipeline.config import Config, RedisSettings, load_config
+from pipeline.config import Config, RedisSettings
+from pipeline.config_file import load_config
 from pipeline.errors import BadInputError, RedisError
 from pipeline.sinks.locate import readable_redis, run_redis
 from pipeline.sinks.redis_client import check_redis
 from pipeline.sinks.redis_reader import read_alerts
-from pipeline.sinks.redis_stream import RedisSink
-from tests.sinks.made import alert
+from tests.sinks.made import SinkWithStore, alert
 
 
 @pytest.fixture(autouse=True)
@@ -17,8 +17,8 @@ def state_home(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
-def write_alert(url):
-    sink = RedisSink(url)
+def write_alert(url, folder):
+    sink = SinkWithStore(url, folder)
     sink.write([], [alert(1)])
     sink.close()
 
@@ -26,7 +26,7 @@ def write_alert(url):
 def test_an_embedded_run_is_found_while_it_lasts_and_its_alerts_after_it_ended(tmp_path):
     folder = tmp_path / "run"
     with run_redis(Config(), tmp_path / "config.yaml", folder) as url:
-        write_alert(url)
+        write_alert(url, folder)
         with readable_redis(None) as found:
             assert found == url
     for _ in range(2):
@@ -37,7 +37,7 @@ def test_an_embedded_run_is_found_while_it_lasts_and_its_alerts_after_it_ended(t
 def test_a_run_whose_redis_was_killed_is_not_waited_for(tmp_path):
     folder = tmp_path / "run"
     with run_redis(Config(), tmp_path / "config.yaml", folder) as url:
-        write_alert(url)
+        write_alert(url, folder)
     with run_redis(Config(), tmp_path / "config.yaml", folder) as url:
         pid = int((folder / "redis" / "redis.log").read_text().splitlines()[-1].split(":")[0])
         os.kill(pid, signal.SIGKILL)

@@ -31,8 +31,8 @@ class Clock:
         return self.now
 
 
-def make(root, *, maps=False, rotate_s=60.0, now=None, model="abc") -> ParquetSink:
-    return ParquetSink(root, model_fingerprint=model, maps=maps, rotate_s=rotate_s, now=now or Clock())
+def make(root, *, maps=False, rotate_s=60.0, now=None, model="abc", **of_run) -> ParquetSink:
+    return ParquetSink(root, model_fingerprint=model, maps=maps, rotate_s=rotate_s, now=now or Clock(), **of_run)
 
 
 def parquet_files(root) -> list[str]:
@@ -51,8 +51,8 @@ def test_scores_come_back_exactly_as_they_were_written(tmp_path):
     root = tmp_path / "scores"
     sink = make(root, maps=True)
     written = [score(i, map_shape=(4, 6)) for i in range(20)]
-    sink.write(written[:7], [])
-    sink.write(written[7:], [])
+    sink.write(written[:7])
+    sink.write(written[7:])
     sink.close()
     sink.close()
     assert sink.faults() == []
@@ -74,7 +74,7 @@ def test_other_tools_read_the_folders_as_camera_and_day(tmp_path):
     root = tmp_path / "scores"
     sink = make(root)
     for camera_id in ("gate", "yard"):
-        sink.write([score(i, camera_id=camera_id, captured_at_s=MIDNIGHT - 0.5 + i / 4) for i in range(4)], [])
+        sink.write([score(i, camera_id=camera_id, captured_at_s=MIDNIGHT - 0.5 + i / 4) for i in range(4)])
     sink.close()
     folders = {Path(name).parent.as_posix() for name in parquet_files(root)}
     assert folders == {f"camera={c}/date={d}" for c in ("gate", "yard") for d in ("2026-11-24", "2026-11-25")}
@@ -87,7 +87,7 @@ def test_other_tools_read_the_folders_as_camera_and_day(tmp_path):
 def test_files_are_compressed_and_maps_split_into_byte_streams(tmp_path):
     root = tmp_path / "scores"
     sink = make(root, maps=True)
-    sink.write([score(i, map_shape=(4, 6)) for i in range(50)], [])
+    sink.write([score(i, map_shape=(4, 6)) for i in range(50)])
     sink.close()
     (path,) = root.rglob("*.parquet")
     file = pq.ParquetFile(path)
@@ -101,7 +101,7 @@ def test_files_are_compressed_and_maps_split_into_byte_streams(tmp_path):
 def test_maps_are_left_out_when_nobody_asked(tmp_path):
     root = tmp_path / "scores"
     sink = make(root, maps=False)
-    sink.write([score(0, map_shape=(4, 6))], [])
+    sink.write([score(0, map_shape=(4, 6))])
     sink.close()
     assert not read_clip_scores(root)["gate"].has_maps
 
@@ -109,14 +109,14 @@ def test_maps_are_left_out_when_nobody_asked(tmp_path):
 def test_rows_stand_in_a_finished_file_after_the_rotation_time(tmp_path):
     root, clock = tmp_path / "scores", Clock()
     sink = make(root, rotate_s=60.0, now=clock)
-    sink.write([score(0)], [])
+    sink.write([score(0)])
     clock.now = 59.0
-    sink.write([score(1)], [])
+    sink.write([score(1)])
     assert parquet_files(root) == []
     clock.now = 60.0
-    sink.write([], [])
+    sink.write([])
     assert indices(root) == [0, 1]  # while the run goes on
-    sink.write([score(2)], [])
+    sink.write([score(2)])
     assert indices(root) == [0, 1]
     sink.close()
     assert indices(root) == [0, 1, 2]
@@ -128,7 +128,7 @@ def test_a_journal_that_grew_large_becomes_files_before_its_time(tmp_path, monke
     root = tmp_path / "scores"
     sink = make(root, maps=True)
     for i in range(40):
-        sink.write([score(i, map_shape=(32, 32))], [])
+        sink.write([score(i, map_shape=(32, 32))])
     assert len(parquet_files(root)) >= 4
     sink.close()
     assert indices(root) == list(range(40))
@@ -137,7 +137,7 @@ def test_a_journal_that_grew_large_becomes_files_before_its_time(tmp_path, monke
 def test_nothing_unfinished_ever_stands_in_the_data_set(tmp_path):
     root = tmp_path / "scores"
     sink = make(root)
-    sink.write([score(i) for i in range(5)], [])
+    sink.write([score(i) for i in range(5)])
     assert list(root.rglob("*")) == []
     assert len(journals(root)) == 1
     sink.close()
@@ -148,8 +148,8 @@ def test_nothing_unfinished_ever_stands_in_the_data_set(tmp_path):
 def test_a_change_of_the_map_s_size_starts_a_new_file(tmp_path):
     root = tmp_path / "scores"
     sink = make(root, maps=True)
-    sink.write([score(0, map_shape=(4, 6))], [])
-    sink.write([score(1, map_shape=(2, 3))], [])
+    sink.write([score(0, map_shape=(4, 6))])
+    sink.write([score(1, map_shape=(2, 3))])
     sink.close()
     assert [maps.shape for maps in read_clip_scores(root)["gate"].iter_maps()] == [(1, 4, 6), (1, 2, 3)]
 
@@ -160,7 +160,7 @@ def test_a_killed_process_loses_no_row_that_write_returned_for(tmp_path):
         "import os, sys; from pathlib import Path; from pipeline.sinks.parquet import ParquetSink\n"
         "from tests.sinks.made import score\n"
         "sink = ParquetSink(Path(sys.argv[1]), model_fingerprint='abc', maps=True, rotate_s=1e9)\n"
-        "for i in range(25): sink.write([score(i, map_shape=(4, 6))], [])\n"
+        "for i in range(25): sink.write([score(i, map_shape=(4, 6))])\n"
         "print('written', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(
@@ -190,7 +190,7 @@ def dead_journal(tmp_path_factory) -> tuple[bytes, list[int]]:
     sink = make(root, maps=True)
     ends = []
     for i in range(6):
-        sink.write([score(3 * i + k, map_shape=(4, 6)) for k in range(3)], [])
+        sink.write([score(3 * i + k, map_shape=(4, 6)) for k in range(3)])
         ends.append(journals(root)[0].stat().st_size)
     data = journals(root)[0].read_bytes()
     sink.close()
@@ -211,6 +211,77 @@ def test_of_a_journal_cut_anywhere_every_whole_batch_is_recovered(tmp_path_facto
     assert not staging_folder(root).exists()
 
 
+def left_by(run, root) -> None:
+    """A journal of three adds of two cameras, by a process of a run that was killed."""
+    sink = make(root.with_name("elsewhere"), run=run)
+    for start in (0, 5, 10):
+        sink.write([score(start + i, camera_id=camera_id) for i in range(5) for camera_id in ("gate", "yard")])
+    (journal,) = journals(root.with_name("elsewhere"))
+    staging_folder(root).mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(journal, staging_folder(root) / journal.name)
+    sink.close()
+
+
+@pytest.mark.parametrize("adds", [0, 1, 2, 3])
+def test_rows_whose_states_were_not_committed_are_left_out_since_they_come_again(tmp_path, adds):
+    root = tmp_path / "scores"
+    left_by("mine", root)
+    confirmed = dict.fromkeys(("gate", "yard"), (0, 5 * adds - 1) if adds else None)
+    sink = make(root, run="mine", confirmed=confirmed)
+    if adds:
+        assert indices(root) == indices(root, "yard") == list(range(5 * adds))
+    sink.write([score(i, camera_id=camera_id) for i in range(5 * adds, 20) for camera_id in ("gate", "yard")])
+    sink.close()
+    assert indices(root) == indices(root, "yard") == list(range(20))
+
+
+def test_journals_of_other_runs_and_of_none_in_particular_are_replayed_whole(tmp_path):
+    root = tmp_path / "scores"
+    left_by("theirs", root)
+    make(root, run="mine", confirmed={}).close()
+    assert indices(root) == list(range(15))
+    other = tmp_path / "others"
+    left_by("mine", other)
+    make(other, run="mine").close()  # nobody remembers anything: a replay has no states
+    assert indices(other) == list(range(15))
+
+
+def test_what_was_left_out_stays_out_when_its_journal_could_not_become_files_at_once(tmp_path):
+    root = tmp_path / "scores"
+    left_by("mine", root)
+    (root / "camera=gate").mkdir(parents=True)
+    (root / "camera=gate" / "date=2023-11-14").write_text("in the way")
+    sink = make(root, run="mine", confirmed={"gate": (0, 4), "yard": (0, 4)})
+    assert "date=2023-11-14" in (sink.trouble or "")
+    sink.write([score(i, camera_id=camera_id) for i in range(5, 20) for camera_id in ("gate", "yard")])
+    sink.close()
+    (root / "camera=gate" / "date=2023-11-14").unlink()
+    # The process after it has those frames confirmed by now.
+    make(root, run="mine", confirmed={"gate": (0, 19), "yard": (0, 19)}).close()
+    assert indices(root) == indices(root, "yard") == list(range(20))
+
+
+def test_a_rotation_never_makes_files_of_the_rows_of_its_own_write(tmp_path):
+    root, clock = tmp_path / "scores", Clock()
+    sink = make(root, rotate_s=60.0, now=clock)
+    sink.write([score(0)])
+    clock.now = 100.0
+    sink.write([score(1)])
+    assert indices(root) == [0]
+    sink.close()
+    assert indices(root) == [0, 1]
+
+
+def test_files_of_several_runs_are_read_together(tmp_path):
+    root = tmp_path / "scores"
+    for run in range(2):
+        sink = make(root, run=f"run-{run}", maps=True)
+        sink.write([score(i, session=run, map_shape=(2, 2)) for i in range(3)])
+        sink.close()
+    assert indices(root) == [0, 1, 2, 0, 1, 2]
+    assert pyarrow.dataset.dataset(root, partitioning="hive").to_table().num_rows == 6
+
+
 def test_a_replay_cut_short_after_its_files_stood_doubles_no_row(tmp_path, dead_journal):
     root = tmp_path / "scores"
     for _ in range(3):  # as if it died each time before the journal was deleted
@@ -224,8 +295,8 @@ def test_a_replay_cut_short_after_its_files_stood_doubles_no_row(tmp_path, dead_
 def test_two_sinks_of_one_data_set_do_not_touch_each_other_s_rows(tmp_path):
     root = tmp_path / "scores"
     one, other = make(root), make(root)
-    one.write([score(0, camera_id="gate")], [])
-    other.write([score(0, camera_id="yard")], [])
+    one.write([score(0, camera_id="gate")])
+    other.write([score(0, camera_id="yard")])
     one.close()
     assert parquet_files(root)[0].startswith("camera=gate/")
     assert staging_folder(root).exists()
@@ -237,7 +308,7 @@ def test_two_sinks_of_one_data_set_do_not_touch_each_other_s_rows(tmp_path):
 def test_journals_of_a_data_set_that_is_written_anew_are_discarded_unless_they_live(tmp_path, dead_journal):
     root = tmp_path / "scores"
     living = make(root)
-    living.write([score(0)], [])
+    living.write([score(0)])
     (staging_folder(root) / "1700000000000-abc.arrows").write_bytes(dead_journal[0])
     (staging_folder(root) / "1700000000000-abc.parquet").write_bytes(b"half a file")
     discard_journals(root)
@@ -256,17 +327,17 @@ def limit(size): resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_
 
 clock = [0.0]
 sink = ParquetSink(Path(sys.argv[1]), model_fingerprint="abc", maps=True, rotate_s=10.0, now=lambda: clock[0])
-sink.write([score(i, map_shape=(16, 16)) for i in range(10)], [])
+sink.write([score(i, map_shape=(16, 16)) for i in range(10)])
 limit(12_000)
 for start in range(10, 100, 10):
-    sink.write([score(i, map_shape=(16, 16)) for i in range(start, start + 10)], [])
+    sink.write([score(i, map_shape=(16, 16)) for i in range(start, start + 10)])
 lost = sink.faults()
 limit(2_000)
 clock[0] = 10.0
-sink.write([], [])                       # no room to turn the journal into a file
+sink.write([])                       # no room to turn the journal into a file
 waiting = sink.faults()
 limit(resource.RLIM_INFINITY)
-sink.write([score(i, map_shape=(16, 16)) for i in range(100, 110)], [])
+sink.write([score(i, map_shape=(16, 16)) for i in range(100, 110)])
 sink.close()
 print(lost, waiting, sink.faults(), sep="\\n")
 """
@@ -293,7 +364,7 @@ def test_a_disk_that_is_full_for_a_while_costs_only_the_rows_that_found_no_room(
 def test_what_could_not_become_files_before_the_end_is_replayed_by_the_next_run(tmp_path):
     root = tmp_path / "scores"
     sink = make(root)
-    sink.write([score(i) for i in range(5)], [])
+    sink.write([score(i) for i in range(5)])
     root.rmdir()
     root.write_text("in the way")
     sink.close()
@@ -308,7 +379,7 @@ def test_the_time_to_write_a_row_is_small(tmp_path):
     sink = make(tmp_path / "scores")
     started = os.times()
     for i in range(2000):
-        sink.write([score(i)], [])
+        sink.write([score(i)])
     used_s = sum(os.times()[:2]) - sum(started[:2])
     sink.close()
     shutil.rmtree(tmp_path / "scores")

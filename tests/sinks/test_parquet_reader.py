@@ -12,7 +12,7 @@ from tests.sinks.made import score
 def write(root, *batches, maps=False, model="abc", rotate_s=1e9):
     sink = ParquetSink(root, model_fingerprint=model, maps=maps, rotate_s=rotate_s)
     for batch in batches:
-        sink.write(batch, [])
+        sink.write(batch)
     sink.close()
 
 

@@ -10,6 +10,7 @@ from pipeline.datasets.base import Clip
 from pipeline.errors import DatasetError, RunError, VideoError
 from pipeline.models.encoder import build_encoder
 from pipeline.training.features import extract_features
+from pipeline.training.views import SceneRecorder
 from pipeline.video.source import open_source
 from tests.models.tiny import ENCODER, SIZE_PX
 from tests.training.footage import make_dataset
@@ -79,6 +80,25 @@ def test_a_features_file_of_another_size_is_named(dataset, encoder, tmp_path):
     file.write_bytes(file.read_bytes()[:-2])
     with pytest.raises(RunError, match=r"clip-00000-stride16\.f16: expected features of 9 frames"):
         extract(dataset.train[:1], encoder, tmp_path)
+
+
+def test_every_clip_leaves_pictures_of_its_scene(dataset, encoder, tmp_path):
+    for clip, found in zip(dataset.train, extract(dataset.train, encoder, tmp_path), strict=True):
+        recorder = SceneRecorder(10.0)
+        with open_source(clip.url, SIZE_PX) as source:
+            for frame in source:
+                recorder.add(frame.image)
+        np.testing.assert_array_equal(found.pictures, recorder.pictures())
+        assert found.pictures.shape == (1, *SIZE_PX)
+
+
+def test_a_damaged_file_of_pictures_is_named(dataset, encoder, tmp_path):
+    extract(dataset.train[:1], encoder, tmp_path)
+    file = tmp_path / "clip-00000-scene.npy"
+    for content in (file.read_bytes()[:-9], b"", b"no pictures"):
+        file.write_bytes(content)
+        with pytest.raises(RunError, match=r"clip-00000-scene\.npy: expected pictures"):
+            extract(dataset.train[:1], encoder, tmp_path)
 
 
 def test_a_clip_that_cannot_be_opened_is_named(encoder, tmp_path):

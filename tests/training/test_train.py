@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.config import TrainingSettings, load_config
+from pipeline.config import TrainingSettings
+from pipeline.config_file import load_config
 from pipeline.datasets.base import Dataset
 from pipeline.errors import CheckpointError, DatasetError, RunError
 from pipeline.inference.engine import Engine
@@ -72,6 +73,16 @@ def test_a_training_gives_a_complete_checkpoint_and_leaves_nothing_else(trained)
     assert told.held[-1] == (7 if card.provenance.holdout_frames == 7 else 9, card.provenance.holdout_frames)
     assert not training_folder(out).exists()
     assert [path.name for path in out.parent.iterdir()] == ["whole"]
+
+
+def test_the_card_holds_a_view_of_every_scene(tmp_path, caplog):
+    clips = {"gate": (130, 130), "yard": (8, 9)}
+    with caplog.at_level(logging.INFO):
+        card = train(make_config(epochs=1), make_dataset(tmp_path / "footage", clips), tmp_path / "model")
+    assert set(card.views) == {"gate", "yard"}
+    assert read_card(tmp_path / "model").views == card.views
+    assert card.views["yard"].telling is False  # less than two seconds
+    assert "scene yard: too little" in caplog.text
 
 
 def test_the_resolved_encoder_settings_are_in_the_card(trained):

@@ -1,96 +1,363 @@
+"""One camera's reader on real files and on files served over HTTP, which end and so are streams that disconnect.
+
+Faults of real streams are in ``tests/faults/test_streams.py``.
+"""
+
 import threading
 import time
 
 import numpy as np
 import pytest
 
+import pipeline.video.reader as reader_module
 from pipeline.config import CameraSettings
-from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
+from pipeline.runtime.ledger import CameraLedger
 from pipeline.video.reader import CameraReader
-from tests.videos import truncate, write_video
-
-SIZE = (32, 48)
-
-
-def started(url, **settings):
-    buffers = FrameBuffers(time.monotonic)
-    reader = CameraReader(CameraSettings(id="gate", url=str(url), **settings), SIZE, buffers)
-    thread = threading.Thread(target=reader.run, daemon=True)
-    thread.start()
-    return reader, buffers, thread
+from pipeline.video.source import open_source
+from tests.video.station import SIZE_PX, Station, until
+from tests.videos import frame_number, truncate, write_images, write_video
 
 
-def all_frames(buffers, thread):
-    frames = []
-    while thread.is_alive() or buffers.waiting():
-        frames += buffers.take(BatchPolicy(5, 0.0), 0.05)
-    return frames
+def ended(station, camera_id="gate"):
+    until(lambda: station.status(camera_id).ended, "the reader ends")
+    until(station.has_taken_all, "all frames are taken")
+    return station.status(camera_id)
+
+
+class CountingWatch:
+    """Sees everything dark, and keeps what it was shown."""
+
+    def __init__(self):
+        self.images, self.resets = [], 0
+
+    def update(self, image, now):
+        self.images.append(image)
+        return frozenset({"dark"})
+
+    def reset(self):
+        self.resets += 1
+
+
+# --- files --------------------------------------------------------------------------------------------------------
 
 
 def test_every_frame_of_a_file_is_handed_over_in_order(tmp_path):
     write_video(tmp_path / "a.mp4", 40)
-    reader, buffers, thread = started(tmp_path / "a.mp4", buffer_frames=3)
-    frames = all_frames(buffers, thread)
-    assert [frame.header.index for frame in frames] == list(range(40))
-    assert {frame.image.shape for frame in frames} == {(*SIZE, 3)}
+    with Station(tmp_path) as station:
+        station.add("gate", tmp_path / "a.mp4", buffer_frames=3)
+        status = ended(station)
+        frames = station.frames_of()
+    assert [frame.header.index for frame in frames] == [frame.header.serial for frame in frames] == list(range(40))
+    assert {frame.image.shape for frame in frames} == {(*SIZE_PX, 3)}
     assert all(frame.image.dtype == np.uint8 for frame in frames)
-    status = reader.status()
-    assert (status.state, status.decoded, status.dropped, status.missing) == ("finished", 40, {}, 0)
+    assert (status.state, status.decoded, status.handed, status.dropped) == ("finished", 40, 40, {})
+    assert (status.live, status.missing, status.error, status.session) == (False, 0, "", 0)
+    assert status.last_frame_at_s is not None
+    assert abs(status.last_frame_at_s - time.time()) < 60.0
     times = [frame.header.media_time_s for frame in frames]
     assert times == sorted(set(times))
 
 
 def test_frames_thinned_away_are_counted(tmp_path):
     write_video(tmp_path / "a.mp4", 50, fps=25)
-    reader, buffers, thread = started(tmp_path / "a.mp4", sample_fps=5)
-    frames = all_frames(buffers, thread)
-    status = reader.status()
+    with Station(tmp_path) as station:
+        station.add("gate", tmp_path / "a.mp4", sample_fps=5)
+        status = ended(station)
+        frames = station.frames_of()
     assert abs(len(frames) - 10) <= 1  # two seconds at five frames per second
     assert status.decoded == len(frames) + status.dropped["sampling"] == 50
+    assert [frame.header.index for frame in frames] == [frame_number(frame.image) for frame in frames]
 
 
 def test_a_file_that_cannot_be_read_fails_with_one_line_naming_the_camera(tmp_path):
     (tmp_path / "a.mp4").write_text("no video")
-    reader, _, thread = started(tmp_path / "a.mp4")
-    thread.join(10.0)
-    status = reader.status()
-    assert status.state == "failed"
-    assert "gate" in status.error
+    with Station(tmp_path) as station:
+        station.add("gate", tmp_path / "a.mp4")
+        status = ended(station)
+    assert (status.state, status.decoded) == ("failed", 0)
+    assert status.error.startswith("gate (")
     assert len(status.error.splitlines()) == 1
 
 
-def test_a_truncated_file_gives_what_is_there_and_says_how_much_is_missing(tmp_path):
+def test_a_truncated_file_gives_what_is_there_and_says_how_much_never_came(tmp_path):
     write_video(tmp_path / "a.mp4", 60)
     truncate(tmp_path / "a.mp4", fraction=0.6)
-    reader, buffers, thread = started(tmp_path / "a.mp4")
-    frames = all_frames(buffers, thread)
-    status = reader.status()
-    assert 0 < len(frames) == status.decoded < 60
-    assert status.missing == 60 - len(frames)
+    with Station(tmp_path) as station:
+        station.add("gate", tmp_path / "a.mp4")
+        status = ended(station)
+        frames = station.frames_of()
+    damaged = sum(status.dropped.values())
+    assert 0 < len(frames) == status.decoded - damaged < 60
+    assert status.missing == 60 - status.decoded
+    assert damaged == 1  # the one that was cut through came in part
+
+
+def test_damaged_frames_are_dropped_by_name_and_leave_gaps(tmp_path):
+    folder = write_images(tmp_path / "images", 6)
+    (folder / "003.png").write_bytes(b"no picture")
+    with Station(tmp_path) as station:
+        station.add("gate", folder)
+        status = ended(station)
+        frames = station.frames_of()
+    assert [frame.header.index for frame in frames] == [0, 1, 3, 4, 5]
+    assert (status.decoded, status.dropped, status.missing) == (6, {"decode_error": 1}, 0)
 
 
 def test_a_stopped_reader_ends_though_nobody_takes_its_frames(tmp_path):
     write_video(tmp_path / "a.mp4", 60)
-    reader, buffers, thread = started(tmp_path / "a.mp4", buffer_frames=1)
-    reader.stop()
-    buffers.close()
-    thread.join(10.0)
-    assert not thread.is_alive()
-    status = reader.status()
-    assert status.decoded == buffers.waiting() + sum(status.dropped.values())
+    with Station(tmp_path, takes=False) as station:
+        station.add("gate", tmp_path / "a.mp4", buffer_frames=1)
+        until(lambda: station.status().decoded == 2, "it waits for room")
+        station.remove("gate")
+        status = station.status()
+    assert status.state == "stopped"
+    assert (status.decoded, status.dropped) == (2, {"shutdown": 2})
 
 
-@pytest.mark.parametrize("url", ["rtsp://127.0.0.1:9/x"])
-def test_a_live_camera_that_is_down_is_tried_again_and_again(url):
-    reader, _, thread = started(url, open_timeout_s=0.5)
-    deadline = time.monotonic() + 20.0
-    while reader.status().session < 2 and time.monotonic() < deadline:
-        thread.join(0.05)
-    status = reader.status()
-    assert status.live
-    assert status.session >= 2
-    assert "gate" in status.error
+def test_a_paused_file_stays_where_it_is_and_goes_on_there(tmp_path):
+    write_video(tmp_path / "a.mp4", 40)
+    with Station(tmp_path, takes=False) as station:
+        reader = station.add("gate", tmp_path / "a.mp4", buffer_frames=1)
+        until(lambda: station.status().decoded == 2, "it waits for room")
+        reader.pause()
+        assert station.status().state == "paused"
+        frames = station.take()
+        until(lambda: station.buffers.waiting("gate"), "the frame it held is put in")
+        frames += station.take()
+        assert station.status().decoded == 2
+        reader.resume()
+        while not (station.status().ended and not station.buffers.waiting()):
+            frames += station.take()
+        assert [frame_number(frame.image) for frame in frames] == list(range(40))
+        assert station.status().state == "finished"
+
+
+def test_a_file_that_another_process_had_begun_is_read_again_without_what_is_known(tmp_path):
+    write_video(tmp_path / "a.mp4", 40, fps=20)
+    with Station(tmp_path, takes=False) as before:
+        before.add("gate", tmp_path / "a.mp4", buffer_frames=4, sample_fps=10)
+        until(lambda: before.buffers.waiting() == 4, "frames wait")
+        lost = before.take(3)
+        assert [frame.header.serial for frame in lost] == [0, 1, 2]
+        before.ledgers["gate"]["confirmed"] = 2
+    before.ledgers["gate"].close()
+    with Station(tmp_path) as after:
+        after.add("gate", tmp_path / "a.mp4", buffer_frames=4, sample_fps=10)
+        status = ended(after)
+        frames = after.frames_of()
+    assert [frame.header.serial for frame in frames] == list(range(2, status.handed))
+    assert (frames[0].header.index, frames[0].header.session) == (lost[2].header.index, 0)
+    assert np.array_equal(frames[0].image, lost[2].image)
+    assert (status.decoded, status.session) == (40, 0)
+    assert status.dropped == {"sampling": 40 - status.handed}
+
+
+def test_a_files_confirmed_frames_are_remembered_though_the_process_died_before_it_read_one(tmp_path):
+    write_video(tmp_path / "a.mp4", 10)
+    ledger = CameraLedger(tmp_path / "gate.ledger")
+    ledger["confirmed"] = 7
+    ledger.close()
+    with Station(tmp_path) as station:
+        station.add("gate", tmp_path / "a.mp4")
+        assert ended(station).handed == 10
+        assert [frame.header.serial for frame in station.frames_of()] == [7, 8, 9]
+
+
+def test_a_reader_stopped_before_it_was_started_has_ended(tmp_path):
+    with Station(tmp_path) as station:
+        reader = station.add("gate", tmp_path / "a.mp4", start=False)
+        reader.stop()
+        assert station.status().state == "stopped"
+        reader.start()
+        assert station.status().state == "stopped"
+
+
+# --- live streams -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stream(http_folder):
+    """A live stream of twenty frames, then its end; again at every connection."""
+    folder, address = http_folder
+    write_video(folder / "camera.ts", 20)
+    return f"{address}/camera.ts"
+
+
+def test_a_live_stream_that_ends_is_opened_again_as_a_new_session(tmp_path, stream):
+    with Station(tmp_path) as station:
+        station.add("gate", stream, buffer_frames=100)
+        until(lambda: len(station.frames_of(session=2)) == 20, "a third session came")
+        for session in range(3):
+            frames = station.frames_of(session=session)
+            assert [frame.header.index for frame in frames] == list(range(20))
+            assert [frame_number(frame.image) for frame in frames] == list(range(20))
+        assert [frame.header.serial for frame in station.frames_of()[:60]] == list(range(60))
+        until(lambda: station.status().error, "the end of the stream is told")
+        assert "expected more frames, got the end of the stream" in station.status().error
+
+
+def test_a_live_camera_goes_on_in_the_books_of_a_process_that_died(tmp_path, stream):
+    ledger = CameraLedger(tmp_path / "gate.ledger")
+    ledger["decoded"], ledger["handed"], ledger["overload"], ledger["session"] = 100, 60, 30, 5
+    ledger.close()
+    with Station(tmp_path) as station:
+        station.add("gate", stream, start=False)
+        status = station.status()
+        assert (status.session, status.dropped) == (6, {"overload": 30, "camera_lost": 10})
+        station.readers["gate"].start()
+        until(station.frames_of, "frames come")
+        assert (station.frames[0].header.session, station.frames[0].header.serial) == (6, 60)
+
+
+def test_a_live_camera_starts_with_the_session_that_its_fresh_ledger_names(tmp_path, stream):
+    ledger = CameraLedger(tmp_path / "gate.ledger")
+    buffers = FrameBuffers(time.monotonic)
+    ledger["session"] = 4  # set by the owner: another node had used those below
+    reader = CameraReader(CameraSettings.model_validate({"id": "gate", "url": stream}), SIZE_PX, buffers, ledger)
+    reader.start()
+    until(lambda: ledger["decoded"], "frames come")
+    assert reader.status().session == 4
     reader.stop()
-    thread.join(10.0)
+
+
+def test_a_paused_camera_is_not_connected_until_it_is_resumed(tmp_path, stream):
+    with Station(tmp_path) as station:
+        reader = station.add("gate", stream)
+        until(lambda: station.frames_of(session=0), "frames come")
+        reader.pause()
+        reader.pause()
+        decoded = station.status().decoded
+        assert (station.status().state, station.status().ended) == ("paused", False)
+        until(lambda: all(not t.is_alive() for t in station.threads[2:]), "its thread ends")
+        assert station.status().decoded == decoded
+        session = station.status().session
+        reader.resume()
+        reader.resume()
+        until(lambda: station.frames_of(session=session + 1), "frames come again")
+
+
+def test_a_camera_paused_before_it_is_started_waits_for_resume(tmp_path, stream):
+    with Station(tmp_path) as station:
+        reader = station.add("gate", stream, start=False)
+        reader.resume()  # an owner says so at every turn; it must not start anything
+        reader.pause()
+        reader.start()
+        assert station.status().state == "paused"
+        assert len(station.threads) == 2
+        reader.resume()
+        until(station.frames_of, "frames come")
+
+
+def test_a_stopped_camera_has_stopped_at_once_and_touches_its_ledger_no_more(tmp_path, stream):
+    with Station(tmp_path) as station:
+        reader = station.add("gate", stream)
+        until(station.frames_of, "frames come")
+        reader.stop()
+        assert station.status().state == "stopped"
+        station.buffers.remove_camera("gate")
+        station.assert_books_are_exact()
+        station.ledgers.pop("gate").close()
+        del station.readers["gate"]
+        until(lambda: all(not thread.is_alive() for thread in station.threads[2:]), "its thread ends")
+
+
+def test_pictures_of_a_live_camera_are_watched_and_those_of_a_file_are_not(tmp_path, stream):
+    live, file = CountingWatch(), CountingWatch()
+    write_video(tmp_path / "a.mp4", 10)
+    with Station(tmp_path) as station:
+        station.add("gate", stream, watch=live, sample_fps=5, buffer_frames=100)
+        station.add("clip", tmp_path / "a.mp4", watch=file)
+        until(lambda: station.frames_of("gate", session=1), "a second session came")
+        assert station.status("gate").conditions == {"dark"}
+        ended(station, "clip")
+        handed = station.frames_of("gate", session=0)
+        assert all(np.array_equal(a.image, b) for a, b in zip(handed, live.images, strict=False))
+        assert live.resets >= 2
+        assert (station.status("clip").conditions, file.images) == (frozenset(), [])
+        station.readers["gate"].pause()
+        assert station.status("gate").conditions == frozenset()
+
+
+def test_a_thread_stuck_in_ffmpeg_is_left_to_itself_and_another_takes_over(tmp_path, stream, monkeypatch, caplog):
+    """No real server can hold FFmpeg beyond its limits on demand, so the opener of the first connection does."""
+    release, closed_in = threading.Event(), []
+    opened = []
+
+    def open_stuck_at_first(*arguments, **options):
+        first = not opened
+        opened.append(threading.current_thread())
+        if first:
+            assert release.wait(60.0)
+        source = open_source(*arguments, **options)
+        if first:
+            close = source.close
+            monkeypatch.setattr(source, "close", lambda: (closed_in.append(threading.current_thread()), close()))
+        return source
+
+    monkeypatch.setattr(reader_module, "open_source", open_stuck_at_first)
+    with Station(tmp_path) as station:
+        station.add("gate", stream, open_timeout_s=0.1, stall_timeout_s=0.3, buffer_frames=100)
+        until(lambda: "its thread is stuck" in caplog.text, "the stuck thread is noticed")
+        until(lambda: len(station.frames_of(session=0)) == 20, "another thread reads")
+        assert not closed_in  # nobody else may close what a thread is reading
+        release.set()
+        until(lambda: closed_in, "the stuck thread returns")
+        assert closed_in == [opened[0]]
+        until(lambda: not opened[0].is_alive(), "the stuck thread ends")
+        station.readers["gate"].stop()
+        sessions = station.status().session + 1
+        assert station.status().decoded <= 20 * sessions
+        assert len(opened) >= sessions + 1  # the stuck one counted as no session
+
+
+def test_threads_that_get_stuck_again_and_again_do_not_pile_up(tmp_path, stream, monkeypatch):
+    release, stuck = threading.Event(), []
+
+    def open_stuck(*arguments, **options):
+        stuck.append(threading.current_thread())
+        assert release.wait(60.0)
+        return open_source(*arguments, **options)
+
+    clock_s = [0.0]
+    monkeypatch.setattr(reader_module, "open_source", open_stuck)
+    buffers = FrameBuffers(time.monotonic)
+    settings = CameraSettings.model_validate({"id": "gate", "url": stream})
+    ledger = CameraLedger(tmp_path / "gate.ledger")
+    reader = CameraReader(settings, SIZE_PX, buffers, ledger, now=lambda: clock_s[0])
+    reader.start()
+    for threads in (1, 2, 3, 4, 5, 5, 5):
+        until(lambda threads=threads: len(stuck) >= threads, "a thread opens the stream")
+        clock_s[0] += 1000.0
+        reader.check()
+    until(lambda: len(stuck) == 5, "four were left and one tries on")
+    release.set()
+    until(lambda: ledger["decoded"] > 0, "the last one reads")
+    reader.stop()
+    until(lambda: not any(thread.is_alive() for thread in stuck), "all threads end")
+
+
+def test_a_file_whose_buffer_is_full_is_not_stuck(tmp_path):
+    write_video(tmp_path / "a.mp4", 10)
+    clock_s = [0.0]
+    buffers = FrameBuffers(time.monotonic)
+    settings = CameraSettings.model_validate({"id": "gate", "url": str(tmp_path / "a.mp4"), "buffer_frames": 1})
+    threads = []
+    reader = CameraReader(
+        settings,
+        SIZE_PX,
+        buffers,
+        CameraLedger(tmp_path / "gate.ledger"),
+        start_thread=lambda task: threads.append(threading.Thread(target=task, daemon=True)),
+        now=lambda: clock_s[0],
+    )
+    reader.start()
+    threads[0].start()
+    until(lambda: reader.status().decoded == 2, "it waits for room")
+    clock_s[0] = 1e6
+    reader.check()
+    assert len(threads) == 1
+    reader.stop()
+    buffers.remove_camera("gate")
+    threads[0].join(10.0)
     assert reader.status().state == "stopped"

@@ -1,14 +1,12 @@
 """Every kind of footage and every kind of damage goes through the real decoder here."""
 
+import itertools
 import os
 import re
 import socket
 import struct
-import threading
 import time
 from fractions import Fraction
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import av
@@ -19,9 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.errors import VideoError
+from pipeline.video.container import RefusedError
 from pipeline.video.images import list_images
 from pipeline.video.source import Resizer, is_live, open_source
 from tests.shared import shared_path
+from tests.tcp_proxy import peer
 from tests.videos import (
     SIZE_PX,
     audio_only,
@@ -86,7 +86,7 @@ def test_a_path_is_not_live(url):
 def test_frame_i_that_is_yielded_is_frame_i_of_the_file(tmp_path, name, options):
     frames, source = decode(write_video(tmp_path / name, 40, **options))
     assert numbers(frames) == list(range(40))
-    assert (source.decoded, source.corrupt, source.missing()) == (40, 0, 0)
+    assert (source.decoded, source.corrupt, source.decode_errors, source.missing()) == (40, 0, 0, 0)
     assert not source.live
 
 
@@ -95,6 +95,12 @@ def test_the_container_says_how_many_frames_to_expect_and_how_fast(tmp_path, nam
     with open_source(str(write_video(tmp_path / name, 12, fps=10)), SIZE_PX) as source:
         assert source.expected_frames == 12
         assert source.frame_rate_fps == 10.0
+
+
+def test_what_was_promised_is_still_known_when_the_file_is_closed(tmp_path):
+    _, source = decode(write_video(tmp_path / "a.mp4", 12))
+    decode(write_video(tmp_path / "b.mp4", 3))  # would reuse memory that closing had freed
+    assert (source.expected_frames, source.missing()) == (12, 0)
 
 
 def test_time_stamps_are_the_containers_own(tmp_path):
@@ -139,6 +145,32 @@ def test_iteration_may_be_left_early(tmp_path):
                 break
         assert source.decoded == 5
     source.close()
+
+
+# --- what came, wanted or not -------------------------------------------------------------------------------------
+
+
+def test_frames_that_nobody_wants_come_without_an_image_and_in_their_place(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 30, fps=10)
+    asked_s = []
+
+    def every_third(media_time_s):
+        asked_s.append(media_time_s)
+        return len(asked_s) % 3 == 1
+
+    with open_source(str(path), SIZE_PX) as source:
+        came = [arrival for arrival in source.arrivals(every_third) if arrival is not None]
+    assert asked_s == pytest.approx([i / 10 for i in range(30)])
+    assert [arrival == "sampling" for arrival in came] == [i % 3 != 0 for i in range(30)]
+    assert numbers([arrival for arrival in came if not isinstance(arrival, str)]) == list(range(0, 30, 3))
+    assert (source.decoded, source.missing()) == (30, 0)
+
+
+def test_the_size_that_frames_had_before_they_were_resized_is_told(tmp_path):
+    with open_source(str(write_video(tmp_path / "a.mp4", 3, size_px=(90, 120))), SIZE_PX) as source:
+        assert source.size_px is None
+        list(source)
+        assert source.size_px == (90, 120)
 
 
 # --- one resize for everything ------------------------------------------------------------------------------------
@@ -244,7 +276,7 @@ def test_an_image_that_cannot_be_decoded_is_counted_and_the_others_keep_their_ti
     frames, source = decode(folder)
     assert numbers(frames) == [0, 1, 3, 5]
     assert [frame.pts for frame in frames] == [0, 1, 3, 5]
-    assert (source.corrupt, source.missing()) == (2, 2)
+    assert (source.corrupt + source.decode_errors, source.missing()) == (2, 2)
 
 
 def test_a_png_that_is_called_jpg_decodes_as_what_it_is(tmp_path):
@@ -348,7 +380,7 @@ def test_a_truncated_file_says_how_many_frames_are_missing(tmp_path, fraction):
     assert 0 < len(frames) < 60
     assert numbers(frames) == list(range(len(frames)))
     assert source.missing() == 60 - len(frames)
-    assert source.corrupt >= 1
+    assert source.corrupt + source.decode_errors == 1  # the one that was cut through
 
 
 def test_a_file_of_which_no_frame_is_left_is_an_error(tmp_path):
@@ -367,7 +399,11 @@ def test_damage_in_the_middle_costs_only_the_frames_it_touches(tmp_path):
     path.write_bytes(data)
     frames, source = decode(path)
     assert source.decoded < 60
-    assert source.corrupt >= 1
+    assert source.corrupt + source.decode_errors >= 1
+    with open_source(str(path), SIZE_PX) as again:
+        came = [arrival for arrival in again.arrivals() if arrival is not None]
+    assert came.count("corrupt") == source.corrupt
+    assert came.count("decode_error") == source.decode_errors
     assert source.missing() == 60 - source.decoded
     assert frames[0].pts == 0
     assert numbers(frames)[-5:] == [55, 56, 57, 58, 59]
@@ -397,21 +433,6 @@ def test_whatever_bytes_are_overwritten_decoding_ends_and_the_books_are_right(tm
 # --- live ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def http_folder(tmp_path):
-    """A folder served over HTTP, which makes its files live streams."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, format, *arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield tmp_path, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
 def test_a_live_stream_ends_without_an_error_and_promises_no_count(http_folder):
     folder, address = http_folder
     write_video(folder / "camera.ts", 40, b_frames=2)
@@ -425,6 +446,58 @@ def test_a_live_stream_ends_without_an_error_and_promises_no_count(http_folder):
 def test_a_live_address_that_is_not_there_is_an_error(http_folder):
     _, address = http_folder
     assert "404" in complaint(f"{address}/nothing.ts", name="gate")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (401, "access is refused (401): check user and password"),
+        (403, "access is refused (403): check user and password"),
+        (404, "no such stream (404)"),
+    ],
+)
+def test_a_server_that_says_no_is_told_from_one_that_fails(code, said):
+    answer = f"HTTP/1.0 {code} No\r\nContent-Length: 0\r\n\r\n".encode()
+    with peer(answer) as port, pytest.raises(RefusedError) as caught:
+        open_source(f"http://admin:s3cret@127.0.0.1:{port}/main", SIZE_PX, name="gate")
+    assert str(caught.value).endswith(said)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_server_that_has_trouble_does_not_count_as_one_that_says_no():
+    with peer(b"HTTP/1.0 503 Busy\r\nContent-Length: 0\r\n\r\n") as port, pytest.raises(VideoError) as caught:
+        open_source(f"http://127.0.0.1:{port}/main", SIZE_PX)
+    assert not isinstance(caught.value, RefusedError)
+
+
+def test_a_live_stream_joined_between_keyframes_begins_at_the_next_one_without_damage(http_folder):
+    folder, address = http_folder
+    without_first_packets(write_video(folder / "whole.ts", 40, gop=10), folder / "joined.ts", 4)
+    with open_source(f"{address}/joined.ts", SIZE_PX) as source:
+        came = list(source.arrivals())
+    assert numbers([arrival for arrival in came if arrival is not None]) == list(range(10, 40))
+    assert came[:6] == [None] * 6
+    assert (source.corrupt, source.decode_errors) == (0, 0)
+
+
+def without_first_packets(path, out, packets):
+    with av.open(str(path)) as whole, av.open(str(out), "w") as cut:
+        stream = cut.add_stream_from_template(whole.streams.video[0])
+        for number, packet in enumerate(whole.demux(video=0)):
+            if number >= packets and packet.size:
+                packet.stream = stream
+                cut.mux(packet)
+
+
+def test_a_camera_that_sends_jpegs_is_read_from_its_first_one(tmp_path):
+    folder = write_images(tmp_path / "images", 5, suffix=".jpg")
+    parts = [path.read_bytes() for path in sorted(folder.iterdir())]
+    head = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace;boundary=cut\r\n\r\n"
+    body = b"".join(
+        b"--cut\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(p), p) for p in parts
+    )
+    with peer(head + body + b"--cut--\r\n") as port, open_source(f"http://127.0.0.1:{port}/mjpeg", SIZE_PX) as source:
+        assert numbers(list(itertools.islice(source, 5))) == list(range(5))
 
 
 def test_nobody_at_the_address_is_an_error():

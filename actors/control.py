@@ -1,0 +1,208 @@
+"""Changing a running run's cameras from another terminal: a Unix socket that only its user can reach.
+
+Not through Redis: whoever can write there could otherwise have any address opened, and addresses hold passwords.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shutil
+import socket
+import socketserver
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import CameraSettings, Config
+from pipeline.config_file import load_config, parse_config
+from pipeline.errors import BadInputError, CflowError
+from pipeline.redaction import redact
+
+_log = logging.getLogger(__name__)
+
+_FILE = "control.json"
+_TIMEOUT_S = 10.0
+_LONGEST_REQUEST_BYTES = 1 << 20
+
+Apply = Callable[[Sequence[CameraSettings], frozenset[str]], None]
+
+
+class CameraDesk:
+    """Decides which cameras a run reads: the config's at first, then as its user says. Any thread may call it.
+
+    Args:
+        config: the run's settings.
+        config_file: where they were read from, and are read from again by ``reload``.
+        apply: makes the run read these cameras and pause those of these ids.
+    """
+
+    def __init__(self, config: Config, config_file: Path, apply: Apply) -> None:
+        self._config, self._config_file, self._apply = config, config_file, apply
+        self._cameras = {camera.id: camera for camera in config.cameras}
+        self._paused: frozenset[str] = frozenset()
+        self._lock = threading.Lock()
+
+    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Do what a request says.
+
+        Args:
+            request: ``{"do": "list"}``, ``{"do": "add", "camera": {...}}`` or
+                ``{"do": "remove" | "pause" | "resume", "id": ...}``.
+
+        Returns:
+            ``{"said": one line}``, or for ``list`` ``{"cameras": [...]}``.
+
+        Raises:
+            BadInputError: the request cannot be met; nothing has changed.
+        """
+        with self._lock:
+            match request.get("do"):
+                case "list":
+                    return {"cameras": [self._shown(camera) for camera in self._cameras.values()]}
+                case "add":
+                    return {"said": self._add(request.get("camera", {}))}
+                case "remove" | "pause" | "resume" as what:
+                    return {"said": self._change(what, str(request.get("id", "")))}
+                case what:
+                    raise BadInputError(f"expected list, add, remove, pause or resume, got {what!r}")
+
+    def reload(self) -> list[str]:
+        """Take over what has changed among the cameras of the config file; returns what was done, in lines.
+
+        Cameras that were added or removed by hand stay so unless the file's own entry changed.
+
+        Raises:
+            BadInputError: the file is not as it should be; nothing has changed.
+        """
+        new = load_config(self._config_file)
+        with self._lock:
+            before, after = _by_id(self._config), _by_id(new)
+            removed = [camera_id for camera_id in before if camera_id not in after and camera_id in self._cameras]
+            changed = [camera for camera_id, camera in after.items() if before.get(camera_id) != camera]
+            lines = [f"camera {camera_id}: removed" for camera_id in removed]
+            for camera_id in removed:
+                del self._cameras[camera_id]
+            for camera in changed:
+                lines.append(f"camera {camera.id}: {'changed' if camera.id in self._cameras else 'added'}")
+                self._cameras[camera.id] = camera
+            others = [key for key in type(new).model_fields if getattr(new, key) != getattr(self._config, key)]
+            lines += [f"{key}: a change takes effect with the next run" for key in others if not _of_cameras(key)]
+            self._config = new
+            if removed or changed:
+                self._tell()
+        return lines or ["nothing has changed"]
+
+    def _add(self, camera: Any) -> str:
+        defaults = self._config.camera_defaults.model_dump(mode="json")
+        settings = parse_config({"camera_defaults": defaults, "cameras": [camera]}, source="camera").cameras[0]
+        if settings.id.lower() in {camera_id.lower() for camera_id in self._cameras}:
+            raise BadInputError(f"camera {settings.id}: expected an id that is not in use, got one that is")
+        self._cameras[settings.id] = settings
+        self._tell()
+        return f"camera {settings.id}: added until the end of this run; add it to the config to keep it"
+
+    def _change(self, what: str, camera_id: str) -> str:
+        if camera_id not in self._cameras:
+            known = ", ".join(self._cameras) or "none"
+            raise BadInputError(f"camera {camera_id!r}: expected a camera of this run ({known}), got another")
+        if what == "remove":
+            del self._cameras[camera_id]
+        elif what == "pause":
+            self._paused |= {camera_id}
+        else:
+            self._paused -= {camera_id}
+        self._tell()
+        return f"camera {camera_id}: {what.rstrip('e')}ed"
+
+    def _tell(self) -> None:
+        self._paused &= self._cameras.keys()
+        self._apply(tuple(self._cameras.values()), self._paused)
+
+    def _shown(self, camera: CameraSettings) -> dict[str, Any]:
+        url = redact(camera.url.get_secret_value())
+        return {"id": camera.id, "url": url, "scene": camera.trained_as, "paused": camera.id in self._paused}
+
+
+@contextmanager
+def served(desk: CameraDesk, state_folder: Path) -> Iterator[None]:
+    """Let other commands of this user reach the desk while the block lasts.
+
+    Args:
+        desk: answers.
+        state_folder: of the run; says where the socket is.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="cflow-"))  # private, and short enough for a socket's path
+    path = folder / "control.sock"
+
+    class Handler(socketserver.StreamRequestHandler):
+        timeout = _TIMEOUT_S
+
+        def handle(self) -> None:
+            line = self.rfile.readline(_LONGEST_REQUEST_BYTES)
+            self.wfile.write(json.dumps(_answer(desk, line)).encode() + b"\n")
+
+    server = socketserver.ThreadingUnixStreamServer(str(path), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, name="control", daemon=True)
+    thread.start()
+    record = state_folder / _FILE
+    record.write_text(json.dumps({"socket": str(path)}) + "\n", encoding="utf-8")
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        record.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def ask_run(state_folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Send a request to the run that uses a state folder.
+
+    Args:
+        state_folder: of the run.
+        request: see ``CameraDesk.answer``.
+
+    Raises:
+        BadInputError: no run is there, or it cannot meet the request.
+    """
+    try:
+        path = json.loads((state_folder / _FILE).read_text(encoding="utf-8"))["socket"]
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection:
+            connection.settimeout(_TIMEOUT_S)
+            connection.connect(path)
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            answer = json.loads(connection.makefile("rb").readline(_LONGEST_REQUEST_BYTES) or b"{}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInputError(
+            f"{state_folder}: expected a run under way, found none ({error.__class__.__name__})"
+        ) from None
+    if "error" in answer:
+        raise BadInputError(answer["error"])
+    return answer
+
+
+def _answer(desk: CameraDesk, line: bytes) -> dict[str, Any]:
+    try:
+        request = json.loads(line)
+        if not isinstance(request, dict):
+            raise BadInputError(f"expected a JSON object, got {type(request).__name__}")
+        return desk.answer(request)
+    except CflowError as error:
+        return {"error": redact(error)}
+    except Exception as error:  # whatever it is, the one who asked is told, and the run goes on
+        _log.exception("a request failed")
+        return {"error": f"the run could not do it: {redact(error)}"}
+
+
+def _by_id(config: Config) -> dict[str, CameraSettings]:
+    return {camera.id: camera for camera in config.cameras}
+
+
+def _of_cameras(key: str) -> bool:
+    return key in {"cameras", "camera_defaults"}

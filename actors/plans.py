@@ -1,0 +1,82 @@
+"""From settings and a model to a run's plan."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from pipeline.config import CameraSettings, Config
+from pipeline.models.card import ModelCard
+from pipeline.runtime.plan import RunPlan, SinkPlan
+
+
+def stream_plan(config: Config, card: ModelCard, model_folder: Path, redis_url: str) -> RunPlan:
+    """The plan of ``stream``: the config's cameras, into its output folder.
+
+    Args:
+        config: the settings.
+        card: of the model.
+        model_folder: where the model lies.
+        redis_url: where scores and alerts go.
+    """
+    folder = config.output.folder
+    plan = _plan(config, config.cameras, card, model_folder, redis_url, folder, folder / "scores")
+    return replace(plan, sinks=replace(plan.sinks, maps=config.output.maps))
+
+
+def replay_plan(
+    config: Config,
+    cameras: Sequence[CameraSettings],
+    card: ModelCard,
+    model_folder: Path,
+    redis_url: str,
+    scores_folder: Path,
+) -> RunPlan:
+    """The plan of ``replay``: clips in the place of cameras, one process per core, maps kept.
+
+    Args:
+        config: the settings.
+        cameras: the clips.
+        card: of the model.
+        model_folder: where the model lies.
+        redis_url: where scores and alerts go.
+        scores_folder: root of the Parquet data set; the run's state goes to ``_run`` in it.
+    """
+    plan = _plan(config, cameras, card, model_folder, redis_url, scores_folder / "_run", scores_folder)
+    return replace(plan, max_processes=os.cpu_count())
+
+
+def _plan(
+    config: Config,
+    cameras: Sequence[CameraSettings],
+    card: ModelCard,
+    model_folder: Path,
+    redis_url: str,
+    state_folder: Path,
+    scores_folder: Path,
+) -> RunPlan:
+    sinks = SinkPlan(
+        redis_url=SecretStr(redis_url),
+        scores_maxlen=config.redis.scores_maxlen,
+        alerts_maxlen=config.redis.alerts_maxlen,
+        scores_folder=scores_folder.resolve(),
+        store_file=state_folder.resolve() / "run.sqlite",
+        maps=True,
+        rotate_s=config.output.rotate_s,
+    )
+    return RunPlan(
+        name=f"run-{uuid.uuid4().hex[:8]}",
+        cameras=tuple(cameras),
+        views=dict(card.views),
+        model_folder=model_folder.resolve(),
+        expected_model=config.model if "model" in config.model_fields_set else None,
+        size_px=card.model.image_size_px,
+        runtime=config.runtime,
+        sinks=sinks,
+        quarantine=state_folder.resolve() / "quarantine",
+    )

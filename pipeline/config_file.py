@@ -1,0 +1,185 @@
+"""Reading settings from YAML: variables, paths, and faults said in one line each.
+
+``load_config`` fills ``${NAME}`` and ``${NAME:-default}`` from the environment, and answers a wrong key or value with
+its path, what was expected and what came.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.config import Config, Settings
+from pipeline.errors import ConfigError
+from pipeline.redaction import redact
+from pipeline.yaml_file import parse_yaml
+
+_NOT_TEXT = re.compile("[\0\ud800-\udfff]")
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+
+
+class _Filled(str):
+    """Text that came out of variables, with what stood in the file; errors show that, as the variable may be secret."""
+
+    __slots__ = ("written",)
+    written: str
+
+    def __repr__(self) -> str:
+        return repr(self.written)
+
+
+def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Config:
+    """Read a YAML file into a ``Config``.
+
+    Relative paths of files that must exist (``model.encoder.weights``, ``model_folder``, camera files) are looked up
+    beside the YAML file first, then in the working folder; ``output.folder`` is taken from the working folder.
+
+    Args:
+        path: the YAML file.
+        environment: where ``${NAME}`` is looked up; the process's own by default.
+
+    Raises:
+        ConfigError: the file cannot be read, is no YAML mapping, names a variable that is not set, or holds a wrong
+            key or value. One line per fault, each with the key's path, what was expected and what came.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected a readable YAML file, got {error.__class__.__name__}: {error}") from error
+    raw = parse_yaml(text, source=str(path))
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected a mapping of settings, got {type(raw).__name__}")
+    filled = fill_variables(raw, environment, source=str(path))
+    return parse_config(_resolve_paths(filled, path.parent), source=str(path))
+
+
+def parse_config(data: Mapping[str, Any], source: str = "config") -> Config:
+    """Check plain values and build a ``Config`` of them.
+
+    Raises:
+        ConfigError: one line per fault, as ``source: key.path: expected ..., got ...``.
+    """
+    try:
+        return Config.model_validate(dict(data))
+    except ValidationError as error:
+        raise ConfigError("\n".join(_fault_lines(error, source))) from None
+
+
+def _fault_lines(error: ValidationError, source: str) -> list[str]:
+    """Say each fault in one line, without the values of secrets."""
+    lines = []
+    for fault in error.errors(include_url=False):
+        where = ".".join(_key(part) for part in fault["loc"]) or "top level"
+        if fault["type"] == "extra_forbidden":
+            said = f"unknown key; expected one of: {', '.join(_known_keys(fault['loc'][:-1]))}"
+        elif fault["type"] == "missing":
+            said = "expected a value, got nothing"
+        elif fault["type"] == "value_error":
+            said = str(fault.get("ctx", {}).get("error", fault["msg"]))
+            if isinstance(fault["input"], str | int | float):
+                said += f", got {_shown(where, fault['input'])}"
+        else:
+            said = f"{fault['msg'][0].lower()}{fault['msg'][1:]}, got {_shown(where, fault['input'])}"
+        lines.append(redact(f"{source}: {where}: {said}"))
+    return lines
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Keys that the settings at a location have."""
+    node: Any = Config
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = node.model_fields[part].annotation
+        inner = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type) and issubclass(a, Settings)]
+        node = inner[0] if inner else annotation
+    return sorted(node.model_fields)
+
+
+def _shown(where: str, value: Any) -> str:
+    """A value for a message; addresses may hold passwords and are not shown."""
+    text = "" if where.rsplit(".", 1)[-1] == "url" else repr(value)
+    if not text or "://" in text or "@" in text:
+        return f"a {'str' if isinstance(value, str) else type(value).__name__}"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _key(part: object) -> str:
+    """A key for a message, in one line."""
+    text = str(part)
+    return text if text.isprintable() else repr(text)
+
+
+def fill_variables(value: Any, environment: Mapping[str, str] | None = None, *, source: str, where: str = "") -> Any:
+    """Replace ``${NAME}`` and ``${NAME:-default}`` in every string of a tree.
+
+    Args:
+        value: the tree.
+        environment: where names are looked up; the process's own by default.
+        source: what errors call the tree.
+        where: path of the value in it.
+
+    Raises:
+        ConfigError: a variable without a default is not set, or a string holds what no file name or address may.
+    """
+    known = os.environ if environment is None else environment
+    if isinstance(value, dict):
+        return {
+            key: fill_variables(item, known, source=source, where=f"{where}.{_key(key)}" if where else _key(key))
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [fill_variables(item, known, source=source, where=f"{where}.{i}") for i, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def look_up(match: re.Match[str]) -> str:
+        found = known.get(match["name"], match["default"])
+        if found is None:
+            raise ConfigError(
+                redact(f"{source}: {where}: expected the environment variable {match['name']}, got nothing")
+            )
+        return found
+
+    filled = _VARIABLE.sub(look_up, value)
+    if _NOT_TEXT.search(filled):
+        raise ConfigError(redact(f"{source}: {where}: expected text, got a NUL or half of a surrogate pair in it"))
+    if filled == value:
+        return value
+    shielded = _Filled(filled)
+    shielded.written = value
+    return shielded
+
+
+def _resolve_paths(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Make relative paths that exist beside the YAML file absolute; all others stay relative to the working folder."""
+
+    def resolved(value: Any) -> Any:
+        if not isinstance(value, str) or "://" in value or value in {"pretrained", "random"}:
+            return value
+        beside = folder / value
+        try:
+            return str(beside.resolve()) if not Path(value).is_absolute() and beside.exists() else value
+        except OSError:  # too long for a name
+            return value
+
+    result = dict(raw)
+    if "model_folder" in result:
+        result["model_folder"] = resolved(result["model_folder"])
+    model = result.get("model")
+    if isinstance(model, dict) and isinstance(model.get("encoder"), dict) and "weights" in model["encoder"]:
+        encoder = {**model["encoder"], "weights": resolved(model["encoder"]["weights"])}
+        result["model"] = {**model, "encoder": encoder}
+    if isinstance(result.get("cameras"), list):
+        result["cameras"] = [
+            {**camera, "url": resolved(camera["url"])} if isinstance(camera, dict) and "url" in camera else camera
+            for camera in result["cameras"]
+        ]
+    return result

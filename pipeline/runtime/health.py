@@ -1,0 +1,91 @@
+"""When a camera counts as out of order, and what is said of it: once when it begins and once when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from pipeline.config import HealthSettings
+from pipeline.types import Notice, NoticeKind
+
+_SAID: dict[str, tuple[NoticeKind, str]] = {
+    "frozen": ("camera_frozen", "identical frames for {}"),
+    "dark": ("camera_dark", "next to no light for {}"),
+    "moved": ("camera_moved", "the view has not matched the scene it was trained on for {}"),
+}
+
+
+class HealthTracker:
+    """Watches one live camera through what its reader reports. Pure: no clock of its own.
+
+    Args:
+        camera_id: the camera.
+        settings: how long each fault is borne, from the first ``update`` on.
+    """
+
+    def __init__(self, camera_id: str, settings: HealthSettings) -> None:
+        self._camera_id = camera_id
+        self._settings = settings
+        self._seen_at_s: float | None = None
+        self._open: dict[str, Notice] = {}
+
+    @property
+    def conditions(self) -> frozenset[str]:
+        """What is out of order: ``offline``, ``frozen``, ``dark``, ``moved``."""
+        return frozenset(self._open)
+
+    def update(
+        self, *, last_frame_at_s: float | None, conditions: Iterable[str], error: str, paused: bool, now_s: float
+    ) -> list[Notice]:
+        """Take in how the camera stands.
+
+        Args:
+            last_frame_at_s: Unix time of the newest frame; None before the first.
+            conditions: what the picture shows, of ``frozen``, ``dark``, ``moved``.
+            error: why the stream failed last; empty when all is well.
+            paused: whether nobody wants frames of it at present.
+            now_s: Unix time.
+
+        Returns:
+            News, in the order in which they are to be told; mostly none.
+        """
+        if paused:
+            self._seen_at_s = now_s
+            return self.finish("the camera was paused", now_s)
+        notices: list[Notice] = []
+        seen_at_s = self._seen_at_s = max(now_s if self._seen_at_s is None else self._seen_at_s, last_frame_at_s or 0.0)
+        silent_s = now_s - seen_at_s
+        limit_s = self._settings.offline_s
+        if limit_s is not None and silent_s >= limit_s and "offline" not in self._open:
+            reason = f"{error or 'no frames come'} (no frame for {silent_s:.0f} s)"
+            notices.append(self._begin("offline", "camera_offline", reason, seen_at_s, now_s))
+        offline = self._open.get("offline")
+        if offline is not None and last_frame_at_s is not None and last_frame_at_s > offline.emitted_at_s:
+            notices.append(self._end("offline", "frames come again", now_s))
+        for name in sorted(set(conditions) - self._open.keys()):
+            kind, said = _SAID[name]
+            limit_s = getattr(self._settings, f"{name}_s") or 0.0
+            notices.append(self._begin(name, kind, said.format(f"{limit_s:g} s"), now_s - limit_s, now_s))
+        for name in sorted(self._open.keys() - {"offline"} - set(conditions)):
+            notices.append(self._end(name, "over", now_s))
+        return notices
+
+    def finish(self, reason: str, now_s: float) -> list[Notice]:
+        """End all that is open: nobody watches the camera any more.
+
+        Args:
+            reason: why.
+            now_s: Unix time.
+        """
+        return [self._end(name, reason, now_s) for name in sorted(self._open)]
+
+    def _begin(self, name: str, kind: NoticeKind, reason: str, since_s: float, now_s: float) -> Notice:
+        event_id = f"{self._camera_id}-{name}-{round(now_s * 1000)}"
+        notice = Notice(kind, event_id, self._camera_id, reason, since_s, None, now_s)
+        self._open[name] = notice
+        return notice
+
+    def _end(self, name: str, reason: str, now_s: float) -> Notice:
+        begun = self._open.pop(name)
+        kind: NoticeKind = "camera_online" if name == "offline" else begun.kind
+        return replace(begun, kind=kind, reason=reason, until_at_s=now_s, emitted_at_s=now_s)

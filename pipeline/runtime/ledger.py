@@ -1,0 +1,119 @@
+"""A camera's books on its own node: counters in shared memory that outlive the process which counts.
+
+A killed process takes its variables with it. A page that is mapped from a file stays with the kernel, at the cost of a
+store into memory per count, so whoever reads the camera next goes on counting where the dead one stopped, and knows to
+the frame what died with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import mmap
+import os
+import threading
+import uuid
+from pathlib import Path
+from typing import Literal, get_args
+
+from pipeline.errors import RunError
+
+Slot = Literal[
+    "decoded",
+    "handed",
+    "confirmed",
+    "session",
+    "sampling",
+    "overload",
+    "stale",
+    "corrupt",
+    "decode_error",
+    "camera_lost",
+    "shutdown",
+]
+_SLOTS: tuple[Slot, ...] = get_args(Slot)
+_PLACE = {slot: place for place, slot in enumerate(_SLOTS)}
+_DROPS: tuple[Slot, ...] = ("sampling", "overload", "stale", "corrupt", "decode_error", "camera_lost", "shutdown")
+_WORD_BYTES = 8
+_BOOK_BYTES = 16  # a random name of the book, before the counters
+_SIZE_BYTES = _BOOK_BYTES + _WORD_BYTES * len(_SLOTS)
+
+
+class CameraLedger:
+    """Counters of one camera. One process at a time holds it.
+
+    ``decoded = handed + dropped + waiting`` at every moment in which no count is half made: what is missing when a
+    live camera's ledger is opened again was waiting in a process that died.
+
+    Slots: ``decoded``, ``handed`` (to a detector), ``confirmed`` (of a file: handed frames whose fate the scorer
+    knows), ``session`` (number of the newest connection) and one per reason to drop a frame before it is handed over.
+
+    Args:
+        path: of the file; made when missing.
+
+    Raises:
+        RunError: another process holds it, or there is no room for it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Room is taken now: a page that finds none later would kill the process that writes to it.
+            os.posix_fallocate(self._file, 0, _SIZE_BYTES)
+        except OSError as error:
+            os.close(self._file)
+            raise RunError(f"{path}: expected a ledger of its own, got: {error.strerror}") from error
+        self._counting = threading.Lock()
+        self._pages = mmap.mmap(self._file, _SIZE_BYTES)
+        if not any(self._pages[:_BOOK_BYTES]):
+            self._pages[:_BOOK_BYTES] = uuid.uuid4().bytes
+        self._bytes = memoryview(self._pages)
+        self._words = self._bytes[_BOOK_BYTES:].cast("q")
+        self.book = uuid.UUID(bytes=self._pages[:_BOOK_BYTES]).hex
+        """Name of this set of counters: another one, from 0, where the file was not found (another node)."""
+        self.resumed = self["decoded"] > 0 or self["session"] > 0
+        """Whether an earlier process has counted here."""
+
+    def settle_lost(self) -> None:
+        """Count what waited in the process that held this before as ``camera_lost``: for a live camera."""
+        self.add("camera_lost", max(self["decoded"] - self["handed"] - sum(self[slot] for slot in _DROPS), 0))
+
+    def rewind(self) -> None:
+        """Set everything but ``confirmed`` to 0: a file is read again from its start, and counted again."""
+        for slot in _SLOTS:
+            if slot != "confirmed":
+                self[slot] = 0
+
+    def __getitem__(self, slot: Slot) -> int:
+        return self._words[_PLACE[slot]]
+
+    def __setitem__(self, slot: Slot, value: int) -> None:
+        self._words[_PLACE[slot]] = value
+
+    def add(self, slot: Slot, count: int = 1) -> None:
+        """Count. Any thread may."""
+        with self._counting:
+            self._words[_PLACE[slot]] += count
+
+    def dropped(self) -> dict[str, int]:
+        """Frames that were never handed over, by reason; zeros left out."""
+        return {slot: self[slot] for slot in _DROPS if self[slot]}
+
+    def close(self) -> None:
+        """Let go of the file, which stays; a second call does nothing."""
+        if self._file < 0:
+            return
+        self._words.release()
+        self._bytes.release()
+        self._pages.close()
+        os.close(self._file)
+        self._file = -1
+
+    def remove(self) -> None:
+        """Close it and delete the file: the run has ended."""
+        self.close()
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()

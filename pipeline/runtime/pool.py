@@ -1,0 +1,84 @@
+"""Which detector takes from which camera process, as detectors die, come back and are added."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorReport:
+    """How a living detector stands.
+
+    Attributes:
+        current: whether it has taken over the newest assignment.
+        holding: frames in it, by camera process; processes without frames may be absent.
+    """
+
+    current: bool
+    holding: Mapping[str, int] = field(default_factory=dict)
+
+
+class DetectorPool:
+    """Deals camera processes out to living detectors; a process belongs to one at a time, which keeps frames in order.
+
+    A process whose detector died goes at once to another, a spare one first. A process is moved away from a living
+    detector only once that one holds none of its frames any more.
+
+    Args:
+        detectors: names of all detectors, spare ones included.
+        active: how many of them are to work while all live.
+    """
+
+    def __init__(self, detectors: Sequence[str], active: int) -> None:
+        self._detectors = tuple(detectors)
+        self._active = active
+        self._owners: dict[str, str] = {}
+        self._leaving: dict[str, str] = {}
+
+    def owner(self, process: str) -> str | None:
+        """The detector that takes from a process; None while there is none."""
+        return self._owners.get(process)
+
+    def assign(self, processes: Sequence[str], alive: Mapping[str, DetectorReport]) -> dict[str, tuple[str, ...]]:
+        """Decide who takes from whom now.
+
+        Args:
+            processes: names of all camera processes.
+            alive: the detectors that live.
+
+        Returns:
+            Camera processes of every detector, living or not.
+        """
+        self._owners = {p: d for p, d in self._owners.items() if d in alive and p in processes}
+        self._leaving = {p: d for p, d in self._leaving.items() if self._still_holds(p, alive.get(d))}
+        if alive:
+            for process in processes:
+                if process not in self._owners and process not in self._leaving:
+                    self._owners[process] = self._least_busy(alive)
+            self._relieve(alive)
+        return {d: tuple(p for p in processes if self._owners.get(p) == d) for d in self._detectors}
+
+    def _still_holds(self, process: str, report: DetectorReport | None) -> bool:
+        return report is not None and (not report.current or report.holding.get(process, 0) > 0)
+
+    def _least_busy(self, alive: Mapping[str, DetectorReport]) -> str:
+        return min(self._workers(alive), key=lambda detector: (self._load(detector), self._detectors.index(detector)))
+
+    def _workers(self, alive: Mapping[str, DetectorReport]) -> list[str]:
+        """Detectors that may be given something: those that work already, and as many others as are wanted."""
+        living = [detector for detector in self._detectors if detector in alive]
+        return sorted(living, key=lambda detector: self._load(detector) == 0)[: max(self._active, 1)]
+
+    def _load(self, detector: str) -> int:
+        return sum(owner == detector for owner in self._owners.values())
+
+    def _relieve(self, alive: Mapping[str, DetectorReport]) -> None:
+        """Begin to move one process from the busiest to the least busy, where that evens them out."""
+        if self._leaving:
+            return
+        busiest = max(self._workers(alive), key=self._load)
+        if self._load(busiest) - self._load(self._least_busy(alive)) >= 2:
+            process = next(p for p, owner in self._owners.items() if owner == busiest)
+            del self._owners[process]
+            self._leaving[process] = busiest

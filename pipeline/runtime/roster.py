@@ -1,0 +1,185 @@
+"""The cameras of a run: who is wanted, how each stands, and what is to be said of it. Pure: no clock, no processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.config import CameraSettings
+from pipeline.runtime.accounts import Book, CameraBooks
+from pipeline.runtime.health import HealthTracker
+from pipeline.runtime.status import CameraStatus, ReaderStatus, RunStatus, ScoringStatus
+from pipeline.types import Notice
+
+_LOSS_PATIENCE_S = 20.0  # longer than a detector needs to come back and to answer for what it holds
+
+
+@dataclass(slots=True)
+class _Camera:
+    settings: CameraSettings
+    books: CameraBooks
+    health: HealthTracker
+    reader: ReaderStatus | None = None
+    scoring: ScoringStatus | None = None
+    removed: bool = False
+    settled: bool = False
+    finished: bool = False
+
+
+class Roster:
+    """Everything that is known of the cameras of a run, those that were removed included.
+
+    Args:
+        cameras: the cameras at first.
+    """
+
+    def __init__(self, cameras: Sequence[CameraSettings]) -> None:
+        self.paused: frozenset[str] = frozenset()
+        """Ids of the cameras not to be read at present."""
+        self._cameras: dict[str, _Camera] = {}
+        self._alerts: Mapping[str, int] = {}
+        self.apply(cameras, (), 0.0)  # there is no news yet that a time would be needed for
+
+    @property
+    def cameras(self) -> tuple[CameraSettings, ...]:
+        """The cameras that are wanted."""
+        return tuple(camera.settings for camera in self._cameras.values() if not camera.removed)
+
+    def apply(self, cameras: Sequence[CameraSettings], paused: Iterable[str], now_s: float) -> list[Notice]:
+        """Want these cameras from now on, and no others.
+
+        Args:
+            cameras: the cameras.
+            paused: ids of those not to be read at present.
+            now_s: Unix time.
+
+        Returns:
+            News of cameras that nobody watches any more.
+        """
+        wanted = {camera.id: camera for camera in cameras}
+        notices: list[Notice] = []
+        for camera_id, camera in self._cameras.items():
+            if camera_id not in wanted and not camera.removed:
+                camera.removed = True
+                notices += camera.health.finish("the camera was removed", now_s)
+        for camera_id, settings in wanted.items():
+            known = self._cameras.get(camera_id)
+            books = known.books if known else CameraBooks(_LOSS_PATIENCE_S)
+            if known is None:
+                self._cameras[camera_id] = _Camera(settings, books, HealthTracker(camera_id, settings.health))
+            elif known.removed or known.settings != settings:
+                notices += known.health.finish("the camera's settings were changed", now_s)
+                known.settings = settings
+                known.health = HealthTracker(camera_id, settings.health)
+                known.removed = known.settled = known.finished = False
+                known.reader = None  # it is of the former settings
+        self.paused = frozenset(paused) & wanted.keys()
+        return notices
+
+    def read(self, camera_id: str, reader: ReaderStatus) -> None:
+        """Take in what a camera's reader says."""
+        camera = self._cameras[camera_id]
+        camera.reader = reader
+        camera.books.read(reader.book, Book(reader.decoded, reader.handed, reader.dropped))
+
+    def judge(self, scoring: Mapping[str, ScoringStatus]) -> None:
+        """Take in what the scorer says of cameras."""
+        for camera_id, status in scoring.items():
+            camera = self._cameras[camera_id]
+            camera.scoring = status
+            camera.books.judge(status.scored, status.dropped)
+
+    def sinks(self, alerts: Mapping[str, int]) -> None:
+        """Take in how many alerts were emitted, delivered to Redis, dropped, and wait."""
+        self._alerts = alerts
+
+    def watch(self, now_s: float) -> list[Notice]:
+        """News of live cameras.
+
+        Args:
+            now_s: Unix time.
+        """
+        notices: list[Notice] = []
+        for camera_id, camera in self._cameras.items():
+            reader = camera.reader
+            if camera.removed or reader is None or not reader.live:
+                continue
+            notices += camera.health.update(
+                last_frame_at_s=reader.last_frame_at_s,
+                conditions=reader.conditions,
+                error=reader.error,
+                paused=camera_id in self.paused,
+                now_s=now_s,
+            )
+        return notices
+
+    def next_sessions(self) -> dict[str, int]:
+        """By camera, a session number above all that were used."""
+        return {camera_id: c.reader.session + 1 for camera_id, c in self._cameras.items() if c.reader is not None}
+
+    def newly_settled(self, now: float, *, draining: bool) -> list[str]:
+        """Cameras that are done and whose events are still to be closed.
+
+        Args:
+            now: monotonic seconds.
+            draining: whether all cameras were asked to end.
+        """
+        for camera in self._cameras.values():
+            ended = self._has_ended(camera, draining)
+            camera.settled = camera.scoring is not None and camera.books.settled(ended, now)
+        return [name for name, camera in self._cameras.items() if camera.settled and not camera.finished]
+
+    def finish(self, camera_ids: Iterable[str]) -> None:
+        """Note that the events of these cameras are closed."""
+        for camera_id in camera_ids:
+            self._cameras[camera_id].finished = True
+
+    def in_flight(self) -> int:
+        """Frames in flight, of all cameras."""
+        return sum(camera.books.account().in_flight for camera in self._cameras.values())
+
+    def write_off(self, reason: str) -> None:
+        """Give up all frames in flight."""
+        for camera in self._cameras.values():
+            camera.books.write_off(reason)
+
+    def status(self, *, draining: bool) -> RunStatus:
+        """How the run stands.
+
+        Args:
+            draining: whether all cameras were asked to end.
+        """
+        cameras = tuple(
+            self._status(camera, camera.reader, camera.scoring)
+            for camera in self._cameras.values()
+            if camera.reader is not None and camera.scoring is not None
+        )
+        wanted = [camera for camera in self._cameras.values() if not camera.removed]
+        done = (bool(wanted) or draining) and all(camera.finished for camera in wanted)
+        return RunStatus(cameras, done, alerts=dict(self._alerts))
+
+    def as_json(self) -> dict[str, dict[str, object]]:
+        """The status of every camera that is not removed, as docs/alerts.md has it, by id."""
+        statuses = {status.camera_id: status for status in self.status(draining=False).cameras}
+        return {name: status.as_json() for name, status in statuses.items() if status.state != "removed"}
+
+    def _has_ended(self, camera: _Camera, draining: bool) -> bool:
+        if camera.reader is None:
+            return draining
+        return camera.reader.ended
+
+    def _status(self, camera: _Camera, reader: ReaderStatus, scoring: ScoringStatus) -> CameraStatus:
+        return CameraStatus(
+            camera_id=camera.settings.id,
+            scene=camera.settings.trained_as,
+            state="removed" if camera.removed else reader.state,
+            live=reader.live,
+            session=reader.session,
+            account=camera.books.account(),
+            scoring=scoring,
+            conditions=tuple(sorted(camera.health.conditions)),
+            missing=reader.missing,
+            last_frame_at_s=reader.last_frame_at_s,
+            error=reader.error,
+            settled=camera.settled,
+        )

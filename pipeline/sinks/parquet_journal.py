@@ -1,0 +1,189 @@
+"""Journals: rows on their way to Parquet, in a form that gives back every complete batch after its process was killed.
+
+An Arrow IPC stream per journal, locked while its process lives. It carries the name of its run in its schema.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+_log = logging.getLogger(__name__)
+
+JOURNAL_SUFFIX = ".arrows"
+RUN_KEY = b"run"  # in a schema's metadata
+
+Order = tuple[int, int]
+"""(session, index) of a frame."""
+
+
+class Journal:
+    """A journal of this process.
+
+    Written message by message, since a stream writer of Arrow's cannot go on after a write that failed half-way.
+
+    Attributes:
+        path: the file.
+        schema: of its rows.
+        rows: how many it holds.
+
+    Args:
+        folder: where journals are; made when missing.
+        schema: of its rows.
+        opened_at: monotonic, seconds.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+
+    def __init__(self, folder: Path, schema: pa.Schema, opened_at: float) -> None:
+        self.path = folder / f"{time.time_ns() // 1_000_000}-{uuid.uuid4().hex[:12]}{JOURNAL_SUFFIX}"
+        self.schema = schema
+        self.rows = 0
+        self._opened_at = opened_at
+        self._size_bytes = 0
+        folder.mkdir(parents=True, exist_ok=True)  # another sink that closed may have taken it for unused
+        # Locked before it gets its name, or a sink that starts just now would take it for abandoned.
+        unlocked = self.path.with_suffix(".new")
+        self._file = os.open(unlocked, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._write(schema.serialize())
+            unlocked.rename(self.path)
+        except BaseException:
+            self.close()
+            unlocked.unlink(missing_ok=True)
+            raise
+
+    def append(self, batch: pa.RecordBatch) -> None:
+        """Add a batch whole, or leave the journal as it was.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        self._write(batch.serialize())
+        self.rows += batch.num_rows
+
+    def is_due(self, now: float, rotate_s: float, rotate_bytes: int) -> bool:
+        """Whether it is old or large enough to become files."""
+        return now - self._opened_at >= rotate_s or self._size_bytes >= rotate_bytes
+
+    def cut(self) -> None:
+        """Nothing is to be cut off a journal of this process."""
+
+    def close(self) -> None:
+        """Let go of the file and its lock."""
+        os.close(self._file)
+
+    def _write(self, message: pa.Buffer) -> None:
+        rest = memoryview(message)
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+        except OSError:
+            os.ftruncate(self._file, self._size_bytes)
+            os.lseek(self._file, self._size_bytes, os.SEEK_SET)
+            raise
+        self._size_bytes += message.size
+
+
+class LeftJournal:
+    """A journal that a dead process left: its lock is held here. Use ``adopt`` to make one.
+
+    Attributes:
+        path: the file.
+        rows: how many complete ones it holds, without those that are to be cut off.
+    """
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self.path = path
+        self.rows = 0
+        self._lock = lock
+        self._end: int | None = None  # where to cut
+
+    def leave_out_unconfirmed(self, run: str, confirmed: Mapping[str, Order | None] | None) -> None:
+        """Choose what to cut off if it is of this run: the last batches, whose frames will be scored again.
+
+        A batch is confirmed as a whole or not at all, and in order, so what is not confirmed is the journal's end.
+
+        Args:
+            run: name of the run that goes on.
+            confirmed: of each camera (session, index) of the last frame whose score is remembered; None keeps all.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        batches, begins = read_journal(self.path)
+        if confirmed is not None and batches and (batches[0].schema.metadata or {}).get(RUN_KEY) == run.encode():
+            while batches and not _has_confirmed(batches[-1], confirmed):
+                batches.pop()
+                self._end = begins[len(batches)]
+        self.rows = sum(batch.num_rows for batch in batches)
+
+    def cut(self) -> None:
+        """Cut off what was chosen, for good: the rows that are scored again must not meet their doubles in any process.
+
+        Raises:
+            OSError: the disk is read-only.
+        """
+        if self._end is not None:
+            os.truncate(self.path, self._end)
+            self._end = None
+
+    def close(self) -> None:
+        """Let go of the lock."""
+        os.close(self._lock)
+
+
+def adopt(path: Path) -> LeftJournal | None:
+    """Take over a journal, unless its process lives or another one was faster: the kernel frees a dead one's lock."""
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    if path.exists():
+        return LeftJournal(path, lock)
+    os.close(lock)  # another sink has turned it into files just before
+    return None
+
+
+def read_journal(path: Path) -> tuple[list[pa.RecordBatch], list[int]]:
+    """All complete batches, and where in the file each begins.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    batches, begins = [], []
+    source = pa.BufferReader(pa.py_buffer(path.read_bytes()))  # read first: Arrow raises OSError for a cut batch, too
+    try:
+        stream = pa.ipc.open_stream(source)
+        while True:
+            begin = source.tell()
+            batches.append(stream.read_next_batch())
+            begins.append(begin)
+    except StopIteration:
+        pass
+    except (pa.ArrowInvalid, OSError) as error:
+        _log.warning("%s ends in the middle of a batch, which is lost: %s", path, error)
+    return batches, begins
+
+
+def _has_confirmed(batch: pa.RecordBatch, confirmed: Mapping[str, Order | None]) -> bool:
+    names = ("camera_id", "session", "index")
+    for camera_id, *order in zip(*(batch[name].to_pylist() for name in names), strict=True):
+        last = confirmed.get(camera_id)
+        if last is not None and tuple(order) <= last:
+            return True
+    return False

@@ -1,0 +1,150 @@
+"""Scores on their way to Redis: a bounded queue in memory and how a batch of it is delivered, every frame once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+
+import redis
+
+from pipeline.sinks.redis_queue import (
+    Entry,
+    EntryId,
+    Lane,
+    append,
+    is_hopeless,
+    next_id,
+    score_entry,
+    stored,
+    top_id,
+)
+from pipeline.types import FrameHeader, Score
+
+_log = logging.getLogger(__name__)
+
+
+class ScoreQueue:
+    """Scores that wait. ``add`` for any thread, ``deliver`` for one.
+
+    Args:
+        changed: guards the queue, and is notified of every change.
+        shown_url: the server's address without credentials, for messages.
+        maxlen: entries that a camera's stream keeps, approximately.
+        capacity: scores that wait at most; the oldest give way.
+
+    Attributes:
+        delivered: scores that Redis confirmed.
+        dropped: scores that gave way or that Redis will never take.
+    """
+
+    def __init__(self, changed: threading.Condition, shown_url: str, *, maxlen: int, capacity: int) -> None:
+        self.delivered = 0
+        self.dropped = 0
+        self._changed = changed
+        self._shown_url = shown_url
+        self._maxlen = maxlen
+        self._capacity = capacity
+        self._lane = Lane()
+        self._newest: dict[str, FrameHeader] = {}
+        self._top: dict[str, EntryId] = {}  # highest id per stream
+        self._hopeless: set[str] = set()  # keys that are not streams
+
+    def __len__(self) -> int:
+        return len(self._lane)
+
+    def add(self, scores: Iterable[Score]) -> None:
+        """Queue scores; a frame that was queued before is skipped."""
+        with self._changed:
+            for score in scores:
+                if self._is_new(score.header):
+                    self._lane.waiting.append(score_entry(score))
+            self.dropped += len(self._lane.give_way(len(self._lane) - self._capacity))
+            self._changed.notify_all()
+
+    def deliver(self, client: redis.Redis) -> None:
+        """Append a batch in one pipeline; what Redis refuses for now stays taken.
+
+        Args:
+            client: connection to the server.
+
+        Raises:
+            redis.RedisError: the refusal, or why nobody answered.
+        """
+        with self._changed:
+            self._lane.take()
+        self._number_all(client)
+        if not (entries := self._lane.taken):
+            return
+        with client.pipeline(transaction=False) as pipe:
+            for entry in entries:
+                append(pipe, entry, self._maxlen)
+            replies = pipe.execute(raise_on_error=False)
+        refusal: Exception | None = None
+        delivered, hopeless = [], []
+        for entry, reply in zip(entries, replies, strict=True):
+            if not isinstance(reply, Exception):
+                delivered.append(entry)
+            elif "equal or smaller" in str(reply):
+                if stored(client, entry.stream, entry.sent_as or entry.wanted) is not None:
+                    delivered.append(entry)
+                else:  # somebody else wrote a higher id: take the next one in the next round
+                    entry.sent_as = None
+                    self._top.pop(entry.stream, None)
+            elif is_hopeless(reply):
+                hopeless.append(entry)
+            else:
+                refusal = reply
+        self._settle(delivered)
+        self._drop_hopeless(hopeless)
+        if refusal is not None:
+            raise refusal
+
+    def _number_all(self, client: redis.Redis) -> None:
+        """Choose ids for the scores taken; those that an earlier run stored need none and are settled."""
+        here, hopeless = [], []
+        for entry in self._lane.taken:
+            try:
+                if entry.sent_as is None and not self._number(client, entry):
+                    here.append(entry)
+            except redis.ResponseError as error:
+                if not is_hopeless(error):
+                    raise
+                hopeless.append(entry)
+        self._settle(here)
+        self._drop_hopeless(hopeless)
+
+    def _number(self, client: redis.Redis, entry: Entry) -> bool:
+        """Choose a score's id above its stream's top; False if the frame turns out to be there from an earlier run."""
+        top = self._top.get(entry.stream)
+        if top is None:
+            top = self._top[entry.stream] = top_id(client, entry.stream)
+        if entry.wanted <= top and stored(client, entry.stream, entry.wanted) is not None:
+            return False
+        entry.sent_as = self._top[entry.stream] = next_id(entry.wanted, top)
+        return True
+
+    def _drop_hopeless(self, entries: list[Entry]) -> None:
+        """Give up scores whose key holds something that is not a stream; no waiting will change that."""
+        for stream in {entry.stream for entry in entries} - self._hopeless:
+            self._hopeless.add(stream)
+            _log.error("Redis %s: %s is not a stream; its scores are dropped", self._shown_url, stream)
+        self._settle(entries, delivered=False)
+
+    def _settle(self, entries: Iterable[Entry], *, delivered: bool = True) -> None:
+        """Count scores taken and let go of them."""
+        with self._changed:
+            count = self._lane.let_go(entries)
+            if delivered:
+                self.delivered += count
+            else:
+                self.dropped += count
+            self._changed.notify_all()
+
+    def _is_new(self, header: FrameHeader) -> bool:
+        """Whether a frame is above the camera's last, or of a later run that counts from 0 again."""
+        newest = self._newest.get(header.camera_id)
+        if newest and header.order <= newest.order and header.captured_at_s <= newest.captured_at_s:
+            return False
+        self._newest[header.camera_id] = header
+        return True

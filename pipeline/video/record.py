@@ -1,0 +1,275 @@
+"""Recording live cameras, packet by packet and without decoding, to train on what they normally show."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import av
+import av.error
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from pipeline.config import CameraSettings
+from pipeline.errors import RunError, VideoError
+from pipeline.redaction import redact
+from pipeline.runtime.backoff import Backoff
+from pipeline.video.container import RefusedError, open_live, said
+from pipeline.video.recordings import RecordingFolder
+from pipeline.video.segment import PictureReader, Segment, Stamped, one_line, timeline_of, video_stream
+
+State = Literal["opening", "recording", "waiting", "stopped"]
+
+_REFUSED_PATIENCE = 10  # cameras lock users out who ask too often
+_TICK_S = 0.25
+_PATIENCE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderStatus:
+    """What a recorder has done so far.
+
+    Attributes:
+        camera_id: the camera.
+        scene: under whose name its segments are kept.
+        state: ``waiting`` is the pause before it is tried again.
+        segments: whole segments.
+        recorded_s: media time in them and in the one in the making.
+        recorded_bytes: bytes of the packets in them.
+        reconnects: connections after the first.
+        gaps: places where time leapt within a connection.
+        left_out: packets that no player could use: before a first keyframe, or damaged.
+        error: why the last connection failed or ended, redacted, one line; empty while packets come.
+    """
+
+    camera_id: str
+    scene: str
+    state: State
+    segments: int
+    recorded_s: float
+    recorded_bytes: int
+    reconnects: int
+    gaps: int
+    left_out: int
+    error: str
+
+
+class CameraRecorder:
+    """Records one camera, in a thread of its own, until it is stopped; connects again and again.
+
+    Args:
+        settings: a live camera.
+        folder: where segments go.
+        segment_s: media time after which the next keyframe begins a new segment.
+    """
+
+    def __init__(self, settings: CameraSettings, folder: RecordingFolder, segment_s: float) -> None:
+        self._settings, self._folder, self._segment_s = settings, folder, segment_s
+        self._url = settings.url.get_secret_value()
+        self._shown = f"{settings.id} ({redact(self._url)})"
+        self._stop = threading.Event()
+        self._lock = threading.Lock()  # guards the segment: ``finish`` may close it while the thread waits for packets
+        self._segment: Segment | None = None
+        self._state: State = "opening"
+        self._segments = self._connections = self._gaps = self._left_out = self._bytes = 0
+        self._recorded_s = 0.0
+        self._error = ""
+        self._thread = threading.Thread(target=self._run, name=f"record-{settings.id}", daemon=True)
+        self.failure: Exception | None = None
+
+    def start(self) -> None:
+        """Begin; to be called once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask it to end; it does after the next packet."""
+        self._stop.set()
+
+    def finish(self, timeout_s: float) -> None:
+        """Wait for its end and publish what it has, even if a silent camera holds its thread.
+
+        Args:
+            timeout_s: longest wait for the thread.
+        """
+        self._stop.set()
+        self._thread.join(max(timeout_s, 0.0))
+        with self._lock:
+            self._state = "stopped"
+            self._guard(self._end_locked_segment)
+
+    def status(self) -> RecorderStatus:
+        """How it stands."""
+        segment = self._segment
+        return RecorderStatus(
+            camera_id=self._settings.id,
+            scene=self._settings.trained_as,
+            state=self._state,
+            segments=self._segments,
+            recorded_s=self._recorded_s + (segment.duration_s if segment else 0.0),
+            recorded_bytes=self._bytes + (segment.payload_bytes if segment else 0),
+            reconnects=max(self._connections - 1, 0),
+            gaps=self._gaps,
+            left_out=self._left_out + (segment.left_out if segment else 0),
+            error=self._error,
+        )
+
+    def _run(self) -> None:
+        self._guard(self._record)
+
+    def _guard(self, task: Callable[[], None]) -> None:
+        """Keep what goes wrong, for whoever started the recording; the first error says most."""
+        try:
+            task()
+        except Exception as error:
+            self.failure = self.failure or error
+            self._stop.set()
+
+    def _record(self) -> None:
+        backoff = Backoff(cap_s=self._settings.reconnect_max_s)
+        while not self._stop.is_set():
+            patience, before = 1, self._segments
+            try:
+                self._state = "opening"
+                self._record_connection()
+                error = f"{self._shown}: expected more packets, got the end of the stream"
+            except VideoError as failure:
+                error = one_line(failure)
+                patience = _REFUSED_PATIENCE if isinstance(failure, RefusedError) else 1
+            self._end_segment()
+            if self._stop.is_set():
+                return
+            if self._segments > before:
+                backoff.succeeded()
+            self._state, self._error = "waiting", error
+            self._stop.wait(patience * backoff.failed())
+
+    def _record_connection(self) -> None:
+        settings = self._settings
+        container = open_live(
+            self._url, self._shown, open_timeout_s=settings.open_timeout_s, read_timeout_s=settings.read_timeout_s
+        )
+        with container:  # closed by this thread alone: FFmpeg crashes when another does
+            stream = video_stream(container, self._shown)
+            self._connections += 1
+            timeline, pictures = timeline_of(stream), PictureReader(stream)
+            error: VideoError | None = None
+            try:
+                for packet in self._packets(container, stream):
+                    gaps = timeline.gaps
+                    for stamped in timeline.push(packet):
+                        self._take(stamped, stream, pictures)
+                    self._gaps += timeline.gaps - gaps
+            except av.error.FFmpegError as failure:
+                error = VideoError(f"{self._shown}: expected more packets, got {said(failure)}")
+            for stamped in timeline.flush():
+                self._take(stamped, stream, pictures)
+            if error is not None:
+                raise error
+
+    def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
+        """The stream's packets, until it ends, falls silent or the recorder is stopped."""
+        newest_at = time.monotonic()
+        # All streams: FFmpeg's own limit starts afresh with every packet, of sound, too.
+        for packet in container.demux():
+            if self._stop.is_set():
+                return
+            now = time.monotonic()
+            if packet.stream_index == stream.index and packet.size:
+                newest_at = now
+                yield packet
+            elif now - newest_at > self._settings.stall_timeout_s:
+                raise VideoError(
+                    f"{self._shown}: expected video within {self._settings.stall_timeout_s:g} s (stall_timeout_s), "
+                    "got none"
+                )
+
+    def _take(self, stamped: Stamped, stream: VideoStream, pictures: PictureReader) -> None:
+        """Write a packet, at a keyframe perhaps into a new segment."""
+        with self._lock:
+            if self._state == "stopped":  # ``finish`` was here
+                return
+            packet = stamped.packet
+            if packet.is_keyframe and not packet.is_corrupt:
+                self._turn_over(stamped, stream, pictures)
+            if self._segment is None:
+                self._left_out += 1
+                self._error = f"{self._shown}: waiting for a keyframe"
+                return
+            self._segment.write(stamped)
+
+    def _turn_over(self, stamped: Stamped, stream: VideoStream, pictures: PictureReader) -> None:
+        """Begin a segment at a keyframe, if there is none, or if the one there is long enough or shows others."""
+        segment, mark = self._segment, pictures.mark(stamped.packet)
+        is_other = segment is not None and mark is not None and mark != segment.picture.mark
+        if segment is not None and not is_other and segment.duration_s < self._segment_s:
+            return
+        picture = pictures.picture(stamped.packet, mark)
+        if picture is None:
+            return  # damaged: the next keyframe will do
+        self._end_locked_segment()
+        path = self._folder.stage(self._settings.trained_as)
+        try:
+            self._segment = Segment(path, stream, picture, stamped.pts_ms)
+        except VideoError as error:
+            raise VideoError(f"{self._shown}: {error}") from None
+        self._state, self._error = "recording", ""
+
+    def _end_segment(self) -> None:
+        with self._lock:
+            self._end_locked_segment()
+
+    def _end_locked_segment(self) -> None:
+        segment, self._segment = self._segment, None
+        if segment is None:
+            return
+        segment.close()
+        self._left_out += segment.left_out
+        if not segment.packets:
+            self._folder.discard(segment.path)
+            return
+        self._folder.publish(segment.path)
+        self._segments += 1
+        self._recorded_s += segment.duration_s
+        self._bytes += segment.payload_bytes
+
+
+def record_cameras(
+    recorders: Sequence[CameraRecorder],
+    *,
+    duration_s: float | None,
+    stop: threading.Event,
+    tick: Callable[[], None] = lambda: None,
+) -> None:
+    """Run recorders until the time is up or one is told to stop; whatever happens, whole segments are kept.
+
+    Args:
+        recorders: of different cameras, not started.
+        duration_s: how long; None records until ``stop``.
+        stop: ends it early.
+        tick: called a few times per second.
+
+    Raises:
+        RunError: the disk is full, or cannot be written.
+    """
+    deadline = None if duration_s is None else time.monotonic() + duration_s
+    try:
+        for recorder in recorders:
+            recorder.start()
+        while not stop.wait(_TICK_S if deadline is None else min(_TICK_S, max(deadline - time.monotonic(), 0.0))):
+            tick()
+            if any(recorder.failure for recorder in recorders):
+                break
+            if deadline is not None and time.monotonic() >= deadline:
+                break
+    finally:
+        for recorder in recorders:
+            recorder.stop()
+        patience_until = time.monotonic() + _PATIENCE_S
+        for recorder in recorders:
+            recorder.finish(patience_until - time.monotonic())
+    failures = [recorder.failure for recorder in recorders if recorder.failure is not None]
+    if failures:
+        raise next((failure for failure in failures if isinstance(failure, RunError)), failures[0])

@@ -1,0 +1,110 @@
+import json
+import socket
+
+import pytest
+import yaml
+
+from actors.control import CameraDesk, ask_run, served
+from pipeline.config_file import load_config
+from pipeline.errors import BadInputError
+
+GATE = {"id": "gate", "url": "rtsp://user:secret@10.0.0.1/main"}
+
+
+class Run:
+    """What a run was told last, from a config file on disk."""
+
+    def __init__(self, folder, **sections):
+        self.path = folder / "cameras.yaml"
+        self.write(**{"cameras": [GATE], **sections})
+        self.told = []
+        self.desk = CameraDesk(load_config(self.path), self.path, lambda *what: self.told.append(what))
+
+    def write(self, **sections):
+        self.path.write_text(yaml.safe_dump(sections))
+
+    @property
+    def ids(self):
+        return [camera.id for camera in self.told[-1][0]]
+
+
+@pytest.fixture
+def running(tmp_path):
+    return Run(tmp_path, camera_defaults={"sample_fps": 2.0})
+
+
+def test_a_camera_is_added_with_the_runs_defaults_paused_resumed_and_removed(running):
+    said = running.desk.answer({"do": "add", "camera": {"id": "yard", "url": "rtsp://10.0.0.2/x", "scene": "s"}})
+    assert "camera yard: added" in said["said"]
+    (_, yard), paused = running.told[-1]
+    assert (yard.id, yard.scene, yard.sample_fps, paused) == ("yard", "s", 2.0, frozenset())
+    running.desk.answer({"do": "pause", "id": "yard"})
+    assert running.told[-1][1] == {"yard"}
+    assert [camera["paused"] for camera in running.desk.answer({"do": "list"})["cameras"]] == [False, True]
+    running.desk.answer({"do": "resume", "id": "yard"})
+    assert running.told[-1][1] == frozenset()
+    running.desk.answer({"do": "remove", "id": "gate"})
+    assert running.ids == ["yard"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ({"do": "add", "camera": {"id": "GATE", "url": "x.mp4"}}, "camera GATE: expected an id that is not in use"),
+        ({"do": "add", "camera": {"id": "a/b", "url": "x.mp4"}}, r"camera: cameras.0.id: expected 1 to 64 letters"),
+        ({"do": "add", "camera": {"id": "new"}}, r"cameras.0.url: expected a value, got nothing"),
+        ({"do": "add", "camera": 7}, r"cameras.0: "),
+        ({"do": "remove", "id": "nobody"}, r"camera 'nobody': expected a camera of this run \(gate\), got another"),
+        ({"do": "dance"}, "expected list, add, remove, pause or resume, got 'dance'"),
+        ({}, "got None"),
+    ],
+)
+def test_a_request_that_cannot_be_met_changes_nothing_and_says_why(running, request_, said):
+    with pytest.raises(BadInputError, match=said):
+        running.desk.answer(request_)
+    assert running.told == []
+
+
+def test_addresses_are_listed_without_credentials(running):
+    (shown,) = running.desk.answer({"do": "list"})["cameras"]
+    assert shown == {"id": "gate", "url": "rtsp://***@10.0.0.1/main", "scene": "gate", "paused": False}
+
+
+def test_a_reload_takes_over_what_changed_in_the_file_and_keeps_what_was_added_by_hand(running):
+    running.desk.answer({"do": "add", "camera": {"id": "byhand", "url": "x.mp4"}})
+    assert running.desk.reload() == ["nothing has changed"] or running.told
+    running.write(cameras=[{**GATE, "sample_fps": 5}, {"id": "new", "url": "y.mp4"}], runtime={"batch_frames": 3})
+    assert running.desk.reload() == [
+        "camera gate: changed",
+        "camera new: added",
+        "runtime: a change takes effect with the next run",
+    ]
+    assert running.ids == ["gate", "byhand", "new"]
+    assert running.told[-1][0][0].sample_fps == 5
+    running.write(cameras=[{"id": "new", "url": "y.mp4"}], runtime={"batch_frames": 3})
+    assert running.desk.reload() == ["camera gate: removed"]
+    assert running.ids == ["byhand", "new"]
+
+
+def test_a_file_with_a_fault_is_not_taken_over(running):
+    running.write(cameras=[{**GATE, "colour": "red"}])
+    with pytest.raises(BadInputError, match=r"cameras\.0\.colour: unknown key"):
+        running.desk.reload()
+    assert running.told == []
+
+
+def test_another_command_of_this_user_reaches_the_run_and_nobody_is_there_afterwards(running, tmp_path):
+    with served(running.desk, tmp_path):
+        assert ask_run(tmp_path, {"do": "list"})["cameras"][0]["id"] == "gate"
+        with pytest.raises(BadInputError, match="expected a camera of this run"):
+            ask_run(tmp_path, {"do": "pause", "id": "nobody"})
+        path = json.loads((tmp_path / "control.json").read_text())["socket"]
+        for garbage in (b"\n", b"not json\n", b"[1]\n", b"\xff\xfe\n", b""):
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(path)
+                connection.sendall(garbage)
+                connection.shutdown(socket.SHUT_WR)
+                assert "error" in json.loads(connection.makefile().readline())
+        assert ask_run(tmp_path, {"do": "list"})["cameras"]
+    with pytest.raises(BadInputError, match="expected a run under way, found none"):
+        ask_run(tmp_path, {"do": "list"})

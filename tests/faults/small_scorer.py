@@ -1,0 +1,133 @@
+"""The scorer's protocol in miniature, on the real sinks, in a process that can be killed between any two steps.
+
+``python -m tests.faults.small_scorer FOLDER URL DIE_AT``: reads numbers of adds from standard input, acknowledges each
+on standard output, closes at the end of input and says what the books say. ``DIE_AT`` is ``STEP:COUNT`` (SIGKILL when
+that step is passed for the COUNT-th time), or ``-``.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from pipeline.sinks import parquet
+from pipeline.sinks.parquet import ParquetSink
+from pipeline.sinks.redis_stream import RedisSink
+from pipeline.sinks.run_store import RunStore
+from tests.sinks.made import START_S, alert, score
+
+CAMERAS = ("gate", "yard")
+PER_ADD = 10
+STEPS = (
+    "computed",
+    "file written",
+    "journaled",
+    "committed",
+    "queued",
+    "ids chosen",
+    "sent",
+    "settled",
+    "acknowledged",
+)
+"""In the order in which an add passes them; those about alerts happen in the writer's thread."""
+
+
+class Death:
+    """Kills this process at a step."""
+
+    def __init__(self, die_at: str) -> None:
+        self.step, _, count = die_at.partition(":")
+        self.left = int(count or 0)
+
+    def passed(self, step: str) -> None:
+        if step == self.step:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DyingStore(RunStore):
+    death: Death
+
+    def choose_ids(self, top):
+        entries = super().choose_ids(top)
+        self.death.passed("ids chosen")
+        return entries
+
+    def settle_alerts(self, entries):
+        self.death.passed("sent")
+        super().settle_alerts(entries)
+        self.death.passed("settled")
+
+
+class SmallScorer:
+    """A camera's state is its last frame and how many alerts it has raised: whatever is lost or doubled shows."""
+
+    def __init__(self, folder: Path, url: str, death: Death) -> None:
+        self.death = death
+        self.store = DyingStore(folder / "run.sqlite", "run")
+        self.store.death = death
+        self.states = {camera_id: json.loads(text) for camera_id, text in self.store.states().items()}
+        confirmed = {camera_id: tuple(state["last"]) for camera_id, state in self.states.items()}
+        self.redis = RedisSink(url, store=self.store)
+        self.parquet = ParquetSink(
+            folder / "scores", model_fingerprint="abc", maps=False, rotate_s=0.0, run="run", confirmed=confirmed
+        )
+
+    def add(self, number: int) -> None:
+        scores, alerts = [], []
+        for index in range(PER_ADD * number, PER_ADD * (number + 1)):
+            for camera_id in CAMERAS:
+                state = self.states.setdefault(camera_id, {"last": [0, -1], "alerts": 0})
+                if index <= state["last"][1]:
+                    continue
+                state["last"] = [0, index]
+                scores.append(score(index, camera_id=camera_id))
+                if index % 5 == 0:
+                    at_s = START_S + number  # several share a millisecond
+                    alerts.append(alert(state["alerts"], camera_id=camera_id, emitted_at_s=at_s))
+                    state["alerts"] += 1
+        self.death.passed("computed")
+        self.parquet.write(scores)
+        self.death.passed("journaled")
+        self.store.commit({camera_id: json.dumps(state) for camera_id, state in self.states.items()}, alerts)
+        self.death.passed("committed")
+        self.redis.write(scores)
+        self.redis.wake()
+        self.death.passed("queued")
+
+    def close(self) -> None:
+        self.parquet.close()
+        self.redis.close()
+        self.store.end_run()
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    death = Death(sys.argv[3])
+    write_whole = parquet._write_whole
+
+    def write_and_maybe_die(*arguments):
+        write_whole(*arguments)
+        death.passed("file written")
+
+    parquet._write_whole = write_and_maybe_die
+    scorer = SmallScorer(Path(sys.argv[1]), sys.argv[2], death)
+    for line in sys.stdin:
+        scorer.add(int(line))
+        say(line.strip())
+        death.passed("acknowledged")
+        if death.step in ("ids chosen", "sent", "settled"):
+            scorer.redis.flush()  # or the next add might come first
+    scorer.close()
+    counts = scorer.store.counts
+    say(json.dumps([counts.emitted, counts.delivered, counts.dropped, counts.waiting]))
+
+
+if __name__ == "__main__":
+    main()

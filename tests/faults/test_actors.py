@@ -1,0 +1,140 @@
+"""Actors of a live run die, cameras come and go: scoring goes on and the books stay exact."""
+
+import json
+
+import pytest
+
+from pipeline.sinks.embedded_redis import EmbeddedRedis
+from pipeline.sinks.parquet_reader import read_clip_scores
+from pipeline.sinks.redis_reader import read_alerts, read_statuses
+from tests.faults.live import LiveRun, kill_actors, live_config
+from tests.rtsp import RtspServer, require_rtsp, write_footage
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+PASSWORD = "hunter2secret"
+
+
+@pytest.fixture(scope="module")
+def cameras(tmp_path_factory):
+    require_rtsp()
+    video = write_footage(tmp_path_factory.mktemp("footage") / "a.mp4")
+    with RtspServer(dict.fromkeys(("gate", "yard", "door"), video)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def redis_url(tmp_path_factory):
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def live(ray_session, trained, cameras, redis_url, tmp_path_factory):
+    """Two cameras, each in a process of its own; whatever the tests did to them, the books are exact in the end."""
+    urls = {name: cameras.url(name, credentials=f"viewer:{PASSWORD}") for name in ("gate", "yard")}
+    started = LiveRun(live_config(urls, tmp_path_factory.mktemp("live") / "run", redis_url), trained.folder)
+    started.wait_for_scores("gate", "yard", longest_s=120.0)
+    yield started
+    final = started.end()
+    rows = read_clip_scores(started.folder / "scores")
+    for camera in final.cameras:
+        found = rows[camera.camera_id]
+        assert camera.account.in_flight == 0
+        assert camera.account.scored == found.index.size
+        assert len(set(zip(found.session.tolist(), found.index.tolist(), strict=True))) == found.index.size
+    alerts = [alert for alert in read_alerts(redis_url) if alert["camera_id"] in {"gate", "yard", "door"}]
+    assert final.alerts["delivered"] == final.alerts["emitted"] == len(alerts)
+    _assert_each_once_and_in_order(alerts)
+    _assert_no_password(started.folder)
+
+
+def _assert_each_once_and_in_order(alerts):
+    events = {}
+    for alert in alerts:
+        events.setdefault(alert["event_id"], []).append(alert["kind"])
+    for kinds in events.values():
+        if kinds[0] == "camera_offline":
+            assert kinds == ["camera_offline", "camera_online"]
+        else:
+            assert kinds == ["new", *["update"] * (len(kinds) - 2), "end"]
+
+
+def _assert_no_password(folder):
+    for path in folder.rglob("*"):
+        assert not path.is_file() or PASSWORD.encode() not in path.read_bytes(), path
+
+
+def test_a_scorer_that_is_killed_comes_back_with_its_books_and_open_events(live):
+    before = {name: live.camera(name) for name in ("gate", "yard")}
+    assert len(kill_actors("ScorerActor")) == 1
+    live.wait_for_scores("gate", "yard")
+    for name, then in before.items():
+        now = live.camera(name)
+        assert now.account.scored > then.account.scored
+        assert now.scoring.events >= then.scoring.events
+        assert now.session == then.session  # no camera stopped
+
+
+def test_a_detector_that_is_killed_loses_what_it_held_counted_and_no_camera_stops(live):
+    sessions = {name: live.camera(name).session for name in ("gate", "yard")}
+    assert kill_actors("DetectorActor")
+    live.wait(lambda: any("detector" in trouble for trouble in live.troubles), "the death is told")
+    live.wait_for_scores("gate", "yard", longest_s=120.0)
+    assert {name: live.camera(name).session for name in sessions} == sessions
+    assert all(live.camera(name).account.in_flight < 20 for name in sessions)
+
+
+def test_cameras_of_a_process_that_is_killed_are_read_again_and_what_it_held_is_counted(live):
+    before = {name: live.camera(name) for name in ("gate", "yard")}
+    assert len(kill_actors("CameraActor")) == 2
+    live.wait_for_scores("gate", "yard")
+    for name, then in before.items():
+        now = live.camera(name)
+        assert now.session > then.session
+        assert now.account.decoded > then.account.decoded
+
+
+def test_a_camera_is_added_paused_resumed_and_removed_while_the_others_go_on(live, cameras):
+    live.ask(do="add", camera={"id": "door", "url": cameras.url("door"), "scene": "plaza"})
+    live.wait_for_scores("door", "gate")
+    live.ask(do="pause", id="door")
+    live.wait(lambda: live.camera("door").state == "paused", "it is paused")
+    scored = live.camera("door").account.scored
+    live.wait_for_scores("gate", "yard")
+    assert live.camera("door").account.scored <= scored + 5  # what was in flight
+    live.ask(do="resume", id="door")
+    live.wait_for_scores("door")
+    live.ask(do="remove", id="door")
+    live.wait(lambda: live.camera("door").state == "removed", "it is removed")
+    live.wait(lambda: live.camera("door").account.in_flight == 0, "its books are closed")
+    live.wait_for_scores("gate", "yard")
+    assert [camera["id"] for camera in live.ask(do="list")["cameras"]] == ["gate", "yard"]
+
+
+def test_a_camera_that_goes_away_is_told_with_the_reason_and_so_is_its_return(live, cameras, redis_url):
+    last = list(read_alerts(redis_url))[-1]["id"]
+
+    def told(kind):
+        return [a for a in read_alerts(redis_url, since=last) if a["kind"] == kind and a["camera_id"] == "gate"]
+
+    cameras.command("stall", "gate")
+    live.wait(lambda: bool(told("camera_offline")), "it is told that the camera is offline")
+    live.wait(lambda: "offline" in live.camera("gate").conditions, "the status says so, too")
+    (offline,) = told("camera_offline")
+    assert "gate" in offline["reason"]
+    assert "no frame for" in offline["reason"]
+    assert PASSWORD not in json.dumps(offline)
+    live.wait_for_scores("yard")
+    cameras.command("resume", "gate")
+    live.wait(lambda: bool(told("camera_online")), "it is told that it is back")
+    (online,) = told("camera_online")
+    assert (online["event_id"], online["since_at_s"]) == (offline["event_id"], offline["since_at_s"])
+    live.wait_for_scores("gate")
+
+
+def test_the_status_in_redis_holds_every_camera_without_credentials(live, redis_url):
+    live.wait(lambda: set(read_statuses(redis_url)) == {"gate", "yard"}, "both are there")
+    statuses = read_statuses(redis_url)
+    assert PASSWORD not in json.dumps(statuses)
+    for status in statuses.values():
+        assert status["decoded"] >= status["scored"] + sum(status["dropped"].values())

@@ -1,0 +1,87 @@
+"""A frame of a file that kills every detector it comes to."""
+
+import json
+import os
+import time
+
+import numpy as np
+import pytest
+import ray
+
+from actors.camera import CameraActor, CameraOrder
+from actors.cluster import create_scorer
+from actors.detector import CameraRole, DetectorActor, DetectorOrder, DetectorPlan
+from actors.plans import stream_plan
+from pipeline.models.card import read_card
+from pipeline.runtime.batching import BatchPolicy
+from pipeline.sinks.embedded_redis import EmbeddedRedis
+from pipeline.sinks.parquet_reader import read_clip_scores
+from pipeline.types import Prediction
+from tests.faults.live import live_config
+from tests.videos import write_video
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+FRAMES, KILLER = 40, 17
+
+
+def killed_by_one_frame():
+    """A class of its own here, so that Ray sends it by value: a detector with a bug that one picture brings out."""
+
+    class Fragile(DetectorActor):
+        def _load(self, plan):
+            def predict(batch, scenes):
+                if any(header.index == KILLER for header in batch.headers):
+                    os._exit(1)
+                return [Prediction(header, float(np.mean(batch.images))) for header in batch.headers]
+
+            return predict
+
+    return Fragile
+
+
+def test_a_frame_that_kills_three_detectors_is_kept_and_counted_and_every_other_one_is_scored(trained, tmp_path):
+    write_video(tmp_path / "clip.mp4", FRAMES)
+    with EmbeddedRedis(tmp_path / "redis") as redis_url:
+        config = live_config({"clip": str(tmp_path / "clip.mp4")}, tmp_path / "run", redis_url)
+        config = config.model_copy(
+            update={"cameras": tuple(c.model_copy(update={"sample_fps": None}) for c in config.cameras)}
+        )
+        card = read_card(trained.folder)
+        plan = stream_plan(config, card, trained.folder, redis_url)
+        quarantine = tmp_path / "quarantine"
+        forever = {"max_restarts": -1, "max_task_retries": 0, "num_cpus": 0, "max_concurrency": 4}
+        scorer = create_scorer(plan)
+        camera = ray.remote(**forever, name=f"{plan.name}-camera-0")(CameraActor).remote(
+            card.model.image_size_px, 4, tmp_path / "ledgers", quarantine
+        )
+        detector_plan = DetectorPlan(
+            f"{plan.name}-detector-0", trained.folder, None, "cpu", 1, BatchPolicy(4, 0.0), f"{plan.name}-scorer"
+        )
+        detector = ray.remote(**forever, name=detector_plan.name)(killed_by_one_frame()).remote(detector_plan)
+        camera_order = CameraOrder(1, config.cameras, taker=detector_plan.name)
+        detector_order = DetectorOrder(1, (f"{plan.name}-camera-0",), {"clip": CameraRole("plaza", False, 2.0)})
+        give_up_at, scored = time.monotonic() + 120.0, None
+        while scored is None or scored.scored + sum(scored.dropped.values()) < FRAMES:
+            assert time.monotonic() < give_up_at, scored
+            time.sleep(0.1)
+            try:  # what the supervisor does: say it again to whoever was started anew
+                if ray.get(scorer.report.remote(), timeout=60.0).version == 0:
+                    ray.get(scorer.configure.remote(1, config.cameras), timeout=60.0)
+                if ray.get(camera.report.remote(), timeout=60.0).version == 0:
+                    ray.get(camera.configure.remote(camera_order), timeout=60.0)
+                if ray.get(detector.report.remote(), timeout=60.0)[0] == 0:
+                    ray.get(detector.configure.remote(detector_order), timeout=60.0)
+                scored = ray.get(scorer.report.remote(), timeout=60.0).cameras.get("clip")
+            except ray.exceptions.RayError:
+                continue
+        assert (scored.scored, scored.dropped) == (FRAMES - 1, {"quarantined": 1})
+        reader = ray.get(camera.report.remote()).readers["clip"]
+        assert (reader.state, reader.decoded, reader.handed, reader.dropped) == ("finished", FRAMES, FRAMES, {})
+        ray.get(scorer.close.remote({}), timeout=60.0)
+        for actor in (detector, camera, scorer):
+            ray.kill(actor)
+    rows = read_clip_scores(tmp_path / "run" / "scores")["clip"]
+    assert rows.index.tolist() == [index for index in range(FRAMES) if index != KILLER]
+    (picture,) = quarantine.glob("*.npy")
+    assert np.load(picture, allow_pickle=False).shape == (*card.model.image_size_px, 3)
+    assert json.loads(picture.with_suffix(".json").read_text())["index"] == KILLER

@@ -1,0 +1,69 @@
+"""A full disk under a scorer: it is told, scoring and Redis go on, and so it is when there is room again."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from actors.plans import stream_plan
+from actors.scorer import ScorerActor
+from pipeline.models.card import read_card
+from pipeline.sinks.embedded_redis import EmbeddedRedis
+from pipeline.sinks.parquet_reader import read_clip_scores
+from pipeline.sinks.redis_reader import read_alerts, read_scores
+from pipeline.types import FrameHeader, Prediction
+from tests.faults.live import live_config
+
+
+@pytest.fixture
+def redis_url(tmp_path):
+    with EmbeddedRedis(tmp_path / "redis") as url:
+        yield url
+
+
+def predictions(first, count):
+    headers = [FrameHeader("gate", 0, i, i, Fraction(1, 10), 1000.0 + i / 10, i) for i in range(first, first + count)]
+    return [Prediction(header, 0.0) for header in headers]
+
+
+def test_a_full_disk_is_told_once_scoring_goes_on_and_its_end_is_told_even_by_another_process(
+    disk, trained, redis_url, tmp_path
+):
+    config = live_config({"gate": "rtsp://10.0.0.1/x"}, tmp_path / "run", redis_url)
+    plan = stream_plan(config, read_card(trained.folder), trained.folder, redis_url)
+    plan = replace(plan, sinks=replace(plan.sinks, scores_folder=disk.folder / "scores", maps=False))
+    scorer = ScorerActor(plan)
+    assert not scorer.add(predictions(0, 1))  # before it was told what to do: to be sent again
+    scorer.configure(1, config.cameras)
+
+    def notices():
+        assert scorer._redis.flush()
+        return [alert for alert in read_alerts(redis_url) if alert["camera_id"] is None]
+
+    assert scorer.add(predictions(0, 10))
+    scorer.publish({})
+    assert notices() == []
+    disk.fill()
+    for first in range(10, 60, 10):
+        assert scorer.add(predictions(first, 10))
+        scorer.publish({})
+    (failing,) = notices()
+    assert failing["kind"] == "storage_failing"
+    assert "No space left" in failing["reason"]
+    assert "No space left" in " ".join(scorer.report().troubles)
+    assert len(read_scores(redis_url, "gate")) == 60
+    scorer._redis.close()  # what is left of a scorer that was killed is its store
+    scorer._store.close()
+    scorer._parquet.close()
+    disk.free()
+    scorer = ScorerActor(plan)
+    scorer.configure(2, config.cameras)
+    assert scorer.add(predictions(50, 20))  # ten of them were acknowledged before
+    scorer.publish({})
+    _, restored = notices()
+    assert (restored["kind"], restored["event_id"]) == ("storage_restored", failing["event_id"])
+    assert scorer.report().cameras["gate"].scored == 70
+    scorer.close({})
+    rows = read_clip_scores(disk.folder / "scores")["gate"].index.tolist()
+    assert rows == sorted(set(rows))
+    assert set(range(60, 70)) | set(range(10)) <= set(rows)

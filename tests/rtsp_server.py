@@ -1,0 +1,216 @@
+#!/usr/bin/python3
+"""A real RTSP server (GStreamer) that serves videos as live cameras and breaks on request.
+
+Run by Debian's own Python, which has the bindings; ``tests/rtsp.py`` starts it. It writes one JSON line with its port
+once it listens, then reads commands, one per line, and answers each with one JSON line::
+
+    stall CAMERA          sends nothing more, connections stay
+    resume CAMERA         goes on
+    corrupt CAMERA N      overwrites bytes in the next N access units
+    cut CAMERA N          cuts the next N access units short
+    switch CAMERA FILE    goes on with another video
+    drop                  ends all connections
+    quit
+
+It ends with its standard input.
+"""
+
+import argparse
+import json
+import random
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtsp", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
+
+ROLE = "viewer"
+CAPS = "video/x-h264,stream-format=byte-stream,alignment=au"
+READ = (
+    f'filesrc location="{{}}" ! qtdemux ! h264parse config-interval=-1 ! {CAPS} ! appsink name=sink sync=false '
+    "max-buffers=0"
+)
+SERVE = (
+    f"( appsrc name=source is-live=true format=time block=false max-bytes=20000000 caps={CAPS} "
+    "! h264parse config-interval=-1 ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
+)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One access unit: a coded picture; times in nanoseconds."""
+
+    data: bytes
+    pts: int
+    dts: int
+    is_keyframe: bool
+
+
+def read_units(path: str) -> list[Unit]:
+    """Take a video apart into its access units, without decoding them."""
+    pipeline = Gst.parse_launch(READ.format(path))
+    sink = pipeline.get_by_name("sink")
+    pipeline.set_state(Gst.State.PLAYING)
+    units = []
+    while (sample := sink.emit("pull-sample")) is not None:
+        buffer = sample.get_buffer()
+        dts = buffer.pts if buffer.dts == Gst.CLOCK_TIME_NONE else buffer.dts
+        is_keyframe = not buffer.has_flags(Gst.BufferFlags.DELTA_UNIT)
+        units.append(Unit(buffer.extract_dup(0, buffer.get_size()), buffer.pts, dts, is_keyframe))
+    pipeline.set_state(Gst.State.NULL)
+    return units
+
+
+class Camera:
+    """One mount point; all who watch it share what it sends, as with a real camera."""
+
+    def __init__(self, path: str) -> None:
+        self.units = read_units(path)
+        self.flows = threading.Event()
+        self.flows.set()
+        self.to_corrupt = 0
+        self.to_cut = 0
+        self._noise = random.Random(0)
+        self._media_number = 0
+        self.factory = GstRtspServer.RTSPMediaFactory()
+        self.factory.set_launch(SERVE)
+        self.factory.set_shared(True)
+        self.factory.connect("media-configure", self._serve)
+
+    def _serve(self, factory: object, media: GstRtspServer.RTSPMedia) -> None:
+        self._media_number += 1
+        source = media.get_element().get_by_name("source")
+        threading.Thread(target=self._send, args=(source, self._media_number), daemon=True).start()
+
+    def _send(self, source: Gst.Element, media_number: int) -> None:
+        """Push access units as fast as they were filmed, until nobody watches any more."""
+        started = time.monotonic()
+        for unit, pts, dts, duration in self._endless():
+            while not self.flows.wait(0.05) and media_number == self._media_number:
+                pass
+            time.sleep(max(started + dts / 1e9 - time.monotonic(), 0.0))
+            buffer = Gst.Buffer.new_wrapped(self._spoilt(unit.data))
+            buffer.pts, buffer.dts, buffer.duration = pts, dts, duration
+            if not unit.is_keyframe:
+                buffer.set_flags(Gst.BufferFlags.DELTA_UNIT)
+            if media_number != self._media_number or source.emit("push-buffer", buffer) != Gst.FlowReturn.OK:
+                return
+
+    def _endless(self) -> Iterator[tuple[Unit, int, int, int]]:
+        """Access units with times that go on when the video starts again, or when another one takes its place."""
+        offset = 0
+        while True:
+            units = self.units
+            duration = units[-1].dts - units[-2].dts
+            first = units[0].dts
+            for unit in units:
+                if units is not self.units:
+                    break
+                yield unit, unit.pts - first + offset, unit.dts - first + offset, duration
+                end = unit.dts - first + offset + duration
+            offset = end
+
+    def _spoilt(self, data: bytes) -> bytes:
+        if self.to_corrupt > 0:
+            self.to_corrupt -= 1
+            spoilt = bytearray(data)
+            for _ in range(max(8, len(spoilt) // 50)):
+                # The second half is the picture. Headers stay whole, and no start code arises (values from 4 on): this
+                # server's own parser would give up on those, and the camera would end instead of sending damage.
+                spoilt[self._noise.randrange(len(spoilt) // 2, len(spoilt))] = self._noise.randrange(4, 256)
+            data = bytes(spoilt)
+        if self.to_cut > 0:
+            self.to_cut -= 1
+            data = data[: max(6, len(data) // 3)]
+        return data
+
+
+def require_password(server: GstRtspServer.RTSPServer, user: str, password: str, method: str) -> None:
+    auth = GstRtspServer.RTSPAuth()
+    token = GstRtspServer.RTSPToken()
+    token.set_string(GstRtspServer.RTSP_TOKEN_MEDIA_FACTORY_ROLE, ROLE)
+    if method == "digest":
+        auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
+        auth.add_digest(user, password, token)
+    else:
+        auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
+    server.set_auth(auth)
+
+
+def allow_viewers(factory: GstRtspServer.RTSPMediaFactory) -> None:
+    permissions = GstRtspServer.RTSPPermissions()
+    permissions.add_role(ROLE)
+    for what in ("access", "construct"):
+        permissions.add_permission_for_role(ROLE, f"media.factory.{what}", True)
+    factory.set_permissions(permissions)
+
+
+def obey(words: list[str], cameras: dict[str, Camera], server: GstRtspServer.RTSPServer) -> None:
+    verb, camera = words[0], cameras[words[1]] if len(words) > 1 else None
+    if verb == "drop":
+        GLib.idle_add(lambda: server.client_filter(lambda *_: GstRtspServer.RTSPFilterResult.REMOVE) and False)
+    elif verb == "stall":
+        camera.flows.clear()
+    elif verb == "resume":
+        camera.flows.set()
+    elif verb == "corrupt":
+        camera.to_corrupt = int(words[2])
+    elif verb == "cut":
+        camera.to_cut = int(words[2])
+    elif verb == "switch":
+        camera.units = read_units(words[2])
+    else:
+        raise ValueError(f"expected a command, got {verb}")
+
+
+def say(**values: object) -> None:
+    sys.stdout.write(json.dumps(values) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", default="0")
+    parser.add_argument("--password", nargs=3, metavar=("USER", "PASSWORD", "METHOD"), help="METHOD: basic or digest")
+    parser.add_argument("cameras", nargs="+", metavar="NAME=FILE")
+    options = parser.parse_args()
+    Gst.init(None)
+    server = GstRtspServer.RTSPServer()
+    server.set_address("127.0.0.1")
+    server.set_service(options.port)
+    if options.password:
+        require_password(server, *options.password)
+    cameras = {}
+    for entry in options.cameras:
+        name, path = entry.split("=", 1)
+        camera = cameras[name] = Camera(path)
+        if options.password:
+            allow_viewers(camera.factory)
+        server.get_mount_points().add_factory(f"/{name}", camera.factory)
+    if server.attach(None) == 0:
+        sys.exit(f"port {options.port} is not free")
+    loop = GLib.MainLoop()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            words = line.split()
+            if words[0] == "quit":
+                break
+            obey(words, cameras, server)
+            say(done=words)
+        loop.quit()
+
+    threading.Thread(target=listen, daemon=True).start()
+    say(port=server.get_bound_port())
+    loop.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+from fractions import Fraction
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.runtime.handover import MAX_DEATHS, Unconfirmed
+from pipeline.types import Frame, FrameHeader
+
+
+def frame(serial, camera_id="file"):
+    header = FrameHeader(camera_id, 0, serial, serial, Fraction(1, 10), 0.0, serial)
+    return Frame(header, np.zeros((1, 1, 3), np.uint8))
+
+
+@given(st.integers(1, 12), st.integers(1, 5), st.sets(st.integers(0, 11), max_size=2), st.data())
+def test_the_frame_that_kills_detectors_is_found_and_every_other_one_is_scored_once(count, batch, killers, data):
+    """A simulated detector dies with whatever it holds once it holds a killer; now and then it dies for no reason."""
+    unconfirmed, waiting, life = Unconfirmed(), [frame(serial) for serial in range(count)], 0
+    scored, set_aside, deaths = [], [], 0
+    for _ in range(20 * count):
+        set_aside += [f.header.serial for f in unconfirmed.taken_by(f"life {life}")]
+        if unconfirmed.suspects:
+            suspect = unconfirmed.next_suspect()
+            taken = [suspect] if suspect else []
+        else:
+            taken, waiting = waiting[:batch], waiting[batch:]
+            unconfirmed.add(taken)
+        serials = [f.header.serial for f in taken]
+        by_accident = deaths < 2 and data.draw(st.booleans())
+        if by_accident or killers & set(serials):
+            deaths += by_accident
+            life += 1
+            continue
+        scored += serials
+        if serials:
+            unconfirmed.confirm({"file": serials[-1] + 1})
+        if not waiting and not unconfirmed.suspects:
+            break
+    assert sorted(scored + set_aside) == list(range(count))
+    assert len(scored) == len(set(scored))
+    assert set(set_aside) >= killers & set(range(count))
+    assert scored == sorted(scored)
+
+
+def test_a_frame_is_handed_over_again_until_it_was_in_three_dying_detectors():
+    unconfirmed = Unconfirmed()
+    unconfirmed.taken_by("first")
+    unconfirmed.add([frame(0)])
+    for life in range(1, MAX_DEATHS):
+        assert unconfirmed.taken_by(f"life {life}") == []
+        suspect = unconfirmed.next_suspect()
+        assert suspect is not None
+        assert unconfirmed.next_suspect() is None  # it is out, and alone
+    assert [f.header.serial for f in unconfirmed.taken_by("last")] == [0]
+    assert not unconfirmed.suspects
+
+
+def test_a_frame_whose_fate_is_known_is_not_handed_over_again():
+    unconfirmed = Unconfirmed()
+    unconfirmed.taken_by("first")
+    unconfirmed.add([frame(0), frame(1), frame(7, "other")])
+    unconfirmed.confirm({"file": 1})
+    unconfirmed.taken_by("second")
+    names = []
+    while (suspect := unconfirmed.next_suspect()) is not None:
+        names.append((suspect.header.camera_id, suspect.header.serial))
+        unconfirmed.confirm({suspect.header.camera_id: suspect.header.serial + 1})
+    assert names == [("file", 1), ("other", 7)]

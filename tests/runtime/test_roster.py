@@ -1,0 +1,107 @@
+from dataclasses import replace
+
+from pipeline.config import CameraSettings, HealthSettings
+from pipeline.runtime.roster import Roster
+from pipeline.runtime.status import ReaderStatus, ScoringStatus
+
+READER = ReaderStatus(
+    state="streaming",
+    live=True,
+    book="b",
+    session=3,
+    decoded=10,
+    handed=8,
+    dropped={"sampling": 2},
+    missing=0,
+    error="",
+    last_frame_at_s=100.0,
+    conditions=frozenset(),
+)
+SCORING = ScoringStatus(8, {}, 1, 0.1, 0.2, 5.0, 100.0, 2.0)
+
+
+def camera(camera_id, **settings):
+    return CameraSettings(id=camera_id, url="rtsp://10.0.0.1/x", health=HealthSettings(offline_s=5.0), **settings)
+
+
+def roster(*camera_ids):
+    made = Roster([camera(camera_id) for camera_id in camera_ids])
+    for camera_id in camera_ids:
+        made.read(camera_id, READER)
+    made.judge(dict.fromkeys(camera_ids, SCORING))
+    assert made.watch(100.0) == []
+    return made
+
+
+def states(made, **how):
+    return {status.camera_id: status.state for status in made.status(draining=False, **how).cameras}
+
+
+def test_a_run_is_done_when_every_camera_ended_none_of_its_frames_is_in_flight_and_its_events_are_closed():
+    made = roster("a", "b")
+    assert not made.status(draining=False).done
+    made.read("a", replace(READER, state="finished"))
+    assert made.newly_settled(0.0, draining=False) == ["a"]
+    made.finish(["a"])
+    assert made.newly_settled(1.0, draining=False) == []
+    assert not made.status(draining=False).done
+    made.read("b", replace(READER, state="failed", decoded=11, handed=9))  # one is in flight
+    assert made.newly_settled(2.0, draining=False) == []
+    assert made.in_flight() == 1
+    made.judge({"b": replace(SCORING, scored=9)})
+    assert made.newly_settled(3.0, draining=False) == ["b"]
+    made.finish(["b"])
+    assert made.status(draining=False).done
+
+
+def test_a_camera_that_is_removed_keeps_its_books_and_is_no_longer_shown_in_redis():
+    made = roster("a", "b")
+    assert made.watch(106.0) != []  # both are offline
+    (online,) = made.apply([camera("b")], [], 107.0)
+    assert (online.kind, online.camera_id, online.reason) == ("camera_online", "a", "the camera was removed")
+    assert states(made) == {"a": "removed", "b": "streaming"}
+    assert set(made.as_json()) == {"b"}
+    assert [c.id for c in made.cameras] == ["b"]
+    assert made.status(draining=False).cameras[0].account.scored == 8
+
+
+def test_a_camera_that_comes_back_goes_on_in_its_books():
+    made = roster("a")
+    made.apply([], [], 101.0)
+    made.apply([camera("a")], [], 102.0)
+    made.read("a", replace(READER, decoded=15, handed=13, session=4))
+    made.judge({"a": replace(SCORING, scored=13)})
+    (status,) = made.status(draining=False).cameras
+    assert (status.account.decoded, status.account.scored, status.state) == (15, 13, "streaming")
+    assert made.next_sessions() == {"a": 5}
+
+
+def test_a_camera_with_new_settings_is_watched_by_them_and_one_that_is_not_changed_is_left_alone():
+    made = roster("a", "b")
+    changed = CameraSettings(id="a", url="rtsp://10.0.0.1/x", health=HealthSettings(offline_s=None))
+    made.apply([changed, camera("b")], ["b", "nobody"], 101.0)
+    assert made.paused == {"b"}
+    made.read("a", READER)
+    assert made.watch(1000.0) == []  # one is not watched for it, one is paused
+    assert made.cameras[0].health.offline_s is None
+
+
+def test_files_are_never_offline():
+    made = roster("a")
+    made.read("a", replace(READER, live=False))
+    assert made.watch(1000.0) == []
+
+
+def test_what_is_in_flight_when_time_is_up_is_counted():
+    made = roster("a")
+    made.read("a", replace(READER, decoded=14, handed=10))
+    made.write_off("shutdown")
+    assert made.in_flight() == 0
+    assert made.status(draining=True).cameras[0].account.dropped == {"sampling": 2, "shutdown": 4}
+
+
+def test_a_run_without_cameras_goes_on_until_it_is_told_to_end():
+    made = roster("a")
+    made.apply([], [], 101.0)
+    assert not made.status(draining=False).done
+    assert made.status(draining=True).done

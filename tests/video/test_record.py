@@ -1,0 +1,492 @@
+"""Recording from real RTSP and HTTP servers: what is on disk afterwards is what they sent, whatever happened."""
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import av
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.config import CameraSettings
+from pipeline.datasets.detect import open_dataset
+from pipeline.errors import BadInputError, RunError
+from pipeline.video.container import open_file
+from pipeline.video.record import CameraRecorder, record_cameras
+from pipeline.video.recordings import RecordingFolder
+from pipeline.video.segment import Timeline
+from pipeline.video.source import open_source
+from tests.rtsp import RtspServer, require_rtsp, write_footage
+from tests.video.station import until
+from tests.videos import frame_number, numbered_frame, write_video
+
+ROOT = Path(__file__).parents[2]
+HOUR_S = 3600.0
+
+
+def camera(url, camera_id="gate", **settings):
+    limits = {"open_timeout_s": 1.0, "read_timeout_s": 0.5, "reconnect_max_s": 0.3, **settings}
+    return CameraSettings.model_validate({"id": camera_id, "url": url, **limits})
+
+
+@contextlib.contextmanager
+def recording(out, *cameras, segment_s=HOUR_S):
+    """Recorders at work; ended in good order at the end, like by Ctrl-C."""
+    stop, failures = threading.Event(), []
+    with RecordingFolder(out) as folder:
+        folder.salvage()
+        recorders = [CameraRecorder(settings, folder, segment_s) for settings in cameras]
+
+        def run():
+            try:
+                record_cameras(recorders, duration_s=None, stop=stop)
+            except RunError as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield recorders
+        finally:
+            stop.set()
+            thread.join(20.0)
+            assert not thread.is_alive()
+        if failures:
+            raise failures[0]
+
+
+def recorded_s(recorder, seconds):
+    until(lambda: recorder.status().recorded_s >= seconds, f"{seconds} s are recorded")
+
+
+def clips(out):
+    """Frame numbers and times of every segment, by clip name, read the way training reads them."""
+    found = {}
+    for clip in open_dataset(out, need="train").train:
+        with open_source(clip.url, (64, 96)) as source:
+            frames = list(source)
+        assert (source.corrupt, source.decode_errors) == (0, 0)
+        times = [frame.pts * frame.time_base for frame in frames]
+        assert times[0] == 0
+        assert all(earlier < later for earlier, later in itertools.pairwise(times))
+        found[clip.name] = [frame_number(frame.image) for frame in frames]
+    return found
+
+
+def is_in_a_row(numbers, of):
+    """Whether frames follow each other, in footage of ``of`` frames that is shown over and over."""
+    return all((earlier + 1) % of == later for earlier, later in itertools.pairwise(numbers))
+
+
+def slices(path):
+    """Coded slices of every packet, as the encoder made them: what containers wrap in other ways is left out."""
+    found = []
+    with open_file(path, path.name) as container:
+        for packet in container.demux(video=0):
+            data, at = bytes(packet), 0
+            while at < len(data):
+                length = int.from_bytes(data[at : at + 4])
+                if data[at + 4] & 0x1F in {1, 5}:
+                    found.append(data[at + 4 : at + 4 + length])
+                at += 4 + length
+    return found
+
+
+def videos(out):
+    return sorted((out / "training" / "videos").iterdir())
+
+
+def staged(out):
+    return list((out / ".recording").glob("*/*"))
+
+
+@pytest.fixture
+def rtsp(tmp_path):
+    require_rtsp()
+    with RtspServer({"gate": write_footage(tmp_path / "gate.mp4")}) as server:
+        yield server
+
+
+# --- what is recorded ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("b_frames", [0, 2])
+def test_segments_hold_every_packet_bit_by_bit_and_begin_with_keyframes(tmp_path, b_frames):
+    require_rtsp()
+    footage = write_video(tmp_path / "gate.mp4", 100, gop=10, b_frames=b_frames, size_px=(64, 96))
+    with (
+        RtspServer({"gate": footage}) as server,
+        recording(tmp_path / "out", camera(server.url("gate")), segment_s=0.8) as (recorder,),
+    ):
+        until(lambda: recorder.status().segments >= 3, "three segments are whole")
+    found = clips(tmp_path / "out")
+    assert list(found) == [f"gate_000{number}" for number in range(1, len(found) + 1)]
+    assert all(numbers[0] % 10 == 0 for numbers in found.values())
+    whole = list(found.values())[:3]  # the last one ends in the middle of a group of pictures
+    assert all(len(numbers) % 10 == 0 for numbers in whole)
+    assert is_in_a_row([number for numbers in whole for number in numbers], of=100)
+    sent = slices(footage)
+    got = [piece for path in videos(tmp_path / "out") for piece in slices(path)]
+    start = sent.index(got[0])
+    assert got == [sent[(start + i) % len(sent)] for i in range(len(got))]
+    assert not staged(tmp_path / "out")
+
+
+def test_a_camera_that_shares_a_scene_shares_its_name_and_no_file_is_lost(tmp_path, rtsp):
+    cameras = [camera(rtsp.url("gate"), name, scene="Yard_Door.2") for name in ("a", "b")]
+    with recording(tmp_path / "out", *cameras, segment_s=0.4) as recorders:
+        for recorder in recorders:
+            until(lambda recorder=recorder: recorder.status().segments >= 2, "two segments are whole")
+    dataset = open_dataset(tmp_path / "out", need="train")
+    assert dataset.scenes == ("Yard_Door.2",)
+    assert len(dataset.train) == sum(recorder.status().segments for recorder in recorders) >= 4
+    assert all(numbers for numbers in clips(tmp_path / "out").values())
+
+
+def test_a_lost_connection_ends_a_segment_and_the_next_one_begins_another(tmp_path, rtsp):
+    with recording(tmp_path / "out", camera(rtsp.url("gate"))) as (recorder,):
+        recorded_s(recorder, 0.4)
+        rtsp.command("drop")
+        until(lambda: recorder.status().segments == 1, "the first segment is whole")
+        until(lambda: recorder.status().reconnects == 1, "it is connected again")
+        recorded_s(recorder, 1.2)
+        rtsp.kill()
+        until(lambda: recorder.status().state == "waiting", "the camera is away")
+        before = recorder.status()
+        assert "127.0.0.1" in before.error
+        rtsp.restart()
+        recorded_s(recorder, before.recorded_s + 0.4)
+        assert recorder.status().error == ""
+    found = clips(tmp_path / "out")
+    assert len(found) == recorder.status().segments >= 3
+    assert all(is_in_a_row(numbers, of=100) for numbers in found.values())
+
+
+def test_another_picture_size_begins_another_segment(tmp_path, rtsp):
+    larger = write_footage(tmp_path / "larger.mp4", size_px=(96, 128))
+    with recording(tmp_path / "out", camera(rtsp.url("gate"))) as (recorder,):
+        recorded_s(recorder, 0.4)
+        rtsp.command("switch", "gate", larger)
+        until(lambda: recorder.status().segments == 1, "the first segment is whole")
+        recorded_s(recorder, recorder.status().recorded_s + 0.4)
+    sizes = []
+    for path in videos(tmp_path / "out"):
+        with av.open(str(path)) as container:
+            frames = list(container.decode(video=0))
+            assert {frame.height for frame in frames} == {container.streams.video[0].height}
+            sizes.append((frames[0].height, frames[0].width))
+    assert sizes == [(64, 96), (96, 128)]
+    assert recorder.status().reconnects == 0
+
+
+@pytest.mark.parametrize(("codec", "b_frames"), [("libx265", 0), ("libx264", 2), ("mpeg4", 0), ("mpeg2video", 2)])
+def test_what_http_serves_is_recorded_with_every_frame_again_and_again(tmp_path, http_folder, codec, b_frames):
+    folder, address = http_folder
+    if codec == "libx265":
+        write_hevc(folder / "camera.ts", 40)
+    else:
+        write_video(folder / "camera.ts", 40, codec=codec, b_frames=b_frames, size_px=(64, 96))
+    with recording(tmp_path / "out", camera(f"{address}/camera.ts")) as (recorder,):
+        until(lambda: recorder.status().segments >= 2, "it has come to the end twice")
+    found = list(clips(tmp_path / "out").values())
+    assert found[:2] == [list(range(40))] * 2
+    assert recorder.status().left_out == 0
+
+
+def write_hevc(path, frames):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx265", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        stream.options = {"x265-params": "log-level=none:pools=1:frame-threads=1:bframes=2:keyint=20", "crf": "12"}
+        for number in range(frames):
+            frame = av.VideoFrame.from_ndarray(numbered_frame(number, (64, 96)), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def test_a_webcam_that_sends_jpegs_is_recorded_and_another_size_begins_another_segment(tmp_path):
+    with jpegs([(64, 96)] * 12 + [(48, 64)] * 12) as url, recording(tmp_path / "out", camera(url)) as (recorder,):
+        until(lambda: recorder.status().segments >= 2, "both sizes are recorded")
+    found = list(clips(tmp_path / "out").values())
+    assert found[:2] == [list(range(12)), list(range(12, 24))]
+
+
+@contextlib.contextmanager
+def jpegs(sizes_px):
+    """A webcam as many routers and printers have one: JPEGs one after the other over HTTP."""
+    pictures = []
+    for number, size_px in enumerate(sizes_px):
+        buffer = io.BytesIO()
+        Image.fromarray(numbered_frame(number, size_px)).save(buffer, "jpeg", quality=95)
+        pictures.append(buffer.getvalue())
+
+    class Webcam(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            for picture in pictures:
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+                self.wfile.write(head.encode() + picture + b"\r\n")
+            self.wfile.write(b"--frame--\r\n")
+
+        def log_message(self, format, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Webcam)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/video"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_model_can_be_trained_on_what_was_recorded(tmp_path, http_folder):
+    from pipeline.training.train import train
+    from tests.models_for_tests import tiny_config
+
+    folder, address = http_folder
+    write_video(folder / "camera.ts", 20, size_px=(64, 96))
+    with recording(tmp_path / "out", camera(f"{address}/camera.ts", scene="yard")) as (recorder,):
+        until(lambda: recorder.status().segments >= 2, "two segments are whole")
+    dataset = open_dataset(tmp_path / "out", need="train")
+    card = train(tiny_config(), dataset, tmp_path / "model")
+    assert card.scenes == ("yard",)
+    assert card.normal_fps == 25.0
+    assert card.provenance.train_frames + card.provenance.holdout_frames == 20 * recorder.status().segments
+
+
+# --- how it ends --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command():
+    """Starts the command in processes of their own, for signals and limits; none outlives the test."""
+    started = []
+
+    def start(*arguments, **options):
+        started.append(begin(*arguments, **options))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def begin(out, url, *arguments, file_limit_bytes=None, **settings):
+    config = out.parent / "c.json"
+    config.write_text(json.dumps({"cameras": [{"id": "gate", "url": url, **settings}]}))
+
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "run_cluster.py", "record", "--config", config, "--out", out, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "200", "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    if file_limit_bytes is not None:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (file_limit_bytes, file_limit_bytes))
+    return process
+
+
+def ended(process, code=0, within_s=30.0):
+    said, complained = process.communicate(timeout=within_s)
+    assert process.returncode == code, said + complained
+    assert "Traceback" not in complained
+    return said, complained
+
+
+@contextlib.contextmanager
+def falls_silent(video):
+    """A camera that sends a video at once and then nothing, without ending the connection."""
+    over = threading.Event()
+
+    class Camera(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(video.read_bytes())
+            over.wait()
+
+        def log_message(self, format, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/main"
+    over.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_within_seconds_with_all_segments_whole_though_the_camera_is_silent(tmp_path, command, number):
+    out = tmp_path / "out"
+    video = write_video(tmp_path / "camera.ts", 60, gop=10, size_px=(64, 96))
+    with falls_silent(video) as url:
+        process = command(out, url, "--segment-minutes", 0.01, read_timeout_s=60, open_timeout_s=60)
+        until(lambda: (out / "training").is_dir() and len(videos(out)) == 2 and staged(out), "all that came is on disk")
+        process.send_signal(number)
+        said, _ = ended(process, within_s=8.0)
+    assert "gate" in said
+    assert not staged(out)
+    found = [number for numbers in clips(out).values() for number in numbers]
+    assert found == list(range(58))  # a picture is known to be whole once the next has begun, in container and codec
+
+
+def test_after_a_kill_whole_segments_stand_and_the_next_run_keeps_the_rest_and_goes_on(tmp_path, command, rtsp):
+    out = tmp_path / "out"
+    process = command(out, rtsp.url("gate"), "--segment-minutes", 0.05)
+    until(lambda: out.is_dir() and (out / "training").is_dir() and videos(out), "a segment is whole")
+    whole = {path.name: path.read_bytes() for path in videos(out)}
+    # The rest is what has left the muxer, a second at a time.
+    until(lambda: any(path.stat().st_size > 10_000 for path in staged(out)), "another one is on disk in part")
+    process.kill()
+    process.communicate()
+    assert set(clips(out)) >= {Path(name).stem for name in whole}
+    before = len(videos(out))
+    (out / ".recording" / "gate" / "nothing.mkv").write_bytes(b"\x1a\x45\xdf\xa3 cut off at once")
+    said, complained = ended(command(out, rtsp.url("gate"), "--minutes", 0.02))
+    assert f"gate_{before + 1:04d}.mkv" in complained  # what was kept
+    assert "nothing" not in complained
+    found = clips(out)
+    assert list(found) == [f"gate_{number:04d}" for number in range(1, before + 3)]
+    assert len(found[f"gate_{before + 1:04d}"]) >= 20
+    assert all(is_in_a_row(numbers, of=100) for numbers in found.values())
+    assert all((out / "training" / "videos" / name).read_bytes() == data for name, data in whole.items())
+    assert not staged(out)
+    assert "gate" in said
+
+
+def test_a_full_disk_is_said_in_one_line_and_whole_segments_stay(tmp_path, command, http_folder):
+    # The kernel lets no file grow further: as real as a full disk, and needs no disk of its own.
+    folder, address = http_folder
+    quiet, busy = (folder / f"{name}.ts" for name in ("quiet", "busy"))
+    write_video(quiet, 20, gop=10, size_px=(64, 96))
+    write_video(busy, 100, gop=100, size_px=(240, 320))
+    out = tmp_path / "out"
+    ended(command(out, f"{address}/quiet.ts", "--minutes", 0.01, file_limit_bytes=12_000))
+    whole = clips(out)
+    _, complained = ended(command(out, f"{address}/busy.ts", file_limit_bytes=12_000), code=1)
+    (line,) = [line for line in complained.splitlines() if line.startswith("error:")]
+    assert "cannot be written: File too large" in line
+    assert clips(out) == whole
+    _, complained = ended(command(out, f"{address}/quiet.ts", "--minutes", 0.01))
+    assert f"gate_{len(whole) + 1:04d}.mkv" in complained  # what was on disk when it was full
+    assert clips(out).items() >= whole.items()
+
+
+# --- where it goes ------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_with_anything_else_in_it_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(BadInputError, match=r"expected a new folder or one that 'record' wrote, got .*'thesis.tex'"):
+        RecordingFolder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(BadInputError, match="got a file"):
+        RecordingFolder(tmp_path / "thesis.tex")
+    with pytest.raises(BadInputError, match="expected a folder to record into, got: Not a directory"):
+        RecordingFolder(tmp_path / "thesis.tex" / "out")
+
+
+def test_a_data_set_that_was_not_recorded_is_never_added_to(tmp_path):
+    write_video(tmp_path / "training/videos/01_001.avi", 5)
+    with pytest.raises(BadInputError, match="'training'"):
+        RecordingFolder(tmp_path)
+
+
+def test_two_processes_never_record_into_one_folder(tmp_path):
+    with (
+        RecordingFolder(tmp_path / "out"),
+        pytest.raises(BadInputError, match="another process records"),
+    ):
+        RecordingFolder(tmp_path / "out")
+    with RecordingFolder(tmp_path / "out"):
+        pass
+
+
+def test_the_empty_folder_of_a_new_disk_will_do(tmp_path):
+    (tmp_path / "lost+found").mkdir()
+    with RecordingFolder(tmp_path):
+        pass
+
+
+def test_numbers_go_on_after_the_highest_whatever_the_case_of_the_scene(tmp_path):
+    with RecordingFolder(tmp_path / "out") as folder:
+        for name in ("gate_0007.mkv", "Gate_0012.mp4", "gate_x.mkv", "gate_yard_0099.mkv", "notes.txt"):
+            (folder.videos / name).write_text("")
+        staged_path = folder.stage("GATE")
+        staged_path.write_text("whole")
+        assert folder.publish(staged_path).name == "GATE_0013.mkv"
+
+
+# --- time stamps --------------------------------------------------------------------------------------------------
+
+
+def packets(*stamps):
+    made = []
+    for pts, dts in stamps:
+        packet = av.Packet(b"x")
+        packet.pts, packet.dts, packet.time_base = pts, dts, Fraction(1, 1000)
+        made.append(packet)
+    return made
+
+
+def stamped(*stamps, fps=25.0):
+    timeline = Timeline(Fraction(1, 1000), fps)
+    come = [s for packet in packets(*stamps) for s in timeline.push(packet)] + timeline.flush()
+    return [s.pts_ms for s in come], timeline
+
+
+def test_a_first_packet_without_time_comes_one_frame_before_the_others():
+    assert stamped((None, None), (120, 120), (160, 160))[0] == [80, 120, 160]
+    assert stamped((None, None), (120, None), (40, None), (80, 40), (240, 80))[0] == [0, 120, 40, 80, 240]
+
+
+def test_a_stream_without_any_times_gets_steady_ones():
+    assert stamped(*[(None, None)] * 40, fps=10.0)[0] == [100 * i for i in range(40)]
+
+
+def test_a_clock_that_is_set_back_leaves_a_gap_and_time_goes_on():
+    times, timeline = stamped((90_000, 90_000), (90_040, 90_040), (50, 50), (90, 90))
+    assert times == [90_000, 90_040, 90_080, 90_120]
+    assert timeline.gaps == 1
+
+
+def test_lost_frames_are_a_gap_and_keep_their_time():
+    times, timeline = stamped((0, 0), (40, 40), (4_000, 4_000))
+    assert times == [0, 40, 4_000]
+    assert timeline.gaps == 1
+
+
+_TIME = st.none() | st.integers(-(2**40), 2**40) | st.integers(0, 300)
+
+
+@given(st.lists(st.tuples(_TIME, _TIME), max_size=60))
+def test_no_packet_is_lost_or_shares_a_time_whatever_the_stream_says(stamps):
+    made = packets(*stamps)
+    timeline = Timeline(Fraction(1, 1000), 25.0)
+    come = [s for packet in made for s in timeline.push(packet)] + timeline.flush()
+    assert [id(s.packet) for s in come] == [id(packet) for packet in made]
+    for earlier, later in itertools.pairwise([s.pts_ms for s in come]):
+        assert earlier != later
+
+
+@given(st.lists(st.none() | st.integers(-(2**40), 2**40) | st.integers(0, 300), max_size=60))
+def test_a_stream_that_never_reorders_always_rises(times):
+    times_ms, _ = stamped(*[(pts, pts) for pts in times])
+    assert all(earlier < later for earlier, later in itertools.pairwise(times_ms))
