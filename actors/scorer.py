@@ -23,6 +23,7 @@ from pipeline.types import Alert, Dropped, Notice, Prediction
 _NOTICES = "#notices"  # kept beside the cameras' states; no camera's id begins so
 _STORAGE = "#storage"
 _FLUSH_S = 3.0
+_FILES_S = 3.0  # what is not a file by then is a journal, which the next run into the folder turns into one
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ class ScorerActor:
         """Close all events and sinks; returns one line per thing that could not be written."""
         self._write(self._scorer.configure([], time.time()))
         self.publish(statuses)
-        self._parquet.close()
+        self._parquet.close(_FILES_S)
         self._redis.close(_FLUSH_S)
         self._store.end_run()
         faults = [*self._redis.faults(), *self._parquet.faults()]

@@ -11,10 +11,12 @@ repeated: no row is lost and none doubled.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,9 @@ from pipeline.types import Score
 _log = logging.getLogger(__name__)
 
 _RETRY_S = 5.0  # between attempts to turn journals into files on a disk that has no room
-_ROTATE_BYTES = 64 * 2**20  # keeps converting a journal within a few seconds and some hundred MB
+_ROTATE_BYTES = 64 * 2**20  # keeps converting a journal within some hundred MB
+# A file costs two syncs, and a thousand cameras have a thousand files: the scorer must not wait for all of them.
+_SLICE_S = 0.25
 _COLUMNS = (
     pa.field("camera_id", pa.string(), nullable=False),
     pa.field("session", pa.int64(), nullable=False),
@@ -86,6 +90,7 @@ class ParquetSink:
         self._now = now
         self._journal: Journal | None = None
         self._full: list[Journal | LeftJournal] = []  # ready to become files
+        self._files: Iterator[None] | None = None  # those of the first of them, in the making
         self._retry_at = now()
         self._lost = 0
         self._complaint = ""
@@ -104,15 +109,15 @@ class ParquetSink:
     def write(self, scores: Sequence[Score]) -> None:
         """Add rows; they are in the operating system's hands when this returns, and survive this process.
 
-        What was written before is turned into files when it is time, and never these rows: whether they count is only
-        known once the scorer has committed the states that belong to them.
+        What was written before is turned into files when it is time, for a moment per call, and never these rows:
+        whether they count is only known once the scorer has committed the states that belong to them.
         """
         now = self._now()
         if self._journal is not None and self._journal.is_due(now, self._rotate_s, _ROTATE_BYTES):
             self._retire()
             self._retry_at = now
         if self._full and now >= self._retry_at:
-            self._turn_into_files()
+            self._turn_into_files(_SLICE_S)
         if not scores:
             return
         try:
@@ -122,10 +127,14 @@ class ParquetSink:
             self._lost += len(scores)
             self._rows_trouble = self._complain(error)
 
-    def close(self) -> None:
-        """Turn the journal into files; what cannot be turned stays a journal, for the next sink to replay."""
+    def close(self, timeout_s: float = math.inf) -> None:
+        """Turn the journal into files; what cannot be turned in time stays a journal, for the next sink to replay.
+
+        Args:
+            timeout_s: no file is begun later than that.
+        """
         self._retire()
-        self._turn_into_files()
+        self._turn_into_files(timeout_s)
         for journal in self._full:
             journal.close()
         try:
@@ -140,7 +149,8 @@ class ParquetSink:
             lines.append(f"{self._lost} rows could not be written to {self._root} ({self._complaint})")
         if self._full:
             rows = sum(journal.rows for journal in self._full)
-            lines.append(f"{rows} rows still wait in {self._staging} ({self._complaint}); the next run replays them")
+            why = self._complaint or "there was no time left"
+            lines.append(f"{rows} rows still wait in {self._staging} ({why}); the next run replays them")
         return [f"Parquet: {line}" for line in lines]
 
     def _replay(self, confirmed: Mapping[str, Order | None] | None) -> None:
@@ -155,7 +165,7 @@ class ParquetSink:
             except OSError as error:
                 self._complain(error)
                 journal.close()
-        self._turn_into_files()
+        self._turn_into_files(_SLICE_S)
 
     def _append(self, scores: Sequence[Score]) -> None:
         for journal in self._full:
@@ -173,16 +183,26 @@ class ParquetSink:
             self._full.append(self._journal)
             self._journal = None
 
-    def _turn_into_files(self) -> None:
+    def _turn_into_files(self, longest_s: float) -> None:
+        """Go on making files, of the oldest journal first, until the time is up or all are made.
+
+        After a slice of time as long a pause follows, in which the scorer scores.
+        """
+        began = self._now()
         try:
             while self._full:
-                journal = self._full[0]
-                journal.cut()
-                _convert(journal.path, self._root)
-                journal.close()
-                del self._full[0]
+                if self._files is None:
+                    self._full[0].cut()
+                    self._files = _convert(self._full[0].path, self._root)
+                for _ in self._files:
+                    if self._now() - began >= longest_s:
+                        self._retry_at = self._now() + longest_s
+                        return
+                self._files = None
+                self._full.pop(0).close()
             self._files_trouble = None
         except OSError as error:  # the journals keep the rows
+            self._files = None
             self._retry_at = self._now() + min(_RETRY_S, self._rotate_s)
             self._files_trouble = self._complain(error)
 
@@ -241,19 +261,35 @@ def _staged(journal: Path) -> Path:
     return journal.with_suffix(".parquet")
 
 
-def _convert(journal: Path, root: Path) -> None:
-    """Turn a journal into files and delete it; interrupted at any point, doing it again gives the same files."""
-    batches, _ = read_journal(journal)
-    if batches:
-        table = pa.Table.from_batches(batches)
-        cameras = np.array(table["camera_id"].to_pylist())
-        days = np.array([_utc_day(at_s) for at_s in table["captured_at_s"].to_pylist()])
-        for camera_id, day in sorted({*zip(cameras.tolist(), days.tolist(), strict=True)}):
-            rows = np.flatnonzero((cameras == camera_id) & (days == day))
-            part = table.take(pa.array(rows)).sort_by([("session", "ascending"), ("index", "ascending")])
-            folder = root / f"camera={camera_id}" / f"date={day}"
-            _write_whole(part, _staged(journal), folder / f"part-{journal.stem}.parquet")
+def _convert(journal: Path, root: Path) -> Iterator[None]:
+    """Turn a journal into files, one per step, and delete it; interrupted at any point, doing it again gives the same.
+
+    Raises:
+        OSError: a file cannot be written, or the journal not be read.
+    """
+    for camera_id, day, part in _parts(journal):
+        folder = root / f"camera={camera_id}" / f"date={day}"
+        _write_whole(part, _staged(journal), folder / f"part-{journal.stem}.parquet")
+        yield
     journal.unlink()
+
+
+def _parts(journal: Path) -> Iterator[tuple[str, str, pa.Table]]:
+    """A journal's rows by camera and day, each part in the order of its frames."""
+    batches, _ = read_journal(journal)
+    if not batches:
+        return
+    table = pa.Table.from_batches(batches)
+    days = pa.array([_utc_day(at_s) for at_s in table["captured_at_s"].to_pylist()], pa.string())
+    order = [(name, "ascending") for name in ("camera_id", "day", "session", "index")]
+    table = table.append_column("day", days).sort_by(order)  # once: sorting per camera costs a pass over all rows each
+    names = zip(table["camera_id"].to_pylist(), table["day"].to_pylist(), strict=True)
+    table = table.drop_columns(["day"])
+    begin = 0
+    for (camera_id, day), rows in groupby(names):
+        count = sum(1 for _ in rows)
+        yield camera_id, day, table.slice(begin, count)
+        begin += count
 
 
 def _utc_day(at_s: float) -> str:
@@ -261,6 +297,7 @@ def _utc_day(at_s: float) -> str:
 
 
 def _write_whole(table: pa.Table, staged: Path, target: Path) -> None:
+    is_new = not target.parent.exists()
     target.parent.mkdir(parents=True, exist_ok=True)
     encoding = {"map.list.element": "BYTE_STREAM_SPLIT"} if "map" in table.schema.names else None
     try:
@@ -279,7 +316,7 @@ def _write_whole(table: pa.Table, staged: Path, target: Path) -> None:
     except BaseException:
         staged.unlink(missing_ok=True)  # a part of a file would hold the room that rows may find
         raise
-    for folder in (target.parent, *target.parents[1:3]):  # new folders must last, too
+    for folder in (target.parent, *(target.parents[1:3] if is_new else ())):  # new folders must last, too
         _sync_folder(folder)
 
 

@@ -134,6 +134,46 @@ def test_a_journal_that_grew_large_becomes_files_before_its_time(tmp_path, monke
     assert indices(root) == list(range(40))
 
 
+class TickingClock(Clock):
+    """A tenth of a second passes with every look at it."""
+
+    def __call__(self):
+        self.now += 0.1
+        return self.now
+
+
+def test_files_of_many_cameras_are_made_a_few_at_a_time_and_rows_are_taken_in_between(tmp_path):
+    root, clock = tmp_path / "scores", TickingClock()
+    sink = make(root, rotate_s=60.0, now=clock)
+    cameras = [f"camera-{i:02}" for i in range(30)]
+    sink.write([score(0, camera_id=camera_id) for camera_id in cameras])
+    clock.now += 60.0
+    most, writes = 0, 0
+    while len(parquet_files(root)) < len(cameras):
+        before = len(parquet_files(root))
+        writes += 1
+        sink.write([score(writes, camera_id=camera_id) for camera_id in cameras])
+        most = max(most, len(parquet_files(root)) - before)
+    assert 0 < most <= 4
+    sink.close()
+    for camera_id in cameras:
+        assert indices(root, camera_id) == list(range(writes + 1))
+    assert not staging_folder(root).exists()
+
+
+def test_what_there_is_no_time_for_at_the_end_is_replayed_by_the_next_run(tmp_path):
+    root = tmp_path / "scores"
+    sink = make(root, now=TickingClock())
+    cameras = [f"camera-{i}" for i in range(8)]
+    sink.write([score(0, camera_id=camera_id) for camera_id in cameras])
+    sink.close(timeout_s=0.3)
+    assert 0 < len(parquet_files(root)) < len(cameras)
+    assert "8 rows still wait" in sink.faults()[0]
+    assert "no time left" in sink.faults()[0]
+    make(root).close()
+    assert [indices(root, camera_id) for camera_id in cameras] == [[0]] * len(cameras)
+
+
 def test_nothing_unfinished_ever_stands_in_the_data_set(tmp_path):
     root = tmp_path / "scores"
     sink = make(root)
