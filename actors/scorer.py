@@ -81,9 +81,15 @@ class ScorerActor:
         )
         self._end_abandoned()
 
-    def configure(self, version: int, cameras: Sequence[CameraSettings]) -> None:
-        """Score these cameras from now on, and end the open events of others."""
-        self._write(self._scorer.configure(cameras, time.time()))
+    def configure(self, version: int, cameras: Sequence[CameraSettings], former: Sequence[CameraSettings] = ()) -> None:
+        """Score these cameras from now on, and end the open events of others.
+
+        Args:
+            version: of the order.
+            cameras: the cameras.
+            former: those that were removed; frames of theirs may still be on their way.
+        """
+        self._write(self._scorer.configure(cameras, time.time(), former))
         self._version = version
 
     def add(self, fates: Sequence[Prediction | Dropped]) -> bool:
@@ -132,7 +138,7 @@ class ScorerActor:
 
     def close(self, statuses: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Close all events and sinks; returns one line per thing that could not be written."""
-        self._write(self._scorer.configure([], time.time()))
+        self._write(self._scorer.close(time.time()))
         self.publish(statuses)
         self._parquet.close(_FILES_S)
         self._redis.close(_FLUSH_S)

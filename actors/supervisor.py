@@ -54,7 +54,8 @@ class Supervisor:
         self._placement: dict[str, str] = {}
         self._camera_orders: dict[str, CameraOrder] = {}
         self._detector_orders: dict[str, DetectorOrder] = {}
-        self._scorer_order: tuple[int, tuple[CameraSettings, ...]] = (0, ())
+        # Its number, the cameras, and those that were removed.
+        self._scorer_order: tuple[int, tuple[CameraSettings, ...], tuple[CameraSettings, ...]] = (0, (), ())
         self._version = 0
         self._sent: dict[str, tuple[int, ray.ObjectRef]] = {}
         self._refusals: dict[str, str] = {}
@@ -266,10 +267,10 @@ class Supervisor:
         self._order_scorer()
 
     def _order_scorer(self) -> None:
-        version, cameras = self._scorer_order
-        if cameras != self._roster.cameras or version == 0:
+        version, *told = self._scorer_order
+        if told != [self._roster.cameras, self._roster.former] or version == 0:
             self._version += 1
-            self._scorer_order = self._version, self._roster.cameras
+            self._scorer_order = self._version, self._roster.cameras, self._roster.former
         report, handle = self._scorer.report, self._scorer.handle
         if report is not None and report.version != self._scorer_order[0]:
             self._send("scorer", self._scorer_order[0], lambda: handle.configure.remote(*self._scorer_order))

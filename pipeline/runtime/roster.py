@@ -45,6 +45,11 @@ class Roster:
         """The cameras that are wanted."""
         return tuple(camera.settings for camera in self._cameras.values() if not camera.removed)
 
+    @property
+    def former(self) -> tuple[CameraSettings, ...]:
+        """The cameras that were removed."""
+        return tuple(camera.settings for camera in self._cameras.values() if camera.removed)
+
     def apply(self, cameras: Sequence[CameraSettings], paused: Iterable[str], now_s: float) -> list[Notice]:
         """Want these cameras from now on, and no others.
 

@@ -11,7 +11,7 @@ from pipeline.models.card import ModelCard
 from pipeline.runtime.latency import LatencyHistogram
 from pipeline.runtime.status import ScoringStatus
 from pipeline.scoring.calibration import NormalScores
-from pipeline.scoring.camera import CameraScoring, CameraState
+from pipeline.scoring.camera import CameraScoring, CameraState, end_of_abandoned
 from pipeline.types import Alert, Dropped, Prediction, Score
 
 _log = logging.getLogger(__name__)
@@ -47,12 +47,16 @@ class Scorer:
         self._cameras: dict[str, CameraScoring] = {}
         self._meters: dict[str, _Meter] = {}
 
-    def configure(self, cameras: Iterable[CameraSettings], now_s: float) -> Outcome:
+    def configure(
+        self, cameras: Iterable[CameraSettings], now_s: float, former: Iterable[CameraSettings] = ()
+    ) -> Outcome:
         """Score these cameras from now on; what is known of others is kept, their open events end.
 
         Args:
             cameras: the cameras.
             now_s: Unix time.
+            former: cameras that were removed, of which frames may still come. One that this process does not know,
+                since it was removed before or while this process was started, goes on in its books.
         """
         wanted = {camera.id: camera for camera in cameras}
         outcome = Outcome()
@@ -67,6 +71,27 @@ class Scorer:
                 self._cameras[camera_id] = self._scoring(settings)
                 self._meters.setdefault(camera_id, _Meter())
             self._settings[camera_id] = settings
+        for settings in former:
+            if settings.id not in self._cameras:
+                self._cameras[settings.id] = self._scoring(settings)
+                self._meters[settings.id] = _Meter()
+                self._end(settings.id, now_s, outcome)
+        return outcome
+
+    def close(self, now_s: float) -> Outcome:
+        """End all open events, also those that an earlier process of the run left to this one.
+
+        Args:
+            now_s: Unix time.
+        """
+        outcome = Outcome()
+        for camera_id in self._cameras:
+            self._end(camera_id, now_s, outcome)
+        for camera_id in self._states.keys() - self._cameras.keys():  # started anew, and not told of any camera yet
+            state = self._restored(camera_id)
+            if state is not None:
+                outcome.alerts.extend(end_of_abandoned(camera_id, state, now_s))
+        self._settings.clear()
         return outcome
 
     def knows(self, camera_ids: Iterable[str]) -> bool:

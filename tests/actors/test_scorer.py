@@ -1,0 +1,72 @@
+"""A scorer that is started anew: what it must know of cameras nobody told it of."""
+
+from fractions import Fraction
+
+import pytest
+
+from actors.plans import stream_plan
+from actors.scorer import ScorerActor
+from pipeline.models.card import read_card
+from pipeline.sinks.embedded_redis import EmbeddedRedis
+from pipeline.sinks.redis_reader import read_alerts
+from pipeline.types import FrameHeader, Prediction
+from tests.faults.live import live_config
+
+ALARMING = 1e9
+
+
+@pytest.fixture
+def redis_url(tmp_path):
+    with EmbeddedRedis(tmp_path / "redis") as url:
+        yield url
+
+
+@pytest.fixture
+def plan(trained, redis_url, tmp_path):
+    config = live_config({"gate": "rtsp://10.0.0.1/x", "yard": "rtsp://10.0.0.2/x"}, tmp_path / "run", redis_url)
+    return stream_plan(config, read_card(trained.folder), trained.folder, redis_url)
+
+
+def predictions(camera_id, first, count):
+    return [
+        Prediction(FrameHeader(camera_id, 0, i, i, Fraction(1, 10), 1000.0 + i / 10, i), ALARMING)
+        for i in range(first, first + count)
+    ]
+
+
+def killed(scorer):
+    """What is left of a scorer that was killed is its store and its journal."""
+    assert scorer._redis.flush()
+    scorer._redis.close()
+    scorer._store.close()
+    scorer._parquet.close()
+
+
+def kinds(redis_url, camera_id):
+    return [alert["kind"] for alert in read_alerts(redis_url) if alert["camera_id"] == camera_id]
+
+
+def test_a_scorer_killed_at_the_very_end_still_ends_the_events_that_were_open(plan, redis_url):
+    scorer = ScorerActor(plan)
+    scorer.configure(1, plan.cameras)
+    assert scorer.add(predictions("gate", 0, 3))
+    killed(scorer)
+    assert kinds(redis_url, "gate") == ["new"]
+    assert ScorerActor(plan).close({}) == []  # nobody tells it of cameras any more
+    assert kinds(redis_url, "gate") == ["new", "end"]
+
+
+def test_frames_of_a_camera_removed_while_the_scorer_was_away_are_taken_and_hold_up_nobody(plan, redis_url):
+    scorer = ScorerActor(plan)
+    scorer.configure(1, plan.cameras)
+    assert scorer.add(predictions("gate", 0, 3))
+    killed(scorer)
+    scorer = ScorerActor(plan)
+    gate, yard = plan.cameras
+    scorer.configure(2, [yard], [gate])
+    assert scorer._redis.flush()
+    assert kinds(redis_url, "gate") == ["new", "end"]
+    assert scorer.add([*predictions("gate", 3, 2), *predictions("yard", 0, 1)])
+    assert {name: status.scored for name, status in scorer.report().cameras.items()} == {"yard": 1, "gate": 5}
+    assert scorer.close({}) == []
+    assert kinds(redis_url, "gate") == ["new", "end", "new", "end"]
