@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 
 _TEND_S = 0.25
 _SUSPECT_S = 0.01
+_NOTHING_LEFT_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,8 @@ class CameraActor:
             dropped = [self._set_aside(frame) for frame in self._unconfirmed.taken_by(incarnation)]
             frames = self._next_frames(max_frames, 0.0 if dropped else timeout_s)
         if not frames and not dropped:
+            if self._stopping:  # closed buffers answer at once, and would be asked without end while others drain
+                time.sleep(min(timeout_s, _NOTHING_LEFT_S))
             return None
         images = np.stack([frame.image for frame in frames]) if frames else np.empty((0, *self._size_px, 3), np.uint8)
         return FrameBatch(tuple(frame.header for frame in frames), images, tuple(dropped))
@@ -143,6 +146,8 @@ class CameraActor:
         """Delete the ledgers: the books are closed."""
         with self._lock:
             for reading in self._readings.values():
+                if not reading.over:
+                    reading.let_go()
                 reading.ledger.remove()
 
     def pid(self) -> int:
@@ -162,10 +167,11 @@ class CameraActor:
 
     def _confirm(self, confirmed: Mapping[str, int]) -> None:
         self._unconfirmed.confirm(confirmed)
-        for camera_id, serial in confirmed.items():
-            reading = self._readings.get(camera_id)
-            if reading is not None and not reading.live:
-                reading.ledger["confirmed"] = max(serial, reading.ledger["confirmed"])
+        with self._lock:  # a ledger that is let go of can no longer be written to
+            for camera_id, serial in confirmed.items():
+                reading = self._readings.get(camera_id)
+                if reading is not None and not reading.live and not reading.over:
+                    reading.ledger["confirmed"] = max(serial, reading.ledger["confirmed"])
 
     def _set_aside(self, frame: Frame) -> Dropped:
         """Keep a frame that killed detectors where somebody can look at it."""
@@ -243,7 +249,7 @@ class CameraActor:
 
     def _start_waiting(self) -> None:
         """Start readers that have not been: live ones at once, files a few at a time."""
-        started = [r for r in self._readings.values() if r.started and not r.live and not r.reader.status().ended]
+        started = [r for r in self._readings.values() if r.started and not r.live and not r.status().ended]
         room = self._files_at_once - len(started)
         for reading in self._readings.values():
             if reading.started or reading.over or self._stopping:

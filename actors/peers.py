@@ -11,7 +11,9 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
+
+from pipeline.redaction import redact
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class Peer:
     def __init__(self, name: str) -> None:
         self._name = name
         self._handle: ActorHandle | None = None
+        self._complaint = ""
 
     def submit(self, method: str, *arguments: Any) -> ray.ObjectRef | None:
         """Start a call; None when there is no such actor at the moment."""
@@ -62,7 +65,15 @@ class Peer:
         if reference is not None:
             try:
                 return ray.get(reference, timeout=answer_within_s)
+            except RayTaskError as error:  # it lives and cannot do it, which must not pass unseen
+                self._complain(f"{self._name} failed on {method!r}: {error.cause!r}")
             except RayError:  # died, restarting, unreachable or slow: all of them mean "ask again"
                 self._handle = None
         time.sleep(_RETRY_S)
         return None
+
+    def _complain(self, complaint: str) -> None:
+        """Log it, but not again at every attempt."""
+        if complaint != self._complaint:
+            _log.error("%s", redact(complaint))
+        self._complaint = complaint

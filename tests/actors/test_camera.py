@@ -1,0 +1,55 @@
+"""A camera process without Ray: what it hands out while cameras come and go."""
+
+import time
+
+import pytest
+
+from actors.camera import CameraActor, CameraOrder
+from pipeline.config import CameraSettings
+from tests.videos import write_video
+
+SIZE_PX = (32, 48)
+
+
+@pytest.fixture
+def actor(tmp_path):
+    made = CameraActor(SIZE_PX, 4, tmp_path / "ledgers", tmp_path / "quarantine")
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two files, each longer than its buffer."""
+    for name in ("gate", "yard"):
+        write_video(tmp_path / f"{name}.mp4", 60)
+    return [
+        CameraSettings.model_validate({"id": name, "url": str(tmp_path / f"{name}.mp4"), "sample_fps": None})
+        for name in ("gate", "yard")
+    ]
+
+
+def take_of(actor, camera_id, confirmed):
+    """Take until a frame of a camera comes."""
+    give_up_at = time.monotonic() + 20.0
+    while True:
+        assert time.monotonic() < give_up_at, f"no frame of {camera_id} came"
+        batch = actor.take("detector", "first", confirmed, 4, 0.1)
+        if batch is not None and any(header.camera_id == camera_id for header in batch.headers):
+            return batch
+
+
+def test_a_file_that_was_removed_does_not_keep_the_others_from_being_read(actor, files):
+    gate, yard = files
+    actor.configure(CameraOrder(1, (gate, yard), taker="detector"))
+    take_of(actor, "gate", {})
+    actor.configure(CameraOrder(2, (yard,), taker="detector"))
+    give_up_at = time.monotonic() + 20.0
+    while actor.report().readers["gate"].state != "stopped":
+        assert time.monotonic() < give_up_at
+        time.sleep(0.01)
+    actor.configure(CameraOrder(2, (yard,), taker="detector"))  # lets go of it
+    before = actor.report().readers["gate"]
+    take_of(actor, "yard", {"gate": 4})  # what a detector goes on saying
+    assert actor.report().readers["gate"] == before
+    assert before.decoded == before.handed + sum(before.dropped.values())
