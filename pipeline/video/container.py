@@ -118,7 +118,13 @@ class ContainerFeed:
             VideoError: a live stream failed or stalled.
         """
         try:
-            for packet in self._container.demux(self._stream):
+            # Of a live one all streams: each packet, of sound, too, starts FFmpeg's limit for silence anew, and whoever
+            # iterates would wait for ever for video that does not come.
+            streams = () if self._live else (self._stream,)
+            for packet in self._container.demux(*streams):
+                if packet.stream.index != self._stream.index:
+                    yield None
+                    continue
                 self._discarded += packet.is_discard
                 self._awaits_keyframe = self._awaits_keyframe and not packet.is_keyframe
                 if self._awaits_keyframe:
