@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 _TEND_S = 0.25
 _SUSPECT_S = 0.01
 _NOTHING_LEFT_S = 0.05
+_HANDOVER_S = 5.0  # a camera may wait that long for another process to let go of it, without a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,12 @@ class CameraReport:
     Attributes:
         version: of the order it follows.
         readers: what each camera's reader has done, by camera id, former cameras included.
+        troubles: why cameras cannot be read at all, one line each.
     """
 
     version: int
     readers: dict[str, ReaderStatus]
+    troubles: tuple[str, ...] = ()
 
 
 class CameraActor:
@@ -85,6 +88,7 @@ class CameraActor:
         self._order = CameraOrder()
         self._lock = threading.Lock()  # guards order and readers; never held while waiting for a frame
         self._readings: dict[str, _Reading] = {}
+        self._unopened: dict[str, tuple[float, str]] = {}  # since when, monotonic, and why
         self._stopping = False
         self._wake = threading.Event()
         self._taking = threading.Lock()  # a dead detector's last call may still be waiting for frames
@@ -127,7 +131,10 @@ class CameraActor:
     def report(self) -> CameraReport:
         """How it stands."""
         with self._lock:
-            return CameraReport(self._order.version, {name: r.status() for name, r in self._readings.items()})
+            readers = {name: reading.status() for name, reading in self._readings.items()}
+            told_since = time.monotonic() - _HANDOVER_S
+            troubles = tuple(why for since, why in self._unopened.values() if since <= told_since)
+            return CameraReport(self._order.version, readers, troubles)
 
     def stop(self) -> None:
         """End all readers; frames that wait can still be taken."""
@@ -221,6 +228,7 @@ class CameraActor:
                 reading.reader.pause()
             else:
                 reading.reader.resume()
+        self._unopened = {name: why for name, why in self._unopened.items() if name in wanted}
         for camera_id, settings in wanted.items():
             reading = self._readings.get(camera_id)
             if reading is None or reading.over:
@@ -230,9 +238,10 @@ class CameraActor:
     def _open(self, settings: CameraSettings) -> None:
         try:
             ledger = CameraLedger(self._ledgers / settings.id)
-        except RunError as error:  # another process has not let go of it yet
-            _log.info("camera %s: %s", settings.id, error)
+        except RunError as error:  # another process has not let go of it yet, or the disk is full: tried again
+            self._unopened.setdefault(settings.id, (time.monotonic(), f"camera {settings.id} is not read: {error}"))
             return
+        self._unopened.pop(settings.id, None)
         if not ledger.resumed:
             ledger["session"] = self._order.sessions.get(settings.id, 0)
         view = self._order.views.get(settings.id)

@@ -207,9 +207,10 @@ class Supervisor:
             self._roster.sinks(report.alerts)
             self._notices = [(number, notice) for number, notice in self._notices if number > report.notices]
         troubles = report.troubles if report is not None else ()
+        unread = [trouble for p in self._processes.values() if p.report is not None for trouble in p.report.troubles]
         self._status = replace(
             self._roster.status(draining=self._draining),
-            troubles=(*troubles, *self._deaths(), *self._refusals.values()),
+            troubles=(*troubles, *self._deaths(), *self._refusals.values(), *unread),
         )
 
     def _deaths(self) -> list[str]:

@@ -8,6 +8,7 @@ the frame what died with it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
@@ -52,19 +53,21 @@ class CameraLedger:
         path: of the file; made when missing.
 
     Raises:
-        RunError: another process holds it, or there is no room for it.
+        RunError: another process holds it, there is no room for it, or its folder is another user's.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = -1
         try:
+            _make_own(path.parent)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Room is taken now: a page that finds none later would kill the process that writes to it.
             os.posix_fallocate(self._file, 0, _SIZE_BYTES)
         except OSError as error:
-            os.close(self._file)
+            if self._file >= 0:
+                os.close(self._file)
             raise RunError(f"{path}: expected a ledger of its own, got: {error.strerror}") from error
         self._counting = threading.Lock()
         self._pages = mmap.mmap(self._file, _SIZE_BYTES)
@@ -113,7 +116,20 @@ class CameraLedger:
         self._file = -1
 
     def remove(self) -> None:
-        """Close it and delete the file: the run has ended."""
+        """Close it and delete the file, and its folder with the last one: the run has ended."""
         self.close()
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
+            self.path.parent.rmdir()
+
+
+def _make_own(folder: Path) -> None:
+    """Make a folder and the one above it, or see that they are this user's: anybody may make folders in ``/tmp``.
+
+    Raises:
+        OSError: they cannot be made, or are another user's, who could put something else under a ledger's name.
+    """
+    for made in (folder.parent, folder):
+        made.mkdir(mode=0o700, exist_ok=True)
+        if made.lstat().st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, f"{made} belongs to another user")

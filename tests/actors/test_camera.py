@@ -53,3 +53,16 @@ def test_a_file_that_was_removed_does_not_keep_the_others_from_being_read(actor,
     take_of(actor, "yard", {"gate": 4})  # what a detector goes on saying
     assert actor.report().readers["gate"] == before
     assert before.decoded == before.handed + sum(before.dropped.values())
+
+
+def test_a_camera_whose_ledger_cannot_be_made_is_told_of_and_read_once_it_can(actor, files, tmp_path, monkeypatch):
+    monkeypatch.setattr("actors.camera._HANDOVER_S", 0.0)
+    (tmp_path / "ledgers").write_text("in the way")
+    actor.configure(CameraOrder(1, tuple(files), taker="detector"))
+    first, second = actor.report().troubles
+    assert first.startswith("camera gate is not read: ")
+    assert second.startswith("camera yard is not read: ")
+    assert actor.report().readers == {}
+    (tmp_path / "ledgers").unlink()
+    take_of(actor, "gate", {})  # without another order
+    assert actor.report().troubles == ()

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,3 +51,26 @@ def test_a_ledger_has_one_owner_and_another_book_where_it_is_made_anew(tmp_path)
     assert again.book == ledger.book
     again.remove()
     assert CameraLedger(tmp_path / "gate").book != ledger.book
+
+
+def test_a_ledger_is_made_in_no_other_users_folder_and_follows_no_link(tmp_path):
+    mine = tmp_path / "mine.txt"
+    mine.write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "gate").symlink_to(mine)
+    with pytest.raises(RunError, match="expected a ledger of its own"):
+        CameraLedger(tmp_path / "run" / "gate")
+    assert mine.read_text() == "precious"
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "run", 12345, 12345)
+        with pytest.raises(RunError, match="belongs to another user"):
+            CameraLedger(tmp_path / "run" / "yard")
+        assert not (tmp_path / "run" / "yard").exists()
+
+
+def test_the_last_ledger_of_a_run_takes_its_folder_with_it(tmp_path):
+    gate, yard = (CameraLedger(tmp_path / "runs" / "run" / name) for name in ("gate", "yard"))
+    gate.remove()
+    assert yard.path.exists()
+    yard.remove()
+    assert list((tmp_path / "runs").iterdir()) == []
