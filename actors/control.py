@@ -85,16 +85,15 @@ class CameraDesk:
             removed = [camera_id for camera_id in before if camera_id not in after and camera_id in self._cameras]
             changed = [camera for camera_id, camera in after.items() if before.get(camera_id) != camera]
             lines = [f"camera {camera_id}: removed" for camera_id in removed]
-            for camera_id in removed:
-                del self._cameras[camera_id]
+            cameras = {camera_id: camera for camera_id, camera in self._cameras.items() if camera_id not in removed}
             for camera in changed:
-                lines.append(f"camera {camera.id}: {'changed' if camera.id in self._cameras else 'added'}")
-                self._cameras[camera.id] = camera
+                lines.append(f"camera {camera.id}: {'changed' if camera.id in cameras else 'added'}")
+                cameras[camera.id] = camera
             others = [key for key in type(new).model_fields if getattr(new, key) != getattr(self._config, key)]
             lines += [f"{key}: a change takes effect with the next run" for key in others if not _of_cameras(key)]
-            self._config = new
             if removed or changed:
-                self._tell()
+                self._tell(cameras, self._paused)
+            self._config = new
         return lines or ["nothing has changed"]
 
     def _add(self, camera: Any) -> str:
@@ -102,8 +101,7 @@ class CameraDesk:
         settings = parse_config({"camera_defaults": defaults, "cameras": [camera]}, source="camera").cameras[0]
         if settings.id.lower() in {camera_id.lower() for camera_id in self._cameras}:
             raise BadInputError(f"camera {settings.id}: expected an id that is not in use, got one that is")
-        self._cameras[settings.id] = settings
-        self._tell()
+        self._tell({**self._cameras, settings.id: settings}, self._paused)
         return f"camera {settings.id}: added until the end of this run; add it to the config to keep it"
 
     def _change(self, what: str, camera_id: str) -> str:
@@ -111,17 +109,18 @@ class CameraDesk:
             known = ", ".join(self._cameras) or "none"
             raise BadInputError(f"camera {camera_id!r}: expected a camera of this run ({known}), got another")
         if what == "remove":
-            del self._cameras[camera_id]
+            self._tell({name: camera for name, camera in self._cameras.items() if name != camera_id}, self._paused)
         elif what == "pause":
-            self._paused |= {camera_id}
+            self._tell(self._cameras, self._paused | {camera_id})
         else:
-            self._paused -= {camera_id}
-        self._tell()
+            self._tell(self._cameras, self._paused - {camera_id})
         return f"camera {camera_id}: {what.rstrip('e')}ed"
 
-    def _tell(self) -> None:
-        self._paused &= self._cameras.keys()
-        self._apply(tuple(self._cameras.values()), self._paused)
+    def _tell(self, cameras: dict[str, CameraSettings], paused: frozenset[str]) -> None:
+        """Have the run read these cameras; what it could not be told has not happened."""
+        paused &= cameras.keys()
+        self._apply(tuple(cameras.values()), paused)
+        self._cameras, self._paused = cameras, paused
 
     def _shown(self, camera: CameraSettings) -> dict[str, Any]:
         url = redact(camera.url.get_secret_value())
@@ -130,14 +129,42 @@ class CameraDesk:
 
 @contextmanager
 def served(desk: CameraDesk, state_folder: Path) -> Iterator[None]:
-    """Let other commands of this user reach the desk while the block lasts.
+    """Let other commands of this user reach the desk while the block lasts; without room for that, the run goes on.
 
     Args:
         desk: answers.
         state_folder: of the run; says where the socket is.
     """
+    record = state_folder / _FILE
+    with contextlib.ExitStack() as stack:
+        try:
+            path = stack.enter_context(_listening(desk))
+            stack.callback(_forget, record)
+            record.write_text(json.dumps({"socket": str(path)}) + "\n", encoding="utf-8")
+        except OSError as error:  # a full disk
+            _log.warning("%s: `cameras` commands will not reach this run: %s", record, error.strerror)
+        yield
+
+
+def _forget(record: Path) -> None:
+    with contextlib.suppress(OSError):  # a read-only disk: what it says leads nowhere then
+        record.unlink()
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    """One thread per request."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Whoever asked has gone or said nothing in time, which is no matter of the run's."""
+        _log.debug("a request was not answered", exc_info=True)
+
+
+@contextmanager
+def _listening(desk: CameraDesk) -> Iterator[Path]:
+    """Answer at a socket, whose path this gives, while the block lasts."""
     folder = Path(tempfile.mkdtemp(prefix="cflow-"))  # private, and short enough for a socket's path
-    path = folder / "control.sock"
 
     class Handler(socketserver.StreamRequestHandler):
         timeout = _TIMEOUT_S
@@ -146,18 +173,15 @@ def served(desk: CameraDesk, state_folder: Path) -> Iterator[None]:
             line = self.rfile.readline(_LONGEST_REQUEST_BYTES)
             self.wfile.write(json.dumps(_answer(desk, line)).encode() + b"\n")
 
-    server = socketserver.ThreadingUnixStreamServer(str(path), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, name="control", daemon=True)
-    thread.start()
-    record = state_folder / _FILE
-    record.write_text(json.dumps({"socket": str(path)}) + "\n", encoding="utf-8")
     try:
-        yield
+        path = folder / "control.sock"
+        with _Server(str(path), Handler) as server:
+            threading.Thread(target=server.serve_forever, name="control", daemon=True).start()
+            try:
+                yield path
+            finally:
+                server.shutdown()
     finally:
-        server.shutdown()
-        server.server_close()
-        record.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -190,6 +214,9 @@ def ask_run(state_folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
 def _answer(desk: CameraDesk, line: bytes) -> dict[str, Any]:
     try:
         request = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return {"error": f"expected a JSON object, got something else ({error.__class__.__name__})"}
+    try:
         if not isinstance(request, dict):
             raise BadInputError(f"expected a JSON object, got {type(request).__name__}")
         return desk.answer(request)

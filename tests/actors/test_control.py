@@ -1,5 +1,7 @@
 import json
 import socket
+import struct
+from pathlib import Path
 
 import pytest
 import yaml
@@ -93,7 +95,24 @@ def test_a_file_with_a_fault_is_not_taken_over(running):
     assert running.told == []
 
 
-def test_another_command_of_this_user_reaches_the_run_and_nobody_is_there_afterwards(running, tmp_path):
+def test_what_the_run_could_not_be_told_has_not_happened(running):
+    def away(cameras, paused):
+        raise RuntimeError("the supervisor is away")
+
+    desk = CameraDesk(load_config(running.path), running.path, away)
+    requests = [{"do": "add", "camera": {"id": "yard", "url": "rtsp://10.0.0.2/x"}}]
+    requests += [{"do": do, "id": "gate"} for do in ("pause", "remove")]
+    for request in requests:
+        with pytest.raises(RuntimeError):
+            desk.answer(request)
+    running.write(cameras=[{"id": "door", "url": "rtsp://10.0.0.3/x"}])
+    with pytest.raises(RuntimeError):
+        desk.reload()
+    (camera,) = desk.answer({"do": "list"})["cameras"]
+    assert (camera["id"], camera["paused"]) == ("gate", False)
+
+
+def test_another_command_of_this_user_reaches_the_run_and_nobody_is_there_afterwards(running, tmp_path, caplog, capfd):
     with served(running.desk, tmp_path):
         assert ask_run(tmp_path, {"do": "list"})["cameras"][0]["id"] == "gate"
         with pytest.raises(BadInputError, match="expected a camera of this run"):
@@ -105,6 +124,19 @@ def test_another_command_of_this_user_reaches_the_run_and_nobody_is_there_afterw
                 connection.sendall(garbage)
                 connection.shutdown(socket.SHUT_WR)
                 assert "error" in json.loads(connection.makefile().readline())
+        with socket.socket(socket.AF_UNIX) as connection:  # somebody who does not wait for the answer
+            connection.connect(path)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(b'{"do": "list"}\n' * 1000)
         assert ask_run(tmp_path, {"do": "list"})["cameras"]
+    assert "Traceback" not in caplog.text + capfd.readouterr().err
+    assert not Path(path).parent.exists()
     with pytest.raises(BadInputError, match="expected a run under way, found none"):
+        ask_run(tmp_path, {"do": "list"})
+
+
+def test_a_run_whose_folder_cannot_be_written_goes_on_without_being_reached(running, tmp_path, caplog):
+    (tmp_path / "control.json").mkdir()
+    with pytest.raises(BadInputError, match="found none"), served(running.desk, tmp_path):
+        assert "`cameras` commands will not reach this run: Is a directory" in caplog.text
         ask_run(tmp_path, {"do": "list"})
