@@ -27,6 +27,7 @@ class HealthTracker:
         self._camera_id = camera_id
         self._settings = settings
         self._seen_at_s: float | None = None
+        self._frame_at_s: float | None = None  # what was said of the newest frame
         self._open: dict[str, Notice] = {}
 
     @property
@@ -53,14 +54,18 @@ class HealthTracker:
             self._seen_at_s = now_s
             return self.finish("the camera was paused", now_s)
         notices: list[Notice] = []
-        seen_at_s = self._seen_at_s = max(now_s if self._seen_at_s is None else self._seen_at_s, last_frame_at_s or 0.0)
+        # By this clock alone, and by whether another frame came, not a later one: a camera's node may have another
+        # time, and a clock may be set back.
+        came = last_frame_at_s not in {None, self._frame_at_s}
+        if came:
+            self._frame_at_s = last_frame_at_s
+        seen_at_s = self._seen_at_s = now_s if came or self._seen_at_s is None else min(self._seen_at_s, now_s)
         silent_s = now_s - seen_at_s
         limit_s = self._settings.offline_s
         if limit_s is not None and silent_s >= limit_s and "offline" not in self._open:
             reason = f"{error or 'no frames come'} (no frame for {silent_s:.0f} s)"
             notices.append(self._begin("offline", "camera_offline", reason, seen_at_s, now_s))
-        offline = self._open.get("offline")
-        if offline is not None and last_frame_at_s is not None and last_frame_at_s > offline.emitted_at_s:
+        elif came and "offline" in self._open:
             notices.append(self._end("offline", "frames come again", now_s))
         for name in sorted(set(conditions) - self._open.keys()):
             kind, said = _SAID[name]
@@ -88,4 +93,4 @@ class HealthTracker:
     def _end(self, name: str, reason: str, now_s: float) -> Notice:
         begun = self._open.pop(name)
         kind: NoticeKind = "camera_online" if name == "offline" else begun.kind
-        return replace(begun, kind=kind, reason=reason, until_at_s=now_s, emitted_at_s=now_s)
+        return replace(begun, kind=kind, reason=reason, until_at_s=max(now_s, begun.since_at_s), emitted_at_s=now_s)

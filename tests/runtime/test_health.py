@@ -62,6 +62,27 @@ def test_a_paused_camera_is_not_offline_and_gets_its_full_time_when_it_is_resume
     assert (online.kind, online.reason) == ("camera_online", "the camera was paused")
 
 
+@pytest.mark.parametrize("set_back_s", [3600.0, 0.0, -3600.0])
+def test_a_clock_that_is_set_neither_hides_an_outage_nor_makes_it_last(set_back_s):
+    tracker = started(10_000.0)
+    assert look(tracker, 10_001.0, 10_000.9) == []
+    now_s = 10_001.0 - set_back_s
+    assert look(tracker, now_s + 1.0, now_s + 0.9) == []
+    assert look(tracker, now_s + 5.9, now_s + 0.9) == []
+    (offline,) = look(tracker, now_s + 6.1, now_s + 0.9)
+    assert offline.kind == "camera_offline"
+    (online,) = look(tracker, now_s - 3590.0, now_s - 3590.1)  # and back once more
+    assert (online.kind, online.until_at_s) == ("camera_online", offline.since_at_s)
+
+
+@pytest.mark.parametrize("ahead_s", [-60.0, 60.0])
+def test_a_camera_on_a_node_with_another_time_is_not_offline_while_its_frames_come(ahead_s):
+    tracker = started(1000.0)
+    for elapsed_s in range(1, 30):
+        assert look(tracker, 1000.0 + elapsed_s, 1000.0 + elapsed_s + ahead_s) == []
+    assert [notice.kind for notice in look(tracker, 1034.5, 1029.0 + ahead_s)] == ["camera_offline"]
+
+
 def test_offline_can_be_turned_off():
     tracker = started(0.0, SETTINGS.model_copy(update={"offline_s": None}))
     assert look(tracker, 1e6) == []
