@@ -15,6 +15,7 @@ from ray.exceptions import RayError, RayTaskError
 from actors.cluster import create_supervisor, ray_cluster
 from pipeline.config import CameraSettings
 from pipeline.errors import CflowError, RunError
+from pipeline.redaction import redact
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import RunStatus
 
@@ -71,7 +72,9 @@ def run(
             return final
         except RayTaskError as error:
             cause = error.cause
-            raise cause if isinstance(cause, CflowError) else RunError(f"the supervisor failed: {cause!r}") from error
+            if isinstance(cause, CflowError):
+                raise cause from error
+            raise RunError(f"the supervisor failed: {redact(repr(cause))}") from error
         except RayError as error:
             raise RunError(f"the supervisor is gone: {str(error).splitlines()[0]}") from error
         finally:

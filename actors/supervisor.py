@@ -96,7 +96,7 @@ class Supervisor:
             ray.get([asked.handle.pid.remote() for asked in needed], timeout=_START_TIMEOUT_S)
         except RayError as error:
             last_line = str(error).strip().splitlines()[-1].strip()
-            raise RunError(f"an actor did not start: {last_line}") from None
+            raise RunError(f"an actor did not start: {redact(last_line)}") from None
         self._tick()
         start_vital_thread(self._watch)
 
