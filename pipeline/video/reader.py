@@ -23,10 +23,10 @@ from pipeline.runtime.status import ENDED, ReaderState, ReaderStatus
 from pipeline.types import Frame, FrameHeader
 from pipeline.video.sampling import PtsSampler
 from pipeline.video.source import DecodedFrame, Omission, VideoSource, is_live, open_source
+from pipeline.video.turn import MAX_STUCK_THREADS, Turn, unexpected
 
 _REFUSED_PATIENCE = 10
 """How many times longer than after other failures the pause is when a server says no: cameras lock users out."""
-_MAX_STUCK_THREADS = 4
 
 _log = logging.getLogger(__name__)
 
@@ -41,25 +41,6 @@ class PictureWatch(Protocol):
     def reset(self) -> None:
         """Forget the pictures so far: another connection, or another picture size."""
         ...
-
-
-class _Turn:
-    """One thread's right to read the camera, until it is taken away; who has lost it counts and hands over nothing.
-
-    Attributes:
-        over: set when the thread is to end.
-        returned: whether it has.
-        progress_at_s: monotonic time at which something last came back from FFmpeg.
-        limit_s: how long the next thing may take before the thread counts as stuck.
-    """
-
-    __slots__ = ("limit_s", "over", "progress_at_s", "returned")
-
-    def __init__(self) -> None:
-        self.over = threading.Event()
-        self.returned = False
-        self.progress_at_s = 0.0
-        self.limit_s = math.inf
 
 
 @dataclass(slots=True)
@@ -125,8 +106,8 @@ class CameraReader:
         self._watch = watch if self._live else None
         self._backoff = Backoff(cap_s=settings.reconnect_max_s)
         self._lock = threading.Lock()  # counting, and taking a turn away, exclude each other
-        self._turn: _Turn | None = None
-        self._stuck: list[_Turn] = []
+        self._turn: Turn | None = None
+        self._stuck: list[Turn] = []
         self._started = False
         self._paused = False
         self._go = threading.Event()  # cleared while a file is paused
@@ -193,11 +174,11 @@ class CameraReader:
         """
         with self._lock:
             turn = self._turn
-            if not self._live or turn is None or self._now() - turn.progress_at_s <= turn.limit_s:
+            if not self._live or turn is None or not turn.is_stuck(self._now()):
                 return
             self._error = f"{self._shown}: expected an answer within {turn.limit_s:g} s, got none: its thread is stuck"
             self._stuck = [stuck for stuck in self._stuck if not stuck.returned]
-            if len(self._stuck) >= _MAX_STUCK_THREADS:  # what hangs again and again must not eat up the machine
+            if len(self._stuck) >= MAX_STUCK_THREADS:
                 return
             _log.warning("%s", self._error)
             turn.over.set()
@@ -234,8 +215,7 @@ class CameraReader:
         self._known_below = 0 if self._live else ledger["confirmed"]
 
     def _begin_turn(self) -> None:
-        turn = self._turn = _Turn()
-        turn.progress_at_s = self._now()
+        turn = self._turn = Turn(self._now())
         self._state = "opening"
 
         def read_camera() -> None:
@@ -249,25 +229,25 @@ class CameraReader:
 
         self._start_thread(read_camera)
 
-    def _read_file(self, turn: _Turn) -> None:
+    def _read_file(self, turn: Turn) -> None:
         error = ""
         try:
             self._go.wait()
             self._read_session(turn)
-        except VideoError as failure:
-            error = _one_line(failure)
+        except Exception as failure:
+            error = self._explain(failure)
         with self._lock:
             self._error = error
             self._state = "stopped" if turn.over.is_set() else "failed" if error else "finished"
 
-    def _read_live(self, turn: _Turn) -> None:
+    def _read_live(self, turn: Turn) -> None:
         while self._may_open(turn):
             patience = 1
             try:
                 self._read_session(turn)
                 error = f"{self._shown}: expected more frames, got the end of the stream"
-            except VideoError as failure:
-                error = _one_line(failure)
+            except Exception as failure:
+                error = self._explain(failure)
                 patience = _REFUSED_PATIENCE if isinstance(failure, RefusedError) else 1
             with self._lock:
                 if turn is not self._turn:
@@ -280,7 +260,17 @@ class CameraReader:
             if turn is self._turn:  # nobody took the turn away: the buffer was closed
                 self._turn, self._state = None, "stopped"
 
-    def _may_open(self, turn: _Turn) -> bool:
+    def _explain(self, failure: Exception) -> str:
+        """One line for what ended a connection. Whatever one camera's stream brings out, the others must go on."""
+        if isinstance(failure, VideoError):
+            return _one_line(failure)
+        if isinstance(failure, MemoryError):  # not the camera's: the process ends, and starts afresh
+            raise failure
+        line = unexpected(self._shown, failure)
+        _log.error("%s", line)
+        return line
+
+    def _may_open(self, turn: Turn) -> bool:
         with self._lock:
             if not self._may_go_on(turn):
                 return False
@@ -288,12 +278,12 @@ class CameraReader:
             self._state = "opening"
             return True
 
-    def _may_go_on(self, turn: _Turn) -> bool:
+    def _may_go_on(self, turn: Turn) -> bool:
         """Note a thread's progress, under the lock; False when it is to end."""
         turn.progress_at_s = self._now()
         return turn is self._turn and not turn.over.is_set()
 
-    def _read_session(self, turn: _Turn) -> None:
+    def _read_session(self, turn: Turn) -> None:
         """One connection, from opening to its end."""
         with open_source(
             self._url,
@@ -305,7 +295,7 @@ class CameraReader:
             if self._has_opened(turn):
                 self._drain(turn, source)
 
-    def _has_opened(self, turn: _Turn) -> bool:
+    def _has_opened(self, turn: Turn) -> bool:
         """Count the connection; False where it came too late."""
         with self._lock:
             if not self._may_go_on(turn):
@@ -317,7 +307,7 @@ class CameraReader:
             self._forget_pictures()
             return True
 
-    def _drain(self, turn: _Turn, source: VideoSource) -> None:
+    def _drain(self, turn: Turn, source: VideoSource) -> None:
         """Take in what an open stream brings, up to its end."""
         sampler = PtsSampler(self._settings.sample_fps)
         session = _Session(framed_at_s=self._now())
@@ -334,7 +324,7 @@ class CameraReader:
         self._missing = max((source.expected_frames or 0) - session.index, 0)
 
     def _take_in(
-        self, turn: _Turn, came: DecodedFrame | Omission | None, session: _Session, size_px: tuple[int, int] | None
+        self, turn: Turn, came: DecodedFrame | Omission | None, session: _Session, size_px: tuple[int, int] | None
     ) -> bool:
         """Count what came, and hand it over if it is wanted; False when the thread is to end."""
         with self._lock:
@@ -354,6 +344,14 @@ class CameraReader:
             return None
         self._ledger.add("decoded")
         session.index += 1
+        try:
+            return self._judge(came, session, size_px)
+        except Exception:
+            self._ledger.add("decode_error")  # it came and goes no further
+            raise
+
+    def _judge(self, came: DecodedFrame | Omission, session: _Session, size_px: tuple[int, int] | None) -> Frame | None:
+        """Decide on a frame that was counted; returns it if it is to be handed over."""
         if not isinstance(came, str) or came == "sampling":
             self._note_sound_frame(session, size_px)
         if isinstance(came, str):
@@ -394,7 +392,7 @@ class CameraReader:
         )
         return Frame(header, decoded.image)
 
-    def _put(self, turn: _Turn, frame: Frame) -> bool:
+    def _put(self, turn: Turn, frame: Frame) -> bool:
         if self._buffers.put(frame):
             return True
         self._ledger.add("shutdown")

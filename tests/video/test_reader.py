@@ -39,6 +39,16 @@ class CountingWatch:
         self.resets += 1
 
 
+class FailingWatch(CountingWatch):
+    """Fails on every picture but the first few, as a bug does that one camera's pictures bring out."""
+
+    def update(self, image, now):
+        if len(self.images) == 3:
+            self.images.clear()
+            raise ZeroDivisionError("rtsp://viewer:hunter2@host/cam: no pixels\nat all")
+        return super().update(image, now)
+
+
 # --- files --------------------------------------------------------------------------------------------------------
 
 
@@ -277,6 +287,41 @@ def test_pictures_of_a_live_camera_are_watched_and_those_of_a_file_are_not(tmp_p
         assert (station.status("clip").conditions, file.images) == (frozenset(), [])
         station.readers["gate"].pause()
         assert station.status("gate").conditions == frozenset()
+
+
+def test_an_unforeseen_failure_of_one_camera_is_told_in_one_line_and_costs_nobody_else_a_frame(
+    tmp_path, stream, caplog
+):
+    with Station(tmp_path) as station:  # raises what ended a thread, and sees that the books are exact
+        station.add("gate", stream, watch=FailingWatch(), buffer_frames=100)
+        station.add("yard", stream, buffer_frames=100)
+        until(lambda: station.frames_of("gate", session=2), "it was opened again, twice")
+        until(lambda: station.status("gate").state == "waiting", "it waits before it tries again")
+        status = station.status("gate")
+        assert len(station.frames_of("gate", session=0)) == 3
+        assert len(station.frames_of("yard", session=0)) == 20
+    assert status.dropped["decode_error"] >= 2
+    (line,) = {record.getMessage() for record in caplog.records if "unforeseen" in record.getMessage()}
+    assert line == status.error
+    assert line.startswith("gate (http://")
+    assert "ZeroDivisionError: rtsp://***@host/cam: no pixels at all" in line
+    assert "test_reader.py:" in line
+
+
+def test_a_file_on_which_something_unforeseen_fails_has_failed_alone(tmp_path, monkeypatch):
+    write_video(tmp_path / "a.mp4", 20)
+
+    def open_broken(url, *arguments, **options):
+        source = open_source(url, *arguments, **options)
+        monkeypatch.setattr(source, "_resize", lambda frame: frame.no_such_thing)  # what no file on disk can bring out
+        return source
+
+    monkeypatch.setattr(reader_module, "open_source", open_broken)
+    with Station(tmp_path) as station:
+        station.add("gate", tmp_path / "a.mp4")
+        status = ended(station)
+    assert (status.state, status.decoded) == ("failed", 0)
+    assert "unforeseen failure in test_reader.py" in status.error
 
 
 def test_a_thread_stuck_in_ffmpeg_is_left_to_itself_and_another_takes_over(tmp_path, stream, monkeypatch, caplog):
