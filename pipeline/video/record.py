@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,12 +22,16 @@ from pipeline.runtime.backoff import Backoff
 from pipeline.video.container import RefusedError, open_live, said
 from pipeline.video.recordings import RecordingFolder
 from pipeline.video.segment import PictureReader, Segment, Stamped, one_line, timeline_of, video_stream
+from pipeline.video.turn import MAX_STUCK_THREADS, Turn, unexpected
 
 State = Literal["opening", "recording", "waiting", "stopped"]
 
 _REFUSED_PATIENCE = 10  # cameras lock users out who ask too often
 _TICK_S = 0.25
 _PATIENCE_S = 2.0
+_LOCK_PATIENCE_S = 0.05  # whoever holds a recorder's lock is writing a packet
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,10 @@ class RecorderStatus:
 
 
 class CameraRecorder:
-    """Records one camera, in a thread of its own, until it is stopped; connects again and again.
+    """Records one camera, in a thread of its own, until it is stopped; connects again and again, whatever goes wrong.
+
+    Only a disk that fails ends it (``failure``), since it fails the others, too. Whoever owns it calls ``check`` a few
+    times per second.
 
     Args:
         settings: a live camera.
@@ -71,18 +80,45 @@ class CameraRecorder:
         self._url = settings.url.get_secret_value()
         self._shown = f"{settings.id} ({redact(self._url)})"
         self._stop = threading.Event()
-        self._lock = threading.Lock()  # guards the segment: ``finish`` may close it while the thread waits for packets
+        # Guards turn and segment: ``finish`` and ``check`` may close it while the thread waits for packets.
+        self._lock = threading.Lock()
+        self._turn: Turn | None = None
+        self._stuck: list[Turn] = []
+        self._thread: threading.Thread | None = None
+        self._backoff = Backoff(cap_s=settings.reconnect_max_s)
         self._segment: Segment | None = None
         self._state: State = "opening"
         self._segments = self._connections = self._gaps = self._left_out = self._bytes = 0
         self._recorded_s = 0.0
         self._error = ""
-        self._thread = threading.Thread(target=self._run, name=f"record-{settings.id}", daemon=True)
         self.failure: Exception | None = None
 
     def start(self) -> None:
         """Begin; to be called once."""
-        self._thread.start()
+        with self._lock:
+            self._begin_turn()
+
+    def check(self) -> None:
+        """Leave the thread to itself when FFmpeg's own limits do not end what it waits for, and begin another.
+
+        What it has recorded is kept. It cannot be ended from outside: closing its stream would crash the process. After
+        ``MAX_STUCK_THREADS`` no other is begun until one returns.
+        """
+        turn = self._turn
+        if turn is None or not turn.is_stuck(time.monotonic()) or self._stop.is_set():
+            return
+        self._error = f"{self._shown}: expected an answer within {turn.limit_s:g} s, got none: its thread is stuck"
+        self._stuck = [stuck for stuck in self._stuck if not stuck.returned]
+        if len(self._stuck) >= MAX_STUCK_THREADS or not self._lock.acquire(blocking=False):
+            return
+        try:
+            _log.warning("%s", self._error)
+            turn.over.set()
+            self._stuck.append(turn)
+            self._guard(self._end_locked_segment)
+            self._begin_turn()
+        finally:
+            self._lock.release()
 
     def stop(self) -> None:
         """Ask it to end; it does after the next packet."""
@@ -95,10 +131,17 @@ class CameraRecorder:
             timeout_s: longest wait for the thread.
         """
         self._stop.set()
-        self._thread.join(max(timeout_s, 0.0))
-        with self._lock:
+        if self._thread is not None:
+            self._thread.join(max(timeout_s, 0.0))
+        if not self._lock.acquire(timeout=max(timeout_s, _LOCK_PATIENCE_S)):
+            self._state = "stopped"  # a packet is stuck on its way to the disk; the next run keeps what is there
+            self._error = f"{self._shown}: expected to write a packet, got no answer from the disk or from FFmpeg"
+            return
+        try:
             self._state = "stopped"
             self._guard(self._end_locked_segment)
+        finally:
+            self._lock.release()
 
     def status(self) -> RecorderStatus:
         """How it stands."""
@@ -116,8 +159,17 @@ class CameraRecorder:
             error=self._error,
         )
 
-    def _run(self) -> None:
-        self._guard(self._record)
+    def _begin_turn(self) -> None:
+        turn = self._turn = Turn(time.monotonic())
+
+        def run() -> None:
+            try:
+                self._guard(lambda: self._record(turn))
+            finally:
+                turn.returned = True
+
+        self._thread = threading.Thread(target=run, name=f"record-{self._settings.id}", daemon=True)
+        self._thread.start()
 
     def _guard(self, task: Callable[[], None]) -> None:
         """Keep what goes wrong, for whoever started the recording; the first error says most."""
@@ -127,56 +179,80 @@ class CameraRecorder:
             self.failure = self.failure or error
             self._stop.set()
 
-    def _record(self) -> None:
-        backoff = Backoff(cap_s=self._settings.reconnect_max_s)
-        while not self._stop.is_set():
-            patience, before = 1, self._segments
-            try:
-                self._state = "opening"
-                self._record_connection()
-                error = f"{self._shown}: expected more packets, got the end of the stream"
-            except VideoError as failure:
-                error = one_line(failure)
-                patience = _REFUSED_PATIENCE if isinstance(failure, RefusedError) else 1
-            self._end_segment()
-            if self._stop.is_set():
+    def _record(self, turn: Turn) -> None:
+        settings = self._settings
+        while self._may_go_on(turn):
+            turn.limit_s = 2 * settings.open_timeout_s + settings.stall_timeout_s
+            self._state, before = "opening", self._segments
+            error, patience = self._connect(turn)
+            if not self._may_go_on(turn):
                 return
+            turn.limit_s = math.inf
             if self._segments > before:
-                backoff.succeeded()
+                self._backoff.succeeded()
             self._state, self._error = "waiting", error
-            self._stop.wait(patience * backoff.failed())
+            self._stop.wait(patience * self._backoff.failed())
 
-    def _record_connection(self) -> None:
+    def _connect(self, turn: Turn) -> tuple[str, int]:
+        """One connection from its opening to its end; returns why it ended and how long to wait, in usual pauses.
+
+        Raises:
+            RunError: the disk is full, or cannot be written.
+        """
+        try:
+            try:
+                self._record_connection(turn)
+            finally:
+                self._end_segment(turn)
+        except (RunError, MemoryError):
+            raise
+        except VideoError as failure:
+            return one_line(failure), _REFUSED_PATIENCE if isinstance(failure, RefusedError) else 1
+        except Exception as failure:  # whatever one camera's stream brings out, the others are recorded
+            error = unexpected(self._shown, failure)
+            _log.error("%s", error)
+            return error, 1
+        return f"{self._shown}: expected more packets, got the end of the stream", 1
+
+    def _may_go_on(self, turn: Turn) -> bool:
+        """Note a thread's progress; False when it is to end."""
+        turn.progress_at_s = time.monotonic()
+        return not (turn.over.is_set() or self._stop.is_set())
+
+    def _record_connection(self, turn: Turn) -> None:
         settings = self._settings
         container = open_live(
             self._url, self._shown, open_timeout_s=settings.open_timeout_s, read_timeout_s=settings.read_timeout_s
         )
         with container:  # closed by this thread alone: FFmpeg crashes when another does
+            if not self._may_go_on(turn):
+                return
+            turn.limit_s = 2 * settings.read_timeout_s + settings.stall_timeout_s
             stream = video_stream(container, self._shown)
             self._connections += 1
             timeline, pictures = timeline_of(stream), PictureReader(stream)
             error: VideoError | None = None
             try:
-                for packet in self._packets(container, stream):
+                for packet in self._packets(turn, container, stream):
                     gaps = timeline.gaps
                     for stamped in timeline.push(packet):
-                        self._take(stamped, stream, pictures)
+                        self._take(turn, stamped, stream, pictures)
                     self._gaps += timeline.gaps - gaps
             except av.error.FFmpegError as failure:
                 error = VideoError(f"{self._shown}: expected more packets, got {said(failure)}")
             for stamped in timeline.flush():
-                self._take(stamped, stream, pictures)
+                self._take(turn, stamped, stream, pictures)
             if error is not None:
                 raise error
 
-    def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
+    def _packets(self, turn: Turn, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
         """The stream's packets, until it ends, falls silent or the recorder is stopped."""
         newest_at = time.monotonic()
         # All streams: FFmpeg's own limit starts afresh with every packet, of sound, too.
         for packet in container.demux():
-            if self._stop.is_set():
+            if not self._may_go_on(turn):
                 return
-            now = time.monotonic()
+            now = turn.progress_at_s
             if packet.stream_index == stream.index and packet.size:
                 newest_at = now
                 yield packet
@@ -186,10 +262,10 @@ class CameraRecorder:
                     "got none"
                 )
 
-    def _take(self, stamped: Stamped, stream: VideoStream, pictures: PictureReader) -> None:
+    def _take(self, turn: Turn, stamped: Stamped, stream: VideoStream, pictures: PictureReader) -> None:
         """Write a packet, at a keyframe perhaps into a new segment."""
         with self._lock:
-            if self._state == "stopped":  # ``finish`` was here
+            if self._state == "stopped" or turn is not self._turn:  # ``finish`` or ``check`` was here
                 return
             packet = stamped.packet
             if packet.is_keyframe and not packet.is_corrupt:
@@ -217,9 +293,10 @@ class CameraRecorder:
             raise VideoError(f"{self._shown}: {error}") from None
         self._state, self._error = "recording", ""
 
-    def _end_segment(self) -> None:
+    def _end_segment(self, turn: Turn) -> None:
         with self._lock:
-            self._end_locked_segment()
+            if turn is self._turn:
+                self._end_locked_segment()
 
     def _end_locked_segment(self) -> None:
         segment, self._segment = self._segment, None
@@ -243,7 +320,7 @@ def record_cameras(
     stop: threading.Event,
     tick: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run recorders until the time is up or one is told to stop; whatever happens, whole segments are kept.
+    """Run recorders until the time is up, the disk fails or ``stop`` is set; whatever happens, whole segments are kept.
 
     Args:
         recorders: of different cameras, not started.
@@ -260,6 +337,8 @@ def record_cameras(
             recorder.start()
         while not stop.wait(_TICK_S if deadline is None else min(_TICK_S, max(deadline - time.monotonic(), 0.0))):
             tick()
+            for recorder in recorders:
+                recorder.check()
             if any(recorder.failure for recorder in recorders):
                 break
             if deadline is not None and time.monotonic() >= deadline:

@@ -20,13 +20,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import pipeline.video.record as record_module
 from pipeline.config import CameraSettings
 from pipeline.datasets.detect import open_dataset
-from pipeline.errors import BadInputError, RunError
+from pipeline.errors import BadInputError, RunError, VideoError
 from pipeline.video.container import open_file
 from pipeline.video.record import CameraRecorder, record_cameras
 from pipeline.video.recordings import RecordingFolder
-from pipeline.video.segment import Timeline
+from pipeline.video.segment import PictureReader, Timeline
 from pipeline.video.source import open_source
 from tests.rtsp import RtspServer, require_rtsp, write_footage
 from tests.video.station import until
@@ -387,6 +388,82 @@ def test_a_full_disk_is_said_in_one_line_and_whole_segments_stay(tmp_path, comma
     _, complained = ended(command(out, f"{address}/quiet.ts", "--minutes", 0.01))
     assert f"gate_{len(whole) + 1:04d}.mkv" in complained  # what was on disk when it was full
     assert clips(out).items() >= whole.items()
+
+
+def test_an_unforeseen_failure_of_one_camera_is_told_and_the_others_are_recorded(
+    tmp_path, http_folder, monkeypatch, caplog
+):
+    """A bug that one camera's keyframes bring out, since no known stream does."""
+    folder, address = http_folder
+    for name in ("gate", "yard"):
+        write_video(folder / f"{name}.ts", 20, gop=10, size_px=(64, 96))
+
+    class Failing(PictureReader):
+        def picture(self, packet, mark):
+            if threading.current_thread().name == "record-yard":
+                raise ZeroDivisionError("rtsp://viewer:hunter2@host/cam: no pixels")
+            return super().picture(packet, mark)
+
+    monkeypatch.setattr(record_module, "PictureReader", Failing)
+    cameras = [camera(f"{address}/{name}.ts", name) for name in ("gate", "yard")]
+    with recording(tmp_path / "out", *cameras) as (gate, yard):
+        until(lambda: yard.status().reconnects >= 2, "the one that fails is tried again")
+        segments = gate.status().segments
+        until(lambda: gate.status().segments > segments, "the other is recorded")
+        until(lambda: yard.status().state == "waiting", "it waits before it is tried again")
+        error = yard.status().error
+    assert set(clips(tmp_path / "out")) == {path.stem for path in videos(tmp_path / "out")}
+    assert {path.stem.rpartition("_")[0] for path in videos(tmp_path / "out")} == {"gate"}
+    assert "ZeroDivisionError: rtsp://***@host/cam: no pixels" in error
+    assert error.startswith("yard (http://")
+    assert error in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_a_thread_stuck_in_ffmpeg_is_left_to_itself_with_what_it_recorded_kept(
+    tmp_path, http_folder, monkeypatch, caplog
+):
+    """No real server can hold FFmpeg beyond its limits on demand, so after the first connection's packets we do."""
+    folder, address = http_folder
+    write_video(folder / "gate.ts", 20, gop=10, size_px=(64, 96))
+    release, held = threading.Event(), []
+    flush = Timeline.flush
+
+    def held_at_first(timeline):
+        if not held:
+            held.append(threading.current_thread())
+            assert release.wait(60.0)
+        return flush(timeline)
+
+    monkeypatch.setattr(Timeline, "flush", held_at_first)
+    settings = camera(f"{address}/gate.ts", read_timeout_s=0.1, stall_timeout_s=0.3)
+    with recording(tmp_path / "out", settings) as (recorder,):
+        until(lambda: "its thread is stuck" in caplog.text, "the stuck thread is noticed")
+        until(lambda: recorder.status().segments >= 2, "what it had is kept, and another thread records")
+        release.set()
+        until(lambda: not held[0].is_alive(), "the stuck thread ends")
+    assert recorder.failure is None
+    assert all(numbers == list(range(len(numbers))) for numbers in clips(tmp_path / "out").values())
+
+
+def test_recorders_that_get_stuck_again_and_again_do_not_pile_up_threads_and_end_all_the_same(tmp_path, monkeypatch):
+    release, stuck = threading.Event(), []
+
+    def open_stuck(*arguments, **options):
+        stuck.append(threading.current_thread())
+        assert release.wait(60.0)
+        raise VideoError("released")
+
+    monkeypatch.setattr(record_module, "open_live", open_stuck)
+    settings = camera("rtsp://127.0.0.1:9/x", open_timeout_s=0.1, stall_timeout_s=0.2)
+    with recording(tmp_path / "out", settings) as (recorder,):
+        until(lambda: len(stuck) == 5, "four were left to themselves, one tries on")
+        until(lambda: "its thread is stuck" in recorder.status().error, "the fifth is stuck, too")
+        recorder.check()
+        assert len(stuck) == 5
+    assert recorder.status().state == "stopped"
+    release.set()
+    until(lambda: not any(thread.is_alive() for thread in stuck), "all threads end")
 
 
 # --- where it goes ------------------------------------------------------------------------------------------------
