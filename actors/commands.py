@@ -28,6 +28,7 @@ from pipeline.sinks.parquet import discard_journals
 from pipeline.sinks.redis_reader import read_alerts
 
 _REDIS_PAUSE_S = 1.0
+_LAST_ALERTS_S = 1.0  # following ends within half a second, unless Redis hangs
 _DAMAGED = ("corrupt", "decode_error")
 
 
@@ -238,7 +239,7 @@ def _alerts_shown(plan: RunPlan, watched: Collection[str], err: Console) -> Iter
         yield
     finally:
         done.set()
-        thread.join(timeout=2.0)
+        thread.join(timeout=_LAST_ALERTS_S)
 
 
 @dataclass(frozen=True)

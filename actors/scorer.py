@@ -22,8 +22,7 @@ from pipeline.types import Alert, Dropped, Notice, Prediction
 
 _NOTICES = "#notices"  # kept beside the cameras' states; no camera's id begins so
 _STORAGE = "#storage"
-_FLUSH_S = 3.0
-_FILES_S = 3.0  # what is not a file by then is a journal, which the next run into the folder turns into one
+_WRITING_SHARE = 0.4  # of the time for closing, for files and for Redis each; the rest is for whoever is slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +135,18 @@ class ScorerActor:
         self._parquet.write([])  # rotates, and tries again what failed, also while no camera brings frames
         self._watch_storage()
 
-    def close(self, statuses: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Close all events and sinks; returns one line per thing that could not be written."""
+    def close(self, statuses: Mapping[str, Mapping[str, Any]], within_s: float = 6.0) -> list[str]:
+        """Close all events and sinks; returns one line per thing that could not be written.
+
+        Args:
+            statuses: of the cameras, for Redis.
+            within_s: seconds for it. What is not a file by then is a journal, which the next run into the folder turns
+                into one, and alerts that were not delivered wait for it in the run store.
+        """
         self._write(self._scorer.close(time.time()))
         self.publish(statuses)
-        self._parquet.close(_FILES_S)
-        self._redis.close(_FLUSH_S)
+        self._parquet.close(_WRITING_SHARE * within_s)
+        self._redis.close(_WRITING_SHARE * within_s)
         self._store.end_run()
         faults = [*self._redis.faults(), *self._parquet.faults()]
         self._store.close()

@@ -16,13 +16,14 @@ from actors.cluster import create_supervisor, ray_cluster
 from pipeline.config import CameraSettings
 from pipeline.errors import CflowError, RunError
 from pipeline.redaction import redact
+from pipeline.runtime.ending import Ending
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import RunStatus
 
 _POLL_S = 0.25
 _ANSWER_TIMEOUT_S = 60.0
 _START_TIMEOUT_S = 240.0
-_DRAIN_S = 4.0  # for frames that were decoded; what is left then is counted as ``shutdown``
+_LATE_S = 0.5  # an answer that comes at the last moment has a way to go
 
 Apply = Callable[[Sequence[CameraSettings], frozenset[str]], None]
 
@@ -59,15 +60,12 @@ def run(
             _wait_for_start(supervisor.start.remote(), stop)
             end_at = None if duration_s is None else time.monotonic() + duration_s
             with attended(_applying(supervisor)):
-                while not _follow(supervisor, on_status) and not stop.is_set():
+                while not _follow(supervisor, on_status, stop) and not stop.is_set():
                     if end_at is not None and time.monotonic() >= end_at:
                         break
                     stop.wait(_POLL_S)
-            ray.get(supervisor.drain.remote(), timeout=_ANSWER_TIMEOUT_S)
-            drained_by = time.monotonic() + _DRAIN_S
-            while not _follow(supervisor, on_status) and time.monotonic() < drained_by:
-                time.sleep(_POLL_S)
-            final = cast(RunStatus, ray.get(supervisor.close.remote(), timeout=_ANSWER_TIMEOUT_S))
+                ending = Ending.begun(time.monotonic())
+            final = _end(supervisor, ending, on_status)
             on_status(final)
             return final
         except RayTaskError as error:
@@ -81,11 +79,35 @@ def run(
             ray.kill(supervisor)  # and with it every actor it created
 
 
-def _follow(supervisor: ActorHandle, on_status: Callable[[RunStatus], None]) -> bool:
-    """Look how the run stands; whether every camera is done."""
-    status = cast(RunStatus, ray.get(supervisor.status.remote(), timeout=_ANSWER_TIMEOUT_S))
+def _follow(supervisor: ActorHandle, on_status: Callable[[RunStatus], None], stop: threading.Event) -> bool:
+    """Look how the run stands; whether every camera is done. Waits for no answer once the user wants to stop."""
+    reference = supervisor.status.remote()
+    give_up_at = time.monotonic() + _ANSWER_TIMEOUT_S
+    while not ray.wait([reference], timeout=_POLL_S)[0]:
+        if stop.is_set():
+            return False
+        if time.monotonic() >= give_up_at:
+            raise RunError(f"the supervisor is gone: expected an answer within {_ANSWER_TIMEOUT_S:g} s, got none")
+    status = cast(RunStatus, ray.get(reference))
     on_status(status)
     return status.done
+
+
+def _end(supervisor: ActorHandle, ending: Ending, on_status: Callable[[RunStatus], None]) -> RunStatus:
+    """End the run in good order, as far as there is time; frames that are left are counted as ``shutdown``."""
+
+    def answer(reference: ray.ObjectRef) -> RunStatus:
+        return cast(RunStatus, ray.get(reference, timeout=ending.left_s(time.monotonic()) + _LATE_S))
+
+    answer(supervisor.drain.remote())
+    while (left_s := ending.frames_left_s(time.monotonic())) > 0.0:
+        status = answer(supervisor.status.remote())
+        on_status(status)
+        if status.done:
+            break
+        time.sleep(min(_POLL_S, left_s))
+    # Seconds, not a time: the supervisor's monotonic clock may be that of another machine.
+    return answer(supervisor.close.remote(ending.left_s(time.monotonic())))
 
 
 def _applying(supervisor: ActorHandle) -> Apply:

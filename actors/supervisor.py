@@ -21,6 +21,7 @@ from pipeline.config import CameraSettings
 from pipeline.errors import RunError
 from pipeline.redaction import redact
 from pipeline.runtime.assignment import place, split_cameras
+from pipeline.runtime.ending import Ending
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.pool import DetectorPool
 from pipeline.runtime.roster import Roster
@@ -32,8 +33,6 @@ _START_TIMEOUT_S = 180.0  # importing torch in several processes of a small mach
 _TICK_S = 0.2
 _PUBLISH_S = 1.0
 _GONE_AFTER_S = 5.0  # a camera process on a living node is back within three
-_CLOSE_TIMEOUT_S = 6.0
-_LAST_FRAMES_S = 1.0  # for what a detector holds when the time for draining is up
 
 _Order = TypeVar("_Order", CameraOrder, DetectorOrder)
 
@@ -133,38 +132,40 @@ class Supervisor:
             for process in self._processes.values():
                 process.handle.stop.remote()
 
-    def close(self) -> RunStatus:
+    def close(self, within_s: float) -> RunStatus:
         """Write what is held back, close files; returns how the run ended.
 
         Frames for which no time is left are counted as ``shutdown``.
+
+        Args:
+            within_s: seconds for it, whoever hangs.
         """
-        self._abandon()
+        ending = Ending(time.monotonic() + within_s)
+        self._abandon(ending)
         self._closing.set()
         with self._lock:
             self._roster.write_off("shutdown")
             self._status = self._roster.status(draining=True)
-            unwritten = self._close_scorer()
+            unwritten = self._close_scorer(ending)
             for process in self._processes.values():
                 process.handle.close.remote()
             self._status = replace(self._status, faults=tuple(unwritten), troubles=())
         return self._status
 
-    def _abandon(self) -> None:
+    def _abandon(self, ending: Ending) -> None:
         """Discard what waits in camera processes, and give the detectors a moment for what they hold."""
         with self._lock:
             if self._roster.in_flight() == 0:
                 return
             for process in self._processes.values():
                 process.handle.abandon.remote()
-        end_at = time.monotonic() + _LAST_FRAMES_S
-        while time.monotonic() < end_at and self._roster.in_flight() > 0:
+        while ending.held_left_s(time.monotonic()) > 0.0 and self._roster.in_flight() > 0:
             time.sleep(_TICK_S / 2)
 
-    def _close_scorer(self) -> list[str]:
-        end_at = time.monotonic() + _CLOSE_TIMEOUT_S
-        while (left_s := end_at - time.monotonic()) > 0:
+    def _close_scorer(self, ending: Ending) -> list[str]:
+        while (left_s := ending.left_s(time.monotonic())) > 0.0:
             try:
-                return ray.get(self._scorer.handle.close.remote(self._roster.as_json()), timeout=left_s)
+                return ray.get(self._scorer.handle.close.remote(self._roster.as_json(), left_s), timeout=left_s)
             except RayError:  # it is restarting
                 time.sleep(_TICK_S)
         return ["the scorer did not come back in time to close its files: the next run into this folder does"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import fcntl
 import importlib.util
 import logging
@@ -24,7 +23,8 @@ from pipeline.sinks.redis_client import check_redis, connect
 _log = logging.getLogger(__name__)
 
 _READY_WITHIN_S = 15.0
-_STOP_WITHIN_S = 10.0
+_TERMINATE_WITHIN_S = 0.5
+_STOP_WITHIN_S = 1.5  # killed later, it loses nothing: what it acknowledged is with the kernel
 _LONGEST_SOCKET_PATH = 100  # the kernel takes 107 bytes
 
 # Started between us and the server: asks the kernel to end it with us, whatever ends us, and becomes the server. In
@@ -110,12 +110,11 @@ class EmbeddedRedis:
         client = connect(self._address(), timeout_s=_STOP_WITHIN_S, retries=0)
         try:
             client.shutdown(nosave=True)  # the log has everything
-        except (redis.RedisError, OSError) as error:
+            self._process.wait(_STOP_WITHIN_S)
+        except (redis.RedisError, OSError, subprocess.TimeoutExpired) as error:
             _log.warning("embedded Redis in %s: it could not be ended in good order: %s", self.folder, error)
         finally:
             client.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_STOP_WITHIN_S if self._process.poll() is None else 0)
         self._let_go()
 
     def _address(self) -> str:
@@ -180,7 +179,7 @@ class EmbeddedRedis:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             try:
-                self._process.wait(2.0)
+                self._process.wait(_TERMINATE_WITHIN_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()

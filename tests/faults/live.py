@@ -132,10 +132,15 @@ class LiveRun:
 
 def kill_actors(kind: str) -> list[int]:
     """SIGKILL every process of a kind of actor; their pids."""
-    found = [child.pid for child in psutil.Process().children(recursive=True) if _is_actor(child, kind)]
+    found = [process.pid for process in actors_of(psutil.Process(), kind)]
     for pid in found:
         os.kill(pid, signal.SIGKILL)
     return found
+
+
+def actors_of(command: psutil.Process, kind: str) -> list[psutil.Process]:
+    """Processes of a kind of actor that a command started."""
+    return [child for child in command.children(recursive=True) if _is_actor(child, kind)]
 
 
 def _is_actor(process: psutil.Process, kind: str) -> bool:

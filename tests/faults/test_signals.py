@@ -1,17 +1,19 @@
-"""The command as its user starts it: SIGHUP reloads the cameras, SIGTERM ends it in time, other terminals reach it."""
+"""The command as its user starts it: SIGHUP reloads the cameras, signals end it in time, other terminals reach it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
 from pipeline.sinks.parquet_reader import read_clip_scores
-from tests.faults.live import QUICK
+from tests.faults.live import QUICK, actors_of
 from tests.models_for_tests import TINY
 from tests.rtsp import RtspServer, require_rtsp, write_footage
 
@@ -42,6 +44,21 @@ def until(condition, what, longest_s=120.0):
         time.sleep(0.2)
 
 
+def terminate(running):
+    running.send_signal(signal.SIGTERM)
+
+
+def press_ctrl_c(running):
+    """What a terminal does: every process of the group is told."""
+    os.killpg(running.pid, signal.SIGINT)
+
+
+def begin(config, model_folder, log):
+    command = [*COMMAND, "stream", "--config", str(config), "--model", str(model_folder)]
+    with log.open("w") as err:
+        return subprocess.Popen(command, stdout=err, stderr=err, start_new_session=True)
+
+
 def test_a_running_stream_takes_over_edited_cameras_obeys_other_terminals_and_ends_in_time(trained, cameras, tmp_path):
     config, log = tmp_path / "cameras.yaml", tmp_path / "stderr.txt"
     gate = {"id": "gate", "url": cameras.url("gate", credentials=f"viewer:{SECRET}"), "scene": "plaza"}
@@ -58,10 +75,7 @@ def test_a_running_stream_takes_over_edited_cameras_obeys_other_terminals_and_en
         return set(counts) == set(camera_ids) and all(counts.values())
 
     write(gate)
-    with log.open("w") as err:
-        running = subprocess.Popen(
-            [*COMMAND, "stream", "--config", str(config), "--model", str(trained.folder)], stdout=err, stderr=err
-        )
+    running = begin(config, trained.folder, log)
     try:
         until(lambda: scored("gate"), "the first camera is scored")
         write(gate, yard)
@@ -81,7 +95,7 @@ def test_a_running_stream_takes_over_edited_cameras_obeys_other_terminals_and_en
         refused = other("cameras", "remove", "yard", config=config)
         assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1)
         asked_at = time.monotonic()
-        running.send_signal(signal.SIGTERM)
+        terminate(running)
         assert running.wait(30.0) == 0
         assert time.monotonic() - asked_at < 10.0
     finally:
@@ -92,3 +106,35 @@ def test_a_running_stream_takes_over_edited_cameras_obeys_other_terminals_and_en
     rows = read_clip_scores(tmp_path / "run" / "scores")
     assert set(rows) == {"gate", "yard"}
     assert not list((tmp_path / "run").glob(".*staging/*"))
+
+
+@pytest.mark.parametrize(("hung", "stop"), [("ScorerActor", terminate), (None, press_ctrl_c)])
+def test_a_stream_ends_in_time_with_nothing_left_behind_though_its_scorer_hangs(trained, cameras, tmp_path, hung, stop):
+    config, log = tmp_path / "cameras.yaml", tmp_path / "stderr.txt"
+    listed = [{"id": "gate", "url": cameras.url("gate"), "scene": "plaza"}]
+    sections = {"camera_defaults": QUICK, "output": {"folder": str(tmp_path / "run")}, "cameras": listed}
+    config.write_text(yaml.safe_dump({**TINY, **sections}))
+    running = begin(config, trained.folder, log)
+    try:
+        until(lambda: " gate  gate-" in log.read_text(), "the camera is scored")
+        everyone = psutil.Process(running.pid).children(recursive=True)
+        if hung is not None:
+            (hanging,) = actors_of(psutil.Process(running.pid), hung)
+            hanging.suspend()
+        asked_at = time.monotonic()
+        stop(running)
+        assert running.wait(30.0) == 0
+        assert time.monotonic() - asked_at < 10.0
+        until(lambda: not any(is_running(process) for process in everyone), "no process is left", 10.0)
+    finally:
+        running.kill()
+    said = log.read_text()
+    assert ("the scorer did not come back in time" in said) == (hung is not None)
+    assert "Traceback" not in said
+
+
+def is_running(process):
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
