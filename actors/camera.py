@@ -46,6 +46,7 @@ class CameraOrder:
         paused: ids of those not to be read at present.
         sessions: by camera id, a session number above all that were used; for a node that does not know them.
         taker: name of the detector that may take frames; None while there is none.
+        deaths: how many detectors have died while they took from this process.
     """
 
     version: int = 0
@@ -54,6 +55,7 @@ class CameraOrder:
     paused: frozenset[str] = frozenset()
     sessions: Mapping[str, int] = field(default_factory=dict)
     taker: str | None = None
+    deaths: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +111,19 @@ class CameraActor:
 
         Args:
             taker: name of the detector that asks; another than the order's gets nothing.
-            incarnation: name of its process: another one means that the one before died with all it had.
+            incarnation: name of its process: another one gets what the one before was given and is not confirmed.
             confirmed: by camera, the serial below which the scorer knows every frame's fate.
             max_frames: frames at most.
             timeout_s: longest wait for a first frame.
         """
         with self._taking:
-            if taker != self._order.taker:
+            order = self._order
+            if taker != order.taker:
                 time.sleep(min(timeout_s, _TEND_S))
                 return None
             self._confirm(confirmed)
-            dropped = [self._set_aside(frame) for frame in self._unconfirmed.taken_by(incarnation)]
+            killers = self._unconfirmed.taken_by(taker, incarnation, order.deaths)
+            dropped = [self._set_aside(frame) for frame in killers]
             frames = self._next_frames(max_frames, 0.0 if dropped else timeout_s)
         if not frames and not dropped:
             if self._stopping:  # closed buffers answer at once, and would be asked without end while others drain

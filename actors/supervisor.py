@@ -287,7 +287,13 @@ class Supervisor:
     def _camera_order(self, name: str, cameras: list[CameraSettings]) -> CameraOrder:
         views = {c.id: self._plan.views[c.trained_as] for c in cameras if c.trained_as in self._plan.views}
         paused = frozenset(c.id for c in cameras if c.id in self._roster.paused)
-        return CameraOrder(cameras=tuple(cameras), views=views, paused=paused, taker=self._pool.owner(name))
+        return CameraOrder(
+            cameras=tuple(cameras),
+            views=views,
+            paused=paused,
+            taker=self._pool.owner(name),
+            deaths=self._pool.deaths(name),
+        )
 
     def _numbered(self, order: _Order, before: _Order | None) -> _Order:
         """The order with a number: a new one where it says something new."""

@@ -20,6 +20,7 @@ MAX_DEATHS = 3
 class _Handed:
     frame: Frame
     deaths: int = 0
+    again: bool = False
     out: bool = True
 
 
@@ -28,12 +29,13 @@ class Unconfirmed:
 
     def __init__(self) -> None:
         self._frames: deque[_Handed] = deque()
-        self._taker: str | None = None
+        self._taker: tuple[str, str] | None = None
+        self._deaths = 0
 
     @property
     def suspects(self) -> bool:
         """Whether frames wait to be handed over again; new ones are held back meanwhile."""
-        return any(handed.deaths for handed in self._frames)
+        return any(handed.again for handed in self._frames)
 
     def add(self, frames: list[Frame]) -> None:
         """Remember frames that are being handed over."""
@@ -47,20 +49,27 @@ class Unconfirmed:
         """
         self._frames = deque(h for h in self._frames if h.frame.header.serial >= _next(next_serials, h.frame))
 
-    def taken_by(self, taker: str) -> list[Frame]:
-        """Note who takes; another than before means that the one before died with all it had.
+    def taken_by(self, detector: str, incarnation: str, deaths: int) -> list[Frame]:
+        """Note who takes; from another than before, all that is not confirmed is handed over again.
+
+        The one before has died with it, unless the process was moved: a detector that lives is done with its frames by
+        then, but has not come to say so.
 
         Args:
-            taker: name of the detector's process.
+            detector: its name.
+            incarnation: name of its process.
+            deaths: how many detectors have died while they took from here, as the supervisor knows.
 
         Returns:
             Frames to set aside: they were in a detector when it died, ``MAX_DEATHS`` times.
         """
+        taker = (detector, incarnation)
         if self._taker not in {None, taker}:
+            died = deaths != self._deaths or (self._taker or taker)[0] == detector
             for handed in self._frames:
-                handed.deaths += handed.out
-                handed.out = False
-        self._taker = taker
+                handed.deaths += handed.out and died
+                handed.again, handed.out = True, False
+        self._taker, self._deaths = taker, deaths
         killers = [handed.frame for handed in self._frames if handed.deaths >= MAX_DEATHS]
         self._frames = deque(handed for handed in self._frames if handed.deaths < MAX_DEATHS)
         return killers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -35,10 +36,15 @@ class DetectorPool:
         self._active = active
         self._owners: dict[str, str] = {}
         self._leaving: dict[str, str] = {}
+        self._deaths: Counter[str] = Counter()
 
     def owner(self, process: str) -> str | None:
         """The detector that takes from a process; None while there is none."""
         return self._owners.get(process)
+
+    def deaths(self, process: str) -> int:
+        """How many detectors have died while they took from a process, or still held frames of it."""
+        return self._deaths[process]
 
     def assign(self, processes: Sequence[str], alive: Mapping[str, DetectorReport]) -> dict[str, tuple[str, ...]]:
         """Decide who takes from whom now.
@@ -50,6 +56,7 @@ class DetectorPool:
         Returns:
             Camera processes of every detector, living or not.
         """
+        self._deaths.update(p for p, d in (*self._owners.items(), *self._leaving.items()) if d not in alive)
         self._owners = {p: d for p, d in self._owners.items() if d in alive and p in processes}
         self._leaving = {p: d for p, d in self._leaving.items() if self._still_holds(p, alive.get(d))}
         if alive:

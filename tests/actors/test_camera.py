@@ -66,3 +66,19 @@ def test_a_camera_whose_ledger_cannot_be_made_is_told_of_and_read_once_it_can(ac
     (tmp_path / "ledgers").unlink()
     take_of(actor, "gate", {})  # without another order
     assert actor.report().troubles == ()
+
+
+def test_a_file_moved_between_living_detectors_and_then_in_two_dying_ones_is_not_set_aside(actor, files, tmp_path):
+    def handed_to(taker, incarnation, deaths):
+        """The first frame that comes, which nobody confirms; whatever was set aside comes with it."""
+        actor.configure(CameraOrder(1, tuple(files[:1]), taker=taker, deaths=deaths))
+        give_up_at = time.monotonic() + 20.0
+        while (batch := actor.take(taker, incarnation, {}, 1, 0.1)) is None:
+            assert time.monotonic() < give_up_at
+        return batch
+
+    for taker, incarnation, deaths in [("a", "a1", 0), ("b", "b1", 0), ("b", "b2", 1), ("a", "a1", 2)]:
+        batch = handed_to(taker, incarnation, deaths)
+        assert ([header.serial for header in batch.headers], batch.dropped) == ([0], ())
+    (killer,) = handed_to("b", "b3", 3).dropped
+    assert (killer.header.serial, killer.reason) == (0, "quarantined")

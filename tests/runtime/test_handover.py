@@ -19,7 +19,7 @@ def test_the_frame_that_kills_detectors_is_found_and_every_other_one_is_scored_o
     unconfirmed, waiting, life = Unconfirmed(), [frame(serial) for serial in range(count)], 0
     scored, set_aside, deaths = [], [], 0
     for _ in range(20 * count):
-        set_aside += [f.header.serial for f in unconfirmed.taken_by(f"life {life}")]
+        set_aside += [f.header.serial for f in unconfirmed.taken_by("detector", f"life {life}", life)]
         if unconfirmed.suspects:
             suspect = unconfirmed.next_suspect()
             taken = [suspect] if suspect else []
@@ -45,25 +45,46 @@ def test_the_frame_that_kills_detectors_is_found_and_every_other_one_is_scored_o
 
 def test_a_frame_is_handed_over_again_until_it_was_in_three_dying_detectors():
     unconfirmed = Unconfirmed()
-    unconfirmed.taken_by("first")
+    unconfirmed.taken_by("detector", "first", 0)
     unconfirmed.add([frame(0)])
     for life in range(1, MAX_DEATHS):
-        assert unconfirmed.taken_by(f"life {life}") == []
+        assert unconfirmed.taken_by("detector", f"life {life}", life) == []
         suspect = unconfirmed.next_suspect()
         assert suspect is not None
         assert unconfirmed.next_suspect() is None  # it is out, and alone
-    assert [f.header.serial for f in unconfirmed.taken_by("last")] == [0]
+    assert [f.header.serial for f in unconfirmed.taken_by("other", "last", MAX_DEATHS)] == [0]
     assert not unconfirmed.suspects
 
 
 def test_a_frame_whose_fate_is_known_is_not_handed_over_again():
     unconfirmed = Unconfirmed()
-    unconfirmed.taken_by("first")
+    unconfirmed.taken_by("detector", "first", 0)
     unconfirmed.add([frame(0), frame(1), frame(7, "other")])
     unconfirmed.confirm({"file": 1})
-    unconfirmed.taken_by("second")
+    unconfirmed.taken_by("other", "second", 1)
     names = []
     while (suspect := unconfirmed.next_suspect()) is not None:
         names.append((suspect.header.camera_id, suspect.header.serial))
         unconfirmed.confirm({suspect.header.camera_id: suspect.header.serial + 1})
     assert names == [("file", 1), ("other", 7)]
+
+
+def test_a_frame_that_moved_between_living_detectors_survives_as_many_deaths_as_any():
+    unconfirmed = Unconfirmed()
+    unconfirmed.taken_by("a", "a1", 0)
+    unconfirmed.add([frame(0), frame(1)])
+    unconfirmed.taken_by("b", "b1", 0)  # nobody died
+    for serial in (0, 1):  # it may be that nobody has confirmed them: they are handed over again, in order
+        suspect = unconfirmed.next_suspect()
+        assert suspect is not None
+        assert suspect.header.serial == serial
+        if serial == 0:
+            unconfirmed.confirm({"file": 1})
+    assert unconfirmed.taken_by("b", "b2", 0) == []  # it died, and was back before the supervisor noticed
+    unconfirmed.next_suspect()
+    assert unconfirmed.taken_by("b", "b2", 1) == []  # now the supervisor has: it is the same death
+    assert unconfirmed.taken_by("a", "a1", 1) == []  # moved back
+    unconfirmed.next_suspect()
+    assert unconfirmed.taken_by("b", "b2", 2) == []
+    unconfirmed.next_suspect()
+    assert [f.header.serial for f in unconfirmed.taken_by("a", "a1", 3)] == [1]

@@ -31,6 +31,21 @@ def test_the_others_take_over_and_one_that_comes_back_is_given_work_again_in_goo
     assert pool.assign(processes, alive("d0", "d1"))["d0"] == (left,)
 
 
+def test_deaths_are_counted_of_those_who_took_and_of_those_who_still_held_frames_and_moves_are_not():
+    pool = DetectorPool(DETECTORS[:2], active=2)
+    pool.assign(["p", "q"], alive("d0"))
+    assert pool.assign(["p", "q"], alive("d0", "d1", d0={"p": 3}))["d1"] == ()  # "p" is on its way
+    assert pool.assign(["p", "q"], alive("d0", "d1"))["d1"] == ("p",)
+    assert (pool.deaths("p"), pool.deaths("q")) == (0, 0)
+    pool.assign(["p", "q"], alive("d0"))
+    assert (pool.deaths("p"), pool.deaths("q")) == (1, 0)
+    pool.assign(["p", "q"], alive("d0", "d1", d0={"p": 3, "q": 3}))  # one is on its way again
+    pool.assign(["p", "q"], alive("d1"))
+    assert (pool.deaths("p"), pool.deaths("q")) == (2, 1)
+    pool.assign(["p", "q"], {})
+    assert (pool.deaths("p"), pool.deaths("q")) == (3, 2)
+
+
 def test_nothing_is_assigned_while_no_detector_lives():
     pool = DetectorPool(DETECTORS, active=2)
     assert pool.assign(["p"], {}) == {"d0": (), "d1": (), "d2": ()}
