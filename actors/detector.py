@@ -239,7 +239,10 @@ class DetectorActor:
             for fate in fates:
                 camera_id = fate.header.camera_id
                 self._held[camera_id] -= 1
-                self._confirmed[camera_id] = fate.header.serial + 1
+                if not self._roles[
+                    camera_id
+                ].live:  # of live cameras nobody asks: their frames are not handed over again
+                    self._confirmed[camera_id] = fate.header.serial + 1
 
 
 class _Call:
