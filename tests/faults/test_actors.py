@@ -1,13 +1,17 @@
 """Actors of a live run die, cameras come and go: scoring goes on and the books stay exact."""
 
 import json
+import threading
 
+import psutil
 import pytest
+import ray
 
+from actors.cluster import NAMESPACE
 from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.sinks.redis_reader import read_alerts, read_statuses
-from tests.faults.live import LiveRun, kill_actors, live_config
+from tests.faults.live import LiveRun, actors_of, kill_actors, live_config
 from tests.rtsp import RtspServer, require_rtsp, write_footage
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -92,6 +96,52 @@ def test_cameras_of_a_process_that_is_killed_are_read_again_and_what_it_held_is_
         now = live.camera(name)
         assert now.session > then.session
         assert now.account.decoded > then.account.decoded
+
+
+class KeptAway:
+    """Kills every camera process but one, as soon as Ray has started it again, while the block lasts."""
+
+    def __init__(self, survivor):
+        self.survivor = survivor
+        self.killed = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._kill, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join(10.0)
+
+    def _kill(self):
+        command = psutil.Process()
+        while not self._over.wait(0.02):
+            for process in actors_of(command, "CameraActor"):
+                if process.pid != self.survivor:
+                    process.kill()
+                    self.killed += 1
+
+
+def test_cameras_of_a_process_that_stays_away_go_to_another_one_and_stay_there(live):
+    supervisor = ray.get_actor(f"{live.plan.name}-supervisor", namespace=NAMESPACE)
+    survivor = ray.get(supervisor.pids.remote(), timeout=30.0)["camera"][0]
+    processes = [ray.get_actor(f"{live.plan.name}-camera-{number}", namespace=NAMESPACE) for number in (0, 1)]
+    readers = [set(ray.get(process.report.remote(), timeout=30.0).readers) for process in processes]
+    before = {name: live.camera(name) for name in ("gate", "yard")}
+    (moved,), (stayed,) = readers[1], readers[0]
+    with KeptAway(survivor) as away:
+        live.wait(lambda: away.killed >= 2, "it was started again, and killed again")
+        live.wait(lambda: live.camera(moved).session > before[moved].session, "its camera is read by another", 30.0)
+        live.wait_for_scores(moved, stayed)
+    assert live.camera(stayed).session == before[stayed].session  # untouched by all this
+    assert set(ray.get(processes[0].report.remote(), timeout=30.0).readers) == {"gate", "yard"}
+    session = live.camera(moved).session
+    live.wait(lambda: not any("camera-1 died" in trouble for trouble in live.status.troubles), "it is back")
+    live.wait_for_scores(moved, stayed)
+    assert live.camera(moved).session == session
+    assert ray.get(processes[1].report.remote(), timeout=30.0).readers == {}
 
 
 def test_a_camera_is_added_paused_resumed_and_removed_while_the_others_go_on(live, cameras):
