@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -47,6 +47,7 @@ class CameraOrder:
         sessions: by camera id, a session number above all that were used; for a node that does not know them.
         taker: name of the detector that may take frames; None while there is none.
         deaths: how many detectors have died while they took from this process.
+        forgotten: ids of former cameras, read here, of which nobody wants to hear any more.
     """
 
     version: int = 0
@@ -56,6 +57,7 @@ class CameraOrder:
     sessions: Mapping[str, int] = field(default_factory=dict)
     taker: str | None = None
     deaths: int = 0
+    forgotten: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class CameraReport:
 
     Attributes:
         version: of the order it follows.
-        readers: what each camera's reader has done, by camera id, former cameras included.
+        readers: what each camera's reader has done, by camera id, former cameras included until they are forgotten.
         troubles: why cameras cannot be read at all, one line each.
     """
 
@@ -165,6 +167,14 @@ class CameraActor:
         """Process id."""
         return os.getpid()
 
+    def _forget(self, camera_ids: Collection[str]) -> None:
+        """Delete what is left of cameras that were removed: their books are kept elsewhere."""
+        for camera_id in camera_ids:
+            reading = self._readings.get(camera_id)
+            if reading is not None and reading.over:
+                reading.ledger.remove()
+                del self._readings[camera_id]
+
     def _next_frames(self, max_frames: int, timeout_s: float) -> list[Frame]:
         if not self._unconfirmed.suspects:
             frames = self._buffers.take(BatchPolicy(max_frames, max_wait_s=0.0), timeout_s)
@@ -237,6 +247,7 @@ class CameraActor:
             reading = self._readings.get(camera_id)
             if reading is None or reading.over:
                 self._open(settings)
+        self._forget(self._order.forgotten - wanted.keys())
         self._start_waiting()
 
     def _open(self, settings: CameraSettings) -> None:

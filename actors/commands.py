@@ -64,6 +64,12 @@ def stream_cameras(
             attended = _attending(config, config_file, folder, signals, err)
             final = _run_shown(plan, None, signals, address=address, duration_s=duration_s, err=err, attended=attended)
     out.print(cameras_table((camera.as_json() for camera in final.cameras), f"scores in {folder / 'scores'}"))
+    if final.former.decoded:
+        dropped = sum(final.former.dropped.values())
+        out.print(
+            f"cameras removed before: {final.former.decoded:,} frames decoded, {final.former.scored:,} scored, "
+            f"{dropped:,} dropped"
+        )
     failed = [camera.error for camera in final.cameras if camera.state == "failed"]
     _print_faults(final, err)
     if failed:
@@ -161,8 +167,9 @@ def _run_shown(
                 if _gist(trouble) not in {_gist(known) for known in troubles}:
                     _warn(err, trouble)
             troubles = status.troubles
-            dropped = sum(sum(camera.account.dropped.values()) for camera in status.cameras)
-            scored = sum(camera.account.scored for camera in status.cameras)
+            accounts = [status.former, *(camera.account for camera in status.cameras)]
+            dropped = sum(sum(account.dropped.values()) for account in accounts)
+            scored = sum(account.scored for account in accounts)
             bar.rename("scored")
             bar(scored, total_frames, f"{dropped} dropped" if dropped else "")
 

@@ -192,6 +192,7 @@ class Supervisor:
             self._give_orders()
             self._tell(self._roster.watch(time.time()))
             self._finish_settled()
+            self._roster.archive()
             self._publish()
 
     def _hear(self) -> None:
@@ -287,12 +288,15 @@ class Supervisor:
     def _camera_order(self, name: str, cameras: list[CameraSettings]) -> CameraOrder:
         views = {c.id: self._plan.views[c.trained_as] for c in cameras if c.trained_as in self._plan.views}
         paused = frozenset(c.id for c in cameras if c.id in self._roster.paused)
+        report = self._processes[name].report
+        readers = report.readers if report is not None else ()
         return CameraOrder(
             cameras=tuple(cameras),
             views=views,
             paused=paused,
             taker=self._pool.owner(name),
             deaths=self._pool.deaths(name),
+            forgotten=frozenset(camera_id for camera_id in readers if not self._roster.knows(camera_id)),
         )
 
     def _numbered(self, order: _Order, before: _Order | None) -> _Order:

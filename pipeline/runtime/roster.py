@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,8 +10,9 @@ from pipeline.config import CameraSettings
 from pipeline.runtime.accounts import Book, CameraBooks
 from pipeline.runtime.health import HealthTracker
 from pipeline.runtime.status import CameraStatus, ReaderStatus, RunStatus, ScoringStatus
-from pipeline.types import Notice
+from pipeline.types import FrameAccount, Notice
 
+_SHOWN_REMOVED = 100  # a run may go on for months, with cameras that come and go
 _LOSS_PATIENCE_S = 20.0  # longer than a detector needs to come back and to answer for what it holds
 
 
@@ -29,6 +31,9 @@ class _Camera:
 class Roster:
     """Everything that is known of the cameras of a run, those that were removed included.
 
+    Of cameras that were removed, whose books are closed and events ended, the newest hundred are told of one by one. Of
+    those before, only the books and the newest session are kept, for the totals and for their return.
+
     Args:
         cameras: the cameras at first.
     """
@@ -37,6 +42,7 @@ class Roster:
         self.paused: frozenset[str] = frozenset()
         """Ids of the cameras not to be read at present."""
         self._cameras: dict[str, _Camera] = {}
+        self._archive: dict[str, tuple[CameraBooks, int]] = {}
         self._alerts: Mapping[str, int] = {}
         self.apply(cameras, (), 0.0)  # there is no news yet that a time would be needed for
 
@@ -47,7 +53,7 @@ class Roster:
 
     @property
     def former(self) -> tuple[CameraSettings, ...]:
-        """The cameras that were removed."""
+        """The cameras that were removed, but for those before the newest hundred."""
         return tuple(camera.settings for camera in self._cameras.values() if camera.removed)
 
     def apply(self, cameras: Sequence[CameraSettings], paused: Iterable[str], now_s: float) -> list[Notice]:
@@ -63,14 +69,15 @@ class Roster:
         """
         wanted = {camera.id: camera for camera in cameras}
         notices: list[Notice] = []
-        for camera_id, camera in self._cameras.items():
+        for camera_id, camera in list(self._cameras.items()):
             if camera_id not in wanted and not camera.removed:
                 camera.removed = True
+                self._cameras[camera_id] = self._cameras.pop(camera_id)  # in the order of their removal
                 notices += camera.health.finish("the camera was removed", now_s)
         for camera_id, settings in wanted.items():
             known = self._cameras.get(camera_id)
-            books = known.books if known else CameraBooks(_LOSS_PATIENCE_S)
             if known is None:
+                books, _ = self._archive.get(camera_id) or (CameraBooks(_LOSS_PATIENCE_S), 0)
                 self._cameras[camera_id] = _Camera(settings, books, HealthTracker(camera_id, settings.health))
             elif known.removed or known.settings != settings:
                 notices += known.health.finish("the camera's settings were changed", now_s)
@@ -83,14 +90,18 @@ class Roster:
 
     def read(self, camera_id: str, reader: ReaderStatus) -> None:
         """Take in what a camera's reader says."""
-        camera = self._cameras[camera_id]
+        camera = self._cameras.get(camera_id)
+        if camera is None:  # removed long ago
+            return
         camera.reader = reader
         camera.books.read(reader.book, Book(reader.decoded, reader.handed, reader.dropped))
 
     def judge(self, scoring: Mapping[str, ScoringStatus]) -> None:
         """Take in what the scorer says of cameras."""
         for camera_id, status in scoring.items():
-            camera = self._cameras[camera_id]
+            camera = self._cameras.get(camera_id)
+            if camera is None:
+                continue
             camera.scoring = status
             camera.books.judge(status.scored, status.dropped)
 
@@ -120,7 +131,8 @@ class Roster:
 
     def next_sessions(self) -> dict[str, int]:
         """By camera, a session number above all that were used."""
-        return {camera_id: c.reader.session + 1 for camera_id, c in self._cameras.items() if c.reader is not None}
+        read = {camera_id: c.reader.session + 1 for camera_id, c in self._cameras.items() if c.reader is not None}
+        return {camera_id: session + 1 for camera_id, (_, session) in self._archive.items()} | read
 
     def newly_settled(self, now: float, *, draining: bool) -> list[str]:
         """Cameras that are done and whose events are still to be closed.
@@ -137,7 +149,22 @@ class Roster:
     def finish(self, camera_ids: Iterable[str]) -> None:
         """Note that the events of these cameras are closed."""
         for camera_id in camera_ids:
-            self._cameras[camera_id].finished = True
+            if camera_id in self._cameras:
+                self._cameras[camera_id].finished = True
+
+    def knows(self, camera_id: str) -> bool:
+        """Whether it is told of one by one: wanted, or removed not long ago."""
+        return camera_id in self._cameras
+
+    def archive(self) -> None:
+        """Keep only the books of cameras that were removed long ago."""
+        over = [
+            name for name, camera in self._cameras.items() if camera.removed and (camera.finished or not camera.reader)
+        ]
+        for camera_id in over[:-_SHOWN_REMOVED]:
+            camera = self._cameras.pop(camera_id)
+            session = camera.reader.session if camera.reader is not None else self.next_sessions().get(camera_id, 0) - 1
+            self._archive[camera_id] = camera.books, session
 
     def in_flight(self) -> int:
         """Frames in flight, of all cameras."""
@@ -161,12 +188,20 @@ class Roster:
         )
         wanted = [camera for camera in self._cameras.values() if not camera.removed]
         done = (bool(wanted) or draining) and all(camera.finished for camera in wanted)
-        return RunStatus(cameras, done, alerts=dict(self._alerts))
+        return RunStatus(cameras, done, alerts=dict(self._alerts), former=self._archived())
 
     def as_json(self) -> dict[str, dict[str, object]]:
         """The status of every camera that is not removed, as docs/alerts.md has it, by id."""
         statuses = {status.camera_id: status for status in self.status(draining=False).cameras}
         return {name: status.as_json() for name, status in statuses.items() if status.state != "removed"}
+
+    def _archived(self) -> FrameAccount:
+        """The books of all cameras of which only they are kept, and which have not come back."""
+        accounts = [books.account() for name, (books, _) in self._archive.items() if name not in self._cameras]
+        dropped: Counter[str] = Counter()
+        for account in accounts:
+            dropped.update(account.dropped)
+        return FrameAccount(sum(a.decoded for a in accounts), sum(a.scored for a in accounts), dict(dropped))
 
     def _has_ended(self, camera: _Camera, draining: bool) -> bool:
         if camera.reader is None:

@@ -46,19 +46,21 @@ class Scorer:
         self._settings: dict[str, CameraSettings] = {}
         self._cameras: dict[str, CameraScoring] = {}
         self._meters: dict[str, _Meter] = {}
+        self._archived: set[str] = set()  # removed long ago
 
     def configure(
         self, cameras: Iterable[CameraSettings], now_s: float, former: Iterable[CameraSettings] = ()
     ) -> Outcome:
-        """Score these cameras from now on; what is known of others is kept, their open events end.
+        """Score these cameras from now on; the open events of others end, and what is remembered of them is kept.
 
         Args:
             cameras: the cameras.
             now_s: Unix time.
             former: cameras that were removed, of which frames may still come. One that this process does not know,
-                since it was removed before or while this process was started, goes on in its books.
+                since it was removed before or while this process was started, goes on in its books. Of others only the
+                state is kept: their frames were written off long ago.
         """
-        wanted = {camera.id: camera for camera in cameras}
+        wanted, former = {camera.id: camera for camera in cameras}, tuple(former)
         outcome = Outcome()
         for camera_id in [camera_id for camera_id in self._settings if camera_id not in wanted]:
             del self._settings[camera_id]
@@ -76,6 +78,10 @@ class Scorer:
                 self._cameras[settings.id] = self._scoring(settings)
                 self._meters[settings.id] = _Meter()
                 self._end(settings.id, now_s, outcome)
+        for camera_id in self._cameras.keys() - wanted.keys() - {settings.id for settings in former}:
+            self._states[camera_id] = self._cameras.pop(camera_id).state.as_json()  # it may come back
+            del self._meters[camera_id]
+        self._archived = self._states.keys() - self._cameras.keys()
         return outcome
 
     def close(self, now_s: float) -> Outcome:
@@ -96,13 +102,13 @@ class Scorer:
 
     def knows(self, camera_ids: Iterable[str]) -> bool:
         """Whether all of these cameras have been configured at some time."""
-        return self._cameras.keys() >= set(camera_ids)
+        return self._cameras.keys() | self._archived >= set(camera_ids)
 
     def update(self, fates: Iterable[Prediction | Dropped], now_s: float) -> Outcome:
         """Take in what became of frames; those of one camera in order.
 
         Args:
-            fates: what detectors say; frames whose fate is known already are passed over.
+            fates: what detectors say; frames whose fate is known already, or was decided long ago, are passed over.
             now_s: Unix time.
 
         Raises:
@@ -111,6 +117,8 @@ class Scorer:
         outcome = Outcome()
         touched: set[str] = set()
         for fate in fates:
+            if fate.header.camera_id in self._archived:
+                continue
             camera = self._cameras[fate.header.camera_id]
             touched.add(camera.camera_id)
             if isinstance(fate, Dropped):

@@ -55,6 +55,24 @@ def test_a_file_that_was_removed_does_not_keep_the_others_from_being_read(actor,
     assert before.decoded == before.handed + sum(before.dropped.values())
 
 
+def test_a_camera_removed_long_ago_is_forgotten_with_its_ledger_and_may_come_back(actor, files, tmp_path):
+    def until_report(condition):
+        give_up_at = time.monotonic() + 20.0
+        while not condition(actor.report().readers):
+            assert time.monotonic() < give_up_at
+            time.sleep(0.01)
+
+    gate, yard = files
+    actor.configure(CameraOrder(1, (gate, yard), taker="detector"))
+    take_of(actor, "gate", {})
+    actor.configure(CameraOrder(2, (yard,), taker="detector", forgotten=frozenset({"gate"})))
+    until_report(lambda readers: set(readers) == {"yard"})  # once it has ended, without another order
+    assert [path.name for path in (tmp_path / "ledgers").iterdir()] == ["yard"]
+    actor.configure(CameraOrder(3, (gate, yard), sessions={"gate": 5}, taker="detector"))
+    (header, *_) = [h for h in take_of(actor, "gate", {}).headers if h.camera_id == "gate"]
+    assert (header.session, header.serial) == (5, 0)
+
+
 def test_a_camera_whose_ledger_cannot_be_made_is_told_of_and_read_once_it_can(actor, files, tmp_path, monkeypatch):
     monkeypatch.setattr("actors.camera._HANDOVER_S", 0.0)
     (tmp_path / "ledgers").write_text("in the way")

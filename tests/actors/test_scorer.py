@@ -70,3 +70,23 @@ def test_frames_of_a_camera_removed_while_the_scorer_was_away_are_taken_and_hold
     assert {name: status.scored for name, status in scorer.report().cameras.items()} == {"yard": 1, "gate": 5}
     assert scorer.close({}) == []
     assert kinds(redis_url, "gate") == ["new", "end", "new", "end"]
+
+
+def test_a_camera_removed_long_ago_is_no_longer_told_of_holds_up_nobody_and_goes_on_in_its_books(plan, redis_url):
+    gate, yard = plan.cameras
+    scorer = ScorerActor(plan)
+    scorer.configure(1, plan.cameras)
+    assert scorer.add(predictions("gate", 0, 3))
+    scorer.configure(2, [yard])
+    assert set(scorer.report().cameras) == {"yard"}
+    assert scorer.add([*predictions("gate", 3, 1), *predictions("yard", 0, 1)])  # of a detector that hung for long
+    killed(scorer)
+    scorer = ScorerActor(plan)
+    assert not scorer.add(predictions("gate", 3, 1))  # nobody has told it yet who is who
+    scorer.configure(2, [yard])
+    assert scorer.add([*predictions("gate", 3, 1), *predictions("yard", 1, 1)])
+    scorer.configure(3, [gate, yard])
+    assert scorer.add(predictions("gate", 4, 1))
+    assert {name: status.scored for name, status in scorer.report().cameras.items()} == {"yard": 2, "gate": 4}
+    assert scorer.close({}) == []
+    assert kinds(redis_url, "gate") == ["new", "end", "new", "end"]

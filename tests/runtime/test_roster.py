@@ -105,3 +105,32 @@ def test_a_run_without_cameras_goes_on_until_it_is_told_to_end():
     made.apply([], [], 101.0)
     assert not made.status(draining=False).done
     assert made.status(draining=True).done
+
+
+def test_of_cameras_removed_long_ago_only_the_books_are_kept_and_one_that_comes_back_goes_on_in_them():
+    names = [f"c{number}" for number in range(130)]
+    made = roster(*names, "stays")
+    made.apply([camera("stays")], [], 101.0)
+    for name in names[1:]:  # the first one has not ended yet
+        made.read(name, replace(READER, state="stopped"))
+    made.finish(made.newly_settled(0.0, draining=False))
+    made.archive()
+    assert set(states(made)) == {"c0", *names[30:], "stays"}
+    assert [c.id for c in made.former] == ["c0", *names[30:]]
+    assert not made.knows("c1")
+    status = made.status(draining=False)
+    assert (status.former.decoded, status.former.scored, status.former.dropped) == (290, 232, {"sampling": 58})
+    made.read("c1", READER)  # a process that has not been told yet
+    made.judge({"c1": SCORING})
+    made.finish(["c1"])
+    assert not made.knows("c1")
+    assert made.next_sessions()["c1"] == 4
+
+    made.apply([camera("stays"), camera("c1")], [], 102.0)
+    made.read("c1", replace(READER, book="another", decoded=5, handed=5, dropped={}, session=4))
+    made.judge({"c1": replace(SCORING, scored=13)})
+    status = made.status(draining=False)
+    (back,) = [c for c in status.cameras if c.camera_id == "c1"]
+    assert (back.account.decoded, back.account.scored, back.account.dropped) == (15, 13, {"sampling": 2})
+    assert status.former.decoded == 280
+    assert made.next_sessions()["c1"] == 5
