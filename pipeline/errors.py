@@ -9,6 +9,7 @@
     |   +-- VideoError            also OSError: a stream that cannot be opened or decoded
     |   |   `-- RefusedError        whoever answers says no (401, 403, 404)
     |   +-- CheckpointError       also ValueError: a model folder that is damaged or does not fit
+    |   +-- ModelSizeError        also MemoryError: a model larger than its limit, or than the memory there is
     |   +-- WeightsError          also OSError: encoder weights that cannot be had
     |   +-- ScoresError           also ValueError: a scores folder that cannot be read or does not fit the data set
     |   `-- RedisError            also ConnectionError: Redis does not answer, or refuses
@@ -46,6 +47,10 @@ class RefusedError(VideoError):
 
 class CheckpointError(BadInputError, ValueError):
     """A model folder that is damaged or does not fit the configuration."""
+
+
+class ModelSizeError(BadInputError, MemoryError):
+    """A model larger than its limit, or than the memory there is."""
 
 
 class WeightsError(BadInputError, OSError):

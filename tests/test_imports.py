@@ -12,7 +12,7 @@ MODULES = sorted((ROOT / "pipeline").rglob("*.py")) + sorted((ROOT / "actors").r
 HOMES = {
     "av": ("pipeline/video/", "pipeline/datasets/synthetic.py"),
     "timm": ("pipeline/models/",),
-    "FrEIA": ("pipeline/models/",),
+    "FrEIA": ("pipeline/models/", "pipeline/baselines/"),
     "redis": ("pipeline/sinks/",),
     "pyarrow": ("pipeline/sinks/",),
     "ray": ("actors/",),
@@ -48,11 +48,12 @@ BELOW = {
     "video": {"video", "runtime"},
     "runtime": {"runtime"},
     "datasets": {"datasets", "video"},
-    "inference": {"inference", "models"},
+    "baselines": {"baselines", "models"},
+    "inference": {"inference", "baselines", "models"},
     "scoring": {"scoring", "models", "runtime"},
     "sinks": {"sinks"},
-    "training": {"training", "inference", "models", "datasets", "video"},
-    "evaluation": {"evaluation", "inference", "datasets", "models", "video", "sinks"},
+    "training": {"training", "inference", "baselines", "models", "datasets", "video"},
+    "evaluation": {"evaluation", "inference", "baselines", "datasets", "models", "video", "sinks"},
 }
 
 

@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate
 from pipeline.config import ScoreSettings
 from pipeline.models.card import LevelConstants
 from pipeline.models.cflow import CFlow
+from pipeline.models.detector import Encode
 
 
 class AnomalyMapper:
@@ -24,6 +25,14 @@ class AnomalyMapper:
     def __init__(self, flows: CFlow, constants: Sequence[LevelConstants]) -> None:
         self._flows = flows
         self._constants = tuple(constants)
+
+    def scene_rows(self, scenes: Sequence[str]) -> Tensor:
+        """As ``Detector.scene_rows``."""
+        return self._flows.scene_rows(scenes)
+
+    def judge(self, images: Tensor, encode: Encode, scene_rows: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``Detector.judge``."""
+        return self(encode(images), scene_rows)
 
     def __call__(self, features: Sequence[Tensor], scene_rows: Tensor) -> tuple[Tensor, Tensor]:
         """Anomaly maps and scores of frames.

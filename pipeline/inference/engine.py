@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from pipeline.config import ModelSettings
-from pipeline.inference.anomaly_map import AnomalyMapper
+from pipeline.inference.methods import load_detector
 from pipeline.models.card import ModelCard
-from pipeline.models.cflow import CFlow
-from pipeline.models.checkpoint import load_checkpoint
+from pipeline.models.detector import Detector
 from pipeline.models.encoder import Encoder
 from pipeline.types import FrameBatch, Prediction
 
@@ -22,7 +21,7 @@ _MAX_PIXELS = 2**22
 
 
 class Engine:
-    """Encoder, flows and scoring constants on one device.
+    """An encoder and what a method makes of its features, on one device.
 
     A prediction depends on its frame and scene alone, whatever else is in the batch: every constant was fixed in
     training.
@@ -32,12 +31,11 @@ class Engine:
         device: where it runs.
     """
 
-    def __init__(self, card: ModelCard, encoder: Encoder, flows: CFlow, device: str = "cpu") -> None:
+    def __init__(self, card: ModelCard, encoder: Encoder, detector: Detector, device: str = "cpu") -> None:
         self.card = card
         self.device = torch.device(device)
         self._encoder = encoder.to(self.device)
-        self._flows = flows.to(self.device)
-        self._mapper = AnomalyMapper(self._flows, card.levels)
+        self._detector = detector
 
     @classmethod
     def load(cls, folder: Path, *, device: str = "cpu", expected: ModelSettings | None = None) -> Engine:
@@ -50,8 +48,9 @@ class Engine:
 
         Raises:
             CheckpointError: it is missing, damaged or not the model that was expected.
+            ModelSizeError: the memory there is cannot hold it.
         """
-        return cls(*load_checkpoint(folder, expected), device=device)
+        return cls(*load_detector(folder, expected, device=torch.device(device)), device=device)
 
     @property
     def image_size_px(self) -> tuple[int, int]:
@@ -63,8 +62,9 @@ class Engine:
 
         Args:
             batch: B frames at ``image_size_px``; of any cameras, in any order.
-            scenes: for each frame the name of its camera's scene in the model; a name that was not trained on gets the
-                mean camera embedding.
+            scenes: for each frame the name of its camera's scene in the model. What becomes of a name that was not
+                trained on is the method's business: flows take the mean camera embedding, baselines the scene that
+                suits the frame best.
             maps: whether predictions carry their anomaly map.
 
         Returns:
@@ -96,5 +96,5 @@ class Engine:
     @torch.inference_mode()
     def _judge(self, images: Tensor, scenes: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Anomaly maps (B, h, w) and scores (B,) of uint8 images (B, H, W, 3); on the device."""
-        features = self._encoder(images.to(self.device))
-        return self._mapper(features, self._flows.scene_rows(scenes).to(self.device))
+        rows = self._detector.scene_rows(scenes).to(self.device)
+        return self._detector.judge(images.to(self.device), self._encoder, rows)

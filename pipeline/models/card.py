@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
 
-from pipeline.config import ModelSettings, TrainingSettings
+from pipeline.config import Method, ModelSettings, TrainingSettings
 from pipeline.errors import CheckpointError
 from pipeline.types import SceneView
 
@@ -24,6 +24,10 @@ FORMAT = 1
 
 # Where the encoder's weights came from; the checkpoint holds the weights themselves.
 _PROVENANCE = frozenset({"model.encoder.weights", "model.encoder.seed"})
+# The section of a model's settings that its method reads; what the other sections say decides nothing.
+_SECTIONS: dict[Method, str] = {"cflow": "flow", "padim": "padim", "spade": "spade", "differnet": "differnet"}
+# A limit that a training was held to, which no score depends on.
+_LIMITS = frozenset({"model.spade.gallery_gib"})
 # What decides a score. The rest of a card tells where the model comes from.
 _IDENTITY = ("format", "model", "scenes", "levels", "normal_scores", "normal_fps")
 
@@ -53,13 +57,13 @@ class Provenance(_Card):
 
     Attributes:
         dataset: kind of the training data.
-        training: how the flows were fitted.
+        training: how it was fitted.
         completed: whether training ran to its end; False after an interruption.
         epochs: whole passes over the training frames that were done.
         steps: optimiser steps that were done.
-        train_frames: frames the flows were fitted to.
+        train_frames: frames it was fitted to.
         holdout_frames: normal frames kept from fitting, on which the constants were measured.
-        losses: mean loss of the last steps by stride.
+        losses: mean loss of the last steps by stride; empty for a method without any.
         trained_at_s: Unix time at which training ended.
         versions: of Python and of the libraries that decide numbers.
     """
@@ -84,7 +88,7 @@ class ModelCard(_Card):
         model: settings with everything resolved that was left to timm (mean, std). ``encoder.weights`` tells where the
             encoder's weights once came from; the checkpoint holds them itself.
         scenes: names of the training scenes, in the order of the camera embedding's rows.
-        levels: constants of scoring, finest level first.
+        levels: constants of scoring, finest level first; empty for a method that needs none.
         normal_scores: anomaly scores of held-out normal frames by scene: one tuple per clip, in frame order.
         normal_fps: frames per second of those tuples.
         views: what the scenes look like, to notice a camera that was moved; empty in a checkpoint of an older release,
@@ -170,18 +174,25 @@ def check_matches(expected: ModelSettings, card: ModelCard, folder: Path) -> Non
     Raises:
         CheckpointError: at the first setting that the configuration states and the model was not trained with.
     """
-    _compare(expected, card.model, "model", folder)
+    _compare(expected, card.model, "model", folder, _strange_sections(card.model.method))
 
 
-def _compare(expected: BaseModel, found: BaseModel, where: str, folder: Path) -> None:
+def _strange_sections(method: Method) -> frozenset[str]:
+    """Paths of the sections that a method does not read."""
+    return frozenset(f"model.{section}" for name, section in _SECTIONS.items() if name != method)
+
+
+def _compare(expected: BaseModel, found: BaseModel, where: str, folder: Path, passed_over: frozenset[str]) -> None:
     """Raise at the first setting that the configuration states and the checkpoint does not meet."""
     for name in sorted(expected.model_fields_set):
         path = f"{where}.{name}"
         wanted: Any = getattr(expected, name)
         got: Any = getattr(found, name)
+        if path in passed_over:
+            continue
         if isinstance(wanted, BaseModel) and isinstance(got, BaseModel):
-            _compare(wanted, got, path, folder)
-        elif wanted is not None and wanted != got and path not in _PROVENANCE:
+            _compare(wanted, got, path, folder, passed_over)
+        elif wanted is not None and wanted != got and path not in _PROVENANCE | _LIMITS:
             shown = [list(value) if isinstance(value, tuple) else value for value in (wanted, got)]
             raise CheckpointError(
                 f"{folder}: {path}: expected {shown[0]!r} as in the configuration, got a model trained with "
@@ -218,6 +229,11 @@ def _fingerprint(values: dict[str, Any], weights: Path) -> str:
     model: dict[str, Any] = dict(identity["model"])
     encoder: dict[str, Any] = model.get("encoder", {})
     model["encoder"] = {key: value for key, value in encoder.items() if key not in {"weights", "seed"}}
+    # A card of an older release has neither method nor strange sections: its fingerprint stays what it was.
+    for path in _strange_sections(model.get("method", "cflow")):
+        model.pop(path.removeprefix("model."), None)
+    if isinstance(model.get("spade"), dict):
+        model["spade"] = {key: value for key, value in model["spade"].items() if f"model.spade.{key}" not in _LIMITS}
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return hashlib.sha256(_text({**identity, "model": model, "weights": digest}).encode()).hexdigest()

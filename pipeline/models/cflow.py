@@ -37,10 +37,12 @@ class CFlow(nn.Module):
         height, width = settings.image_size_px
         self.sizes = tuple((height // stride, width // stride) for stride in settings.encoder.strides)
         for level, (rows, columns) in enumerate(self.sizes):
-            table = position_encoding(flow.condition_dims, rows, columns)
+            # Without positions a table of no columns: everything below stays as it is.
+            dims = flow.position_dims
+            table = position_encoding(dims, rows, columns) if dims else torch.empty(rows * columns, 0)
             self.register_buffer(f"positions_{level}", table, persistent=False)
         self.embedding = CameraEmbedding(scenes, flow.camera_embedding) if flow.camera_embedding else None
-        condition_dims = flow.condition_dims + flow.camera_embedding
+        condition_dims = flow.position_dims + flow.camera_embedding
         self.flows = nn.ModuleList(Flow(dims, condition_dims, flow) for dims in channels)
 
     def scene_rows(self, scenes: Sequence[str]) -> Tensor:
@@ -56,7 +58,7 @@ class CFlow(nn.Module):
         return flow
 
     def conditions(self, level: int, positions: Tensor, scene_rows: Tensor) -> Tensor:
-        """Condition vectors: position encoding, then camera embedding.
+        """Condition vectors: position encoding, then camera embedding; of length 0 where there is neither.
 
         Args:
             level: of the pyramid, 0 is the finest.

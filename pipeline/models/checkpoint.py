@@ -21,6 +21,7 @@ from pipeline.errors import CheckpointError, ConfigError
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, check_matches, read_card, write_card
 from pipeline.models.cflow import CFlow
 from pipeline.models.encoder import Encoder, bare_encoder
+from pipeline.models.memory import check_memory
 
 
 def check_writable(folder: Path) -> None:
@@ -43,8 +44,14 @@ def check_writable(folder: Path) -> None:
         raise CheckpointError(f"{folder}: cannot be created: {error.strerror}") from error
 
 
-def save_checkpoint(folder: Path, card: ModelCard, encoder: Encoder, flows: CFlow) -> ModelCard:
+def save_checkpoint(folder: Path, card: ModelCard, encoder: Encoder, method: CFlow | Mapping[str, Tensor]) -> ModelCard:
     """Write a checkpoint; it appears whole under its name, replacing an older one.
+
+    Args:
+        folder: of the checkpoint.
+        card: what it says of itself.
+        encoder: of the model.
+        method: what was fitted to the encoder's features: flows, or another method's tensors by their names.
 
     Returns:
         The card with its fingerprint.
@@ -54,7 +61,7 @@ def save_checkpoint(folder: Path, card: ModelCard, encoder: Encoder, flows: CFlo
     """
     check_writable(folder)
     tensors = {f"encoder.{name}": tensor for name, tensor in encoder.backbone.state_dict().items()}
-    tensors |= stored_flows(flows)
+    tensors |= stored_flows(method) if isinstance(method, CFlow) else method
     staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, staged / WEIGHTS_FILE)
@@ -79,16 +86,22 @@ def save_checkpoint(folder: Path, card: ModelCard, encoder: Encoder, flows: CFlo
     return written
 
 
-def load_checkpoint(folder: Path, expected: ModelSettings | None = None) -> tuple[ModelCard, Encoder, CFlow]:
-    """Read a checkpoint onto the CPU, in evaluation mode.
+def read_checkpoint(
+    folder: Path, expected: ModelSettings | None = None
+) -> tuple[ModelCard, Encoder, dict[str, Tensor]]:
+    """Read a checkpoint of any method onto the CPU.
 
     Args:
         folder: as written by ``train``.
         expected: the configuration's model settings; whatever they state must hold for the checkpoint. Settings left to
             their defaults state nothing.
 
+    Returns:
+        The card, the encoder, and the tensors that the method made, by name.
+
     Raises:
         CheckpointError: it is missing, damaged, made by another format, or not the model that was expected.
+        ModelSizeError: the memory there is cannot hold it.
     """
     card = read_card(folder)
     if expected is not None:
@@ -99,12 +112,8 @@ def load_checkpoint(folder: Path, expected: ModelSettings | None = None) -> tupl
         raise CheckpointError(
             f"{folder / CARD_FILE}: the timm on this machine cannot build its encoder: {error}"
         ) from error
-    try:
-        flows = CFlow(card.model, encoder.channels, card.scenes)
-    except RuntimeError as error:  # torch's answer when there is no memory, too
-        detail = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{folder / CARD_FILE}: the flows it describes cannot be built: {detail}") from None
     path = folder / WEIGHTS_FILE
+    check_memory(path.stat().st_size, str(path), "use another machine, or a model trained on fewer frames")
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -115,11 +124,50 @@ def load_checkpoint(folder: Path, expected: ModelSettings | None = None) -> tupl
     rest = {name: tensor for name, tensor in tensors.items() if not name.startswith("encoder.")}
     try:
         encoder.backbone.load_state_dict(backbone)
-        load_flows(flows, rest)
     except RuntimeError as error:
+        raise strange_tensors(folder, error) from error
+    return card, encoder, rest
+
+
+def load_checkpoint(folder: Path, expected: ModelSettings | None = None) -> tuple[ModelCard, Encoder, CFlow]:
+    """Read a checkpoint of conditional flows onto the CPU, in evaluation mode.
+
+    Args:
+        folder: as written by ``train``.
+        expected: as for ``read_checkpoint``.
+
+    Raises:
+        CheckpointError: as ``read_checkpoint``; or it is another method's.
+        ModelSizeError: as ``read_checkpoint``.
+    """
+    card, encoder, tensors = read_checkpoint(folder, expected)
+    if card.model.method != "cflow":
+        raise CheckpointError(f"{folder}: model.method: expected 'cflow', got {card.model.method!r}")
+    return card, encoder, build_flows(folder, card, encoder, tensors)
+
+
+def build_flows(folder: Path, card: ModelCard, encoder: Encoder, tensors: Mapping[str, Tensor]) -> CFlow:
+    """Flows of what ``read_checkpoint`` gave, in evaluation mode.
+
+    Raises:
+        CheckpointError: the tensors are not those that the card describes.
+    """
+    try:
+        flows = CFlow(card.model, encoder.channels, card.scenes)
+    except RuntimeError as error:  # torch's answer when there is no memory, too
         detail = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{path}: expected the tensors that {CARD_FILE} describes, got: {detail}") from error
-    return card, encoder, flows.eval().requires_grad_(False)
+        raise CheckpointError(f"{folder / CARD_FILE}: the flows it describes cannot be built: {detail}") from None
+    try:
+        load_flows(flows, tensors)
+    except RuntimeError as error:
+        raise strange_tensors(folder, error) from error
+    return flows.eval().requires_grad_(False)
+
+
+def strange_tensors(folder: Path, error: Exception) -> CheckpointError:
+    """The error of a checkpoint whose weights are not those that its card describes."""
+    detail = " ".join(str(error).split())[:300]
+    return CheckpointError(f"{folder / WEIGHTS_FILE}: expected the tensors that {CARD_FILE} describes, got: {detail}")
 
 
 def stored_flows(flows: CFlow) -> dict[str, Tensor]:
