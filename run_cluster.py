@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from pipeline.config_file import load_config
+from pipeline.config_file import METHODS, load_config, with_method
 from pipeline.errors import BadInputError, CflowError, ConfigError
 
 app = typer.Typer(
@@ -64,13 +64,16 @@ def train(
     config: ConfigOption,
     data: DataOption,
     model_out: Annotated[Path, typer.Option("--out", help="Folder of the model to be made.")],
+    method: Annotated[
+        str | None, typer.Option("--method", help=f"{', '.join(METHODS)}; default: the config's.")
+    ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Fit the flows to the normal footage of a data set. Ctrl-C leaves a usable model; the same command resumes."""
+    """Fit a model to the normal footage of a data set. Ctrl-C leaves a usable model; the same command resumes."""
     from pipeline.console.training import train_with_bars
     from pipeline.datasets.detect import open_dataset
 
-    settings = load_config(config)
+    settings = with_method(load_config(config), method)
     dataset = open_dataset(data, need="train")
     if overwrite:
         _remove_folder(model_out, expected="model.json")

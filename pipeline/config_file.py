@@ -19,6 +19,9 @@ from pipeline.errors import ConfigError
 from pipeline.redaction import redact
 from pipeline.yaml_file import parse_yaml
 
+METHODS = ("cflow", "padim", "spade", "differnet", "unconditional")
+"""What ``train --method`` and ``compare --methods`` take."""
+
 _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 
@@ -70,6 +73,29 @@ def parse_config(data: Mapping[str, Any], source: str = "config") -> Config:
         return Config.model_validate(dict(data))
     except ValidationError as error:
         raise ConfigError("\n".join(_fault_lines(error, source))) from None
+
+
+def with_method(config: Config, name: str | None) -> Config:
+    """The same settings for another method.
+
+    Args:
+        config: the settings.
+        name: one of ``METHODS``, or None for the configuration's own. ``unconditional`` is ``cflow`` without the
+            condition on the position.
+
+    Raises:
+        ConfigError: no such method.
+    """
+    if name is None:
+        return config
+    if name not in METHODS:
+        raise ConfigError(f"method: expected one of {', '.join(METHODS)}, got {name!r}")
+    unconditional = name == "unconditional"
+    changed: dict[str, Any] = {"method": "cflow" if unconditional else name}
+    if name in {"cflow", "unconditional"}:
+        condition = "none" if unconditional else "position"
+        changed["flow"] = config.model.flow.model_copy(update={"condition": condition})
+    return config.model_copy(update={"model": config.model.model_copy(update=changed)})
 
 
 def _fault_lines(error: ValidationError, source: str) -> list[str]:

@@ -47,11 +47,16 @@ class Bar:
 
 
 class TrainingBars:
-    """A ``TrainingProgress`` that shows feature extraction, fitting with every level's loss, and calibration."""
+    """A ``TrainingProgress`` that shows feature extraction, fitting with every level's loss, and calibration.
 
-    def __init__(self, progress: Progress) -> None:
+    Args:
+        progress: where the bars go.
+        fitting: what the bar of the fit is called.
+    """
+
+    def __init__(self, progress: Progress, fitting: str = "flows") -> None:
         self._features = Bar(progress, "features")
-        self._steps = Bar(progress, "flows")
+        self._steps = Bar(progress, fitting)
         self._heldout = Bar(progress, "held-out scores")
 
     def features(self, done: int, total: int) -> None:

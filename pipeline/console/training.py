@@ -23,15 +23,18 @@ def train_with_bars(config: Config, dataset: Dataset, out_folder: Path, *, out: 
     from pipeline.training.train import train  # imports torch: not before it is needed
 
     with progress_bars(err) as progress:
-        card = train(config, dataset, out_folder, TrainingBars(progress))
+        fitting = "flows" if config.model.method == "cflow" else config.model.method
+        card = train(config, dataset, out_folder, TrainingBars(progress, fitting))
     made = card.provenance
     if not made.completed:
         raise RunError(
             f"interrupted after {made.epochs} of {config.training.epochs} epochs: {out_folder} holds a usable model of "
             "that state; the same command goes on from there"
         )
+    method, encoder = card.model.method, card.model.encoder.name
+    what = encoder if method == "cflow" else f"{method} on {encoder}"
     out.print(
-        f"model {card.short_fingerprint} in {out_folder}: {card.model.encoder.name}, scenes {', '.join(card.scenes)}; "
+        f"model {card.short_fingerprint} in {out_folder}: {what}, scenes {', '.join(card.scenes)}; "
         f"{made.train_frames:,} frames learned, thresholds from {made.holdout_frames:,} held-out normal frames",
         markup=False,
         highlight=False,

@@ -17,11 +17,13 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from pipeline.datasets.base import Clip
 from pipeline.errors import DatasetError, RunError
@@ -38,13 +40,34 @@ _SPARE_BYTES = 2**28
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What is computed of every frame and kept.
+
+    Attributes:
+        names: of the arrays, and of their files.
+        shapes: (positions, D) of each.
+        encode: from images, uint8 (B, H, W, 3), to one float16 array (B, positions, D) per name.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, int], ...]
+    encode: Callable[[npt.NDArray[np.uint8]], list[npt.NDArray[np.float16]]]
+
+    @property
+    def bytes_per_frame(self) -> int:
+        """Room that one frame takes."""
+        return sum(2 * positions * dims for positions, dims in self.shapes)
+
+
+@dataclass(frozen=True)
 class ClipFeatures:
     """Features of one clip.
 
     Attributes:
         clip: which one.
         fps: frames per second of what is stored, that is after ``frame_step``.
-        levels: one array per level, finest first: float16, shape (frames, positions, D), memory-mapped.
+        levels: one array per level, finest first (or whatever a ``Reading`` names): float16, shape (frames, positions,
+            D), memory-mapped.
         pictures: of the scene, as a ``SceneRecorder`` kept them: float32, shape (n, h, w), memory-mapped.
     """
 
@@ -65,6 +88,7 @@ def extract_features(
     frame_step: int,
     folder: Path,
     progress: Callable[[int, int], None],
+    reading: Reading | None = None,
 ) -> list[ClipFeatures]:
     """Compute, or find in ``folder``, the features of every clip.
 
@@ -75,21 +99,23 @@ def extract_features(
         frame_step: every how many-th frame is used.
         folder: where the files go; it holds features of this encoder, size and step only.
         progress: told the frames done and the frames there are, as far as that is known.
+        reading: what is computed and kept; by default the whole pyramid.
 
     Raises:
         VideoError: a clip cannot be opened or holds no frame.
         DatasetError: the disk has no room for the features.
     """
+    reading = reading or pyramid_reading(encoder, size_px)
     folder.mkdir(parents=True, exist_ok=True)
     expected = [_expected_frames(clip, frame_step) for clip in clips]
-    _check_space(folder, encoder, size_px, clips, expected)
+    _check_space(folder, reading, clips, expected)
     features, done = [], 0
     for number, clip in enumerate(clips):
         stem = folder / f"clip-{number:05d}"
         if not stem.with_suffix(".json").exists():
-            for count in _extract_clip(clip, encoder, size_px, frame_step, stem):
+            for count in _extract_clip(clip, reading, size_px, frame_step, stem):
                 progress(done + count, max(sum(expected), done + count))
-        found = _open_clip(clip, encoder, size_px, stem)
+        found = _open_clip(clip, reading, stem)
         expected[number] = len(found)
         done += len(found)
         progress(done, max(sum(expected), done))
@@ -97,18 +123,23 @@ def extract_features(
     return features
 
 
+def pyramid_reading(encoder: Encoder, size_px: tuple[int, int]) -> Reading:
+    """Every feature vector of every level."""
+    areas = [(size_px[0] // stride) * (size_px[1] // stride) for stride in encoder.strides]
+    return Reading(
+        names=tuple(f"stride{stride}" for stride in encoder.strides),
+        shapes=tuple(zip(areas, encoder.channels, strict=True)),
+        encode=partial(encode, encoder),
+    )
+
+
 def _expected_frames(clip: Clip, frame_step: int) -> int:
     return -(-(clip.frame_count or 0) // frame_step)
 
 
-def _check_space(
-    folder: Path, encoder: Encoder, size_px: tuple[int, int], clips: Sequence[Clip], expected: Sequence[int]
-) -> None:
+def _check_space(folder: Path, reading: Reading, clips: Sequence[Clip], expected: Sequence[int]) -> None:
     """Say before hours of decoding that the disk is too small, as far as the clips' lengths are known."""
-    per_frame = sum(
-        2 * channels * (size_px[0] // stride) * (size_px[1] // stride)
-        for stride, channels in zip(encoder.strides, encoder.channels, strict=True)
-    )
+    per_frame = reading.bytes_per_frame
     left = sum(count for number, count in enumerate(expected) if not (folder / f"clip-{number:05d}.json").exists())
     free = shutil.disk_usage(folder).free
     if left * per_frame + _SPARE_BYTES > free:
@@ -118,18 +149,18 @@ def _check_space(
         )
 
 
-def _extract_clip(clip: Clip, encoder: Encoder, size_px: tuple[int, int], frame_step: int, stem: Path) -> Iterator[int]:
+def _extract_clip(clip: Clip, reading: Reading, size_px: tuple[int, int], frame_step: int, stem: Path) -> Iterator[int]:
     """Write one clip's files; yields the number of frames done so far."""
     done = 0
     with ExitStack() as stack:
         source = stack.enter_context(open_source(clip.url, size_px, name=clip.name))
-        files = [stack.enter_context(_level_file(stem, stride).open("wb")) for stride in encoder.strides]
+        files = [stack.enter_context(_array_file(stem, name).open("wb")) for name in reading.names]
         fps = (source.frame_rate_fps or _FPS_OF_IMAGES) / frame_step
         recorder = SceneRecorder(fps)
         kept = (frame.image for number, frame in enumerate(source) if number % frame_step == 0)
         for images in _batches(kept):
-            for file, level in zip(files, encode(encoder, images), strict=True):
-                level.tofile(file)
+            for file, array in zip(files, reading.encode(images), strict=True):
+                array.tofile(file)
             for image in images:
                 recorder.add(image)
             done += len(images)
@@ -148,7 +179,12 @@ def encode(encoder: Encoder, images: npt.NDArray[np.uint8]) -> list[npt.NDArray[
     with torch.inference_mode():
         batch = torch.from_numpy(images).to(encoder.mean.device)
         maps = [level.permute(0, 2, 3, 1).flatten(1, 2) for level in encoder(batch)]
-        return [level.clamp(-_FLOAT16_MAX, _FLOAT16_MAX).half().cpu().numpy() for level in maps]
+        return [as_float16(level) for level in maps]
+
+
+def as_float16(values: Tensor) -> npt.NDArray[np.float16]:
+    """Values as they are kept: what float16 cannot hold becomes its largest value."""
+    return values.clamp(-_FLOAT16_MAX, _FLOAT16_MAX).half().cpu().numpy()
 
 
 def _batches(images: Iterator[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uint8]]:
@@ -162,20 +198,20 @@ def _batches(images: Iterator[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np
         yield np.stack(batch)
 
 
-def _level_file(stem: Path, stride: int) -> Path:
-    return stem.with_name(f"{stem.name}-stride{stride}.f16")
+def _array_file(stem: Path, name: str) -> Path:
+    return stem.with_name(f"{stem.name}-{name}.f16")
 
 
 def _pictures_file(stem: Path) -> Path:
     return stem.with_name(f"{stem.name}-scene.npy")
 
 
-def _open_clip(clip: Clip, encoder: Encoder, size_px: tuple[int, int], stem: Path) -> ClipFeatures:
+def _open_clip(clip: Clip, reading: Reading, stem: Path) -> ClipFeatures:
     values = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
     levels = []
-    for stride, channels in zip(encoder.strides, encoder.channels, strict=True):
-        shape = (values["frames"], (size_px[0] // stride) * (size_px[1] // stride), channels)
-        path = _level_file(stem, stride)
+    for name, of_frame in zip(reading.names, reading.shapes, strict=True):
+        shape = (values["frames"], *of_frame)
+        path = _array_file(stem, name)
         if path.stat().st_size != 2 * shape[0] * shape[1] * shape[2]:
             raise RunError(
                 f"{path}: expected features of {shape[0]} frames, got a file of another size; delete {stem.parent}"

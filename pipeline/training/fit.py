@@ -1,8 +1,7 @@
-"""Optimiser steps over cached features; every draw follows from the seed and the step's number."""
+"""The steps that fit conditional flows."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,30 +10,15 @@ import torch
 from torch import Tensor
 
 from pipeline.config import TrainingSettings
-from pipeline.errors import RunError
 from pipeline.models.cflow import CFlow
 from pipeline.models.checkpoint import load_flows, stored_flows
 from pipeline.training.features import ClipFeatures
 from pipeline.training.loss import flow_loss
-
-_LOSS_MEMORY = 0.95  # of the running mean of the losses that is shown and kept
-_ADAM = ("step", "exp_avg", "exp_avg_sq")
+from pipeline.training.steps import Steps
 
 
-class Fit:
-    """Adam on all flows at once, with linear warm-up and cosine decay.
-
-    Args:
-        flows: to be fitted, on the device to fit them on.
-        clips: cached features.
-        frames: per clip, the frames to learn from.
-        settings: of the training.
-
-    Attributes:
-        step: optimiser steps done.
-        total_steps: steps of the whole training.
-        losses: running mean of each level's loss, by its stride.
-    """
+class Fit(Steps):
+    """All flows at once; arguments and attributes as for ``Steps``."""
 
     def __init__(
         self,
@@ -43,91 +27,22 @@ class Fit:
         frames: Sequence[range],
         settings: TrainingSettings,
     ) -> None:
+        super().__init__(flows, clips, frames, settings)
         self._flows = flows
-        self._settings = settings
-        self._clips = tuple(clips)
         self._device = flows.get_buffer("positions_0").device
-        # Number of the clip and of the frame in it, for every frame there is to learn from.
-        self._owners = np.repeat(np.arange(len(clips)), [len(part) for part in frames])
-        self._within = np.concatenate([np.asarray(part, dtype=np.int64) for part in frames])
         self._scene_rows = flows.scene_rows([clip.clip.scene for clip in clips])
-        self._parameters = {name: p for name, p in flows.named_parameters() if p.requires_grad}
-        self._optimiser = torch.optim.Adam(self._parameters.values(), lr=settings.learning_rate)
-        self._steps_per_epoch = math.ceil(len(self._within) / settings.batch_frames)
-        self.step = 0
-        self.total_steps = settings.epochs * self._steps_per_epoch
-        self.losses: dict[int, float] = {}
 
-    @property
-    def epoch(self) -> int:
-        """Whole passes over the footage that were done."""
-        return self.step // self._steps_per_epoch
-
-    def advance(self) -> None:
-        """Do one optimiser step.
-
-        Raises:
-            RunError: the loss is not finite any more.
-        """
-        for group in self._optimiser.param_groups:
-            group["lr"] = self._settings.learning_rate * self._rate()
-        self._optimiser.zero_grad(set_to_none=True)
-        random = np.random.default_rng((self._settings.seed, 1, self.step))
-        chosen = self._frames_of_step()
+    def _backward(self, chosen: npt.NDArray[np.int64], random: np.random.Generator) -> None:
         for level, stride in enumerate(self._flows.settings.encoder.strides):
             loss = flow_loss(self._log_likelihood(level, chosen, random))
             loss.backward()  # level by level: only one graph is in memory
             self._note_loss(stride, float(loss.detach()))
-        self._optimiser.step()
-        self.step += 1
 
-    def stored(self) -> dict[str, Tensor]:
-        """Everything that a continued training needs beside step and losses."""
-        tensors = stored_flows(self._flows)
-        for name, parameter in self._parameters.items():
-            for key, value in self._optimiser.state.get(parameter, {}).items():
-                tensors[f"adam.{key}.{name}"] = value
-        return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    def _tensors(self) -> dict[str, Tensor]:
+        return stored_flows(self._flows)
 
-    def restore(self, tensors: Mapping[str, Tensor], step: int, losses: Mapping[int, float]) -> None:
-        """Go on from what ``stored`` gave after ``step`` steps.
-
-        Raises:
-            RuntimeError: the tensors are not this training's.
-        """
-        load_flows(self._flows, {name: t for name, t in tensors.items() if not name.startswith("adam.")})
-        for name, parameter in self._parameters.items():
-            found = {key: tensors.get(f"adam.{key}.{name}") for key in _ADAM}
-            if any(value is None for value in found.values()):
-                raise RuntimeError(f"no optimiser state for {name}")
-            self._optimiser.state[parameter] = {
-                key: value.clone() if key == "step" else value.clone().to(parameter.device)
-                for key, value in found.items()
-                if value is not None
-            }
-        self.step, self.losses = step, dict(losses)
-
-    def _note_loss(self, stride: int, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise RunError(
-                f"training diverged in step {self.step + 1}: the loss at stride {stride} is {loss}; set "
-                "training.learning_rate lower"
-            )
-        before = self.losses.get(stride, loss)
-        self.losses[stride] = _LOSS_MEMORY * before + (1.0 - _LOSS_MEMORY) * loss
-
-    def _rate(self) -> float:
-        """Learning rate of this step relative to the highest: rising linearly, then falling as half a cosine."""
-        warmup = max(1, round(self._settings.warmup_fraction * self.total_steps))
-        if self.step < warmup:
-            return (self.step + 1) / warmup
-        return 0.5 * (1.0 + math.cos(math.pi * (self.step - warmup) / max(1, self.total_steps - warmup)))
-
-    def _frames_of_step(self) -> npt.NDArray[np.int64]:
-        """Numbers of the frames of this step; every epoch goes once over all, in an order of its own."""
-        order = np.random.default_rng((self._settings.seed, 0, self.epoch)).permutation(len(self._within))
-        start = (self.step % self._steps_per_epoch) * self._settings.batch_frames
-        return np.sort(order[start : start + self._settings.batch_frames])
+    def _take(self, tensors: Mapping[str, Tensor]) -> None:
+        load_flows(self._flows, tensors)
 
     def _log_likelihood(self, level: int, chosen: npt.NDArray[np.int64], random: np.random.Generator) -> Tensor:
         """Log-likelihoods per dimension of whitened vectors drawn from some frames; shape (N,)."""

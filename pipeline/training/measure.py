@@ -69,3 +69,41 @@ def _log_likelihoods(flows: CFlow, clip: ClipFeatures, frames: range) -> list[Te
         features = vectors.to(device).unflatten(1, (height, width)).permute(0, 3, 1, 2)
         maps.append(flows.log_likelihood_map(level, features, rows.to(device)).cpu())
     return maps
+
+
+@torch.inference_mode()
+def score_features(
+    judge: Callable[[Sequence[Tensor], Tensor], tuple[Tensor, Tensor]],
+    scene_rows: Callable[[Sequence[str]], Tensor],
+    features: Callable[[ClipFeatures, range], Sequence[Tensor]],
+    clips: Sequence[ClipFeatures],
+    heldout: Sequence[range],
+    progress: Callable[[int, int], None],
+) -> NormalScores:
+    """Score held-out normal frames by a method that needs no constants.
+
+    Args:
+        judge: from features and scene rows to maps and scores.
+        scene_rows: from names of scenes to rows.
+        features: some frames of a clip as ``judge`` takes them, on its device.
+        clips: features of the normal footage.
+        heldout: per clip, its held-out frames.
+        progress: told the frames done and the frames there are.
+
+    Returns:
+        Anomaly scores by scene, one tuple per clip, in frame order.
+    """
+    parts = [(clip, frames) for clip, frames in zip(clips, heldout, strict=True) if frames]
+    total, done = sum(len(frames) for _, frames in parts), 0
+    scores: dict[str, list[tuple[float, ...]]] = {}
+    for clip, frames in parts:
+        of_clip: list[float] = []
+        for start in range(frames.start, frames.stop, _BATCH_FRAMES):
+            batch = range(start, min(start + _BATCH_FRAMES, frames.stop))
+            found = features(clip, batch)
+            _, of_frames = judge(found, scene_rows([clip.clip.scene] * len(batch)).to(found[0].device))
+            of_clip += of_frames.tolist()
+            done += len(batch)
+            progress(done, total)
+        scores.setdefault(clip.clip.scene, []).append(tuple(of_clip))
+    return {scene: tuple(of_clips) for scene, of_clips in scores.items()}

@@ -47,7 +47,7 @@ def training_folder(out: Path) -> Path:
 
 
 def features_key(dataset: Dataset, encoder: Encoder, model: ModelSettings, frame_step: int) -> str:
-    """Digest of everything that decides the cached features: weights, input size and footage."""
+    """Digest of everything that decides the cached features: weights, input size, footage, and what is kept of it."""
     digest = hashlib.sha256()
     for name, tensor in sorted(encoder.backbone.state_dict().items()):
         digest.update(name.encode())
@@ -59,6 +59,8 @@ def features_key(dataset: Dataset, encoder: Encoder, model: ModelSettings, frame
         "frame_step": frame_step,
         "clips": [[clip.name, clip.scene, *_stamp(Path(clip.url))] for clip in dataset.train],
     }
+    if model.method == "differnet":  # the others keep the whole pyramid, and can share it
+        facts["pooled"] = [model.differnet.scales, model.differnet.rotations]
     digest.update(_canonical(facts))
     return digest.hexdigest()
 
@@ -67,7 +69,7 @@ def fit_key(features: str, model: ModelSettings, training: TrainingSettings, dev
     """Digest of everything that decides the fitted weights."""
     facts = {
         "features": features,
-        "flow": model.flow.model_dump(mode="json"),
+        "method": (model.differnet if model.method == "differnet" else model.flow).model_dump(mode="json"),
         "training": training.model_dump(mode="json", exclude={"checkpoint_every_s"}),
         "device": device,
     }

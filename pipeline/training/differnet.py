@@ -1,0 +1,133 @@
+"""Fitting DifferNet: maximum likelihood of pooled features, one flow per scene."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pipeline.baselines.differnet import Differnet, pooled_dims, pooled_views
+from pipeline.config import ModelSettings, TrainingSettings
+from pipeline.models.encoder import Encoder
+from pipeline.training.features import ClipFeatures, Reading, as_float16
+from pipeline.training.ground import Fitted, Ground, scenes_of
+from pipeline.training.holdout import Split
+from pipeline.training.measure import score_features
+from pipeline.training.resume import beginnings, run_steps
+from pipeline.training.state import fit_key
+from pipeline.training.steps import Steps
+
+
+def pooled_reading(model: ModelSettings, encoder: Encoder) -> Reading:
+    """Pooled features of every view: a few kilobytes of a frame, and nothing that other methods could use."""
+
+    def encode(images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float16]]:
+        with torch.inference_mode():
+            return [as_float16(pooled_views(torch.from_numpy(images).to(encoder.mean.device), encoder, model))]
+
+    views = max(1, model.differnet.rotations)
+    return Reading(("pooled",), ((views, pooled_dims(model, encoder.channels)),), encode)
+
+
+def fit_differnet(ground: Ground) -> Fitted:
+    """Fit one flow per scene, or go on where an interrupted training stopped.
+
+    Raises:
+        RunError: the training diverged.
+        KeyboardInterrupt: interrupted before a single step.
+    """
+    training, split, told = ground.config.training, ground.split, ground.progress
+    model = initial_differnet(ground.model, ground.encoder, ground.clips, split, training.seed).to(ground.device)
+    fit = DiffernetFit(model, ground.clips, split.train, training, ground.device)
+    key = fit_key(ground.features_key, ground.model, training, ground.device)
+    completed = run_steps(fit, ground.folder, key, training.checkpoint_every_s, told)
+    heldout = split.heldout if completed else beginnings(split.heldout)
+    normal_scores = score_features(
+        model.judge_features,
+        model.scene_rows,
+        lambda clip, frames: [torch.from_numpy(_pooled(clip, frames)).to(ground.device)],
+        ground.clips,
+        heldout,
+        told.heldout,
+    )
+    return Fitted(
+        method=model.state_dict(),
+        levels=(),
+        normal_scores=normal_scores,
+        heldout=heldout,
+        completed=completed,
+        epochs=fit.epoch,
+        steps=fit.step,
+        losses=fit.losses,
+    )
+
+
+def initial_differnet(
+    model: ModelSettings, encoder: Encoder, clips: Sequence[ClipFeatures], split: Split, seed: int
+) -> Differnet:
+    """Flows with weights drawn from the seed and scales measured on the training features; on the CPU."""
+    scenes = scenes_of(clips)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = Differnet(model, encoder.channels, scenes)
+    for row, scene in enumerate(scenes):
+        pairs = [(clip, part) for clip, part in zip(clips, split.train, strict=True) if clip.clip.scene == scene]
+        values = np.concatenate([_pooled(clip, part).reshape(-1, made.flow(row).dims) for clip, part in pairs])
+        made.flow(row).standardise(torch.from_numpy(values.mean(axis=0)), torch.from_numpy(values.std(axis=0)))
+    return made
+
+
+class DiffernetFit(Steps):
+    """All scenes' flows at once; a frame is seen in one view per step. Further arguments as for ``Steps``.
+
+    Args:
+        model: to be fitted.
+        device: where it lies.
+    """
+
+    def __init__(
+        self,
+        model: Differnet,
+        clips: Sequence[ClipFeatures],
+        frames: Sequence[range],
+        settings: TrainingSettings,
+        device: str,
+    ) -> None:
+        super().__init__(model, clips, frames, settings)
+        self._model = model
+        self._device = device
+        self._rows = model.scene_rows([clip.clip.scene for clip in clips]).numpy()
+
+    def _backward(self, chosen: npt.NDArray[np.int64], random: np.random.Generator) -> None:
+        """Mean over the frames of -log p(y) / D, up to a constant: (|u|^2 / 2 - log |det J|) / D."""
+        views = random.integers(0, self._clips[0].levels[0].shape[1], len(chosen))
+        vectors = [
+            self._clips[self._owners[frame]].levels[0][self._within[frame], view]
+            for frame, view in zip(chosen, views, strict=True)
+        ]
+        of_step = torch.from_numpy(np.stack(vectors).astype(np.float32)).to(self._device)
+        rows = self._rows[self._owners[chosen]]
+        total = 0.0
+        for row in np.unique(rows):
+            flow = self._model.flow(int(row))
+            latents, log_det_jacobian = flow(of_step[torch.from_numpy(rows == row)])
+            # Without the scales that were measured: how well a flow fits must not depend on the encoder's units.
+            log_det_jacobian = log_det_jacobian + flow.std.log().sum()
+            loss = (0.5 * latents.square().sum(dim=1) - log_det_jacobian).sum() / (flow.dims * len(chosen))
+            loss.backward()
+            total += float(loss.detach())
+        self._note_loss(self._model.settings.encoder.strides[-1], total)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return dict(self._model.state_dict())
+
+    def _take(self, tensors: Mapping[str, Tensor]) -> None:
+        self._model.load_state_dict(dict(tensors))
+
+
+def _pooled(clip: ClipFeatures, frames: range) -> npt.NDArray[np.float32]:
+    """Pooled features of some frames, float32, shape (B, views, D)."""
+    return clip.levels[0][frames.start : frames.stop].astype(np.float32)

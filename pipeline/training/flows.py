@@ -1,0 +1,79 @@
+"""Fitting conditional flows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.config import ModelSettings
+from pipeline.models.cflow import CFlow
+from pipeline.models.encoder import Encoder
+from pipeline.training.features import ClipFeatures
+from pipeline.training.fit import Fit
+from pipeline.training.ground import Fitted, Ground, scenes_of
+from pipeline.training.holdout import Split
+from pipeline.training.measure import measure_normal
+from pipeline.training.resume import beginnings, run_steps
+from pipeline.training.state import fit_key
+
+# Mean and covariance are taken over this many frames, or as many as give this many vectors.
+_WHITENING_FRAMES = 64
+_WHITENING_VECTORS = 65_536
+
+
+def fit_flows(ground: Ground) -> Fitted:
+    """Fit the flows, or go on where an interrupted training stopped.
+
+    Raises:
+        RunError: the training diverged.
+        KeyboardInterrupt: interrupted before a single step.
+    """
+    training, told = ground.config.training, ground.progress
+    flows = initial_flows(ground.model, ground.encoder, ground.clips, ground.split, training.seed).to(ground.device)
+    fit = Fit(flows, ground.clips, ground.split.train, training)
+    key = fit_key(ground.features_key, ground.model, training, ground.device)
+    completed = run_steps(fit, ground.folder, key, training.checkpoint_every_s, told)
+    heldout = ground.split.heldout if completed else beginnings(ground.split.heldout)
+    levels, normal_scores = measure_normal(flows, ground.clips, heldout, told.heldout)
+    return Fitted(
+        method=flows,
+        levels=levels,
+        normal_scores=normal_scores,
+        heldout=heldout,
+        completed=completed,
+        epochs=fit.epoch,
+        steps=fit.step,
+        losses=fit.losses,
+    )
+
+
+def initial_flows(
+    model: ModelSettings, encoder: Encoder, clips: Sequence[ClipFeatures], split: Split, seed: int
+) -> CFlow:
+    """Flows with weights drawn from the seed and whitening measured on the training features; on the CPU.
+
+    The global random state stays as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        flows = CFlow(model, encoder.channels, scenes_of(clips))
+    for level in range(len(encoder.channels)):
+        flows.flow(level).whiten(*_moments(clips, split.train, level))
+    return flows
+
+
+def _moments(clips: Sequence[ClipFeatures], frames: Sequence[range], level: int) -> tuple[Tensor, Tensor]:
+    """Mean (D,) and covariance (D, D), float64, of a level's features in frames spread evenly over the footage."""
+    every = [(clip, frame) for clip, part in zip(clips, frames, strict=True) for frame in part]
+    _, area, dims = clips[0].levels[level].shape
+    wanted = min(len(every), max(_WHITENING_FRAMES, _WHITENING_VECTORS // area))
+    total, products, count = np.zeros(dims), np.zeros((dims, dims)), 0
+    for at in np.unique(np.linspace(0, len(every) - 1, wanted).round().astype(int)):
+        clip, frame = every[at]
+        values = clip.levels[level][frame].astype(np.float64)
+        total, products, count = total + values.sum(axis=0), products + values.T @ values, count + len(values)
+    mean = total / count
+    return torch.from_numpy(mean), torch.from_numpy(products / count - np.outer(mean, mean))

@@ -1,0 +1,75 @@
+"""What every method is fitted on, and what every method gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from pipeline.config import Config, ModelSettings
+from pipeline.models.card import LevelConstants
+from pipeline.models.cflow import CFlow
+from pipeline.models.encoder import Encoder
+from pipeline.training.features import ClipFeatures
+from pipeline.training.holdout import Split
+from pipeline.training.measure import NormalScores
+from pipeline.training.progress import TrainingProgress
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a method is fitted on.
+
+    Attributes:
+        config: ``training`` is read.
+        model: settings of the model, with everything resolved that was left to timm.
+        encoder: on the device.
+        device: torch device of the fit.
+        clips: cached features of the normal footage.
+        split: which frames are learned from, and which are held out.
+        folder: where an unfinished training keeps its state; it exists.
+        features_key: digest of everything that decides the features.
+        progress: told how it gets on.
+    """
+
+    config: Config
+    model: ModelSettings
+    encoder: Encoder
+    device: str
+    clips: Sequence[ClipFeatures]
+    split: Split
+    folder: Path
+    features_key: str
+    progress: TrainingProgress
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit gives back.
+
+    Attributes:
+        method: flows, or another method's tensors by the names that a checkpoint gives them.
+        levels: constants of scoring, finest level first; empty for a method that needs none.
+        normal_scores: anomaly scores of held-out normal frames by scene: one tuple per clip, in frame order.
+        heldout: the frames of every clip that were measured.
+        completed: whether it ran to its end.
+        epochs: whole passes over the training frames.
+        steps: optimiser steps.
+        losses: running mean of the loss, by stride.
+    """
+
+    method: CFlow | Mapping[str, Tensor]
+    levels: tuple[LevelConstants, ...]
+    normal_scores: NormalScores
+    heldout: tuple[range, ...]
+    completed: bool
+    epochs: int
+    steps: int
+    losses: dict[int, float]
+
+
+def scenes_of(clips: Sequence[ClipFeatures]) -> tuple[str, ...]:
+    """Names of the training scenes, sorted: the order of a model's rows."""
+    return tuple(sorted({clip.clip.scene for clip in clips}))

@@ -1,0 +1,39 @@
+"""Whom a training tells how it gets on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class TrainingProgress(Protocol):
+    """Told how a training gets on; called between steps, so raising KeyboardInterrupt here ends it cleanly."""
+
+    def features(self, done: int, total: int) -> None:
+        """Frames whose features were extracted."""
+
+    def step(self, epoch: int, step: int, total_steps: int, losses: Mapping[int, float]) -> None:
+        """An optimiser step was done.
+
+        Args:
+            epoch: the pass over the frames it belongs to, from 0.
+            step: steps done.
+            total_steps: steps of the whole training.
+            losses: running mean of every level's loss, by stride.
+        """
+
+    def heldout(self, done: int, total: int) -> None:
+        """Held-out normal frames that were scored."""
+
+
+class NullProgress:
+    """Progress that nobody watches."""
+
+    def features(self, done: int, total: int) -> None:
+        """Ignore it."""
+
+    def step(self, epoch: int, step: int, total_steps: int, losses: Mapping[int, float]) -> None:
+        """Ignore it."""
+
+    def heldout(self, done: int, total: int) -> None:
+        """Ignore it."""

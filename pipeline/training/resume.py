@@ -1,0 +1,76 @@
+"""Doing the steps that are left of a training, so that Ctrl-C loses none that was done."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.training.progress import TrainingProgress
+from pipeline.training.state import SavedState, load_state, save_state
+from pipeline.training.steps import Steps
+
+_LOGGER = logging.getLogger(__name__)
+
+_HELDOUT_FRAMES_AFTER_INTERRUPT = 200
+
+
+def run_steps(fit: Steps, folder: Path, key: str, save_every_s: float, progress: TrainingProgress) -> bool:
+    """Do the steps that are left; True when all are done, False after an interruption."""
+    saved = load_state(folder, key)
+    if saved is not None:
+        fit.restore(saved.tensors, saved.step, saved.losses)
+        _LOGGER.info("going on after step %d of %d", fit.step, fit.total_steps)
+    saved_at_s = time.monotonic()
+    with _interrupt_noted() as interrupted:
+        try:
+            while fit.step < fit.total_steps and not interrupted.is_set():
+                epoch = fit.epoch
+                fit.advance()
+                progress.step(epoch, fit.step, fit.total_steps, fit.losses)
+                if time.monotonic() - saved_at_s >= save_every_s:
+                    save_state(folder, key, SavedState(fit.stored(), fit.step, fit.losses))
+                    saved_at_s = time.monotonic()
+        except KeyboardInterrupt:  # raised by the progress, between two steps
+            pass
+    if fit.step == 0:
+        raise KeyboardInterrupt
+    # Saved when complete, too: should measuring or writing the model fail, not a step is done twice.
+    save_state(folder, key, SavedState(fit.stored(), fit.step, fit.losses))
+    return fit.step >= fit.total_steps
+
+
+@contextmanager
+def _interrupt_noted() -> Iterator[threading.Event]:
+    """Note the first Ctrl-C instead of raising it, so that no step is left half done; a second one raises.
+
+    Signals reach the main thread only; in another thread nothing changes.
+    """
+    noted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: Any) -> None:
+        del number, frame
+        noted.set()
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def beginnings(heldout: Sequence[range]) -> tuple[range, ...]:
+    """The first held-out frames of each clip, so that an interrupted training is measured in seconds."""
+    clips = sum(1 for frames in heldout if frames)
+    each = -(-_HELDOUT_FRAMES_AFTER_INTERRUPT // max(1, clips))
+    return tuple(frames[:each] for frames in heldout)
