@@ -166,6 +166,7 @@ def create_detector(plan: RunPlan, fleet: Fleet, name: str) -> ActorHandle:
         threads=plan.runtime.threads or max(1, (os.cpu_count() or 1) // fleet.active),
         batch=BatchPolicy(plan.runtime.batch_frames, plan.runtime.batch_wait_s),
         scorer=_scorer_name(plan),
+        runtime=plan.runtime,
     )
     options = {"name": name, "max_concurrency": 4, **_detector_share(fleet), **_FOREVER}
     return _actor_class(DetectorActor, options).remote(detector_plan)

@@ -19,7 +19,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from actors.peers import Peer, start_vital_thread
-from pipeline.config import ModelSettings
+from pipeline.config import ModelSettings, RuntimeSettings
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.pool import DetectorReport
@@ -47,6 +47,7 @@ class DetectorPlan:
         threads: CPU threads for torch.
         batch: when a batch is closed.
         scorer: name of the scorer actor.
+        runtime: how the model is run.
     """
 
     name: str
@@ -56,6 +57,7 @@ class DetectorPlan:
     threads: int
     batch: BatchPolicy
     scorer: str
+    runtime: RuntimeSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ class DetectorActor:
         from pipeline.inference.engine import Engine
 
         torch.set_num_threads(plan.threads)
-        engine = Engine.load(plan.model_folder, device=plan.device, expected=plan.expected_model)
+        engine = Engine.ready(plan.model_folder, plan.runtime, device=plan.device, expected=plan.expected_model)
         return partial(engine.predict, maps=True)
 
     def _open_inbox(self, camera_id: str, role: CameraRole, live_cameras: int) -> None:

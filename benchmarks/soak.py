@@ -305,7 +305,7 @@ def _config(folder: Path, urls: dict[str, str], redis_url: str) -> Config:
             "training": {"epochs": 1, "batch_frames": 16, "positions_per_frame": 32, "learning_rate": 1e-3},
             "camera_defaults": CAMERA,
             "cameras": [{"id": name, "url": url, "scene": "scene"} for name, url in urls.items()],
-            "runtime": {"batch_frames": 8, "cameras_per_process": 4, "threads": 1, "device": "cpu"},
+            "runtime": {"batch_frames": 8, "cameras_per_process": 4, "threads": 1, "device": "cpu", "compile": False},
             "redis": {"url": redis_url, "scores_maxlen": 1_000_000, "alerts_maxlen": 1_000_000},
             "output": {"folder": str(folder / "run"), "rotate_s": 30},
         }

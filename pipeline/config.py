@@ -345,6 +345,10 @@ class RuntimeSettings(Settings):
         batch_frames: frames of any cameras in one forward pass, at most.
         batch_wait_s: how long the first frame of a batch waits for others.
         threads: CPU threads of one detector; None shares the machine's cores among the detectors.
+        precision: of convolutions and matrix products: ``float32``, ``bfloat16``, or ``auto``, which measures at the
+            start what the machine does fastest and says so in the log.
+        compile: whether a detector compiles its model before the first frame (about half a minute on the first start
+            on a machine); None does where a C++ compiler (on GPUs Triton) is there.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -354,6 +358,8 @@ class RuntimeSettings(Settings):
     batch_frames: PositiveInt = 16
     batch_wait_s: Annotated[float, Field(ge=0.0)] = 0.02
     threads: PositiveInt | None = None
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: bool | None = None
 
 
 class RedisSettings(Settings):

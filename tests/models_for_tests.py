@@ -14,7 +14,7 @@ TINY = {
         "flow": {"blocks": 2, "condition_dims": 16},
     },
     "training": {"epochs": 1, "batch_frames": 8, "positions_per_frame": 24, "learning_rate": 1e-3},
-    "runtime": {"batch_frames": 4, "batch_wait_s": 0.01, "threads": 1},
+    "runtime": {"batch_frames": 4, "batch_wait_s": 0.01, "threads": 1, "precision": "float32", "compile": False},
     "output": {"maps": True},
 }
 

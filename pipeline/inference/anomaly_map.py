@@ -10,42 +10,6 @@ from torch.nn.functional import interpolate
 
 from pipeline.config import ScoreSettings
 from pipeline.models.card import LevelConstants
-from pipeline.models.cflow import CFlow
-from pipeline.models.detector import Encode
-
-
-class AnomalyMapper:
-    """Combines the levels' log-likelihoods into one map at the finest level's resolution.
-
-    Args:
-        flows: of all levels.
-        constants: of all levels, finest first.
-    """
-
-    def __init__(self, flows: CFlow, constants: Sequence[LevelConstants]) -> None:
-        self._flows = flows
-        self._constants = tuple(constants)
-
-    def scene_rows(self, scenes: Sequence[str]) -> Tensor:
-        """As ``Detector.scene_rows``."""
-        return self._flows.scene_rows(scenes)
-
-    def judge(self, images: Tensor, encode: Encode, scene_rows: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``Detector.judge``."""
-        return self(encode(images), scene_rows)
-
-    def __call__(self, features: Sequence[Tensor], scene_rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Anomaly maps and scores of frames.
-
-        Args:
-            features: per level, shape (B, D_k, h_k, w_k), finest first.
-            scene_rows: as ``CFlow.scene_rows`` gives them, int64, shape (B,).
-
-        Returns:
-            As ``judge`` does.
-        """
-        levels = [self._flows.log_likelihood_map(level, part, scene_rows) for level, part in enumerate(features)]
-        return judge(levels, self._constants, self._flows.settings.score)
 
 
 def judge(

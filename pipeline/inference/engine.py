@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.config import ModelSettings
+from pipeline.config import ModelSettings, RuntimeSettings
 from pipeline.inference.methods import load_detector
+from pipeline.inference.tuning import PLAIN, Tuning, choose_tuning, compile_module, mark_batch
 from pipeline.models.card import ModelCard
 from pipeline.models.detector import Detector
 from pipeline.models.encoder import Encoder
 from pipeline.types import FrameBatch, Prediction
+
+_LOGGER = logging.getLogger(__name__)
 
 # Pixels of one forward pass (64 frames of 256 x 256): a wider batch is done in parts, so its memory is bounded.
 _MAX_PIXELS = 2**22
@@ -29,20 +35,50 @@ class Engine:
     Attributes:
         card: what the checkpoint says of itself.
         device: where it runs.
+        tuning: how it is run.
     """
 
-    def __init__(self, card: ModelCard, encoder: Encoder, detector: Detector, device: str = "cpu") -> None:
+    def __init__(
+        self, card: ModelCard, encoder: Encoder, detector: Detector, device: str = "cpu", tuning: Tuning = PLAIN
+    ) -> None:
         self.card = card
         self.device = torch.device(device)
-        self._encoder = encoder.to(self.device)
+        self.tuning = tuning
+        self._encoder = encoder.for_inference(tuning.precision).to(self.device)
+        if tuning.compiled:
+            compile_module(self._encoder, freeze=True)
         self._detector = detector
 
     @classmethod
-    def load(cls, folder: Path, *, device: str = "cpu", expected: ModelSettings | None = None) -> Engine:
-        """Read a checkpoint and make it ready.
+    def load(
+        cls, folder: Path, *, device: str = "cpu", expected: ModelSettings | None = None, tuning: Tuning = PLAIN
+    ) -> Engine:
+        """Read a checkpoint.
 
         Args:
             folder: as written by ``train``.
+            device: torch device.
+            expected: the configuration's model settings; whatever they state must hold for the checkpoint.
+            tuning: how it is to be run.
+
+        Raises:
+            CheckpointError: it is missing, damaged or not the model that was expected.
+            ModelSizeError: the memory there is cannot hold it.
+        """
+        found = load_detector(folder, expected, device=torch.device(device), tuning=tuning)
+        return cls(*found, device=device, tuning=tuning)
+
+    @classmethod
+    def ready(
+        cls, folder: Path, settings: RuntimeSettings, *, device: str = "cpu", expected: ModelSettings | None = None
+    ) -> Engine:
+        """Read a checkpoint, decide how to run it here, and run it once: nothing is compiled once frames come.
+
+        A machine on which compiling fails runs the model as it stands, with a warning.
+
+        Args:
+            folder: as written by ``train``.
+            settings: ``precision``, ``compile`` and ``batch_frames`` are read.
             device: torch device.
             expected: the configuration's model settings; whatever they state must hold for the checkpoint.
 
@@ -50,7 +86,32 @@ class Engine:
             CheckpointError: it is missing, damaged or not the model that was expected.
             ModelSizeError: the memory there is cannot hold it.
         """
-        return cls(*load_detector(folder, expected, device=torch.device(device)), device=device)
+        tuning = choose_tuning(settings, torch.device(device))
+        engine = cls.load(folder, device=device, expected=expected, tuning=tuning)
+        started = time.monotonic()
+        try:
+            engine.warm_up(settings.batch_frames)
+        except Exception as error:  # a compiler may fail in many ways, and torch has a class for each
+            if not tuning.compiled or isinstance(error, MemoryError):
+                raise
+            detail = " ".join(str(error).split())[:300]
+            _LOGGER.warning("runtime.compile: the model runs as it stands: compiling it failed: %s", detail)
+            engine = cls.load(folder, device=device, expected=expected, tuning=replace(tuning, compiled=False))
+            engine.warm_up(settings.batch_frames)
+        _LOGGER.info(
+            "model %s on %s: %s; ready after %.1f s",
+            engine.card.short_fingerprint,
+            device,
+            engine.tuning,
+            time.monotonic() - started,
+        )
+        return engine
+
+    def warm_up(self, batch_frames: int) -> None:
+        """Run on empty frames, as few and as many as a batch will hold."""
+        for count in {1, batch_frames}:
+            images = torch.zeros(count, *self.image_size_px, 3, dtype=torch.uint8)
+            self._judge(images, [""] * count)
 
     @property
     def image_size_px(self) -> tuple[int, int]:
@@ -96,5 +157,14 @@ class Engine:
     @torch.inference_mode()
     def _judge(self, images: Tensor, scenes: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Anomaly maps (B, h, w) and scores (B,) of uint8 images (B, H, W, 3); on the device."""
+        count = len(images)
+        if self.tuning.compiled and count == 1:  # a batch of one would be compiled once more
+            images, scenes = images.expand(2, -1, -1, -1), [*scenes, *scenes]
         rows = self._detector.scene_rows(scenes).to(self.device)
-        return self._detector.judge(images.to(self.device), self._encoder, rows)
+        anomaly_maps, scores = self._detector.judge(images.to(self.device), self._encode, rows)
+        return anomaly_maps[:count], scores[:count]
+
+    def _encode(self, images: Tensor) -> Sequence[Tensor]:
+        if self.tuning.compiled:
+            mark_batch(images)
+        return self._encoder(images)

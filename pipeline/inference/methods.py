@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from pipeline.config import ModelSettings
+from pipeline.inference.tuning import PLAIN, Tuning
 from pipeline.models.card import ModelCard
 from pipeline.models.checkpoint import build_flows, read_checkpoint, strange_tensors
 from pipeline.models.detector import Detector
@@ -14,7 +15,7 @@ from pipeline.models.encoder import Encoder
 
 
 def load_detector(
-    folder: Path, expected: ModelSettings | None = None, *, device: torch.device
+    folder: Path, expected: ModelSettings | None = None, *, device: torch.device, tuning: Tuning = PLAIN
 ) -> tuple[ModelCard, Encoder, Detector]:
     """Read a checkpoint of any method.
 
@@ -22,6 +23,7 @@ def load_detector(
         folder: as written by ``train``.
         expected: the configuration's model settings; whatever they state must hold for the checkpoint.
         device: where the detector shall work.
+        tuning: how flows are run; other methods run as they stand.
 
     Returns:
         The card, the encoder on the CPU, and the detector on the device.
@@ -32,9 +34,10 @@ def load_detector(
     """
     card, encoder, tensors = read_checkpoint(folder, expected)
     if card.model.method == "cflow":
-        from pipeline.inference.anomaly_map import AnomalyMapper
+        from pipeline.inference.cflow import CflowDetector
 
-        return card, encoder, AnomalyMapper(build_flows(folder, card, encoder, tensors).to(device), card.levels)
+        flows = build_flows(folder, card, encoder, tensors)
+        return card, encoder, CflowDetector(flows, card.levels, tuning).to(device)
     if card.model.method == "padim":
         from pipeline.baselines.padim import Padim as Method
     elif card.model.method == "spade":

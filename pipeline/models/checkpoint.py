@@ -21,6 +21,7 @@ from pipeline.errors import CheckpointError, ConfigError
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, check_matches, read_card, write_card
 from pipeline.models.cflow import CFlow
 from pipeline.models.encoder import Encoder, bare_encoder
+from pipeline.models.halves import smallest
 from pipeline.models.memory import check_memory
 
 
@@ -61,7 +62,11 @@ def save_checkpoint(folder: Path, card: ModelCard, encoder: Encoder, method: CFl
     """
     check_writable(folder)
     tensors = {f"encoder.{name}": tensor for name, tensor in encoder.backbone.state_dict().items()}
-    tensors |= stored_flows(method) if isinstance(method, CFlow) else method
+    if isinstance(method, CFlow):
+        tensors |= stored_flows(method)
+    tensors = {name: smallest(tensor) for name, tensor in tensors.items()}
+    if not isinstance(method, CFlow):
+        tensors |= method
     staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, staged / WEIGHTS_FILE)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import FlowSettings
+from pipeline.models.halves import round_weights, rounded
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", SyntaxWarning)  # FrEIA's docstrings hold unescaped backslashes
@@ -102,8 +103,24 @@ class Flow(nn.Module):
         log_normal = -0.5 * (latents.square().sum(dim=1) + self.dims * _LOG_2PI)
         return (log_normal + log_det_jacobian) / self.dims
 
+    @torch.no_grad()
+    def round_weights(self) -> None:
+        """Round matrices to what float16 can hold, so that a checkpoint of half the size gives the same likelihoods.
+
+        A rounded rotation is not quite one: from now on its log-determinant counts. The last block's changes no
+        likelihood, so it becomes the identity instead.
+        """
+        for number, block in enumerate(self.blocks):
+            round_weights(block.get_submodule("subnet"))
+            permutation = block.get_parameter("w_perm")
+            before = torch.linalg.slogdet(permutation.double()).logabsdet
+            last = number == len(self.blocks) - 1
+            permutation.copy_(torch.eye(self.dims) if last else rounded(permutation))
+            self.whitening_log_det += torch.linalg.slogdet(permutation.double()).logabsdet - before
+            block.get_parameter("w_perm_inv").copy_(torch.linalg.inv(permutation.double()))
+
     def stored(self) -> dict[str, Tensor]:
-        """The flow's tensors as a checkpoint keeps them: a permutation once, not with its transpose beside it."""
+        """The flow's tensors as a checkpoint keeps them: a permutation once, not with its inverse beside it."""
         return {name: tensor for name, tensor in self.state_dict().items() if not name.endswith("w_perm_inv")}
 
     def load_stored(self, tensors: Mapping[str, Tensor]) -> None:
@@ -113,7 +130,9 @@ class Flow(nn.Module):
             RuntimeError: they do not.
         """
         inverses = {
-            f"{name}_inv": tensor.transpose(0, 1) for name, tensor in tensors.items() if name.endswith("w_perm")
+            f"{name}_inv": torch.linalg.inv(tensor.double())
+            for name, tensor in tensors.items()
+            if name.endswith("w_perm")
         }
         self.load_state_dict({**tensors, **inverses})
 

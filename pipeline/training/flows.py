@@ -36,6 +36,8 @@ def fit_flows(ground: Ground) -> Fitted:
     fit = Fit(flows, ground.clips, ground.split.train, training)
     key = fit_key(ground.features_key, ground.model, training, ground.device)
     completed = run_steps(fit, ground.folder, key, training.checkpoint_every_s, told)
+    for level in range(len(ground.encoder.channels)):
+        flows.flow(level).round_weights()
     heldout = ground.split.heldout if completed else beginnings(ground.split.heldout)
     levels, normal_scores = measure_normal(flows, ground.clips, heldout, told.heldout)
     return Fitted(

@@ -22,6 +22,7 @@ from pipeline.errors import CheckpointError, ConfigError, DatasetError
 from pipeline.models.card import CARD_FILE, ModelCard, Provenance, read_card
 from pipeline.models.checkpoint import check_writable, library_versions, save_checkpoint
 from pipeline.models.encoder import build_encoder
+from pipeline.models.halves import round_weights
 from pipeline.training.features import ClipFeatures, extract_features
 from pipeline.training.ground import Fitted, Ground, scenes_of
 from pipeline.training.holdout import Split, split_clips
@@ -73,6 +74,7 @@ def train(
     _check_out(out)
     device = _device(config)
     encoder = build_encoder(config.model.encoder).to(device)
+    round_weights(encoder)
     model = config.model.model_copy(update={"encoder": encoder.settings})
 
     folder = training_folder(out)
@@ -84,7 +86,7 @@ def train(
         frame_step=config.training.frame_step,
         folder=prepare_features(features or folder, key),
         progress=told.features,
-        reading=reading_of(model, encoder),
+        reading=reading_of(model, encoder.for_inference()),
     )
     split = split_clips(
         [clip.clip.scene for clip in clips], [len(clip) for clip in clips], config.training.holdout_fraction

@@ -82,7 +82,7 @@ def test_a_clip_scores_the_same_streamed_or_replayed_alone_or_together_in_any_or
     together = replay(trained, tmp_path / "together")
     small = replay(trained, tmp_path / "small", runtime={**TINY["runtime"], "batch_frames": 1})
     backwards = trained.dataset.__class__("stc", trained.dataset.root, (), trained.dataset.test[::-1])
-    other_order = replay(trained, tmp_path / "order", dataset=backwards, runtime={"batch_frames": 7, "threads": 1})
+    other_order = replay(trained, tmp_path / "order", dataset=backwards, runtime={**TINY["runtime"], "batch_frames": 7})
     clip = trained.dataset.test[0]
     alone = replay(
         trained, tmp_path / "alone", dataset=trained.dataset.__class__("stc", trained.dataset.root, (), (clip,))

@@ -55,7 +55,14 @@ def test_a_frame_that_kills_three_detectors_is_kept_and_counted_and_every_other_
             card.model.image_size_px, 4, tmp_path / "ledgers", quarantine
         )
         detector_plan = DetectorPlan(
-            f"{plan.name}-detector-0", trained.folder, None, "cpu", 1, BatchPolicy(4, 0.0), f"{plan.name}-scorer"
+            f"{plan.name}-detector-0",
+            trained.folder,
+            None,
+            "cpu",
+            1,
+            BatchPolicy(4, 0.0),
+            f"{plan.name}-scorer",
+            plan.runtime,
         )
         detector = ray.remote(**forever, name=detector_plan.name)(killed_by_one_frame()).remote(detector_plan)
         camera_order = CameraOrder(1, config.cameras, taker=detector_plan.name)

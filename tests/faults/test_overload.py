@@ -63,7 +63,16 @@ def test_when_detectors_are_slow_the_newest_frames_win_and_the_others_are_counte
             card.model.image_size_px, 4, tmp_path / "ledgers", tmp_path / "quarantine"
         )
         detector = ray.remote(**options, name=detector_name)(slow()).remote(
-            DetectorPlan(detector_name, trained.folder, None, "cpu", 1, BatchPolicy(BATCH, 0.0), f"{plan.name}-scorer")
+            DetectorPlan(
+                detector_name,
+                trained.folder,
+                None,
+                "cpu",
+                1,
+                BatchPolicy(BATCH, 0.0),
+                f"{plan.name}-scorer",
+                plan.runtime,
+            )
         )
 
         def scored():

@@ -7,6 +7,7 @@ from pipeline.config import ModelSettings
 from pipeline.errors import CheckpointError
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, read_card, write_card
 from pipeline.models.checkpoint import check_writable, load_checkpoint, load_flows, save_checkpoint, stored_flows
+from pipeline.models.halves import round_weights
 from tests.models.tiny import SIZE_PX, tiny_checkpoint, tiny_model
 
 
@@ -105,3 +106,22 @@ def test_another_user_can_read_a_checkpoint(tmp_path):
     tiny_checkpoint(tmp_path / "m")
     for path in (tmp_path / "m" / WEIGHTS_FILE, tmp_path / "m" / CARD_FILE):
         assert path.stat().st_mode & 0o044 == 0o044
+
+
+def test_a_rounded_model_takes_half_the_room_and_scores_as_it_did_in_memory(tmp_path):
+    card, encoder, flows = tiny_model(blocks=4)
+    save_checkpoint(tmp_path / "exact", card, encoder, flows)
+    round_weights(encoder)
+    for level in range(len(encoder.channels)):
+        flows.flow(level).round_weights()
+    save_checkpoint(tmp_path / "rounded", card, encoder, flows)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("exact", "rounded")]
+    assert sizes[1] < 0.6 * sizes[0]
+
+    _, loaded_encoder, loaded_flows = load_checkpoint(tmp_path / "rounded")
+    rows = flows.scene_rows(["gate", "yard"])
+    with torch.no_grad():
+        for level, (ours, theirs) in enumerate(zip(encoder(images()), loaded_encoder(images()), strict=True)):
+            assert torch.equal(ours, theirs)
+            got = loaded_flows.log_likelihood_map(level, theirs, rows)
+            assert torch.equal(got, flows.log_likelihood_map(level, ours, rows))

@@ -179,3 +179,31 @@ def test_a_standard_normals_log_likelihood_per_dimension_is_known():
                 parameter.zero_()
     got = flow.log_likelihood(torch.zeros(1, 4), torch.zeros(1, 8))
     assert float(got.detach()) == pytest.approx(-0.9189385, abs=1e-5)
+
+
+@given(shape=flow_shapes)
+@settings(max_examples=20)
+def test_a_rounded_flow_still_knows_its_log_determinant_and_its_inverse(shape):
+    flow = make_flow(**shape)
+    flow.round_weights()
+    vectors, conditions = inputs(shape["dims"])
+    latents, log_det = flow(vectors, conditions)
+    for vector, condition, got in zip(vectors, conditions, log_det, strict=True):
+
+        def one(z, condition=condition):
+            return flow(z.unsqueeze(0), condition.unsqueeze(0))[0].squeeze(0)
+
+        jacobian = torch.autograd.functional.jacobian(one, vector)
+        assert float(torch.linalg.slogdet(jacobian)[1]) == pytest.approx(float(got.detach()), abs=1e-8)
+    torch.testing.assert_close(flow.inverse(latents, conditions), vectors, rtol=1e-6, atol=1e-6)
+
+
+def test_rounding_changes_likelihoods_by_next_to_nothing_and_once():
+    flow = make_flow(6, blocks=4)
+    vectors, conditions = inputs(6, count=16)
+    before = flow.log_likelihood(vectors, conditions)
+    flow.round_weights()
+    after = flow.log_likelihood(vectors, conditions)
+    torch.testing.assert_close(after, before, rtol=0.05, atol=0.05)
+    flow.round_weights()
+    assert torch.equal(flow.log_likelihood(vectors, conditions), after)

@@ -1,0 +1,58 @@
+"""CFLOW at inference: rewritten flows of all levels, and the map and score that are read off them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from pipeline.inference.anomaly_map import judge
+from pipeline.inference.fused import FusedFlow
+from pipeline.inference.tuning import PLAIN, Tuning
+from pipeline.models.card import LevelConstants
+from pipeline.models.cflow import CFlow
+from pipeline.models.detector import Encode
+
+
+class CflowDetector(nn.Module):
+    """A trained CFLOW as a ``Detector``.
+
+    Args:
+        flows: trained, on the CPU.
+        constants: of all levels, finest first.
+        tuning: how it is run.
+    """
+
+    def __init__(self, flows: CFlow, constants: Sequence[LevelConstants], tuning: Tuning = PLAIN) -> None:
+        super().__init__()
+        self._constants = tuple(constants)
+        self._score = flows.settings.score
+        self.scene_rows = flows.scene_rows
+        cameras = None if flows.embedding is None else flows.embedding.table()
+        positions = [flows.get_buffer(f"positions_{level}") for level in range(len(flows.flows))]
+        self.levels = nn.ModuleList(
+            FusedFlow(flows.flow(level), size, table if table.shape[1] else None, cameras, tuning.precision)
+            for level, (size, table) in enumerate(zip(flows.sizes, positions, strict=True))
+        )
+        self.requires_grad_(False)
+        if tuning.compiled:
+            for level in self.levels:
+                assert isinstance(level, FusedFlow)
+                level.compile_blocks()
+
+    def judge(self, images: Tensor, encode: Encode, scene_rows: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``Detector.judge``."""
+        return self(encode(images), scene_rows)
+
+    def log_likelihoods(self, features: Sequence[Tensor], scene_rows: Tensor) -> list[Tensor]:
+        """Log-likelihoods per dimension in nats: per level float32, shape (B, h_k, w_k).
+
+        Args:
+            features: per level, shape (B, D_k, h_k, w_k), finest first, best in channels-last order.
+            scene_rows: as ``scene_rows`` gives them, int64, shape (B,), on the device.
+        """
+        return [level(part, scene_rows) for level, part in zip(self.levels, features, strict=True)]
+
+    def forward(self, features: Sequence[Tensor], scene_rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Anomaly maps, float32, shape (B, h, w), and scores, shape (B,), of features as ``log_likelihoods`` takes."""
+        return judge(self.log_likelihoods(features, scene_rows), self._constants, self._score)

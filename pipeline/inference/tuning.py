@@ -1,0 +1,121 @@
+"""How a model is run on this machine: in which precision, and compiled or as it stands."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from pipeline.config import RuntimeSettings
+
+_LOGGER = logging.getLogger(__name__)
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+# A matrix product of the flows' kind; bfloat16 must beat float32 by this factor to be worth its rounding.
+_ROWS, _WIDTH, _ROUNDS = 2048, 352, 7
+_WORTHWHILE = 1.2
+# Dynamo keeps this many variants of one piece of code: one for each level, device and precision in the process.
+_VARIANTS = 64
+_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How a model is run.
+
+    Attributes:
+        precision: of convolutions and matrix products; log-likelihoods and scores are float32 always.
+        compiled: whether ``torch.compile`` makes machine code for the model.
+    """
+
+    precision: torch.dtype = torch.float32
+    compiled: bool = False
+
+    def __str__(self) -> str:
+        return f"{str(self.precision).removeprefix('torch.')}, {'compiled' if self.compiled else 'not compiled'}"
+
+
+PLAIN = Tuning()
+"""As it was trained: the reference."""
+
+
+def choose_tuning(settings: RuntimeSettings, device: torch.device) -> Tuning:
+    """Decide how to run a model on a device; says in the log what was decided, and why.
+
+    Args:
+        settings: ``precision`` and ``compile`` are read.
+        device: where the model is going to run.
+    """
+    compiled = can_compile(device) if settings.compile is None else settings.compile
+    if settings.precision != "auto":
+        return Tuning(_PRECISIONS[settings.precision], compiled)
+    rates = {name: _products_per_s(precision, device) for name, precision in _PRECISIONS.items()}
+    fastest = "bfloat16" if rates["bfloat16"] > _WORTHWHILE * rates["float32"] else "float32"
+    _LOGGER.info(
+        "precision: %s, since matrix products run at %.0f GFLOP/s in float32 and %.0f in bfloat16",
+        fastest,
+        rates["float32"] / 1e9,
+        rates["bfloat16"] / 1e9,
+    )
+    return Tuning(_PRECISIONS[fastest], compiled)
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether there is what ``torch.compile`` needs: a C++ compiler for a CPU, Triton for a GPU."""
+    if device.type == "cuda":
+        from torch.utils._triton import has_triton
+
+        return bool(has_triton())
+    compilers = (os.environ.get("CXX"), "g++", "clang++", "c++")
+    return any(shutil.which(name) for name in compilers if name)
+
+
+def compile_module(module: _Module, *, freeze: bool = False) -> _Module:
+    """Let a module be compiled at its first call; whoever calls it marks what may change (``mark_batch``).
+
+    Compiled kernels are kept on disk, in this user's cache folder, so only the first start on a machine pays for the
+    C++ compiler. Graphs are not: reading them back would unpickle a file.
+
+    Args:
+        module: its forward is compiled, in place.
+        freeze: whether its weights may become constants, which lets them be laid out anew (convolutions gain).
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_cache_folder()))
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
+    options: dict[str, Any] = {"fx_graph_cache": False, "freezing": freeze}
+    module.compile(options=options)
+    return module
+
+
+def mark_batch(*tensors: torch.Tensor) -> None:
+    """Say that the first dimension changes from call to call, so that one compilation serves every batch size but 1."""
+    for tensor in tensors:
+        torch._dynamo.maybe_mark_dynamic(tensor, 0)
+
+
+def _cache_folder() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(root) / "cflow-stream" / "kernels"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _products_per_s(precision: torch.dtype, device: torch.device) -> float:
+    """Floating-point operations per second of matrix products of the flows' kind, after a warm-up."""
+    left = torch.ones(_ROWS, _WIDTH, dtype=precision, device=device)
+    right = torch.ones(_WIDTH, _WIDTH, dtype=precision, device=device)
+    seconds = []
+    for _ in range(_ROUNDS):
+        started = time.perf_counter()
+        float((left @ right)[0, 0])  # reading a value waits for the device
+        seconds.append(time.perf_counter() - started)
+    return 2.0 * _ROWS * _WIDTH * _WIDTH / statistics.median(seconds[1:])

@@ -1,0 +1,68 @@
+"""The model as torch compiles it, with the machine's C++ compiler, against the model as it stands."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from torch._inductor import config as inductor_config
+
+from pipeline.config import RuntimeSettings
+from pipeline.inference.engine import Engine
+from pipeline.inference.tuning import Tuning, can_compile
+from tests.inference.test_engine import batch, scenes_of
+from tests.models.tiny import tiny_checkpoint
+
+pytestmark = pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="no C++ compiler on this machine")
+
+FRAMES = 7
+SETTINGS = {"batch_frames": FRAMES, "compile": True}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("compiled") / "m"
+    tiny_checkpoint(made, camera_embedding=4)
+    return made
+
+
+@pytest.fixture(scope="module")
+def expected(folder):
+    return Engine.load(folder).predict(batch(range(FRAMES)), scenes_of(range(FRAMES)))
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def compiled(request, folder):
+    engine = Engine.ready(folder, RuntimeSettings(precision=request.param, **SETTINGS))
+    assert engine.tuning == Tuning(getattr(torch, request.param), compiled=True)
+    return engine
+
+
+def test_scores_are_those_of_the_model_as_it_stands(compiled, expected):
+    exact = compiled.tuning.precision == torch.float32
+    got = compiled.predict(batch(range(FRAMES)), scenes_of(range(FRAMES)))
+    for one, other in zip(got, expected, strict=True):
+        assert one.anomaly_score == pytest.approx(other.anomaly_score, rel=1e-4 if exact else 0.05)
+        tolerance = 2e-3 if exact else 0.15
+        np.testing.assert_allclose(one.anomaly_map, other.anomaly_map, rtol=tolerance, atol=tolerance)
+
+
+def test_a_frames_score_does_not_depend_on_its_batch_and_no_size_is_compiled_anew(compiled):
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        together = compiled.predict(batch(range(FRAMES)), scenes_of(range(FRAMES)))
+        for size in range(1, FRAMES):
+            numbers = range(size)
+            for one, other in zip(compiled.predict(batch(numbers), scenes_of(numbers)), together[:size], strict=True):
+                assert one.anomaly_score == pytest.approx(other.anomaly_score, rel=1e-4)
+
+
+def test_a_machine_whose_compiler_fails_runs_the_model_as_it_stands(folder, expected, monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch.compiler.reset()
+    # The program of that name: it fails whatever it is asked.
+    with inductor_config.patch({"cpp.cxx": ("false",)}), caplog.at_level(logging.WARNING):
+        engine = Engine.ready(folder, RuntimeSettings(precision="float32", **SETTINGS))
+    assert "compiling it failed" in caplog.text
+    assert not engine.tuning.compiled
+    got = engine.predict(batch(range(FRAMES)), scenes_of(range(FRAMES)))
+    assert [one.anomaly_score for one in got] == pytest.approx([one.anomaly_score for one in expected], rel=1e-5)

@@ -1,0 +1,42 @@
+import logging
+
+import pytest
+import torch
+
+from pipeline.config import RuntimeSettings
+from pipeline.inference import tuning
+from pipeline.inference.tuning import Tuning, can_compile, choose_tuning
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("name", "precision"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_what_the_settings_say_is_done(name, precision):
+    settings = RuntimeSettings(precision=name, compile=False)
+    assert choose_tuning(settings, CPU) == Tuning(precision, compiled=False)
+    assert choose_tuning(RuntimeSettings(precision=name, compile=True), CPU).compiled
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(2.0, torch.bfloat16), (1.1, torch.float32), (0.1, torch.float32)])
+def test_auto_takes_bfloat16_only_where_it_is_clearly_faster(gain, expected, monkeypatch):
+    rates = {torch.float32: 1e11, torch.bfloat16: gain * 1e11}
+    monkeypatch.setattr(tuning, "_products_per_s", lambda precision, device: rates[precision])
+    assert choose_tuning(RuntimeSettings(compile=False), CPU).precision == expected
+
+
+def test_auto_measures_this_machine_and_says_what_it_found(caplog):
+    with caplog.at_level(logging.INFO):
+        chosen = choose_tuning(RuntimeSettings(compile=False), CPU)
+    assert chosen.precision in {torch.float32, torch.bfloat16}
+    assert f"precision: {str(chosen.precision).removeprefix('torch.')}, since" in caplog.text
+
+
+def test_a_cpu_without_a_compiler_runs_the_model_as_it_stands(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    assert not can_compile(CPU)
+    assert not choose_tuning(RuntimeSettings(precision="float32"), CPU).compiled
+    compiler = tmp_path / "g++"
+    compiler.write_text("#!/bin/sh\n", encoding="ascii")
+    compiler.chmod(0o755)
+    assert can_compile(CPU)
