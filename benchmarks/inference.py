@@ -1,0 +1,276 @@
+"""How fast the rewritten flows are: beside the encoder, beside FrEIA as published code calls it, beside the hardware.
+
+Usage: python benchmarks/inference.py [--encoder NAME]... [--size H W] [--batch B] [--device cpu|cuda] [--rounds N]
+
+For every encoder (random weights: speed does not depend on them) one process measures, interleaved, round by round:
+
+  encoder           the encoder alone, at its best setting here
+  detector          uint8 frames in, anomaly maps and scores out: encoder, flows, map, score
+  flows             features in, anomaly maps and scores out
+  FrEIA, whole      the trained flows as they are, float32, all feature vectors of the batch in one call
+  FrEIA, 256 / 64   the same as published code does it: a loop over calls with 256 or 64 feature vectors, the position
+                    encoding built anew for every batch
+  product           one large matrix product in the detector's precision: the machine's ceiling
+
+and reports medians over the rounds. Ends with one JSON line, kept in benchmarks/results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from machine import describe, store
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+ENCODERS = ("mobilenetv2_100", "mobilenetv3_large_100", "resnet18", "wide_resnet50_2")
+# The paper's table of complexity: MB of encoder and flows, MobileNetV3-L, ResNet-18 and WideResNet-50 at three levels.
+PAPER_MB = {"mobilenetv3_large_100": 25, "resnet18": 96, "wide_resnet50_2": 947}
+PRODUCT_SIDE = {"cpu": 1536, "cuda": 8192}
+
+
+def main() -> None:
+    """Measure every encoder in a process of its own, print a table, keep the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", action="append", help=f"default: {' '.join(ENCODERS)}")
+    parser.add_argument("--size", type=int, nargs=2, default=(256, 256), metavar=("H", "W"))
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
+    parser.add_argument("--permutation", choices=("soft", "hard"), default="soft")
+    parser.add_argument("--threads", type=int, help="CPU threads; default: torch's choice")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # in the child process: measure this encoder
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measure(arguments.one, arguments)))
+        return
+    found = {}
+    for name in arguments.encoder or ENCODERS:
+        done = subprocess.run(
+            [sys.executable, __file__, *sys.argv[1:], "--one", name], check=False, stdout=subprocess.PIPE, text=True
+        )
+        if done.returncode:
+            sys.exit(f"{name}: measuring failed with exit code {done.returncode}")
+        found[name] = json.loads(done.stdout.splitlines()[-1])
+        show(name, found[name])
+    first = next(iter(found.values()))
+    keys = ("flows_vs_loop256", "flows_vs_loop64", "encoder_fraction", "ceiling_fraction")
+    store(
+        {
+            "benchmark": f"inference-{arguments.device}",
+            **describe(),
+            "device": first["device"],
+            "image_size_px": list(arguments.size),
+            "batch": arguments.batch,
+            "permutation": arguments.permutation,
+            "rounds": arguments.rounds,
+            **{key: first[key] for key in keys},
+            "encoders": found,
+        }
+    )
+
+
+def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure one encoder with flows on it."""
+    import torch
+
+    from pipeline.config import EncoderSettings, FlowSettings, ModelSettings, RuntimeSettings
+    from pipeline.inference.cflow import CflowDetector
+    from pipeline.inference.engine import Engine
+    from pipeline.inference.tuning import choose_tuning
+    from pipeline.models.card import LevelConstants
+    from pipeline.models.cflow import CFlow
+    from pipeline.models.encoder import build_encoder
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+    torch.manual_seed(0)
+    settings = ModelSettings(
+        image_size_px=tuple(arguments.size),
+        encoder=EncoderSettings(name=name, weights="random"),
+        flow=FlowSettings(permutation=arguments.permutation),
+    )
+    encoder = build_encoder(settings.encoder)
+    model = settings.model_copy(update={"encoder": encoder.settings})
+    flows = CFlow(model, encoder.channels, ["scene"]).eval().requires_grad_(False)
+    constants = [
+        LevelConstants(stride=stride, channels=channels, mean=-1.4, std=0.2)
+        for stride, channels in zip(encoder.strides, encoder.channels, strict=True)
+    ]
+    tuning = choose_tuning(RuntimeSettings(precision=arguments.precision), device)
+    detector = CflowDetector(flows, constants, tuning).to(device)
+    size_mb, card = checkpoint_mb(model, encoder, flows, constants)
+    engine = Engine(card, encoder, detector, device=arguments.device, tuning=tuning)
+    images = torch.randint(0, 256, (arguments.batch, *arguments.size, 3), dtype=torch.uint8, device=device)
+    rows = torch.zeros(arguments.batch, dtype=torch.int64, device=device)
+
+    with torch.inference_mode():
+        features = [level.clone() for level in engine._encode(images)]
+        before_mb = peak_mb(device)
+        ways: dict[str, Callable[[], object]] = {
+            "encoder": lambda: engine._encode(images),
+            "detector": lambda: detector.judge(images, engine._encode, rows),
+            "flows": lambda: detector(features, rows),
+        }
+        for way in ways.values():
+            way(), way()
+        detector_mb = peak_mb(device)
+        flows.to(device)
+        side = PRODUCT_SIDE[arguments.device]
+        left, right = (torch.randn(side, side, device=device).to(tuning.precision) for _ in range(2))
+        ways |= {
+            "freia_whole": lambda: [flows.log_likelihood_map(k, part, rows) for k, part in enumerate(features)],
+            "freia_256": lambda: published(flows, features, 256),
+            "freia_64": lambda: published(flows, features, 64),
+            "product": lambda: left @ right,
+        }
+        seconds = interleaved(ways, arguments.rounds, device)
+    milliseconds = {key: 1e3 * value / arguments.batch for key, value in seconds.items()}
+    gflop = flows_gflop(detector)
+    ceiling = 2.0 * side**3 / seconds["product"] / 1e9
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads",
+        "tuning": str(tuning),
+        "ms_per_frame": {key: round(value, 3) for key, value in milliseconds.items() if key != "product"},
+        "frames_per_s": {key: round(1e3 / value, 1) for key, value in milliseconds.items() if key != "product"},
+        "flows_vs_loop256": round(seconds["freia_256"] / seconds["flows"], 2),
+        "flows_vs_loop64": round(seconds["freia_64"] / seconds["flows"], 2),
+        "flows_vs_whole": round(seconds["freia_whole"] / seconds["flows"], 2),
+        "detector_vs_loop256": round((seconds["encoder"] + seconds["freia_256"]) / seconds["detector"], 2),
+        "encoder_fraction": round(seconds["encoder"] / seconds["detector"], 3),
+        "flows_gflop_per_frame": round(gflop, 3),
+        "ceiling_gflop_per_s": round(ceiling, 1),
+        "ceiling_fraction": round(gflop / milliseconds["flows"] * 1e3 / ceiling, 3),
+        "peak_memory_mb": {"loaded": round(before_mb), "running": round(detector_mb)},
+        "model_mb": round(size_mb, 1),
+        "paper_mb": PAPER_MB.get(name),
+    }
+
+
+def published(flows: Any, features: list[Any], vectors_per_call: int) -> list[Any]:
+    """Log-likelihoods as published implementations compute them: call by call, tables built for every batch."""
+    import torch
+
+    from pipeline.models.condition import position_encoding
+
+    found = []
+    for level, part in enumerate(features):
+        count, dims, height, width = part.shape
+        table = position_encoding(flows.settings.flow.condition_dims, height, width).to(part.device)
+        conditions = table.repeat(count, 1)
+        vectors = part.permute(0, 2, 3, 1).reshape(-1, dims)
+        flow, of_level = flows.flow(level), []
+        for start in range(0, len(vectors), vectors_per_call):
+            chosen = torch.arange(start, min(start + vectors_per_call, len(vectors)), device=part.device)
+            of_level.append(flow.log_likelihood(vectors[chosen], conditions[chosen]))
+        found.append(torch.cat(of_level).view(count, height, width))
+    return found
+
+
+def interleaved(ways: dict[str, Callable[[], object]], rounds: int, device: Any) -> dict[str, float]:
+    """Median wall seconds of every way, each done once per round, so that noise meets all alike."""
+    import torch
+
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        for name, way in ways.items():
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            started = time.perf_counter()
+            way()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if number:  # the first round warms up
+                taken[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def flows_gflop(detector: Any) -> float:
+    """Floating-point operations (1e9) of one frame's matrix products in the rewritten flows."""
+    total = 0
+    for level in detector.levels:
+        block = level.blocks[0]
+        weights = level.whitening.numel()
+        for block in level.blocks:
+            weights += block.first.numel() + block.second.numel() + (0 if block.mix is None else block.mix.numel())
+        total += 2 * weights * len(block.rows) * len(block.columns)
+    return total / 1e9
+
+
+def checkpoint_mb(model: Any, encoder: Any, flows: Any, constants: Any) -> tuple[float, Any]:
+    """Size on disk of the model as ``train`` writes it, and its card."""
+    from pipeline.config import TrainingSettings
+    from pipeline.models.card import ModelCard, Provenance
+    from pipeline.models.checkpoint import library_versions, save_checkpoint
+    from pipeline.models.halves import round_weights
+
+    round_weights(encoder)
+    for level in range(len(encoder.channels)):
+        flows.flow(level).round_weights()
+    provenance = Provenance(
+        dataset="none",
+        training=TrainingSettings(),
+        completed=True,
+        epochs=0,
+        steps=0,
+        train_frames=0,
+        holdout_frames=0,
+        losses={},
+        trained_at_s=0.0,
+        versions=library_versions(),
+    )
+    card = ModelCard(
+        model=model,
+        scenes=("scene",),
+        levels=tuple(constants),
+        normal_scores={"scene": ((0.0,),)},
+        normal_fps=1.0,
+        provenance=provenance,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        card = save_checkpoint(Path(folder) / "model", card, encoder, flows)
+        return sum(path.stat().st_size for path in (Path(folder) / "model").iterdir()) / 1e6, card
+
+
+def peak_mb(device: Any) -> float:
+    """Most memory the process (on a GPU: torch) has held so far, in MB."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def show(name: str, found: dict[str, Any]) -> None:
+    """Print one encoder's numbers."""
+    print(f"\n{name}: {found['tuning']}, {found['device']}")
+    for way, milliseconds in found["ms_per_frame"].items():
+        print(f"  {way:<12} {milliseconds:9.2f} ms/frame {found['frames_per_s'][way]:9.1f} frames/s")
+    print(
+        f"  flows {found['flows_vs_loop256']} x the loop of 256, {found['flows_vs_loop64']} x the loop of 64, "
+        f"{found['flows_vs_whole']} x FrEIA on the whole batch"
+    )
+    print(
+        f"  encoder and flows at {found['encoder_fraction']:.0%} of the encoder's rate; flows at "
+        f"{found['ceiling_fraction']:.0%} of {found['ceiling_gflop_per_s']:.0f} GFLOP/s"
+    )
+    memory = found["peak_memory_mb"]
+    paper = f"the paper's {found['paper_mb']}" if found["paper_mb"] else "the paper has none"
+    print(f"  memory {memory['loaded']} MB loaded, {memory['running']} running; model {found['model_mb']} MB ({paper})")
+
+
+if __name__ == "__main__":
+    main()
