@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import wraps
 from pathlib import Path
 from typing import cast
 
@@ -286,6 +287,7 @@ class CameraActor:
             reading.reader.start()
 
     def _start_thread(self, task: Callable[[], None]) -> None:
+        @wraps(task)
         def run() -> None:
             task()
             self._wake.set()  # another file may start now

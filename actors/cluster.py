@@ -167,6 +167,7 @@ def create_detector(plan: RunPlan, fleet: Fleet, name: str) -> ActorHandle:
         batch=BatchPolicy(plan.runtime.batch_frames, plan.runtime.batch_wait_s),
         scorer=_scorer_name(plan),
         runtime=plan.runtime,
+        load_stand_in=plan.load_stand_in,
     )
     options = {"name": name, "max_concurrency": 4, **_detector_share(fleet), **_FOREVER}
     return _actor_class(DetectorActor, options).remote(detector_plan)

@@ -10,7 +10,6 @@ every ten seconds. The model is tiny: what is tested is everything around it. En
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import random
 import signal
@@ -24,20 +23,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import av
-import numpy as np
 import psutil
 from rich.console import Console
 from rich.table import Table
 
 from actors.plans import stream_plan
 from actors.session import run
+from benchmarks.footage import encode
 from benchmarks.machine import describe, store
 from pipeline.config import Config
 from pipeline.config_file import parse_config
@@ -48,10 +45,7 @@ from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.sinks.redis_reader import read_alerts, read_scores
 from pipeline.training.train import train
 from tests.rtsp import RtspServer
-from tests.shared import ROOT as SHARED
 
-FOOTAGE = SHARED / "data" / "cameras" / "one-by-one-person-detection.mp4"
-SIZE_PX = (432, 768)
 STREAM_FPS = 10
 SAMPLE_FPS = 2.0
 EVERY_S = 10.0
@@ -253,7 +247,7 @@ def soak(folder: Path, cameras: int, minutes: float, faults: bool, seed: int, er
     ids = [f"cam{number}" for number in range(cameras)]
     videos = [folder / "a.mp4", folder / "b.mp4"]
     for number, video in enumerate(videos):
-        _encode(video, 60 * STREAM_FPS * number)
+        encode(video, fps=STREAM_FPS, skip=60 * STREAM_FPS * number)
     redis = RedisServer(folder)
     with RtspServer({name: videos[number % 2] for number, name in enumerate(ids)}) as rtsp:
         config = _config(folder, {name: rtsp.url(name) for name in ids}, redis.url)
@@ -271,31 +265,6 @@ def soak(folder: Path, cameras: int, minutes: float, faults: bool, seed: int, er
         result = _judge(final, plan.sinks.scores_folder, redis.url, chaos.faults, observer, minutes)
     redis.end(signal.SIGTERM)
     return result
-
-
-def _encode(path: Path, skip: int) -> None:
-    """A minute of a real camera, with a keyframe every second as cameras have; noise where there is no footage."""
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("libx264", rate=STREAM_FPS)
-        assert isinstance(stream, av.VideoStream)
-        stream.height, stream.width = SIZE_PX
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.thread_count = 1  # or x264 cuts frames in slices, which GStreamer's payloader tears apart
-        stream.options = {"g": str(STREAM_FPS), "bf": "0", "preset": "veryfast", "crf": "30"}
-        for number, frame in enumerate(itertools.islice(_footage(), skip, skip + 60 * STREAM_FPS)):
-            frame.pts, frame.time_base = number, Fraction(1, STREAM_FPS)
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode())
-
-
-def _footage() -> Iterator[av.VideoFrame]:
-    if FOOTAGE.exists():
-        with av.open(str(FOOTAGE)) as source:
-            for frame in source.decode(video=0):
-                yield frame.reformat(format="yuv420p")
-    noise = np.random.default_rng(0)
-    while True:
-        yield av.VideoFrame.from_ndarray(noise.integers(0, 255, (*SIZE_PX, 3), np.uint8)).reformat(format="yuv420p")
 
 
 def _config(folder: Path, urls: dict[str, str], redis_url: str) -> Config:

@@ -75,6 +75,11 @@ class RtspServer:
     def __exit__(self, *_: object) -> None:
         self.kill()
 
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
     def url(self, camera: str, *, port: int | None = None, credentials: str = "") -> str:
         """Address of a camera.
 

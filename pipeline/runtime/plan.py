@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from pipeline.config import CameraSettings, ModelSettings, RuntimeSettings
-from pipeline.types import SceneView
+from pipeline.types import FrameBatch, Prediction, SceneView
+
+Predict = Callable[[FrameBatch, Sequence[str]], list[Prediction]]
+"""Frames and, for each, the name of its scene in the model; gives their predictions, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class RunPlan:
         sinks: where scores and alerts go.
         quarantine: folder for frames that killed detectors.
         max_processes: upper limit of camera processes; None leaves it to ``runtime.cameras_per_process``.
+        load_stand_in: makes what predicts in the model's place, for measurements of everything around it; None, as
+            always otherwise, loads the model.
     """
 
     name: str
@@ -63,6 +69,7 @@ class RunPlan:
     sinks: SinkPlan
     quarantine: Path
     max_processes: int | None = None
+    load_stand_in: Callable[[], Predict] | None = None
 
     @property
     def ledgers(self) -> Path:
