@@ -23,7 +23,7 @@ from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.handover import Unconfirmed
 from pipeline.runtime.ledger import CameraLedger, Slot
 from pipeline.runtime.status import ReaderStatus
-from pipeline.types import Dropped, DropReason, Frame, FrameBatch, SceneView
+from pipeline.types import Dropped, DropReason, Frame, FrameBatch, SceneView, stacked
 from pipeline.video.reader import CameraReader
 from pipeline.video.scene import SceneWatch
 from pipeline.video.source import is_live
@@ -34,6 +34,16 @@ _TEND_S = 0.25
 _SUSPECT_S = 0.01
 _NOTHING_LEFT_S = 0.05
 _HANDOVER_S = 5.0  # a camera may wait that long for another process to let go of it, without a word
+
+TakeRequest = tuple[str, str, Mapping[str, int], int, float]
+"""What a detector asks a camera process for, a plain tuple because it is sent for every batch:
+
+- name of the detector that asks; another than the order's gets nothing,
+- name of its process: another one gets what the one before was given and is not confirmed,
+- by camera, the serial below which the scorer knows every frame's fate,
+- frames at most,
+- longest wait for a first frame, in seconds.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +117,13 @@ class CameraActor:
             self._order = order
             self._reconcile()
 
-    def take(
-        self, taker: str, incarnation: str, confirmed: Mapping[str, int], max_frames: int, timeout_s: float
-    ) -> FrameBatch | None:
+    def take(self, request: TakeRequest) -> FrameBatch | None:
         """Frames that wait, oldest first, as one array; None when none came within the time.
 
         Args:
-            taker: name of the detector that asks; another than the order's gets nothing.
-            incarnation: name of its process: another one gets what the one before was given and is not confirmed.
-            confirmed: by camera, the serial below which the scorer knows every frame's fate.
-            max_frames: frames at most.
-            timeout_s: longest wait for a first frame.
+            request: who asks, and for what.
         """
+        taker, incarnation, confirmed, max_frames, timeout_s = request
         with self._taking:
             order = self._order
             if taker != order.taker:
@@ -132,7 +137,7 @@ class CameraActor:
             if self._stopping:  # closed buffers answer at once, and would be asked without end while others drain
                 time.sleep(min(timeout_s, _NOTHING_LEFT_S))
             return None
-        images = np.stack([frame.image for frame in frames]) if frames else np.empty((0, *self._size_px, 3), np.uint8)
+        images = stacked([frame.image for frame in frames]) if frames else np.empty((0, *self._size_px, 3), np.uint8)
         return FrameBatch(tuple(frame.header for frame in frames), images, tuple(dropped))
 
     def report(self) -> CameraReport:

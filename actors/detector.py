@@ -12,28 +12,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from queue import Queue
 
 import numpy as np
-import ray
-from ray.exceptions import RayError, RayTaskError
 
+from actors.outbox import Fates, Outbox
 from actors.peers import Peer, start_vital_thread
 from pipeline.config import ModelSettings, RuntimeSettings
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.plan import Predict
 from pipeline.runtime.pool import DetectorReport
-from pipeline.types import Dropped, DropReason, Frame, FrameBatch, Prediction
+from pipeline.types import Dropped, DropReason, Frame, FrameBatch, Prediction, stacked
 
 _log = logging.getLogger(__name__)
 
 _TAKE_TIMEOUT_S = 1.0  # how long a camera process may wait for a frame before it answers "none"
 _ANSWER_TIMEOUT_S = 30.0  # how long an answer of a living peer may take on an overloaded machine
-_RETRY_S = 0.1
-_CALLS_IN_FLIGHT = 8  # unanswered batches at the scorer: bounds memory, keeps the device busy
-
-Fates = list[Prediction | Dropped]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +88,7 @@ class DetectorOrder:
 
 
 class DetectorActor:
-    """Owns the model, one feeder thread per camera process, one inference thread and one sending thread."""
+    """Owns the model and threads: one feeder per camera process, one that predicts and tells, one that is answered."""
 
     def __init__(self, plan: DetectorPlan) -> None:
         self._plan = plan
@@ -110,9 +104,9 @@ class DetectorActor:
         # What became of frames that left the inbox, in the order in which they left it, which is each camera's own.
         self._left_inbox: deque[Frame | Dropped] = deque()
         self._inbox = FrameBuffers(time.monotonic, on_drop=self._note_dropped, on_take=self._note_taken)
-        self._outbox: Queue[Fates] = Queue(maxsize=_CALLS_IN_FLIGHT)
+        self._outbox = Outbox(Peer(plan.scorer), self._settle)
         start_vital_thread(self._predict)
-        start_vital_thread(self._send)
+        start_vital_thread(self._outbox.confirm)
 
     def configure(self, order: DetectorOrder) -> None:
         """Follow an order: take from these camera processes and no others."""
@@ -176,11 +170,14 @@ class DetectorActor:
                     return
             batch: FrameBatch | None = peer.call(
                 "take",
-                self._plan.name,
-                self._incarnation,
-                dict(self._confirmed),
-                self._plan.batch.max_frames,
-                _TAKE_TIMEOUT_S,
+                # One argument: Ray serialises each by itself.
+                (
+                    self._plan.name,
+                    self._incarnation,
+                    dict(self._confirmed),
+                    self._plan.batch.max_frames,
+                    _TAKE_TIMEOUT_S,
+                ),
                 answer_within_s=_ANSWER_TIMEOUT_S,
             )
             if batch is not None:
@@ -192,12 +189,12 @@ class DetectorActor:
                 self._process_of[header.camera_id] = process
                 self._held[header.camera_id] += 1
         self._left_inbox.extend(batch.dropped)
-        for header, image in zip(batch.headers, batch.images, strict=True):
-            # A copy: a slice would keep the whole received array in the object store.
-            frame = Frame(header, image.copy())
-            if not self._inbox.put(frame):
-                _log.error("camera %s: expected a camera of this detector's order", header.camera_id)
-                self._left_inbox.append(Dropped(header, "detector_lost"))
+        # Copies: a slice would keep the whole received array. A single frame is the whole of its array.
+        images = batch.images if len(batch) == 1 else map(np.copy, batch.images)
+        frames = [Frame(header, image) for header, image in zip(batch.headers, images, strict=True)]
+        for frame in self._inbox.put_all(frames):
+            _log.error("camera %s: expected a camera of this detector's order", frame.header.camera_id)
+            self._left_inbox.append(Dropped(frame.header, "detector_lost"))
 
     def _note_dropped(self, frame: Frame, reason: DropReason) -> None:
         self._left_inbox.append(Dropped(frame.header, reason))
@@ -213,12 +210,12 @@ class DetectorActor:
             left = self._leave(len(frames))
             if left:
                 predictions = iter(self._predictions(frames))
-                self._outbox.put([item if isinstance(item, Dropped) else next(predictions) for item in left])
+                self._outbox.send([item if isinstance(item, Dropped) else next(predictions) for item in left])
 
     def _predictions(self, frames: list[Frame]) -> list[Prediction]:
         if not frames:
             return []
-        batch = FrameBatch(tuple(frame.header for frame in frames), np.stack([frame.image for frame in frames]))
+        batch = FrameBatch(tuple(frame.header for frame in frames), stacked([frame.image for frame in frames]))
         return self._predict_batch(batch, [self._roles[header.camera_id].scene for header in batch.headers])
 
     def _leave(self, taken: int) -> list[Frame | Dropped]:
@@ -229,61 +226,12 @@ class DetectorActor:
             taken -= isinstance(left[-1], Frame)
         return left
 
-    def _send(self) -> None:
-        """Push what became of frames to the scorer in order, a few calls in flight."""
-        scorer = Peer(self._plan.scorer)
-        unanswered: deque[_Call] = deque()
-        while True:
-            if len(unanswered) >= _CALLS_IN_FLIGHT or (unanswered and self._outbox.empty()):
-                if _confirm_oldest(scorer, unanswered):
-                    self._settle(unanswered.popleft().fates)
-            else:
-                unanswered.append(_Call(scorer, self._outbox.get()))
-
     def _settle(self, fates: Fates) -> None:
         """The scorer knows of these frames."""
         with self._lock:
             for fate in fates:
                 camera_id = fate.header.camera_id
                 self._held[camera_id] -= 1
-                if not self._roles[
-                    camera_id
-                ].live:  # of live cameras nobody asks: their frames are not handed over again
+                # Of live cameras nobody asks: their frames are not handed over again.
+                if not self._roles[camera_id].live:
                     self._confirmed[camera_id] = fate.header.serial + 1
-
-
-class _Call:
-    """News of frames on their way to the scorer."""
-
-    def __init__(self, scorer: Peer, fates: Fates) -> None:
-        self.fates = fates
-        self.repeat(scorer)
-
-    def repeat(self, scorer: Peer) -> None:
-        """Send it (again)."""
-        self.reference = scorer.submit("add", self.fates)
-
-    def arrived(self) -> bool:
-        """Wait, within bounds, until the scorer has taken it."""
-        if self.reference is None:
-            return False
-        try:
-            return bool(ray.get(self.reference, timeout=_ANSWER_TIMEOUT_S))
-        except RayTaskError:  # it arrived and could not be scored; a second time it could not either
-            _log.exception("the scorer failed on %d frames", len(self.fates))
-            return True
-        except RayError:
-            return False
-
-
-def _confirm_oldest(scorer: Peer, unanswered: deque[_Call]) -> bool:
-    """Wait for the oldest call; where it failed, send it and all after it again, in order.
-
-    The scorer ignores frames it has seen, so a call that did arrive does no harm the second time.
-    """
-    if unanswered[0].arrived():
-        return True
-    time.sleep(_RETRY_S)
-    for call in unanswered:
-        call.repeat(scorer)
-    return False

@@ -20,7 +20,7 @@ from pipeline.runtime.ending import Ending
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import RunStatus
 
-_POLL_S = 0.25
+_POLL_S = 0.5
 _ANSWER_TIMEOUT_S = 60.0
 _START_TIMEOUT_S = 240.0
 _LATE_S = 0.5  # an answer that comes at the last moment has a way to go
@@ -63,7 +63,7 @@ def run(
                 while not _follow(supervisor, on_status, stop) and not stop.is_set():
                     if end_at is not None and time.monotonic() >= end_at:
                         break
-                    stop.wait(_POLL_S)
+                    stop.wait(_POLL_S if end_at is None else max(0.0, min(_POLL_S, end_at - time.monotonic())))
                 ending = Ending.begun(time.monotonic())
             final = _end(supervisor, ending, on_status)
             on_status(final)
@@ -105,7 +105,7 @@ def _end(supervisor: ActorHandle, ending: Ending, on_status: Callable[[RunStatus
         on_status(status)
         if status.done:
             break
-        time.sleep(min(_POLL_S, left_s))
+        time.sleep(min(_POLL_S / 2, left_s))
     # Seconds, not a time: the supervisor's monotonic clock may be that of another machine.
     return answer(supervisor.close.remote(ending.left_s(time.monotonic())))
 

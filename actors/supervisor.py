@@ -31,6 +31,7 @@ from pipeline.video.source import is_live
 
 _START_TIMEOUT_S = 180.0  # importing torch in several processes of a small machine takes a while
 _TICK_S = 0.2
+_CALM_TICK_S = 0.5  # while everyone lives and does what it was told: every question costs both sides CPU time
 _PUBLISH_S = 1.0
 _GONE_AFTER_S = 5.0  # a camera process on a living node is back within three
 
@@ -62,6 +63,7 @@ class Supervisor:
         self._noticed = 0
         self._finishing: tuple[ray.ObjectRef, list[str]] | None = None
         self._draining = False
+        self._calm = False
         self._closing = threading.Event()
         self._published_at = 0.0
         self._status = RunStatus(cameras=(), done=False)
@@ -180,7 +182,8 @@ class Supervisor:
         questions = [asked.ask(time.monotonic()) for asked in everyone]
         started_at = time.monotonic()
         ray.wait(questions, num_returns=len(questions), timeout=_TICK_S)
-        self._closing.wait(max(0.0, _TICK_S - (time.monotonic() - started_at)))
+        pause_s = _CALM_TICK_S if self._calm else _TICK_S
+        self._closing.wait(max(0.0, pause_s - (time.monotonic() - started_at)))
         with self._lock:
             if self._closing.is_set():
                 return
@@ -194,6 +197,7 @@ class Supervisor:
             self._finish_settled()
             self._roster.archive()
             self._publish()
+            self._calm = all(asked.alive for asked in everyone) and self._all_obey() and not self._draining
 
     def _hear(self) -> None:
         """Take in what the actors report."""
@@ -268,6 +272,21 @@ class Supervisor:
                     told = replace(order, sessions=self._roster.next_sessions())
                     self._send(name, order.version, lambda h=process.handle, o=told: h.configure.remote(o))
         self._order_scorer()
+
+    def _all_obey(self) -> bool:
+        """Whether everyone follows its newest order and has the news."""
+        follows = [
+            *(
+                a.report is not None and a.report[0] == self._detector_orders[n].version
+                for n, a in self._detectors.items()
+            ),
+            *(
+                a.report is not None and a.report.version == self._camera_orders[n].version
+                for n, a in self._processes.items()
+            ),
+            self._scorer.report is not None and self._scorer.report.version == self._scorer_order[0],
+        ]
+        return all(follows) and not self._notices
 
     def _order_scorer(self) -> None:
         version, *told = self._scorer_order

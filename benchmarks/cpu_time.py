@@ -44,7 +44,7 @@ def _add(process: psutil.Process, seconds: Counter[str]) -> None:
             name, spent_s = _thread(task)
         except OSError:  # it has just ended
             continue
-        seconds[DECODING if name == _READER else role] += spent_s
+        seconds[DECODING if name == _READER else role] += spent_s  # pyright: ignore[reportArgumentType]
 
 
 def _thread(task: Path) -> tuple[str, float]:

@@ -96,11 +96,13 @@ class Measured:
         rows: of the observer, those within the window.
         seconds: CPU seconds within the window, by role.
         lasted_s: the window.
+        dropped: frames that were not scored, which are none unless the machine is busy with other things.
     """
 
     rows: npt.NDArray[np.float64]
     seconds: Counter[str]
     lasted_s: float
+    dropped: int
 
 
 def measure(config: Config, model: Path, redis_url: str, but: frozenset[int], options: argparse.Namespace) -> Measured:
@@ -118,11 +120,9 @@ def measure(config: Config, model: Path, redis_url: str, but: frozenset[int], op
     final = run(plan, address=None, stop=stop, on_status=window.see)
     observer.send_signal(signal.SIGTERM)
     observer.wait(30.0)
-    if lost := _dropped(final) - window.dropped:
-        raise SystemExit(f"expected no frame lost at half load, got {dict(lost)}")
     rows = np.load(out)
     rows = rows[(rows[:, 0] >= window.from_s) & (rows[:, 0] < window.to_s)]
-    return Measured(rows, window.seconds, window.to_s - window.from_s)
+    return Measured(rows, window.seconds, window.to_s - window.from_s, (_dropped(final) - window.dropped).total())
 
 
 class Window:
@@ -266,6 +266,7 @@ def judge(runs: Sequence[Measured], model_ms: float, watch_ms: float, options: a
         "camera_fps": options.fps,
         "frames_per_s": round(statistics.median(rates), 1),
         "runs": len(runs),
+        "dropped": sum(r.dropped for r in runs),
         "latency_p50_ms": _over_runs(runs, lambda rows: _quantile_ms(rows[:, 3] - rows[:, 0], 0.50)),
         "latency_p99_ms": _over_runs(runs, lambda rows: _quantile_ms(rows[:, 3] - rows[:, 0], 0.99)),
         "stages_ms": {
@@ -303,7 +304,8 @@ def _summary(measured: Measured) -> str:
     latency = measured.rows[:, 3] - measured.rows[:, 0]
     return (
         f"{len(measured.rows) / measured.lasted_s:.1f} frames/s, latency p50 {_quantile_ms(latency, 0.5):.1f}, "
-        f"p99 {_quantile_ms(latency, 0.99):.1f} ms, CPU {_overhead_ms(measured):.2f} ms per frame"
+        f"p99 {_quantile_ms(latency, 0.99):.1f} ms, CPU {_overhead_ms(measured):.2f} ms per frame, "
+        f"{measured.dropped} dropped"
     )
 
 

@@ -343,7 +343,8 @@ class RuntimeSettings(Settings):
             long as importing torch); None keeps one beside a single detector of live cameras.
         cameras_per_process: cameras whose decoders share one process.
         batch_frames: frames of any cameras in one forward pass, at most.
-        batch_wait_s: how long the first frame of a batch waits for others.
+        batch_wait_s: how long a frame waits for others although the detector is idle; what comes while it is busy
+            makes the next batch in any case.
         threads: CPU threads of one detector; None shares the machine's cores among the detectors.
         precision: of convolutions and matrix products: ``float32``, ``bfloat16``, or ``auto``, which measures at the
             start what the machine does fastest and says so in the log.
@@ -356,7 +357,7 @@ class RuntimeSettings(Settings):
     spare_detectors: NonNegativeInt | None = None
     cameras_per_process: PositiveInt = 8
     batch_frames: PositiveInt = 16
-    batch_wait_s: Annotated[float, Field(ge=0.0)] = 0.02
+    batch_wait_s: Annotated[float, Field(ge=0.0)] = 0.0
     threads: PositiveInt | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool | None = None

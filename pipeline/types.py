@@ -6,6 +6,7 @@ end in ``_at_s``) and monotonic time (always passed in as ``now``, never stored 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -114,6 +115,11 @@ class FrameBatch:
 
     def __len__(self) -> int:
         return len(self.headers)
+
+
+def stacked(images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """At least one image (H, W, 3) as one array (B, H, W, 3); a view of it where there is only one."""
+    return images[0][None] if len(images) == 1 else np.stack(images)
 
 
 @dataclass(frozen=True, slots=True)

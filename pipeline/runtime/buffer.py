@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pipeline.runtime.batching import BatchPolicy
@@ -94,19 +94,26 @@ class FrameBuffers:
         Returns:
             False when the buffer was closed and the frame was not taken in.
         """
+        return not self.put_all([frame])
+
+    def put_all(self, frames: Sequence[Frame]) -> list[Frame]:
+        """Add frames that came together, each as ``put`` does, in one step: whoever takes gets them as one batch.
+
+        Returns:
+            Frames that were not taken in because their buffer was closed.
+        """
+        refused = []
         with self._changed:
-            buffer = self._buffers.get(frame.header.camera_id)
-            if buffer is None:
-                return False
-            if buffer.overflow == "block":
-                self._changed.wait_for(lambda: self._is_gone(frame, buffer) or len(buffer.frames) < buffer.capacity)
-            if self._is_gone(frame, buffer):
-                return False
-            while len(buffer.frames) >= buffer.capacity:
-                self._on_drop(buffer.frames.popleft()[0], "overload")
-            buffer.frames.append((frame, self._now()))
+            for frame in frames:
+                buffer = self._buffers.get(frame.header.camera_id)
+                if buffer is None or not self._has_room(frame, buffer):
+                    refused.append(frame)
+                    continue
+                while len(buffer.frames) >= buffer.capacity:
+                    self._on_drop(buffer.frames.popleft()[0], "overload")
+                buffer.frames.append((frame, self._now()))
             self._changed.notify_all()
-            return True
+        return refused
 
     def take(self, policy: BatchPolicy, timeout_s: float) -> list[Frame]:
         """Take the oldest frames of every camera in turn, as one batch.
@@ -151,6 +158,13 @@ class FrameBuffers:
                 return self._waiting()
             buffer = self._buffers.get(camera_id)
             return len(buffer.frames) if buffer else 0
+
+    def _has_room(self, frame: Frame, buffer: _CameraBuffer) -> bool:
+        """Wait for room where nothing may give way; False when the buffer was closed."""
+        if buffer.overflow == "block" and len(buffer.frames) >= buffer.capacity:
+            self._changed.notify_all()  # of what was put so far, or nobody might ever make room
+            self._changed.wait_for(lambda: self._is_gone(frame, buffer) or len(buffer.frames) < buffer.capacity)
+        return not self._is_gone(frame, buffer)
 
     def _is_gone(self, frame: Frame, buffer: _CameraBuffer) -> bool:
         return self._closed or self._buffers.get(frame.header.camera_id) is not buffer

@@ -70,6 +70,32 @@ def test_a_files_producer_waits_until_there_is_room_and_loses_nothing():
     assert [index for _, index in taken] == list(range(20))
 
 
+def test_frames_that_came_together_are_taken_together_and_those_of_unknown_cameras_are_given_back():
+    buffers = FrameBuffers(lambda: 0.0)
+    buffers.add_camera("a", 4, "block")
+    buffers.add_camera("b", 4, "drop_oldest")
+    taken = []
+    taker = threading.Thread(target=lambda: taken.extend(buffers.take(NOW, 30.0)))
+    taker.start()
+    refused = buffers.put_all([frame("a", 0), frame("b", 0), frame("gone", 0), frame("a", 1)])
+    taker.join(30.0)
+    assert names(refused) == [("gone", 0)]
+    assert sorted(names(taken)) == [("a", 0), ("a", 1), ("b", 0)]
+
+
+def test_more_frames_than_a_files_buffer_holds_can_be_put_together_while_somebody_takes():
+    buffers = FrameBuffers(lambda: 0.0)
+    buffers.add_camera("a", 2, "block")
+    frames = [frame("a", index) for index in range(9)]
+    producer = threading.Thread(target=lambda: buffers.put_all(frames), daemon=True)
+    producer.start()
+    taken = []
+    while len(taken) < 9:
+        taken += names(buffers.take(NOW, 30.0))
+    producer.join(30.0)
+    assert [index for _, index in taken] == list(range(9))
+
+
 def test_closing_wakes_a_blocked_producer_and_keeps_what_is_there():
     buffers = FrameBuffers(lambda: 0.0)
     buffers.add_camera("a", 1, "block")

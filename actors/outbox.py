@@ -1,0 +1,99 @@
+"""What a detector has to tell the scorer: sent at once, a few calls in flight, again and in order where one failed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from actors.peers import Peer
+from pipeline.types import Dropped, Prediction
+
+_log = logging.getLogger(__name__)
+
+_CALLS_IN_FLIGHT = 8  # unanswered batches at the scorer: bounds memory, keeps the device busy
+_CONFIRM_EVERY_S = 0.05  # nobody waits for an answer, and waking up for each costs more than sending
+_ANSWER_TIMEOUT_S = 30.0  # how long an answer of a living scorer may take on an overloaded machine
+_RETRY_S = 0.1
+
+Fates = list[Prediction | Dropped]
+
+
+class Outbox:
+    """Calls to the scorer that it has not answered yet. ``send`` for one thread, ``confirm`` for another.
+
+    Args:
+        scorer: the scorer.
+        settle: told of what the scorer has taken, in order, by the thread that confirms.
+    """
+
+    def __init__(self, scorer: Peer, settle: Callable[[Fates], None]) -> None:
+        self._scorer = scorer
+        self._settle = settle
+        self._changed = threading.Condition()  # guards the calls, and that they are sent in order
+        self._unanswered: deque[_Call] = deque()
+
+    def send(self, fates: Fates) -> None:
+        """Tell the scorer; waits while too many calls are unanswered."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._unanswered) < _CALLS_IN_FLIGHT)
+            self._unanswered.append(_Call(self._scorer, fates))
+            if len(self._unanswered) >= _CALLS_IN_FLIGHT // 2:
+                self._changed.notify_all()
+
+    def confirm(self) -> None:
+        """Take in answers, for ever."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: len(self._unanswered) >= _CALLS_IN_FLIGHT // 2, _CONFIRM_EVERY_S)
+                waiting = len(self._unanswered)
+            for _ in range(waiting):
+                if not self._confirm_oldest():
+                    break
+
+    def _confirm_oldest(self) -> bool:
+        """Wait for the oldest call; where it failed, send it and all after it again, in order.
+
+        The scorer ignores frames it has seen, so a call that did arrive does no harm the second time.
+        """
+        oldest = self._unanswered[0]  # only this thread takes any away
+        if oldest.arrived():
+            with self._changed:
+                self._unanswered.popleft()
+                self._changed.notify_all()
+            self._settle(oldest.fates)
+            return True
+        time.sleep(_RETRY_S)
+        with self._changed:
+            for call in self._unanswered:
+                call.repeat(self._scorer)
+        return False
+
+
+class _Call:
+    """News of frames on their way to the scorer."""
+
+    def __init__(self, scorer: Peer, fates: Fates) -> None:
+        self.fates = fates
+        self.repeat(scorer)
+
+    def repeat(self, scorer: Peer) -> None:
+        """Send it (again)."""
+        self.reference = scorer.submit("add", self.fates)
+
+    def arrived(self) -> bool:
+        """Wait, within bounds, until the scorer has taken it."""
+        if self.reference is None:
+            return False
+        try:
+            return bool(ray.get(self.reference, timeout=_ANSWER_TIMEOUT_S))
+        except RayTaskError:  # it arrived and could not be scored; a second time it could not either
+            _log.exception("the scorer failed on %d frames", len(self.fates))
+            return True
+        except RayError:
+            return False
