@@ -1,4 +1,4 @@
-"""Command line of cflow-stream: demo, train, record, stream, cameras, replay, evaluate, alerts, status.
+"""Command line of cflow-stream: demo, train, record, stream, cameras, replay, evaluate, bench, alerts, status.
 
 Exit codes: 0 done, 1 failed, 2 bad input or config.
 """
@@ -157,6 +157,37 @@ def evaluate(
     from pipeline.datasets.detect import open_dataset
 
     evaluate_scores(scores, open_dataset(data, need="test"), json_file, report, out=out, err=err)
+
+
+@app.command(epilog="Example: python run_cluster.py bench --model models/mine --video gate.mp4 --fps 5 --stream-fps 25")
+def bench(
+    model: ModelOption,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Settings of the run that is planned; default: the defaults.")
+    ] = None,
+    video: Annotated[
+        Path | None, typer.Option("--video", help="Footage like your cameras' own; default: a rendered clip.")
+    ] = None,
+    video_size: Annotated[str, typer.Option("--video-size", help="Of the rendered clip.")] = "1280x720",
+    fps: Annotated[
+        float | None,
+        typer.Option("--fps", min=0.01, help="Frames/s to score of a camera; default: the config's, or 5."),
+    ] = None,
+    stream_fps: Annotated[
+        float | None, typer.Option("--stream-fps", min=0.01, help="Frames/s a camera sends; default: those scored.")
+    ] = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="For decoding, and for every batch size.")] = 2.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure this machine: how many cameras does it carry, and what is the bottleneck?"""
+    from pipeline.config import Config
+    from pipeline.console.benchmark import bench as measure_and_show
+
+    settings = Config() if config is None else load_config(config)
+    measure_and_show(
+        settings, model, video=video, video_size=video_size, fps=fps, stream_fps=stream_fps, seconds=seconds,
+        as_json=as_json, out=out, err=err,
+    )  # fmt: skip
 
 
 @app.command(epilog="Example: python run_cluster.py alerts --follow --json")

@@ -36,6 +36,7 @@ TORCH_FREE = (
     "pipeline.sinks.parquet",
     "pipeline.sinks.parquet_reader",
     "pipeline.evaluation.metrics",
+    "pipeline.evaluation.benchmark",
     "actors.camera",
     "actors.cluster",
     "actors.detector",
@@ -53,7 +54,7 @@ BELOW = {
     "scoring": {"scoring", "models", "runtime"},
     "sinks": {"sinks"},
     "training": {"training", "inference", "baselines", "models", "datasets", "video"},
-    "evaluation": {"evaluation", "inference", "baselines", "datasets", "models", "video", "sinks"},
+    "evaluation": {"evaluation", "inference", "baselines", "datasets", "models", "video", "sinks", "scoring"},
 }
 
 

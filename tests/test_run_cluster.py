@@ -42,7 +42,9 @@ def config_file(folder, **sections):
     return path
 
 
-@pytest.mark.parametrize("name", ["demo", "train", "record", "stream", "replay", "evaluate", "alerts", "status"])
+@pytest.mark.parametrize(
+    "name", ["demo", "train", "record", "stream", "replay", "evaluate", "bench", "alerts", "status"]
+)
 def test_help_of_every_command_shows_a_real_example(name):
     done = command(name, "--help")
     assert done.returncode == 0
@@ -114,6 +116,24 @@ def test_a_redis_that_nobody_answers_is_named_without_its_password(tmp_path, tra
     done = command("stream", "--config", path, "--model", trained.folder)
     refused(done, "redis", "127.0.0.1:1")
     assert "hush-hush" not in done.stderr + done.stdout
+
+
+def test_bench_names_cameras_and_bottleneck_in_one_json_line(trained):
+    done = command("bench", "--model", trained.folder, "--fps", 5, "--video-size", "96x64", "--seconds", 0.1, "--json")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    found = json.loads(line)
+    assert found["cameras"] >= 0
+    assert found["bottleneck"] in {"decode", "inference", "sinks"}
+    assert set(found["cores_used"]) == set(found["cameras_alone"]) == {"decode", "inference", "sinks"}
+
+
+def test_bench_refuses_what_it_cannot_read_in_one_line(tmp_path, trained):
+    (tmp_path / "text.mp4").write_text("no video")
+    refused(command("bench", "--model", trained.folder, "--video", tmp_path / "text.mp4"), tmp_path / "text.mp4")
+    refused(command("bench", "--model", tmp_path / "none"), tmp_path / "none")
+    refused(command("bench", "--model", trained.folder, "--video-size", "big"), "--video-size", "'big'")
+    refused(command("bench", "--model", trained.folder, "--fps", 25, "--stream-fps", 5), "--fps", "25", "5")
 
 
 def test_a_checkpoint_with_a_flipped_byte_is_refused(tmp_path, trained):
