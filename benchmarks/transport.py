@@ -48,7 +48,7 @@ from actors.session import run
 from benchmarks.cpu_time import DECODING, spent
 from benchmarks.footage import encode
 from benchmarks.machine import describe, store
-from pipeline.config import Config
+from pipeline.config import Config, RuntimeSettings
 from pipeline.config_file import parse_config
 from pipeline.datasets.base import Clip, Dataset
 from pipeline.models.card import read_card
@@ -181,7 +181,7 @@ def model_cpu_ms(folder: Path, size_px: tuple[int, int]) -> float:
     from pipeline.inference.engine import Engine
 
     torch.set_num_threads(os.cpu_count() or 1)
-    engine = Engine.load(folder, device="cpu")
+    engine = Engine.ready(folder, RuntimeSettings(batch_frames=MODEL_BATCH))
     images = np.random.default_rng(0).integers(0, 255, (MODEL_BATCH, *size_px, 3), np.uint8)
     batch = FrameBatch(tuple(_header(i) for i in range(MODEL_BATCH)), images)
     spent_ms = []

@@ -58,7 +58,7 @@ def bench(
     device = config.runtime.device if config.runtime.device != "auto" else _found_device()
     err.print(f"measuring decoding, inference ({device}) and sinks, each alone")
     costs = measure(
-        model, card, video=video, video_size_px=size_px, device=device, largest=config.runtime.batch_frames,
+        model, card, video=video, video_size_px=size_px, device=device, runtime=config.runtime,
         maps=config.output.maps, seconds=seconds,
     )  # fmt: skip
     carried = capacity(costs, scored_fps=scored, stream_fps=sent)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.config import CameraSettings
+from pipeline.config import CameraSettings, RuntimeSettings
 from pipeline.datasets.synthetic import SyntheticSpec, render
 from pipeline.errors import BadInputError, VideoError
 from pipeline.evaluation.benchmark import BatchCost, Costs, batch_sizes
@@ -39,7 +39,8 @@ _LONGEST_BATCH_S = 1.0
 
 
 def measure(
-    model: Path, card: ModelCard, *, video: Path | None, video_size_px: tuple[int, int], device: str, largest: int,
+    model: Path, card: ModelCard, *, video: Path | None, video_size_px: tuple[int, int], device: str,
+    runtime: RuntimeSettings,
     maps: bool, seconds: float,
 ) -> Costs:  # fmt: skip
     """Measure all stages, one after the other.
@@ -50,7 +51,7 @@ def measure(
         video: footage like the cameras' own; None renders some.
         video_size_px: (height, width) of what is rendered.
         device: torch device.
-        largest: frames in the largest batch.
+        runtime: how the model is run: precision, compiled or not, frames in the largest batch.
         maps: whether Parquet keeps maps.
         seconds: for decoding, and for every batch size.
 
@@ -61,8 +62,8 @@ def measure(
         folder = Path(name)
         shown = video or _synthetic(folder / "footage", video_size_px)
         decode_s, images = measure_decode(shown, card.model.image_size_px, seconds)
-        inference = measure_inference(model, images, device, largest, seconds)
-        sinks_s = measure_sinks(card, folder, maps=maps, batch=largest)
+        inference = measure_inference(model, images, device, runtime, seconds)
+        sinks_s = measure_sinks(card, folder, maps=maps, batch=runtime.batch_frames)
     return Costs(decode_s, inference, sinks_s, os.cpu_count() or 1, device)
 
 
@@ -90,7 +91,7 @@ def measure_decode(video: Path | str, size_px: tuple[int, int], seconds: float) 
 
 
 def measure_inference(
-    model: Path, images: Images, device: str, largest: int, seconds: float
+    model: Path, images: Images, device: str, runtime: RuntimeSettings, seconds: float
 ) -> tuple[BatchCost, ...]:  # fmt: skip
     """Time and CPU time of ``Engine.predict`` per frame at growing batch sizes.
 
@@ -105,10 +106,10 @@ def measure_inference(
     if device == "cuda" and not torch.cuda.is_available():
         raise BadInputError("runtime.device: expected a GPU for 'cuda', got none")
     torch.set_num_threads(os.cpu_count() or 1)
-    engine = Engine.load(model, device=device)
+    engine = Engine.ready(model, runtime, device=device)
     scene = next(iter(engine.card.scenes), "")
     costs = []
-    for size in batch_sizes(largest):
+    for size in batch_sizes(runtime.batch_frames):
         chosen = np.stack(list(itertools.islice(itertools.cycle(images), size)))
         batch = FrameBatch(tuple(_header(0, i) for i in range(size)), chosen)
         engine.predict(batch, [scene] * size)  # warm-up

@@ -8,8 +8,9 @@ from tests.videos import audio_only, write_video
 
 
 def test_every_stage_is_measured_on_a_rendered_clip(trained):
+    runtime = trained.config.runtime.model_copy(update={"batch_frames": 3})
     costs = measure(
-        trained.folder, read_card(trained.folder), video=None, video_size_px=(64, 96), device="cpu", largest=3,
+        trained.folder, read_card(trained.folder), video=None, video_size_px=(64, 96), device="cpu", runtime=runtime,
         maps=True, seconds=0.05,
     )  # fmt: skip
     assert [batch.frames for batch in costs.inference] == [1, 2, 3]
