@@ -16,7 +16,7 @@ from pipeline.config import ModelSettings, RuntimeSettings
 from pipeline.inference.methods import load_detector
 from pipeline.inference.tuning import PLAIN, Tuning, choose_tuning, compile_module, mark_batch
 from pipeline.models.card import ModelCard
-from pipeline.models.detector import Detector
+from pipeline.models.detector import Detector, Encode
 from pipeline.models.encoder import Encoder
 from pipeline.types import FrameBatch, Prediction
 
@@ -112,6 +112,16 @@ class Engine:
         for count in {1, batch_frames}:
             images = torch.zeros(count, *self.image_size_px, 3, dtype=torch.uint8)
             self._judge(images, [""] * count)
+
+    @property
+    def detector(self) -> Detector:
+        """What is made of the features."""
+        return self._detector
+
+    @property
+    def encode(self) -> Encode:
+        """The encoder as ``Detector.judge`` calls it."""
+        return self._encoder
 
     @property
     def image_size_px(self) -> tuple[int, int]:

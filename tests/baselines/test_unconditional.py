@@ -32,7 +32,7 @@ def test_the_log_likelihood_is_that_of_autograds_jacobian(dims):
         jacobian = torch.autograd.functional.jacobian(latent, vector)
         standard = multivariate_normal(np.zeros(dims)).logpdf(latent(vector).detach().numpy())
         expected = (standard + torch.linalg.slogdet(jacobian).logabsdet.item()) / dims
-        assert got[number].item() == pytest.approx(expected, abs=1e-9)
+        assert got[number].item() == pytest.approx(expected, abs=1e-6)  # rotations are orthogonal to float32
 
 
 def test_the_density_of_a_gaussian_is_learned():
