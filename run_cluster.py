@@ -1,4 +1,4 @@
-"""Command line of cflow-stream: demo, train, record, stream, cameras, replay, evaluate, bench, alerts, status.
+"""Command line of cflow-stream: demo, train, record, stream, cameras, replay, evaluate, compare, bench, alerts, status.
 
 Exit codes: 0 done, 1 failed, 2 bad input or config.
 """
@@ -188,6 +188,39 @@ def bench(
         settings, model, video=video, video_size=video_size, fps=fps, stream_fps=stream_fps, seconds=seconds,
         as_json=as_json, out=out, err=err,
     )  # fmt: skip
+
+
+@app.command(
+    epilog="Example: python run_cluster.py compare --config configs/ped2.yaml --data ../shared/data/ped2 "
+    "--methods cflow,padim --out runs/compare"
+)
+def compare(
+    config: ConfigOption,
+    data: DataOption,
+    methods: Annotated[
+        str, typer.Option("--methods", help=f"Some of {','.join(METHODS)}, with commas between.")
+    ] = "cflow,padim,spade,differnet",
+    compare_out: Annotated[Path, typer.Option("--out", help="Folder for models, scores and the table.")] = Path(
+        "runs/compare"
+    ),
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Train and score several methods with the same encoder, and set accuracy, speed, size and memory side by side."""
+    from actors.commands import replay_dataset
+    from pipeline.config import Config
+    from pipeline.console.comparison import SETTINGS_FILE, compare_methods
+    from pipeline.datasets.base import Dataset
+    from pipeline.datasets.detect import open_dataset
+
+    def replay(settings: Config, dataset: Dataset, model: Path, scores: Path) -> None:
+        replay_dataset(settings, config, dataset, model, scores, address=None, out=err, err=err)
+
+    settings = load_config(config)
+    dataset = open_dataset(data, need="any")
+    if overwrite:
+        _remove_folder(compare_out, expected=SETTINGS_FILE)
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    compare_methods(settings, dataset, names, compare_out, replay, out=out, err=err)
 
 
 @app.command(epilog="Example: python run_cluster.py alerts --follow --json")

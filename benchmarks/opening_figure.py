@@ -135,7 +135,7 @@ def draw(toy: Toy, methods: dict[str, Method], path: Path) -> None:
     side = np.linspace(-2.6, 2.6, 261)
     grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2).astype(np.float32)
     figure, panels = plt.subplots(1, len(methods), figsize=(4.1 * len(methods), 4.75), sharey=True)
-    markers = dict(zip(KINDS, ("^", "D", "o"), strict=True))
+    markers: dict[str, str] = dict(zip(KINDS, "^Do", strict=True))
     for panel, (name, method) in zip(np.atleast_1d(panels), methods.items(), strict=True):
         highest = method(toy.normal).max()
         # Rank, not score: units of the methods differ, and what matters is who lies above whom.

@@ -13,8 +13,10 @@ from pipeline.errors import RunError
 from pipeline.models.card import ModelCard
 
 
-def train_with_bars(config: Config, dataset: Dataset, out_folder: Path, *, out: Console, err: Console) -> ModelCard:
-    """Train, with progress bars, and say what came of it.
+def train_with_bars(
+    config: Config, dataset: Dataset, out_folder: Path, *, out: Console, err: Console, features: Path | None = None
+) -> ModelCard:
+    """Train, with progress bars, and say what came of it; ``features`` as for ``train``.
 
     Raises:
         BadInputError: settings, footage or output folder are not as expected.
@@ -24,7 +26,7 @@ def train_with_bars(config: Config, dataset: Dataset, out_folder: Path, *, out: 
 
     with progress_bars(err) as progress:
         fitting = "flows" if config.model.method == "cflow" else config.model.method
-        card = train(config, dataset, out_folder, TrainingBars(progress, fitting))
+        card = train(config, dataset, out_folder, TrainingBars(progress, fitting), features=features)
     made = card.provenance
     if not made.completed:
         raise RunError(

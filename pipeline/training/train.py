@@ -21,7 +21,7 @@ from pipeline.datasets.base import Dataset
 from pipeline.errors import CheckpointError, ConfigError, DatasetError
 from pipeline.models.card import CARD_FILE, ModelCard, Provenance, read_card
 from pipeline.models.checkpoint import check_writable, library_versions, save_checkpoint
-from pipeline.models.encoder import build_encoder
+from pipeline.models.encoder import Encoder, build_encoder
 from pipeline.models.halves import round_weights
 from pipeline.training.features import ClipFeatures, extract_features
 from pipeline.training.ground import Fitted, Ground, scenes_of
@@ -69,25 +69,9 @@ def train(
         KeyboardInterrupt: interrupted before a single step; the features so far are kept.
     """
     told = progress or NullProgress()
-    if not dataset.train:
-        raise DatasetError(f"{dataset.root}: expected training clips, got none")
     _check_out(out)
-    device = _device(config)
-    encoder = build_encoder(config.model.encoder).to(device)
-    round_weights(encoder)
-    model = config.model.model_copy(update={"encoder": encoder.settings})
-
     folder = training_folder(out)
-    key = features_key(dataset, encoder, model, config.training.frame_step)
-    clips = extract_features(
-        dataset.train,
-        encoder,
-        model.image_size_px,
-        frame_step=config.training.frame_step,
-        folder=prepare_features(features or folder, key),
-        progress=told.features,
-        reading=reading_of(model, encoder.for_inference()),
-    )
+    model, encoder, device, key, clips = _read_footage(config, dataset, features or folder, told)
     split = split_clips(
         [clip.clip.scene for clip in clips], [len(clip) for clip in clips], config.training.holdout_fraction
     )
@@ -97,6 +81,42 @@ def train(
     if fitted.completed:
         shutil.rmtree(folder, ignore_errors=True)
     return written
+
+
+def extract_shared(config: Config, dataset: Dataset, folder: Path, progress: TrainingProgress | None = None) -> None:
+    """Extract features alone, for several trainings that are then given the same folder.
+
+    Raises:
+        BadInputError: settings or footage are not as expected.
+    """
+    _read_footage(config, dataset, folder, progress or NullProgress())
+
+
+def _read_footage(
+    config: Config, dataset: Dataset, folder: Path, progress: TrainingProgress
+) -> tuple[ModelSettings, Encoder, str, str, list[ClipFeatures]]:
+    """Compute, or find in ``folder``, what the method keeps of the footage.
+
+    Returns:
+        The model's settings with everything resolved, the encoder, its device, the features' key, and the features.
+    """
+    if not dataset.train:
+        raise DatasetError(f"{dataset.root}: expected training clips, got none")
+    device = _device(config)
+    encoder = build_encoder(config.model.encoder).to(device)
+    round_weights(encoder)
+    model = config.model.model_copy(update={"encoder": encoder.settings})
+    key = features_key(dataset, encoder, model, config.training.frame_step)
+    clips = extract_features(
+        dataset.train,
+        encoder,
+        model.image_size_px,
+        frame_step=config.training.frame_step,
+        folder=prepare_features(folder, key),
+        progress=progress.features,
+        reading=reading_of(model, encoder.for_inference()),
+    )
+    return model, encoder, device, key, clips
 
 
 def _card(

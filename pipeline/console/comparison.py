@@ -1,0 +1,241 @@
+"""`compare` as a person sees it: every method trained, replayed and evaluated, then all of them timed in one run.
+
+Whatever is measured runs in a process of its own, so that neither memory nor caches of one method count for another.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.config import Config
+from pipeline.config_file import METHODS, with_method
+from pipeline.console.progress import Bar, TrainingBars, progress_bars
+from pipeline.console.tables import metrics_table
+from pipeline.console.training import train_with_bars
+from pipeline.datasets.base import Dataset
+from pipeline.errors import BadInputError, ConfigError, DatasetError, RunError
+from pipeline.evaluation.comparison import COLUMNS, Comparison, MethodResult, comparison_rows, write_comparison
+from pipeline.evaluation.protocols import Evaluation, evaluate
+from pipeline.models.card import WEIGHTS_FILE, read_card
+from pipeline.video.source import open_source
+
+SETTINGS_FILE = "settings.json"
+"""Written first into the output folder: by it the folder is known as one of ours."""
+
+_SPEED_S = 120.0
+_OWN_FEATURES = {"differnet"}  # reads nothing of the pyramid's cached features
+
+Replay = Callable[[Config, Dataset, Path, Path], object]
+"""Scores every test clip of a data set: settings, data set, model folder, scores folder."""
+
+
+def compare_methods(
+    config: Config,
+    dataset: Dataset,
+    methods: Sequence[str],
+    folder: Path,
+    replay: Replay,
+    *,
+    out: Console,
+    err: Console,
+) -> Comparison:
+    """Train, score and time each method, print the table and write it.
+
+    Args:
+        config: the settings that all share.
+        dataset: with training and test clips.
+        methods: some of ``METHODS``, each once.
+        folder: empty or new; gets ``METHOD/model``, ``METHOD/scores`` and the comparison.
+        replay: how a model's scores are made.
+        out: for results.
+        err: for progress.
+
+    Raises:
+        BadInputError: settings, footage or output folder are not as expected.
+        RunError: a process died.
+    """
+    _check(config, dataset, methods, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"methods": list(methods), **config.model_dump(mode="json", include={"model", "training"})}
+    (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    features, features_s = folder / "features", 0.0
+    if set(methods) - _OWN_FEATURES:
+        features_s = _apart(_extract, config, dataset, features)
+    trained: dict[str, tuple[float, float]] = {}
+    evaluations: dict[str, Evaluation] = {}
+    for method in methods:
+        chosen, place = with_method(config, method), folder / method
+        err.print(f"{method}: training and scoring", markup=False, highlight=False)
+        shared = None if method in _OWN_FEATURES else features
+        seconds, peak_mb = _apart(_train, chosen, dataset, place / "model", shared)
+        trained[method] = (seconds + (features_s if shared else 0.0), peak_mb)
+        replay(chosen, dataset, place / "model", place / "scores")
+        with progress_bars(err) as progress:
+            evaluations[method] = evaluate(place / "scores", dataset, progress=Bar(progress, "evaluating"))
+    shutil.rmtree(features, ignore_errors=True)
+    comparison = _measured(config, dataset, methods, folder, trained, evaluations)
+    files = write_comparison(comparison, folder)
+    out.print(comparison_table(comparison))
+    out.print(", ".join(map(str, files)), markup=False, highlight=False)
+    return comparison
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Every method's numbers, and below them what the labels alone reach."""
+    title = f"{comparison.dataset}: {comparison.encoder}, {comparison.train_frames:,} training frames"
+    return metrics_table([COLUMNS, *comparison_rows(comparison)], title)
+
+
+def _check(config: Config, dataset: Dataset, methods: Sequence[str], folder: Path) -> None:
+    """Refuse what would fail after hours."""
+    for method in methods:
+        with_method(config, method)
+    if not methods or len(set(methods)) != len(methods):
+        raise ConfigError(
+            f"methods: expected some of {', '.join(METHODS)}, each once, got {', '.join(methods) or 'none'}"
+        )
+    for part, clips in (("training", dataset.train), ("test", dataset.test)):
+        if not clips:
+            raise DatasetError(f"{dataset.root}: expected {part} clips, got none")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadInputError(
+            f"{folder}: expected a new or empty folder for the comparison, got a filled one (--overwrite?)"
+        )
+
+
+def _measured(
+    config: Config,
+    dataset: Dataset,
+    methods: Sequence[str],
+    folder: Path,
+    trained: dict[str, tuple[float, float]],
+    evaluations: dict[str, Evaluation],
+) -> Comparison:
+    """Time all models in one process, weigh each in one of its own, and put everything together."""
+    models = {method: folder / method / "model" for method in methods}
+    cards = {method: read_card(model) for method, model in models.items()}
+    first = cards[methods[0]]
+    images, scenes = _sample(dataset, first.model.image_size_px, config.runtime.batch_frames)
+    threads = config.runtime.threads or os.cpu_count() or 1
+    device, encoder_mb, speeds = _apart(_time, models, images, scenes, config.runtime.device, threads)
+    results = []
+    for method, model in models.items():
+        peak_mb, gpu_mb = _apart(_weigh, model, images, scenes, device, threads)
+        overall, speed = evaluations[method].overall, speeds[method]
+        results.append(
+            MethodResult(
+                method=method,
+                fingerprint=cards[method].fingerprint,
+                frame_auroc=overall.frame_auroc,
+                frame_auroc_macro=overall.frame_auroc_macro,
+                pixel_auroc=overall.pixel_auroc,
+                aupro=overall.aupro,
+                frames_per_s=speed.frames_per_s,
+                post_frames_per_s=speed.post_frames_per_s,
+                model_mb=(model / WEIGHTS_FILE).stat().st_size / 1e6,
+                encoder_mb=encoder_mb,
+                peak_memory_mb=peak_mb,
+                peak_gpu_mb=gpu_mb,
+                train_s=trained[method][0],
+                train_peak_memory_mb=trained[method][1],
+            )
+        )
+    return Comparison(
+        dataset=dataset.name,
+        encoder=first.model.encoder.name,
+        image_size_px=first.model.image_size_px,
+        train_frames=first.provenance.train_frames,
+        batch_frames=len(images),
+        threads=threads,
+        device=device,
+        floors=evaluations[methods[0]].overall.floors,
+        results=tuple(results),
+    )
+
+
+def _sample(dataset: Dataset, size_px: tuple[int, int], wanted: int) -> tuple[npt.NDArray[np.uint8], list[str]]:
+    """One batch of test frames, drawn in turn from the first clips of all scenes as a detector would get them."""
+    firsts = {clip.scene: clip for clip in reversed(dataset.test)}.values()
+    images: list[npt.NDArray[np.uint8]] = []
+    scenes: list[str] = []
+    each = -(-wanted // len(firsts))
+    for clip in firsts:
+        with open_source(clip.url, size_px, name=clip.name) as source:
+            for _, frame in zip(range(min(each, wanted - len(images))), source, strict=False):
+                images.append(frame.image)
+                scenes.append(clip.scene)
+    return np.stack(images), scenes
+
+
+def _apart(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Do some work in a fresh process and give back its result; errors of ours come back as they were raised.
+
+    Raises:
+        RunError: the process died, most likely for want of memory.
+    """
+    try:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(work, *arguments).result()
+    except BrokenProcessPool:
+        what = work.__name__.strip("_")
+        raise RunError(f"compare: expected the process '{what}' to end by itself, got one that was killed") from None
+
+
+def _extract(config: Config, dataset: Dataset, folder: Path) -> float:
+    """Extract the features that most methods share; returns wall time in seconds."""
+    from pipeline.training.train import extract_shared
+
+    started_at = time.monotonic()
+    with progress_bars(Console(stderr=True, soft_wrap=True)) as progress:
+        extract_shared(config, dataset, folder, TrainingBars(progress))
+    return time.monotonic() - started_at
+
+
+def _train(config: Config, dataset: Dataset, model: Path, features: Path | None) -> tuple[float, float]:
+    """Train one method; returns wall time in seconds and peak memory in 10^6 bytes."""
+    from pipeline.evaluation.speed import peak_memory_mb
+
+    started_at = time.monotonic()
+    console = Console(stderr=True, soft_wrap=True)
+    train_with_bars(config, dataset, model, out=console, err=console, features=features)
+    return time.monotonic() - started_at, peak_memory_mb()
+
+
+def _time(
+    models: dict[str, Path], images: npt.NDArray[np.uint8], scenes: list[str], device: str, threads: int
+) -> tuple[str, float, dict[str, Any]]:
+    """Time all models; returns the device, the encoder's size in 10^6 bytes and speeds by method."""
+    import torch
+    from safetensors import safe_open
+
+    from pipeline.evaluation.speed import measure_speed
+
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    speeds = measure_speed(models, images, scenes, device=chosen, threads=threads, seconds=_SPEED_S)
+    with safe_open(next(iter(models.values())) / WEIGHTS_FILE, framework="pt") as file:
+        names = [name for name in file.keys() if name.startswith("encoder.")]  # noqa: SIM118 (it is no mapping)
+        encoder = [file.get_tensor(name) for name in names]
+    return chosen, sum(tensor.numel() * tensor.element_size() for tensor in encoder) / 1e6, speeds
+
+
+def _weigh(
+    model: Path, images: npt.NDArray[np.uint8], scenes: list[str], device: str, threads: int
+) -> tuple[float, float | None]:
+    """Peak memory of a process that scores with one model, and of its GPU."""
+    from pipeline.evaluation.speed import measure_memory
+
+    return measure_memory(model, images, scenes, device=device, threads=threads)

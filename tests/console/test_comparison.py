@@ -1,0 +1,73 @@
+import json
+import os
+
+import pytest
+from rich.console import Console
+
+from pipeline.config import Config
+from pipeline.console import comparison as comparison_module
+from pipeline.console.comparison import compare_methods
+from pipeline.datasets.base import Dataset
+from pipeline.errors import BadInputError, ConfigError, DatasetError, RunError
+from tests.models_for_tests import TINY, tiny_config
+
+SMALL = {"padim": {"channels": 8}, "differnet": {"blocks": 2, "hidden_dims": 16, "scales": [1.0]}}
+
+
+def never(*_):
+    raise AssertionError("nothing is to be replayed")
+
+
+def compare(config, dataset, methods, folder, replay=never):
+    console = Console(quiet=True)
+    return compare_methods(config, dataset, methods, folder, replay, out=console, err=console)
+
+
+@pytest.mark.parametrize(("methods", "said"), [([], "got none"), (["padim"] * 2, "each once"), (["x"], "got 'x'")])
+def test_methods_that_are_none_or_come_twice_are_refused(tmp_path, trained, methods, said):
+    with pytest.raises(ConfigError, match=said):
+        compare(trained.config, trained.dataset, methods, tmp_path / "out")
+
+
+def test_a_filled_folder_is_refused(tmp_path, trained):
+    (tmp_path / "mine.txt").write_text("")
+    with pytest.raises(BadInputError, match="new or empty folder"):
+        compare(trained.config, trained.dataset, ["padim"], tmp_path)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_footage_of_one_kind_alone_is_refused(tmp_path, trained, part):
+    clips = {"train": trained.dataset.train, "test": trained.dataset.test, part: ()}
+    with pytest.raises(DatasetError, match="training clips" if part == "train" else "test clips"):
+        compare(trained.config, Dataset("stc", tmp_path, **clips), ["padim"], tmp_path / "out")
+
+
+def test_a_process_that_is_killed_is_named():
+    with pytest.raises(RunError, match="expected the process 'exit'"):
+        comparison_module._apart(os._exit, 9)
+
+
+def test_errors_of_a_process_come_back_as_they_were_raised(tmp_path):
+    with pytest.raises(DatasetError, match="expected training clips"):
+        comparison_module._apart(comparison_module._extract, Config(), Dataset("stc", tmp_path, (), ()), tmp_path)
+
+
+def test_methods_are_trained_scored_and_timed_into_one_table(tmp_path, trained, ray_session):
+    from actors.commands import replay_dataset
+
+    def replay(config, dataset, model, scores):
+        console = Console(quiet=True)
+        replay_dataset(config, tmp_path / "c.yaml", dataset, model, scores, address=None, out=console, err=console)
+
+    config = tiny_config(model=TINY["model"] | SMALL)
+    made = compare(config, trained.dataset, ["padim", "differnet"], tmp_path / "out", replay)
+    assert [result.method for result in made.results] == ["padim", "differnet"]
+    for result in made.results:
+        assert 0.0 <= result.frame_auroc <= 1.0
+        assert 0.0 <= result.pixel_auroc <= 1.0
+        assert result.frames_per_s > 0.0
+        assert result.peak_memory_mb > 100.0
+        assert 0.0 < result.encoder_mb < result.model_mb
+    read = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert [result["fingerprint"] for result in read["results"]] == [result.fingerprint for result in made.results]
+    assert not (tmp_path / "out" / "features").exists()
