@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 from safetensors.torch import load_file, save_file
 
 from pipeline.config import Config, TrainingSettings
@@ -19,6 +20,7 @@ from pipeline.training.state import training_folder
 from pipeline.training.train import NullProgress, train
 from pipeline.types import FrameBatch, FrameHeader
 from pipeline.video.source import open_source
+from tests.fuzz.targets import check_forged_card, forgeries
 from tests.models.tiny import SIZE_PX
 from tests.training.footage import make_config, moving_square
 from tests.videos import write_video
@@ -239,3 +241,11 @@ def test_an_old_training_state_of_another_method_is_not_taken_up(dataset, tmp_pa
     assert card.provenance.completed
     assert card.provenance.training == TrainingSettings.model_validate(config_of("differnet").training.model_dump())
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize("method", SECTIONS)
+@settings(max_examples=40)
+@given(forge=forgeries)
+def test_a_card_that_says_anything_is_refused_in_one_line_or_true(models, method, forge):
+    out, _ = models[method]
+    check_forged_card(out, out.with_name(f"{method}-forged"), forge, Engine.load)

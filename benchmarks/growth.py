@@ -1,0 +1,285 @@
+"""How cost grows: speed and memory against training frames, image size and number of cameras.
+
+Usage: python benchmarks/growth.py [--quick] [--out docs/figures/growth.png]
+
+Features are random numbers in the shapes of the encoder's: cost does not depend on what they say. Speed is that of the
+methods' post-processing alone, the encoder being the same for all; memory is what a checkpoint adds to its encoder.
+Prints tables, draws a picture and ends with one JSON line, kept in benchmarks/results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from machine import describe, store
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # it is a script: the project is not installed
+
+from pipeline.config import ModelSettings, TrainingSettings
+from pipeline.inference.engine import Engine
+from pipeline.models.card import LevelConstants, ModelCard, Provenance
+from pipeline.models.cflow import CFlow
+from pipeline.models.checkpoint import library_versions, save_checkpoint, stored_flows
+from pipeline.models.encoder import Encoder, bare_encoder
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZE_PX = (256, 384)
+FRAMES = (125, 250, 500, 1000, 2000)
+SIZES_PX = ((128, 192), (192, 288), (256, 384), (384, 576))
+CAMERAS = (1, 2, 4, 8)
+TRAIN_FRAMES = 200  # per camera, where their number is not what varies
+_BATCH = 8
+_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measurement.
+
+    Attributes:
+        against: what varies: ``frames``, ``pixels`` or ``cameras``.
+        system: name of the line it belongs to.
+        value: training frames, pixels of the image, or cameras.
+        frames_per_s: of the post-processing; median.
+        model_mb: size on disk without the encoder, 10^6 bytes.
+    """
+
+    against: str
+    system: str
+    value: int
+    frames_per_s: float
+    model_mb: float
+
+
+class Bench:
+    """Makes models that were never trained, and measures them.
+
+    Args:
+        folder: for their checkpoints.
+        batch: frames in a batch.
+    """
+
+    def __init__(self, folder: Path, batch: int) -> None:
+        self._folder = folder
+        self._batch = batch
+        self._encoders: dict[tuple[int, int], Encoder] = {}
+
+    def measure(
+        self,
+        against: str,
+        value: int,
+        system: str,
+        *,
+        size_px: tuple[int, int],
+        cameras: int,
+        frames: int,
+        **model: Any,
+    ) -> Point:
+        """Make a model, write it, load it as a detector does, and time it.
+
+        Args:
+            against: as in ``Point``; ``value`` and ``system`` likewise.
+            value: see there.
+            system: see there.
+            size_px: (height, width) of the image.
+            cameras: scenes of the model; frames of a batch come from all of them in turn.
+            frames: training frames of each.
+            model: further keys of ``ModelSettings``.
+        """
+        settings = ModelSettings.model_validate({"image_size_px": size_px, "encoder": {"weights": "random"}, **model})
+        encoder = self._encoder(settings)
+        settings = settings.model_copy(update={"encoder": encoder.settings})
+        scenes = tuple(f"cam{number}" for number in range(cameras))
+        tensors = _method(settings, encoder, scenes, frames)
+        size_mb = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) / 1e6
+        folder = self._folder / "model"
+        save_checkpoint(folder, _card(settings, encoder, scenes), encoder, tensors)
+        del tensors
+        return Point(against, system, value, self._speed(Engine.load(folder), scenes), size_mb)
+
+    def separate(self, cameras: int, *, size_px: tuple[int, int]) -> Point:
+        """Per-camera flows: as many models, each with the frames of its own camera in a batch of its own."""
+        system = "flows, one model per camera"
+        # Batches are as much smaller as there are cameras; their time per frame is that of one of them.
+        small = Bench(self._folder, max(1, self._batch // cameras))
+        one = small.measure("cameras", cameras, system, size_px=size_px, cameras=1, frames=0)
+        return Point("cameras", system, cameras, one.frames_per_s, one.model_mb * cameras)
+
+    def _encoder(self, settings: ModelSettings) -> Encoder:
+        if settings.image_size_px not in self._encoders:
+            self._encoders[settings.image_size_px] = bare_encoder(settings.encoder)
+        return self._encoders[settings.image_size_px]
+
+    @torch.inference_mode()
+    def _speed(self, engine: Engine, scenes: Sequence[str]) -> float:
+        """Median frames per second of the post-processing."""
+        named = [scenes[number % len(scenes)] for number in range(self._batch)]
+        rows = engine.detector.scene_rows(named)
+        height, width = engine.image_size_px
+        images = torch.zeros(self._batch, height, width, 3, dtype=torch.uint8)
+        answers: list[Sequence[Tensor]] = []
+
+        def recording(asked: Tensor) -> Sequence[Tensor]:
+            answers.append([torch.randn_like(level) for level in engine.encode(asked)])
+            return answers[-1]
+
+        engine.detector.judge(images, recording, rows)
+        times = []
+        for _ in range(_ROUNDS):
+            left = iter(answers)
+            started_at = time.perf_counter()
+            engine.detector.judge(images, lambda _, left=left: next(left), rows)
+            times.append(time.perf_counter() - started_at)
+        return self._batch / statistics.median(times)
+
+
+def _method(settings: ModelSettings, encoder: Encoder, scenes: Sequence[str], frames: int) -> Mapping[str, Tensor]:
+    """Tensors of a model that was never trained, in the shapes of one that was."""
+    if settings.method == "cflow":
+        return stored_flows(CFlow(settings, encoder.channels, scenes))
+    areas = [(settings.image_size_px[0] // s) * (settings.image_size_px[1] // s) for s in encoder.strides]
+    made: dict[str, Tensor] = {}
+    for row in range(len(scenes)):
+        if settings.method == "padim":
+            dims = min(settings.padim.channels, sum(encoder.channels))
+            made[f"models.{row}.channels"] = torch.arange(dims)
+            made[f"models.{row}.mean"] = torch.zeros(areas[0], dims)
+            made[f"models.{row}.whitening"] = torch.eye(dims).repeat(areas[0], 1, 1)
+        else:
+            made[f"models.{row}.pooled"] = torch.randn(frames, sum(encoder.channels))
+            for level, (area, dims) in enumerate(zip(areas, encoder.channels, strict=True)):
+                made[f"models.{row}.level_{level}"] = torch.randn(1, area, dims).half().repeat(frames, 1, 1)
+    return made
+
+
+def _card(settings: ModelSettings, encoder: Encoder, scenes: tuple[str, ...]) -> ModelCard:
+    return ModelCard(
+        model=settings,
+        scenes=scenes,
+        levels=tuple(
+            LevelConstants(stride=stride, channels=channels, mean=-1.4, std=0.2)
+            for stride, channels in zip(encoder.strides, encoder.channels, strict=True)
+        ),
+        normal_scores=dict.fromkeys(scenes, ((1.0, 2.0),)),
+        normal_fps=25.0,
+        provenance=Provenance(
+            dataset="none", training=TrainingSettings(), completed=True, epochs=0, steps=0, train_frames=0,
+            holdout_frames=0, losses={}, trained_at_s=0.0, versions=library_versions(),
+        ),
+    )  # fmt: skip
+
+
+def measure_all(bench: Bench, *, quick: bool, neighbours: int) -> list[Point]:
+    """Every point of every line; ``quick`` leaves the most expensive ones out."""
+    spade: dict[str, Any] = {"method": "spade", "spade": {"image_neighbours": neighbours}}
+    points = []
+    for frames in FRAMES[:3] if quick else FRAMES:
+        points.append(bench.measure("frames", frames, "SPADE", size_px=SIZE_PX, cameras=1, frames=frames, **spade))
+    # Neither depends on the number of frames: measured once, drawn as a level line.
+    alone: tuple[tuple[str, dict[str, Any]], ...] = (("PaDiM", {"method": "padim"}), ("flows", {}))
+    for system, model in alone:
+        level = bench.measure("frames", 0, system, size_px=SIZE_PX, cameras=1, frames=0, **model)
+        points += [Point("frames", system, n, level.frames_per_s, level.model_mb) for n in (FRAMES[0], FRAMES[-1])]
+    for size in SIZES_PX[:3] if quick else SIZES_PX:
+        for system, model in (*alone, ("SPADE", spade)):
+            area = size[0] * size[1]
+            made = bench.measure("pixels", area, system, size_px=size, cameras=1, frames=TRAIN_FRAMES, **model)
+            points.append(made)
+    per_camera: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("flows, camera embeddings", {"flow": {"camera_embedding": 16}}),
+        ("PaDiM, one model per camera", {"method": "padim"}),
+        ("SPADE, one gallery per camera", spade),
+    )
+    for cameras in CAMERAS[:3] if quick else CAMERAS:
+        for system, model in per_camera:
+            made = bench.measure(
+                "cameras", cameras, system, size_px=SIZE_PX, cameras=cameras, frames=TRAIN_FRAMES, **model
+            )
+            points.append(made)
+        points.append(bench.separate(cameras, size_px=SIZE_PX))
+    return points
+
+
+def print_tables(points: Sequence[Point]) -> None:
+    """One table per thing that varies."""
+    for against in ("frames", "pixels", "cameras"):
+        print(f"\n{'against ' + against:<34}{against:>10}{'frames/s':>12}{'MB':>12}")
+        for point in points:
+            if point.against == against:
+                print(f"{point.system:<34}{point.value:>10,}{point.frames_per_s:>12.1f}{point.model_mb:>12.1f}")
+
+
+def draw(points: Sequence[Point], path: Path) -> None:
+    """Size above, speed below, against each thing that varies."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    names = {"frames": "training frames", "pixels": "pixels of the image", "cameras": "cameras"}
+    figure, panels = plt.subplots(2, 3, figsize=(13.0, 7.0), sharex="col")
+    for column, (against, name) in enumerate(names.items()):
+        chosen = [point for point in points if point.against == against]
+        for system in dict.fromkeys(point.system for point in chosen):
+            line = [point for point in chosen if point.system == system]
+            values = [point.value for point in line]
+            colour = _colour(system)
+            style = "--" if "per camera" in system and system.startswith("flows") else "-"
+            panels[0, column].plot(values, [p.model_mb for p in line], style, marker="o", color=colour, label=system)
+            panels[1, column].plot(values, [p.frames_per_s for p in line], style, marker="o", color=colour)
+        panels[1, column].set_xlabel(name)
+        panels[0, column].legend(fontsize=8)
+        for panel in panels[:, column]:
+            panel.set(xscale="log", yscale="log")
+            panel.grid(alpha=0.3, which="both", linewidth=0.5)
+    panels[0, 0].set_ylabel("model without encoder, MB")
+    panels[1, 0].set_ylabel("post-processing, frames per second")
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def _colour(system: str) -> str:
+    return {"SPADE": "C3", "PaDiM": "C1"}.get(system.split(",", maxsplit=1)[0], "C0")
+
+
+def main() -> None:
+    """Measure, print, draw."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="the cheaper points alone")
+    parser.add_argument("--neighbours", type=int, default=1, help="SPADE's nearest frames; the paper: 50, on STC 1")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "figures" / "growth.png")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as scratch:
+        points = measure_all(Bench(Path(scratch), _BATCH), quick=arguments.quick, neighbours=arguments.neighbours)
+    print_tables(points)
+    draw(points, arguments.out)
+    print(arguments.out)
+    store(
+        {
+            "benchmark": "growth",
+            **describe(),
+            "threads": arguments.threads,
+            "batch_frames": _BATCH,
+            "spade_image_neighbours": arguments.neighbours,
+            "points": [asdict(point) for point in points],
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()
