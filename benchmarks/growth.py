@@ -225,6 +225,7 @@ def draw(points: Sequence[Point], path: Path) -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     names = {"frames": "training frames", "pixels": "pixels of the image", "cameras": "cameras"}
     figure, panels = plt.subplots(2, 3, figsize=(13.0, 7.0), sharex="col")
@@ -241,6 +242,10 @@ def draw(points: Sequence[Point], path: Path) -> None:
         panels[0, column].legend(fontsize=8)
         for panel in panels[:, column]:
             panel.set(xscale="log", yscale="log")
+            for axis in (panel.xaxis, panel.yaxis):
+                axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+                axis.set_major_formatter("{x:,g}")
+                axis.set_minor_formatter(NullFormatter())
             panel.grid(alpha=0.3, which="both", linewidth=0.5)
     panels[0, 0].set_ylabel("model without encoder, MB")
     panels[1, 0].set_ylabel("post-processing, frames per second")

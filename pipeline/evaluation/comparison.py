@@ -166,6 +166,7 @@ def draw_comparison(results: Sequence[MethodResult], path: Path) -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure, panels = plt.subplots(1, 2, figsize=(10.5, 4.4))
     colours = {result.method: f"C{number}" for number, result in enumerate(results)}
@@ -181,6 +182,9 @@ def draw_comparison(results: Sequence[MethodResult], path: Path) -> None:
             offset = (math.sqrt(area / math.pi) + 4.0, 0.0)
             panel.annotate(label, (result.frames_per_s, value), offset, textcoords="offset points", va="center", size=8)
         panel.set(xscale="log", xlabel="frames per second, whole detector", ylabel=name)
+        panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_formatter(NullFormatter())
         panel.margins(x=0.35, y=0.25)
         panel.grid(alpha=0.3, which="both", linewidth=0.5)
     figure.suptitle("accuracy against speed; area: model size on disk", fontsize=11)
