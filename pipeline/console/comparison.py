@@ -21,7 +21,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.config import Config
+from pipeline.config import Config, RuntimeSettings
 from pipeline.config_file import METHODS, with_method
 from pipeline.console.progress import Bar, TrainingBars, progress_bars
 from pipeline.console.tables import metrics_table
@@ -131,10 +131,10 @@ def _measured(
     first = cards[methods[0]]
     images, scenes = _sample(dataset, first.model.image_size_px, config.runtime.batch_frames)
     threads = config.runtime.threads or os.cpu_count() or 1
-    device, encoder_mb, speeds = _apart(_time, models, images, scenes, config.runtime.device, threads)
+    device, encoder_mb, speeds = _apart(_time, models, images, scenes, config.runtime, threads)
     results = []
     for method, model in models.items():
-        peak_mb, gpu_mb = _apart(_weigh, model, images, scenes, device, threads)
+        peak_mb, gpu_mb = _apart(_weigh, model, images, scenes, config.runtime, device, threads)
         overall, speed = evaluations[method].overall, speeds[method]
         results.append(
             MethodResult(
@@ -216,7 +216,7 @@ def _train(config: Config, dataset: Dataset, model: Path, features: Path | None)
 
 
 def _time(
-    models: dict[str, Path], images: npt.NDArray[np.uint8], scenes: list[str], device: str, threads: int
+    models: dict[str, Path], images: npt.NDArray[np.uint8], scenes: list[str], runtime: RuntimeSettings, threads: int
 ) -> tuple[str, float, dict[str, Any]]:
     """Time all models; returns the device, the encoder's size in 10^6 bytes and speeds by method."""
     import torch
@@ -224,8 +224,8 @@ def _time(
 
     from pipeline.evaluation.speed import measure_speed
 
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    speeds = measure_speed(models, images, scenes, device=chosen, threads=threads, seconds=_SPEED_S)
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if runtime.device == "auto" else runtime.device
+    speeds = measure_speed(models, images, scenes, runtime, device=chosen, threads=threads, seconds=_SPEED_S)
     with safe_open(next(iter(models.values())) / WEIGHTS_FILE, framework="pt") as file:
         names = [name for name in file.keys() if name.startswith("encoder.")]  # noqa: SIM118 (it is no mapping)
         encoder = [file.get_tensor(name) for name in names]
@@ -233,9 +233,9 @@ def _time(
 
 
 def _weigh(
-    model: Path, images: npt.NDArray[np.uint8], scenes: list[str], device: str, threads: int
+    model: Path, images: npt.NDArray[np.uint8], scenes: list[str], runtime: RuntimeSettings, device: str, threads: int
 ) -> tuple[float, float | None]:
     """Peak memory of a process that scores with one model, and of its GPU."""
     from pipeline.evaluation.speed import measure_memory
 
-    return measure_memory(model, images, scenes, device=device, threads=threads)
+    return measure_memory(model, images, scenes, runtime, device=device, threads=threads)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pipeline.config import RuntimeSettings
 from pipeline.inference.engine import Engine
 from pipeline.types import FrameBatch, FrameHeader
 
@@ -41,6 +42,7 @@ def measure_speed(
     models: Mapping[str, Path],
     images: npt.NDArray[np.uint8],
     scenes: Sequence[str],
+    runtime: RuntimeSettings,
     *,
     device: str,
     threads: int,
@@ -52,12 +54,13 @@ def measure_speed(
         models: folders by name.
         images: one batch, uint8 (B, H, W, 3).
         scenes: of each image.
+        runtime: how a model is run: precision, and whether it is compiled.
         device: torch device.
         threads: CPU threads.
         seconds: no further round is begun after that long, once there were three.
     """
     torch.set_num_threads(threads)
-    engines = {name: Engine.load(folder, device=device) for name, folder in models.items()}
+    engines = {name: Engine.ready(folder, runtime, device=device) for name, folder in models.items()}
     batch = _batch(images)
     features = {name: _features(engine, images, scenes) for name, engine in engines.items()}
     times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in engines}
@@ -78,7 +81,13 @@ def measure_speed(
 
 
 def measure_memory(
-    folder: Path, images: npt.NDArray[np.uint8], scenes: Sequence[str], *, device: str, threads: int
+    folder: Path,
+    images: npt.NDArray[np.uint8],
+    scenes: Sequence[str],
+    runtime: RuntimeSettings,
+    *,
+    device: str,
+    threads: int,
 ) -> tuple[float, float | None]:
     """Load a model and score a few batches; only a process that did nothing else before tells the truth.
 
@@ -87,7 +96,7 @@ def measure_memory(
         bytes.
     """
     torch.set_num_threads(threads)
-    engine = Engine.load(folder, device=device)
+    engine = Engine.ready(folder, runtime, device=device)
     for _ in range(_MEMORY_BATCHES):
         engine.predict(_batch(images), scenes)
     gpu = torch.cuda.max_memory_allocated() / 1e6 if engine.device.type == "cuda" else None

@@ -121,7 +121,7 @@ class Engine:
     @property
     def encode(self) -> Encode:
         """The encoder as ``Detector.judge`` calls it."""
-        return self._encoder
+        return self._encode
 
     @property
     def image_size_px(self) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.config import RuntimeSettings
 from pipeline.evaluation.comparison import (
     COLUMNS,
     Comparison,
@@ -60,6 +61,9 @@ def test_the_files_are_written_whole(tmp_path):
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
 
 
+RUNTIME = RuntimeSettings(precision="float32", compile=False, batch_frames=3)
+
+
 @pytest.fixture
 def images():
     return np.random.default_rng(0).integers(0, 256, (3, *SIZE_PX, 3), dtype=np.uint8)
@@ -70,7 +74,7 @@ def test_models_are_timed_in_turn_with_and_without_the_encoder(tmp_path, images,
     tiny_checkpoint(tmp_path / "b", seed=1)
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     found = measure_speed(
-        {"a": tmp_path / "a", "b": tmp_path / "b"}, images, ["gate"] * 3, device="cpu", threads=1, seconds=0.0
+        {"a": tmp_path / "a", "b": tmp_path / "b"}, images, ["gate"] * 3, RUNTIME, device="cpu", threads=1, seconds=0.0
     )
     assert set(found) == {"a", "b"}
     for speed in found.values():
@@ -81,7 +85,7 @@ def test_models_are_timed_in_turn_with_and_without_the_encoder(tmp_path, images,
 def test_memory_is_the_most_that_was_ever_held(tmp_path, images, monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     tiny_checkpoint(tmp_path / "a")
-    peak, gpu = measure_memory(tmp_path / "a", images, ["gate"] * 3, device="cpu", threads=1)
+    peak, gpu = measure_memory(tmp_path / "a", images, ["gate"] * 3, RUNTIME, device="cpu", threads=1)
     assert gpu is None
     assert peak > 100.0
     block = np.ones(200_000_000, np.uint8)
