@@ -22,7 +22,7 @@ from pipeline.runtime.status import RunStatus
 
 _POLL_S = 0.5
 _ANSWER_TIMEOUT_S = 60.0
-_START_TIMEOUT_S = 240.0
+_START_TIMEOUT_S = 360.0
 _LATE_S = 0.5  # an answer that comes at the last moment has a way to go
 
 Apply = Callable[[Sequence[CameraSettings], frozenset[str]], None]

@@ -29,7 +29,7 @@ from pipeline.runtime.status import RunStatus
 from pipeline.types import Notice
 from pipeline.video.source import is_live
 
-_START_TIMEOUT_S = 180.0  # importing torch in several processes of a small machine takes a while
+_START_TIMEOUT_S = 300.0  # importing torch and compiling the model in several processes of a small machine
 _TICK_S = 0.2
 _CALM_TICK_S = 0.5  # while everyone lives and does what it was told: every question costs both sides CPU time
 _PUBLISH_S = 1.0

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -155,14 +156,20 @@ class Engine:
         predictions = []
         for start in range(0, len(batch), group):
             part = slice(start, start + group)
-            # A copy: arrays from Ray are read-only, which torch cannot express.
-            anomaly_maps, scores = self._judge(torch.from_numpy(batch.images[part].copy()), scenes[part])
+            anomaly_maps, scores = self._judge(self._upload(batch.images[part]), scenes[part])
             shown = anomaly_maps.half().cpu().numpy() if maps else [None] * len(scores)
             predictions += [
                 Prediction(header, score, anomaly_map)
                 for header, score, anomaly_map in zip(batch.headers[part], scores.tolist(), shown, strict=True)
             ]
         return predictions
+
+    def _upload(self, images: npt.NDArray[np.uint8]) -> Tensor:
+        """Bytes go to the device, a quarter of what floats would be; they become floats there."""
+        copied = torch.from_numpy(images.copy())  # arrays from Ray are read-only, which torch cannot express
+        if self.device.type == "cuda":
+            return copied.pin_memory().to(self.device, non_blocking=True)
+        return copied
 
     @torch.inference_mode()
     def _judge(self, images: Tensor, scenes: Sequence[str]) -> tuple[Tensor, Tensor]:
