@@ -34,7 +34,7 @@ def take_of(actor, camera_id, confirmed):
     give_up_at = time.monotonic() + 20.0
     while True:
         assert time.monotonic() < give_up_at, f"no frame of {camera_id} came"
-        batch = actor.take("detector", "first", confirmed, 4, 0.1)
+        batch = actor.take(("detector", "first", confirmed, 4, 0.1))
         if batch is not None and any(header.camera_id == camera_id for header in batch.headers):
             return batch
 
@@ -91,7 +91,7 @@ def test_a_file_moved_between_living_detectors_and_then_in_two_dying_ones_is_not
         """The first frame that comes, which nobody confirms; whatever was set aside comes with it."""
         actor.configure(CameraOrder(1, tuple(files[:1]), taker=taker, deaths=deaths))
         give_up_at = time.monotonic() + 20.0
-        while (batch := actor.take(taker, incarnation, {}, 1, 0.1)) is None:
+        while (batch := actor.take((taker, incarnation, {}, 1, 0.1))) is None:
             assert time.monotonic() < give_up_at
         return batch
 

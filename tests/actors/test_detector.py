@@ -4,6 +4,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from actors.detector import CameraRole, DetectorActor, DetectorOrder, DetectorPlan
+from pipeline.config import RuntimeSettings
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.types import Dropped, FrameHeader
 
@@ -15,7 +16,7 @@ class WithoutModel(DetectorActor):
 
 def test_only_of_files_it_says_what_became_of_their_frames():
     """Nobody hands a live camera's frames over again, and a thousand cameras would be named with every request."""
-    plan = DetectorPlan("detector", Path("model"), None, "cpu", 1, BatchPolicy(4, 0.0), "scorer")
+    plan = DetectorPlan("detector", Path("model"), None, "cpu", 1, BatchPolicy(4, 0.0), "scorer", RuntimeSettings())
     detector = WithoutModel(plan)
     roles = {"clip": CameraRole("plaza", False, 2.0), "gate": CameraRole("plaza", True, 2.0)}
     detector.configure(DetectorOrder(1, (), roles))
