@@ -160,9 +160,13 @@ def _run_shown(
         bar = Bar(progress, "starting actors")
         bar(0, total_frames)
         troubles: tuple[str, ...] = ()
+        told: set[str] = set()
 
         def show(status: RunStatus) -> None:
             nonlocal troubles
+            for tuning in sorted(set(status.tunings) - told):
+                err.print(f"model: {tuning}", markup=False, highlight=False)
+            told.update(status.tunings)
             for trouble in status.troubles:
                 if _gist(trouble) not in {_gist(known) for known in troubles}:
                     _warn(err, trouble)

@@ -93,6 +93,7 @@ class DetectorActor:
     def __init__(self, plan: DetectorPlan) -> None:
         self._plan = plan
         self._incarnation = uuid.uuid4().hex
+        self._tuning = ""
         self._predict_batch = self._load(plan)
         self._order = DetectorOrder()
         self._feeding: set[str] = set()
@@ -129,7 +130,7 @@ class DetectorActor:
             holding = Counter(dict.fromkeys(self._feeding - processes, 1))
             for camera_id, count in self._held.items():
                 holding[self._process_of[camera_id]] += count
-            return self._order.version, DetectorReport(True, holding)
+            return self._order.version, DetectorReport(True, holding, self._tuning)
 
     def pid(self) -> int:
         """Process id."""
@@ -146,6 +147,7 @@ class DetectorActor:
 
         torch.set_num_threads(plan.threads)
         engine = Engine.ready(plan.model_folder, plan.runtime, device=plan.device, expected=plan.expected_model)
+        self._tuning = str(engine.tuning)
         return partial(engine.predict, maps=True)
 
     def _open_inbox(self, camera_id: str, role: CameraRole, live_cameras: int) -> None:

@@ -217,6 +217,7 @@ class Supervisor:
         self._status = replace(
             self._roster.status(draining=self._draining),
             troubles=(*troubles, *self._deaths(), *self._refusals.values(), *unread),
+            tunings=tuple(sorted({a.report[1].tuning for a in self._detectors.values() if a.report} - {""})),
         )
 
     def _deaths(self) -> list[str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,8 +14,6 @@ import torch
 from torch import nn
 
 from pipeline.config import RuntimeSettings
-
-_LOGGER = logging.getLogger(__name__)
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -35,13 +32,16 @@ class Tuning:
     Attributes:
         precision: of convolutions and matrix products; log-likelihoods and scores are float32 always.
         compiled: whether ``torch.compile`` makes machine code for the model.
+        why: what was measured to decide so, in words; decides nothing itself.
     """
 
     precision: torch.dtype = torch.float32
     compiled: bool = False
+    why: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        return f"{str(self.precision).removeprefix('torch.')}, {'compiled' if self.compiled else 'not compiled'}"
+        how = f"{str(self.precision).removeprefix('torch.')}, {'compiled' if self.compiled else 'not compiled'}"
+        return f"{how} ({self.why})" if self.why else how
 
 
 PLAIN = Tuning()
@@ -49,7 +49,7 @@ PLAIN = Tuning()
 
 
 def choose_tuning(settings: RuntimeSettings, device: torch.device) -> Tuning:
-    """Decide how to run a model on a device; says in the log what was decided, and why.
+    """Decide how to run a model on a device.
 
     Args:
         settings: ``precision`` and ``compile`` are read.
@@ -60,13 +60,8 @@ def choose_tuning(settings: RuntimeSettings, device: torch.device) -> Tuning:
         return Tuning(_PRECISIONS[settings.precision], compiled)
     rates = {name: _products_per_s(precision, device) for name, precision in _PRECISIONS.items()}
     fastest = "bfloat16" if rates["bfloat16"] > _WORTHWHILE * rates["float32"] else "float32"
-    _LOGGER.info(
-        "precision: %s, since matrix products run at %.0f GFLOP/s in float32 and %.0f in bfloat16",
-        fastest,
-        rates["float32"] / 1e9,
-        rates["bfloat16"] / 1e9,
-    )
-    return Tuning(_PRECISIONS[fastest], compiled)
+    measured = ", ".join(f"{rate / 1e9:.0f} GFLOP/s in {name}" for name, rate in rates.items())
+    return Tuning(_PRECISIONS[fastest], compiled, f"matrix products: {measured}")
 
 
 def can_compile(device: torch.device) -> bool:

@@ -14,10 +14,12 @@ class DetectorReport:
     Attributes:
         current: whether it has taken over the newest assignment.
         holding: frames in it, by camera process; processes without frames may be absent.
+        tuning: how its model is run, in words.
     """
 
     current: bool
     holding: Mapping[str, int] = field(default_factory=dict)
+    tuning: str = ""
 
 
 class DetectorPool:

@@ -137,6 +137,7 @@ class RunStatus:
         faults: what could not be written in the end, one line each.
         troubles: what is wrong at present beside single cameras, one line each.
         alerts: how many were emitted, delivered to Redis, dropped, and wait.
+        tunings: how the detectors' models are run, each way once.
         former: books of all cameras together that were removed so long ago that ``cameras`` leaves them out.
     """
 
@@ -145,4 +146,5 @@ class RunStatus:
     faults: tuple[str, ...] = ()
     troubles: tuple[str, ...] = ()
     alerts: dict[str, int] = field(default_factory=dict)
+    tunings: tuple[str, ...] = ()
     former: FrameAccount = field(default_factory=lambda: FrameAccount(0, 0, {}))
