@@ -154,6 +154,7 @@ class DiffernetSettings(Settings):
         scales: sizes at which the image is encoded, as fractions of ``image_size_px``, falling.
         rotations: at how many angles, evenly over the circle, a frame is seen in training and when it is scored; 0 and
             1 leave it upright. Each costs one pass of the encoder per scale.
+        learning_rate: in place of ``training.learning_rate``, at which flows of this width diverge.
     """
 
     blocks: Annotated[int, Field(gt=0, le=256)] = 8
@@ -162,6 +163,7 @@ class DiffernetSettings(Settings):
     hidden_layers: Annotated[int, Field(gt=0, le=8)] = 1
     scales: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = Field(default=(1.0, 0.5, 0.25), min_length=1)
     rotations: Annotated[int, Field(ge=0, le=360)] = 0
+    learning_rate: PositiveFloat = 2e-4
 
     @model_validator(mode="after")
     def _scales_fall(self) -> Self:

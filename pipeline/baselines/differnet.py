@@ -23,6 +23,8 @@ with warnings.catch_warnings():
 
 _LOG_2PI = math.log(2.0 * math.pi)
 _GRAY = 128.0  # of the corners that a rotation lays bare
+_LARGEST = torch.finfo(torch.float32).max
+_TINY = torch.finfo(torch.float32).tiny
 _SMALLEST_STD = 1e-3  # of a feature, as a fraction of the mean over all
 
 
@@ -57,7 +59,12 @@ class GlowFlow(nn.Module):
         def subnet(dims_in: int, dims_out: int) -> nn.Module:
             widths = [dims_in, *[settings.hidden_dims] * settings.hidden_layers]
             hidden = [layer for before, after in pairwise(widths) for layer in (nn.Linear(before, after), nn.ReLU())]
-            return nn.Sequential(*hidden, nn.Linear(widths[-1], dims_out))
+            last = nn.Linear(widths[-1], dims_out)
+            # Every block begins as the identity, as Glow's do (Kingma and Dhariwal 2018): from random weights of this
+            # width the first steps of training end among numbers that no float holds.
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            return nn.Sequential(*hidden, last)
 
         self.blocks = nn.ModuleList(
             GLOWCouplingBlock([(dims,)], subnet_constructor=subnet, clamp=settings.clamp)
@@ -99,7 +106,10 @@ class DiffernetScene(nn.Module):
         self._map_size = level_sizes(settings.image_size_px, settings.encoder.strides)[0]
 
     def judge(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Mean of z squared over features and views, in ``features[0]`` of shape (B, views, D).
+        """Logarithm of the mean of z squared over features and views, in ``features[0]`` of shape (B, views, D).
+
+        The logarithm ranks frames as the paper's mean does. Without it a frame unlike all that was learned scores more
+        than a map's float16 can hold, for the flow multiplies what it does not know.
 
         The method says whether, not where: every position of a map holds its frame's score.
 
@@ -108,7 +118,8 @@ class DiffernetScene(nn.Module):
         """
         count, views, dims = features[0].shape
         latents, _ = self.flow(features[0].reshape(-1, dims))
-        scores = latents.square().mean(dim=1).view(count, views).mean(dim=1)
+        squares = latents.double().nan_to_num(nan=_LARGEST, posinf=_LARGEST, neginf=_LARGEST).square()
+        scores = squares.mean(dim=1).view(count, views).mean(dim=1).clamp(min=_TINY).log().float()
         return scores.view(count, 1, 1).expand(count, *self._map_size).contiguous(), scores
 
 

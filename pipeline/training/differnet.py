@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.baselines.differnet import Differnet, pooled_dims, pooled_views
 from pipeline.config import ModelSettings, TrainingSettings
@@ -19,6 +19,8 @@ from pipeline.training.measure import score_features
 from pipeline.training.resume import beginnings, run_steps
 from pipeline.training.state import fit_key
 from pipeline.training.steps import Steps
+
+_LARGEST_GRADIENT = 1.0  # norm over all parameters
 
 
 def pooled_reading(model: ModelSettings, encoder: Encoder) -> Reading:
@@ -96,7 +98,8 @@ class DiffernetFit(Steps):
         settings: TrainingSettings,
         device: str,
     ) -> None:
-        super().__init__(model, clips, frames, settings)
+        rate = model.settings.differnet.learning_rate
+        super().__init__(model, clips, frames, settings.model_copy(update={"learning_rate": rate}))
         self._model = model
         self._device = device
         self._rows = model.scene_rows([clip.clip.scene for clip in clips]).numpy()
@@ -119,6 +122,8 @@ class DiffernetFit(Steps):
             loss = (0.5 * latents.square().sum(dim=1) - log_det_jacobian).sum() / (flow.dims * len(chosen))
             loss.backward()
             total += float(loss.detach())
+        # A vector that the flow does not know yet is multiplied block by block, and its gradient with it.
+        nn.utils.clip_grad_norm_(self._parameters.values(), _LARGEST_GRADIENT)
         self._note_loss(self._model.settings.encoder.strides[-1], total)
 
     def _tensors(self) -> dict[str, Tensor]:
