@@ -348,8 +348,8 @@ class RuntimeSettings(Settings):
         batch_wait_s: how long a frame waits for others although the detector is idle; what comes while it is busy
             makes the next batch in any case.
         threads: CPU threads of one detector; None shares the machine's cores among the detectors.
-        precision: of convolutions and matrix products: ``float32``, ``bfloat16``, or ``auto``, which measures at the
-            start what the machine does fastest and says so in the log.
+        precision: of the flows' matrix products: ``float32``, ``bfloat16``, or ``auto``, which measures at the start
+            what the machine does fastest, and says so. The encoder is float32 always.
         compile: whether a detector compiles its model before the first frame (about half a minute on the first start
             on a machine); None does where a C++ compiler (on GPUs Triton) is there.
     """

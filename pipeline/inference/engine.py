@@ -45,7 +45,7 @@ class Engine:
         self.card = card
         self.device = torch.device(device)
         self.tuning = tuning
-        self._encoder = encoder.for_inference(tuning.precision).to(self.device)
+        self._encoder = encoder.for_inference().to(self.device)
         if tuning.compiled:
             compile_module(self._encoder, freeze=True)
         self._detector = detector

@@ -61,7 +61,6 @@ class Encoder(nn.Module):
         settings: as asked for, with ``mean`` and ``std`` filled in.
         strides: stride of every level in pixels, finest first.
         channels: length D_k of every level's feature vectors.
-        precision: of the backbone.
     """
 
     mean: Tensor
@@ -72,7 +71,6 @@ class Encoder(nn.Module):
         self.settings = settings
         self.strides = settings.strides
         self.channels = channels
-        self.precision = torch.float32
         self.backbone = backbone
         assert settings.mean is not None
         assert settings.std is not None
@@ -86,15 +84,14 @@ class Encoder(nn.Module):
         del mode
         return super().train(False)
 
-    def for_inference(self, precision: torch.dtype = torch.float32) -> Encoder:
-        """A copy that gives the same features faster: batch norms folded, channels last, in this precision.
+    def for_inference(self) -> Encoder:
+        """A copy that gives the same features faster: batch norms folded, channels last.
 
         Its tensors are other ones than this encoder's, so it is no encoder for a checkpoint.
         """
         faster = copy.deepcopy(self)
         fold_batch_norms(faster.backbone)
-        faster.backbone.to(precision).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        faster.precision = precision
+        faster.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return faster
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -112,7 +109,7 @@ class Encoder(nn.Module):
         count, height, width, _ = images.shape
         # Frames are stored channels last, and so their pixels stay.
         pixels = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
-        maps = [level.float() for level in self.backbone(pixels.to(self.precision))]
+        maps = self.backbone(pixels)
         for stride, channels, level in zip(self.strides, self.channels, maps, strict=True):
             expected = (count, channels, height // stride, width // stride)
             if tuple(level.shape) != expected:
