@@ -118,8 +118,9 @@ def test_a_redis_that_nobody_answers_is_named_without_its_password(tmp_path, tra
     assert "hush-hush" not in done.stderr + done.stdout
 
 
-def test_bench_names_cameras_and_bottleneck_in_one_json_line(trained):
-    done = command("bench", "--model", trained.folder, "--fps", 5, "--video-size", "96x64", "--seconds", 0.1, "--json")
+def test_bench_names_cameras_and_bottleneck_in_one_json_line(tmp_path, trained):
+    small = ("--config", config_file(tmp_path, runtime=TINY["runtime"]), "--video-size", "96x64", "--seconds", 0.1)
+    done = command("bench", "--model", trained.folder, "--fps", 5, *small, "--json")
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     found = json.loads(line)
