@@ -10,6 +10,7 @@ For every encoder (random weights: speed does not depend on them) one process me
   FrEIA, whole      the trained flows as they are, float32, all feature vectors of the batch in one call
   FrEIA, 256 / 64   the same as published code does it: a loop over calls with 256 or 64 feature vectors, the position
                     encoding built anew for every batch
+  one / mixed       flows with a camera embedding, on a batch of one camera and on a batch of as many cameras as frames
   product           one large matrix product in the detector's precision: the machine's ceiling
 
 and reports medians over the rounds. Ends with one JSON line, kept in benchmarks/results/.
@@ -138,6 +139,12 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             "freia_64": lambda: published(flows, features, 64),
             "product": lambda: left @ right,
         }
+        several = cameras_detector(model, encoder, constants, tuning, arguments.batch).to(device)
+        mixed = torch.arange(arguments.batch, device=device)
+        ways |= {
+            "one": lambda: several(features, rows),
+            "mixed": lambda: several(features, mixed),
+        }
         seconds = interleaved(ways, arguments.rounds, device)
     milliseconds = {key: 1e3 * value / arguments.batch for key, value in seconds.items()}
     gflop = flows_gflop(detector)
@@ -151,6 +158,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "flows_vs_loop64": round(seconds["freia_64"] / seconds["flows"], 2),
         "flows_vs_whole": round(seconds["freia_whole"] / seconds["flows"], 2),
         "detector_vs_loop256": round((seconds["encoder"] + seconds["freia_256"]) / seconds["detector"], 2),
+        "mixed_vs_one": round(seconds["mixed"] / seconds["one"], 3),
         "encoder_fraction": round(seconds["encoder"] / seconds["detector"], 3),
         "flows_gflop_per_frame": round(gflop, 3),
         "ceiling_gflop_per_s": round(ceiling, 1),
@@ -159,6 +167,17 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "model_mb": round(size_mb, 1),
         "paper_mb": PAPER_MB.get(name),
     }
+
+
+def cameras_detector(model: Any, encoder: Any, constants: Any, tuning: Any, cameras: int) -> Any:
+    """A detector whose flows know several cameras."""
+    from pipeline.inference.cflow import CflowDetector
+    from pipeline.models.cflow import CFlow
+
+    flow = model.flow.model_copy(update={"camera_embedding": 16})
+    names = [f"camera{number}" for number in range(cameras)]
+    flows = CFlow(model.model_copy(update={"flow": flow}), encoder.channels, names).eval().requires_grad_(False)
+    return CflowDetector(flows, constants, tuning)
 
 
 def published(flows: Any, features: list[Any], vectors_per_call: int) -> list[Any]:
@@ -264,6 +283,7 @@ def show(name: str, found: dict[str, Any]) -> None:
         f"  flows {found['flows_vs_loop256']} x the loop of 256, {found['flows_vs_loop64']} x the loop of 64, "
         f"{found['flows_vs_whole']} x FrEIA on the whole batch"
     )
+    print(f"  a batch of many cameras takes {found['mixed_vs_one']} x the time of a batch of one")
     print(
         f"  encoder and flows at {found['encoder_fraction']:.0%} of the encoder's rate; flows at "
         f"{found['ceiling_fraction']:.0%} of {found['ceiling_gflop_per_s']:.0f} GFLOP/s"
