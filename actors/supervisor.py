@@ -31,7 +31,7 @@ from pipeline.video.source import is_live
 
 _START_TIMEOUT_S = 300.0  # importing torch and compiling the model in several processes of a small machine
 _TICK_S = 0.2
-_CALM_TICK_S = 0.5  # while everyone lives and does what it was told: every question costs both sides CPU time
+_CALM_TICK_S = 0.25  # while everyone lives and does what it was told: every question costs both sides CPU time
 _PUBLISH_S = 1.0
 _GONE_AFTER_S = 5.0  # a camera process on a living node is back within three
 
