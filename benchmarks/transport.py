@@ -9,8 +9,8 @@ What is measured:
 
 - **Overhead latency**: from a frame's leaving the decoder, resized (``captured_at_s``), to its entry's arrival at a
   consumer of the Redis stream (``XREAD``, in a process of its own). The look at the scene's health is in it.
-- **Half load**: ``cameras x fps`` frames/s, by default 50, which is half of what two cores carry with MobileNetV2 at
-  256 x 256 and about 10 ms of both cores per frame.
+- **Load**: ``cameras x fps`` frames/s. Half load is half of cores / (transport + decoding + model CPU time per frame),
+  all of which the result holds; on two cores with MobileNetV2 at 256 x 256 that was 30 frames/s (``--fps 6``).
 - **CPU time**: of all processes of the run (command, supervisor, camera, detector, scorer, Redis, Ray's own) but
   decoding (the readers' threads without the look at the scene's health, which is measured beside). Its share is told
   twice: of all CPU seconds that a frame costs (with decoding as measured here, and encoder and flows as measured here,

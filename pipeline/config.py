@@ -350,8 +350,8 @@ class RuntimeSettings(Settings):
         threads: CPU threads of one detector; None shares the machine's cores among the detectors.
         precision: of the flows' matrix products: ``float32``, ``bfloat16``, or ``auto``, which measures at the start
             what the machine does fastest, and says so. The encoder is float32 always.
-        compile: whether a detector compiles its model before the first frame (about half a minute on the first start
-            on a machine); None does where a C++ compiler (on GPUs Triton) is there.
+        compile: whether a detector compiles its model before the first frame, which takes longest on the first start on
+            a machine; None does where a C++ compiler (on GPUs Triton) is there.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
