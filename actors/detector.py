@@ -17,7 +17,8 @@ import numpy as np
 
 from actors.outbox import Fates, Outbox
 from actors.peers import Peer, start_vital_thread
-from pipeline.config import ModelSettings, RuntimeSettings
+from pipeline.config import RuntimeSettings
+from pipeline.model_settings import ModelSettings
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.plan import Predict

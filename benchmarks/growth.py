@@ -25,8 +25,9 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # it is a script: the project is not installed
 
-from pipeline.config import ModelSettings, TrainingSettings
+from pipeline.config import TrainingSettings
 from pipeline.inference.engine import Engine
+from pipeline.model_settings import ModelSettings
 from pipeline.models.card import LevelConstants, ModelCard, Provenance
 from pipeline.models.cflow import CFlow
 from pipeline.models.checkpoint import library_versions, save_checkpoint, stored_flows

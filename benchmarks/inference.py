@@ -87,10 +87,11 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure one encoder with flows on it."""
     import torch
 
-    from pipeline.config import EncoderSettings, FlowSettings, ModelSettings, RuntimeSettings
+    from pipeline.config import RuntimeSettings
     from pipeline.inference.cflow import CflowDetector
     from pipeline.inference.engine import Engine
     from pipeline.inference.tuning import choose_tuning
+    from pipeline.model_settings import EncoderSettings, FlowSettings, ModelSettings
     from pipeline.models.card import LevelConstants
     from pipeline.models.cflow import CFlow
     from pipeline.models.encoder import build_encoder

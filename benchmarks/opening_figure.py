@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # it is a scrip
 
 from pipeline.baselines.padim import Moments
 from pipeline.baselines.spade import nearest_squared
-from pipeline.config import FlowSettings
+from pipeline.model_settings import FlowSettings
 from pipeline.models.flow import Flow
 
 ROOT = Path(__file__).resolve().parent.parent

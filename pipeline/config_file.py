@@ -14,8 +14,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.config import Config, Settings
+from pipeline.config import Config
 from pipeline.errors import ConfigError
+from pipeline.model_settings import Settings
 from pipeline.redaction import redact
 from pipeline.yaml_file import parse_yaml
 

@@ -20,6 +20,7 @@ HOMES = {
 TORCH_FREE = (
     "pipeline.types",
     "pipeline.config",
+    "pipeline.model_settings",
     "pipeline.errors",
     "pipeline.redaction",
     "pipeline.video.source",

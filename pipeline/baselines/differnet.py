@@ -14,7 +14,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import rotate
 
 from pipeline.baselines.scenes import SceneModels, check_tensor, level_sizes
-from pipeline.config import DiffernetSettings, ModelSettings
+from pipeline.model_settings import DiffernetSettings, ModelSettings
 from pipeline.models.detector import Encode
 
 with warnings.catch_warnings():

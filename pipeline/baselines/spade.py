@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from pipeline.baselines.maps import smoothed, stack_levels
 from pipeline.baselines.scenes import SceneModels, check_tensor, level_sizes, scene_tensors
-from pipeline.config import ModelSettings
 from pipeline.errors import ModelSizeError
+from pipeline.model_settings import ModelSettings
 from pipeline.models.detector import Encode
 from pipeline.models.memory import check_memory
 

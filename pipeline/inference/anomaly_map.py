@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pipeline.config import ScoreSettings
+from pipeline.model_settings import ScoreSettings
 from pipeline.models.card import LevelConstants
 
 

@@ -13,10 +13,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.config import ModelSettings, RuntimeSettings
+from pipeline.config import RuntimeSettings
 from pipeline.inference.methods import load_detector
-from pipeline.inference.tuning import PLAIN, Tuning, choose_tuning, compile_module, mark_batch
-from pipeline.models.card import ModelCard
+from pipeline.inference.tuning import PLAIN, Tuning, choose_tuning, compile_module, mark_batch, mark_sizes
+from pipeline.model_settings import ModelSettings
+from pipeline.models.card import ModelCard, read_card
 from pipeline.models.detector import Detector, Encode
 from pipeline.models.encoder import Encoder
 from pipeline.types import FrameBatch, Prediction
@@ -87,7 +88,7 @@ class Engine:
             CheckpointError: it is missing, damaged or not the model that was expected.
             ModelSizeError: the memory there is cannot hold it.
         """
-        tuning = choose_tuning(settings, torch.device(device))
+        tuning = choose_tuning(settings, torch.device(device), read_card(folder).model.method)
         engine = cls.load(folder, device=device, expected=expected, tuning=tuning)
         started = time.monotonic()
         try:
@@ -184,4 +185,5 @@ class Engine:
     def _encode(self, images: Tensor) -> Sequence[Tensor]:
         if self.tuning.compiled:
             mark_batch(images)
+            mark_sizes(images)
         return self._encoder(images)

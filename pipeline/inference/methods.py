@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from pipeline.config import ModelSettings
 from pipeline.inference.tuning import PLAIN, Tuning
+from pipeline.model_settings import ModelSettings
 from pipeline.models.card import ModelCard
 from pipeline.models.checkpoint import build_flows, read_checkpoint, strange_tensors
 from pipeline.models.detector import Detector

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import statistics
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from pipeline.config import RuntimeSettings
+from pipeline.model_settings import Method
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -49,14 +51,17 @@ PLAIN = Tuning()
 """As it was trained: the reference."""
 
 
-def choose_tuning(settings: RuntimeSettings, device: torch.device) -> Tuning:
+def choose_tuning(settings: RuntimeSettings, device: torch.device, method: Method = "cflow") -> Tuning:
     """Decide how to run a model on a device.
 
     Args:
         settings: ``precision`` and ``compile`` are read.
         device: where the model is going to run.
+        method: of the model; only flows have products that ``precision`` speaks of.
     """
     compiled = can_compile(device) if settings.compile is None else settings.compile
+    if method != "cflow":
+        return Tuning(torch.float32, compiled)
     if settings.precision != "auto":
         return Tuning(_PRECISIONS[settings.precision], compiled)
     rates = {name: _products_per_s(precision, device) for name, precision in _PRECISIONS.items()}
@@ -86,6 +91,8 @@ def compile_module(module: _Module, *, freeze: bool = False) -> _Module:
         freeze: whether its weights may become constants, which lets them be laid out anew (convolutions gain).
     """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_cache_folder()))
+    # It warns of a CUDA toolkit on a machine without a GPU, which is nothing to worry about.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
     options: dict[str, Any] = {"fx_graph_cache": False, "freezing": freeze}
     module.compile(options=options)
@@ -96,6 +103,19 @@ def mark_batch(*tensors: torch.Tensor) -> None:
     """Say that the first dimension changes from call to call, so that one compilation serves every batch size but 1."""
     for tensor in tensors:
         torch._dynamo.maybe_mark_dynamic(tensor, 0)
+
+
+def mark_sizes(images: torch.Tensor) -> None:
+    """Say that every size of image gets machine code of its own, whatever sizes came before.
+
+    Otherwise the second size (DifferNet's scales) makes torch look for code that suits any, which is slower, and cannot
+    be had of encoders that compute their padding from the size.
+
+    Args:
+        images: shape (B, H, W, 3).
+    """
+    for dimension in (1, 2, 3):
+        torch._dynamo.mark_static(images, dimension)
 
 
 def _cache_folder() -> Path:

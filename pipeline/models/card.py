@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
 
-from pipeline.config import Method, ModelSettings, TrainingSettings
+from pipeline.config import TrainingSettings
 from pipeline.errors import CheckpointError
+from pipeline.model_settings import Method, ModelSettings
 from pipeline.types import SceneView
 
 CARD_FILE = "model.json"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import ModelSettings
+from pipeline.model_settings import ModelSettings
 from pipeline.models.condition import CameraEmbedding, position_encoding
 from pipeline.models.flow import Flow
 

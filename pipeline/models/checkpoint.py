@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline.config import ModelSettings
 from pipeline.errors import CheckpointError, ConfigError
+from pipeline.model_settings import ModelSettings
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, check_matches, read_card, write_card
 from pipeline.models.cflow import CFlow
 from pipeline.models.encoder import Encoder, bare_encoder

@@ -21,8 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipeline.config import EncoderSettings
 from pipeline.errors import ConfigError, WeightsError
+from pipeline.model_settings import EncoderSettings
 from pipeline.models.fold import fold_batch_norms
 
 _LOGGER = logging.getLogger(__name__)

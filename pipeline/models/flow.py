@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import FlowSettings
+from pipeline.model_settings import FlowSettings
 from pipeline.models.halves import round_weights, rounded
 
 with warnings.catch_warnings():

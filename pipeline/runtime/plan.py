@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from pipeline.config import CameraSettings, ModelSettings, RuntimeSettings
+from pipeline.config import CameraSettings, RuntimeSettings
+from pipeline.model_settings import ModelSettings
 from pipeline.types import FrameBatch, Prediction, SceneView
 
 Predict = Callable[[FrameBatch, Sequence[str]], list[Prediction]]

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.baselines.differnet import Differnet, pooled_dims, pooled_views
-from pipeline.config import ModelSettings, TrainingSettings
+from pipeline.config import TrainingSettings
+from pipeline.model_settings import ModelSettings
 from pipeline.models.encoder import Encoder
 from pipeline.training.features import ClipFeatures, Reading, as_float16
 from pipeline.training.ground import Fitted, Ground, scenes_of
 from pipeline.training.holdout import Split
 from pipeline.training.measure import score_features
-from pipeline.training.resume import beginnings, run_steps
-from pipeline.training.state import fit_key
+from pipeline.training.resume import run_steps
 from pipeline.training.steps import Steps
 
 _LARGEST_GRADIENT = 1.0  # norm over all parameters
@@ -41,19 +41,17 @@ def fit_differnet(ground: Ground) -> Fitted:
         RunError: the training diverged.
         KeyboardInterrupt: interrupted before a single step.
     """
-    training, split, told = ground.config.training, ground.split, ground.progress
+    training, split = ground.config.training, ground.split
     model = initial_differnet(ground.model, ground.encoder, ground.clips, split, training.seed).to(ground.device)
     fit = DiffernetFit(model, ground.clips, split.train, training, ground.device)
-    key = fit_key(ground.features_key, ground.model, training, ground.device)
-    completed = run_steps(fit, ground.folder, key, training.checkpoint_every_s, told)
-    heldout = split.heldout if completed else beginnings(split.heldout)
+    completed, heldout = run_steps(fit, ground)
     normal_scores = score_features(
         model.judge_features,
         model.scene_rows,
         lambda clip, frames: [torch.from_numpy(_pooled(clip, frames)).to(ground.device)],
         ground.clips,
         heldout,
-        told.heldout,
+        ground.progress.heldout,
     )
     return Fitted(
         method=model.state_dict(),

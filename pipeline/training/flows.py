@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.config import ModelSettings
+from pipeline.model_settings import ModelSettings
 from pipeline.models.cflow import CFlow
 from pipeline.models.encoder import Encoder
 from pipeline.training.features import ClipFeatures
@@ -16,8 +16,7 @@ from pipeline.training.fit import Fit
 from pipeline.training.ground import Fitted, Ground, scenes_of
 from pipeline.training.holdout import Split
 from pipeline.training.measure import measure_normal
-from pipeline.training.resume import beginnings, run_steps
-from pipeline.training.state import fit_key
+from pipeline.training.resume import run_steps
 
 # Mean and covariance are taken over this many frames, or as many as give this many vectors.
 _WHITENING_FRAMES = 64
@@ -31,15 +30,13 @@ def fit_flows(ground: Ground) -> Fitted:
         RunError: the training diverged.
         KeyboardInterrupt: interrupted before a single step.
     """
-    training, told = ground.config.training, ground.progress
+    training = ground.config.training
     flows = initial_flows(ground.model, ground.encoder, ground.clips, ground.split, training.seed).to(ground.device)
     fit = Fit(flows, ground.clips, ground.split.train, training)
-    key = fit_key(ground.features_key, ground.model, training, ground.device)
-    completed = run_steps(fit, ground.folder, key, training.checkpoint_every_s, told)
+    completed, heldout = run_steps(fit, ground)
     for level in range(len(ground.encoder.channels)):
         flows.flow(level).round_weights()
-    heldout = ground.split.heldout if completed else beginnings(ground.split.heldout)
-    levels, normal_scores = measure_normal(flows, ground.clips, heldout, told.heldout)
+    levels, normal_scores = measure_normal(flows, ground.clips, heldout, ground.progress.heldout)
     return Fitted(
         method=flows,
         levels=levels,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from pipeline.config import Config, ModelSettings
+from pipeline.config import Config
+from pipeline.model_settings import ModelSettings
 from pipeline.models.card import LevelConstants
 from pipeline.models.cflow import CFlow
 from pipeline.models.encoder import Encoder

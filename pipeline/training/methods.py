@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.config import ModelSettings
+from pipeline.model_settings import ModelSettings
 from pipeline.models.encoder import Encoder
 from pipeline.training.features import Reading, pyramid_reading
 from pipeline.training.ground import Fitted, Ground

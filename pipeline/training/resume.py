@@ -8,11 +8,10 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from pipeline.training.progress import TrainingProgress
-from pipeline.training.state import SavedState, load_state, save_state
+from pipeline.training.ground import Ground
+from pipeline.training.state import SavedState, fit_key, load_state, save_state
 from pipeline.training.steps import Steps
 
 _LOGGER = logging.getLogger(__name__)
@@ -20,8 +19,18 @@ _LOGGER = logging.getLogger(__name__)
 _HELDOUT_FRAMES_AFTER_INTERRUPT = 200
 
 
-def run_steps(fit: Steps, folder: Path, key: str, save_every_s: float, progress: TrainingProgress) -> bool:
-    """Do the steps that are left; True when all are done, False after an interruption."""
+def run_steps(fit: Steps, ground: Ground) -> tuple[bool, tuple[range, ...]]:
+    """Do the steps that are left.
+
+    Returns:
+        Whether all are done, or else there was an interruption; and the held-out frames of every clip to be measured.
+
+    Raises:
+        RunError: the training diverged.
+        KeyboardInterrupt: interrupted before a single step.
+    """
+    folder, training = ground.folder, ground.config.training
+    key = fit_key(ground.features_key, ground.model, training, ground.device)
     saved = load_state(folder, key)
     if saved is not None:
         fit.restore(saved.tensors, saved.step, saved.losses)
@@ -32,8 +41,8 @@ def run_steps(fit: Steps, folder: Path, key: str, save_every_s: float, progress:
             while fit.step < fit.total_steps and not interrupted.is_set():
                 epoch = fit.epoch
                 fit.advance()
-                progress.step(epoch, fit.step, fit.total_steps, fit.losses)
-                if time.monotonic() - saved_at_s >= save_every_s:
+                ground.progress.step(epoch, fit.step, fit.total_steps, fit.losses)
+                if time.monotonic() - saved_at_s >= training.checkpoint_every_s:
                     save_state(folder, key, SavedState(fit.stored(), fit.step, fit.losses))
                     saved_at_s = time.monotonic()
         except KeyboardInterrupt:  # raised by the progress, between two steps
@@ -42,7 +51,8 @@ def run_steps(fit: Steps, folder: Path, key: str, save_every_s: float, progress:
         raise KeyboardInterrupt
     # Saved when complete, too: should measuring or writing the model fail, not a step is done twice.
     save_state(folder, key, SavedState(fit.stored(), fit.step, fit.losses))
-    return fit.step >= fit.total_steps
+    completed = fit.step >= fit.total_steps
+    return completed, ground.split.heldout if completed else _beginnings(ground.split.heldout)
 
 
 @contextmanager
@@ -69,7 +79,7 @@ def _interrupt_noted() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, previous)
 
 
-def beginnings(heldout: Sequence[range]) -> tuple[range, ...]:
+def _beginnings(heldout: Sequence[range]) -> tuple[range, ...]:
     """The first held-out frames of each clip, so that an interrupted training is measured in seconds."""
     clips = sum(1 for frames in heldout if frames)
     each = -(-_HELDOUT_FRAMES_AFTER_INTERRUPT // max(1, clips))

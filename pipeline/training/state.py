@@ -14,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline.config import ModelSettings, TrainingSettings
+from pipeline.config import TrainingSettings
 from pipeline.datasets.base import Dataset
+from pipeline.model_settings import ModelSettings
 from pipeline.models.encoder import Encoder
 
 _LOGGER = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ def features_key(dataset: Dataset, encoder: Encoder, model: ModelSettings, frame
         "encoder": encoder.settings.model_dump(mode="json", exclude={"weights", "seed"}),
         "size": model.image_size_px,
         "frame_step": frame_step,
-        "clips": [[clip.name, clip.scene, *_stamp(Path(clip.url))] for clip in dataset.train],
+        "clips": [clip.stamp() for clip in dataset.train],
     }
     if model.method == "differnet":  # the others keep the whole pyramid, and can share it
         facts["pooled"] = [model.differnet.scales, model.differnet.rotations]
@@ -112,12 +113,6 @@ def load_state(folder: Path, key: str) -> SavedState | None:
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         _LOGGER.warning("%s: cannot be read (%s); training starts anew", path, error)
         return None
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Size and time of change of a file or folder."""
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
 
 
 def _canonical(facts: dict[str, Any]) -> bytes:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import torch
 
-from pipeline.config import Config, ModelSettings
+from pipeline.config import Config
 from pipeline.datasets.base import Dataset
 from pipeline.errors import CheckpointError, ConfigError, DatasetError
+from pipeline.model_settings import ModelSettings
 from pipeline.models.card import CARD_FILE, ModelCard, Provenance, read_card
 from pipeline.models.checkpoint import check_writable, library_versions, save_checkpoint
 from pipeline.models.encoder import Encoder, build_encoder

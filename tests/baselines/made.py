@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.config import ModelSettings
+from pipeline.model_settings import ModelSettings
 
 SIZES = ((8, 12), (4, 6), (2, 3))
 CHANNELS = (5, 7, 9)

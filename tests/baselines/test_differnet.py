@@ -6,7 +6,7 @@ import torch
 from scipy.stats import multivariate_normal
 
 from pipeline.baselines.differnet import Differnet, GlowFlow, pooled_views, scaled_sizes
-from pipeline.config import DiffernetSettings
+from pipeline.model_settings import DiffernetSettings
 from tests.baselines.made import CHANNELS, settings
 
 SMALL = {"blocks": 2, "hidden_dims": 16}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from pipeline.config import FlowSettings
+from pipeline.model_settings import FlowSettings
 from pipeline.models.flow import Flow
 from tests.models.tiny import tiny_model
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import ModelSettings
 from pipeline.errors import CheckpointError
+from pipeline.model_settings import ModelSettings
 from pipeline.models import card as card_file
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, read_card
 from pipeline.models.checkpoint import load_checkpoint

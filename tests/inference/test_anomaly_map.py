@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from pipeline.config import ScoreSettings
 from pipeline.inference.anomaly_map import anomaly_scores, combine, judge, level_constants
+from pipeline.model_settings import ScoreSettings
 from pipeline.models.card import LevelConstants
 
 

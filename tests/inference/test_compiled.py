@@ -7,11 +7,15 @@ import pytest
 import torch
 from torch._inductor import config as inductor_config
 
+from pipeline.baselines.differnet import Differnet
 from pipeline.config import RuntimeSettings
 from pipeline.inference.engine import Engine
 from pipeline.inference.tuning import Tuning, can_compile
+from pipeline.model_settings import ModelSettings
+from pipeline.models.checkpoint import save_checkpoint
+from pipeline.models.encoder import build_encoder
 from tests.inference.test_engine import batch, scenes_of
-from tests.models.tiny import tiny_checkpoint
+from tests.models.tiny import ENCODER, SIZE_PX, tiny_checkpoint, tiny_model
 
 pytestmark = pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="no C++ compiler on this machine")
 
@@ -66,3 +70,31 @@ def test_a_machine_whose_compiler_fails_runs_the_model_as_it_stands(folder, expe
     assert not engine.tuning.compiled
     got = engine.predict(batch(range(FRAMES)), scenes_of(range(FRAMES)))
     assert [one.anomaly_score for one in got] == pytest.approx([one.anomaly_score for one in expected], rel=1e-5)
+
+
+@pytest.fixture
+def several_sizes(tmp_path):
+    """DifferNet, which shows the encoder every frame at several sizes, on an encoder that pads by the size."""
+    card, _, _ = tiny_model()
+    asked = ENCODER.model_copy(update={"arguments": {"pad_type": "same"}})
+    encoder = build_encoder(asked)
+    shape = {"blocks": 2, "hidden_dims": 16, "scales": [1.0, 0.5]}
+    model = ModelSettings.model_validate({"image_size_px": SIZE_PX, "method": "differnet", "differnet": shape})
+    model = model.model_copy(update={"encoder": encoder.settings})
+    torch.manual_seed(0)
+    detector = Differnet(model, encoder.channels, card.scenes)
+    for row in range(len(card.scenes)):
+        for block in detector.flow(row).blocks:
+            torch.nn.init.normal_(block.subnet1[-1].weight)
+    card = card.model_copy(update={"model": model, "levels": ()})
+    save_checkpoint(tmp_path / "differnet", card, encoder, detector.state_dict())
+    return tmp_path / "differnet"
+
+
+def test_a_method_that_encodes_several_sizes_is_compiled_for_each(several_sizes):
+    engine = Engine.ready(several_sizes, RuntimeSettings(**SETTINGS))
+    assert engine.tuning.compiled
+    frames = batch(range(FRAMES)), scenes_of(range(FRAMES))
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        got = [one.anomaly_score for one in engine.predict(*frames)]
+    assert got == pytest.approx([one.anomaly_score for one in Engine.load(several_sizes).predict(*frames)], rel=1e-4)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import ModelSettings
 from pipeline.errors import CheckpointError
 from pipeline.inference import engine as engine_module
 from pipeline.inference.engine import Engine
+from pipeline.model_settings import ModelSettings
 from pipeline.types import FrameBatch, FrameHeader
 from tests.models.tiny import SIZE_PX, tiny_checkpoint
 

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import FlowSettings
 from pipeline.inference.fused import FusedFlow
+from pipeline.model_settings import FlowSettings
 from pipeline.models.condition import position_encoding
 from pipeline.models.flow import Flow
 

@@ -31,6 +31,12 @@ def test_auto_measures_this_machine_and_says_what_it_found():
     assert re.fullmatch(expected, str(chosen))
 
 
+@pytest.mark.parametrize("asked", ["auto", "bfloat16"])
+def test_a_method_without_flows_runs_in_float32_and_nothing_is_measured_for_it(asked):
+    settings = RuntimeSettings(precision=asked, compile=False)
+    assert str(choose_tuning(settings, CPU, "padim")) == "float32, not compiled"
+
+
 def test_a_cpu_without_a_compiler_runs_the_model_as_it_stands(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import ModelSettings
 from pipeline.errors import CheckpointError
+from pipeline.model_settings import ModelSettings
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, check_matches, read_card, write_card
 from pipeline.types import SceneView
 from tests.models.tiny import tiny_checkpoint, tiny_model

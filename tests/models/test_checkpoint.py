@@ -3,8 +3,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.config import ModelSettings
 from pipeline.errors import CheckpointError
+from pipeline.model_settings import ModelSettings
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, read_card, write_card
 from pipeline.models.checkpoint import check_writable, load_checkpoint, load_flows, save_checkpoint, stored_flows
 from pipeline.models.halves import round_weights

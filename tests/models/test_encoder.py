@@ -9,8 +9,8 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.config import EncoderSettings
 from pipeline.errors import ConfigError, WeightsError
+from pipeline.model_settings import EncoderSettings
 from pipeline.models.encoder import build_encoder
 from tests.models.tiny import ENCODER
 from tests.shared import shared_path

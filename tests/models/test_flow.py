@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import MultivariateNormal
 
-from pipeline.config import FlowSettings
+from pipeline.model_settings import FlowSettings
 from pipeline.models.flow import Flow, random_rotation
 
 flow_shapes = st.fixed_dictionaries(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from pipeline.config import EncoderSettings, FlowSettings, ModelSettings, ScoreSettings, TrainingSettings
+from pipeline.config import TrainingSettings
+from pipeline.model_settings import EncoderSettings, FlowSettings, ModelSettings, ScoreSettings
 from pipeline.models.card import LevelConstants, ModelCard, Provenance
 from pipeline.models.cflow import CFlow
 from pipeline.models.checkpoint import library_versions, save_checkpoint

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config import Config, ModelSettings, TrainingSettings
+from pipeline.config import Config, TrainingSettings
 from pipeline.datasets.base import Clip, Dataset
+from pipeline.model_settings import ModelSettings
 from tests.models.tiny import tiny_settings
 from tests.videos import write_video
 

@@ -1,0 +1,183 @@
+"""Settings of a model, method by method: what a checkpoint's card holds. ``pipeline.config`` has all the others."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+# A model that is larger than any that was ever built is a slip of the pen, or damage: better refused than allocated.
+ImageSide = Annotated[int, Field(gt=0, le=8192)]
+Method = Literal["cflow", "padim", "spade", "differnet"]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+
+
+class EncoderSettings(Settings):
+    """The frozen backbone.
+
+    Attributes:
+        name: any timm model that offers ``features_only``.
+        weights: ``pretrained`` (timm's model hub), ``random`` (seeded; accuracy suffers) or a safetensors file.
+        strides: strides of the pyramid's levels in pixels, finest first.
+        mean: per-channel mean of the input in [0, 1] units; None takes timm's.
+        std: per-channel standard deviation, likewise.
+        arguments: extra constructor arguments for timm, such as ``pad_type: same``.
+        seed: of the random weights.
+    """
+
+    name: str = "mobilenetv2_100"
+    weights: str = "pretrained"
+    strides: tuple[PositiveInt, ...] = Field(default=(8, 16, 32), min_length=1)
+    mean: tuple[float, float, float] | None = None
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _strides_rise(self) -> Self:
+        if list(self.strides) != sorted(set(self.strides)):
+            raise ValueError(f"strides: expected rising values without repeats, got {list(self.strides)}")
+        return self
+
+
+class FlowSettings(Settings):
+    """The conditional normalizing flows, one per level (Gudovskiy et al. 2022, section 4).
+
+    Attributes:
+        blocks: affine coupling blocks per flow.
+        clamp: soft limit of a block's log-scale.
+        permutation: between blocks, ``soft`` (a random orthogonal matrix) or ``hard`` (a shuffle of channels).
+        hidden_ratio: width of a block's hidden layer as a multiple of its input.
+        condition_dims: length of the position encoding, a multiple of 4.
+        camera_embedding: length of the learned embedding of the scene that is appended; 0 turns it off.
+        condition: ``position`` as in the paper; ``none`` leaves the position out, which makes an unconditional flow to
+            compare with (a camera embedding, if there is one, stays).
+    """
+
+    blocks: Annotated[int, Field(gt=0, le=256)] = 8
+    clamp: PositiveFloat = 1.9
+    permutation: Literal["soft", "hard"] = "soft"
+    hidden_ratio: Annotated[float, Field(gt=0.0, le=64.0)] = 2.0
+    condition_dims: Annotated[int, Field(gt=0, le=4096, multiple_of=4)] = 128
+    camera_embedding: Annotated[int, Field(ge=0, le=4096)] = 0
+    condition: Literal["position", "none"] = "position"
+
+    @property
+    def position_dims(self) -> int:
+        """Length of the part of the condition vector that says where: 0 without one."""
+        return self.condition_dims if self.condition == "position" else 0
+
+
+class PadimSettings(Settings):
+    """PaDiM: one Gaussian per position (Defard et al., ICPR 2020, arXiv 2011.08785).
+
+    Attributes:
+        channels: of all levels' channels together, how many are kept, drawn at random; all where there are fewer. A
+            position costs their square.
+        ridge: added to the diagonal of every covariance (0.01 in the paper).
+        smoothing_px: standard deviation of the Gaussian that smooths the map, in pixels of the model's input; 0 is off.
+    """
+
+    channels: Annotated[int, Field(gt=0, le=4096)] = 100
+    ridge: PositiveFloat = 0.01
+    smoothing_px: Annotated[float, Field(ge=0.0, le=256.0)] = 4.0
+
+
+class SpadeSettings(Settings):
+    """SPADE: nearest neighbours among all training frames (Cohen and Hoshen 2020, arXiv 2005.02357).
+
+    Attributes:
+        image_neighbours: K, nearest training frames by pooled features; the paper takes 50, and 1 on ShanghaiTech.
+        pixel_neighbours: kappa, nearest feature vectors among those of the K frames.
+        gallery_gib: most memory that the features of all training frames may take; more is refused, not thinned.
+        smoothing_px: standard deviation of the Gaussian that smooths the map, in pixels of the model's input; 0 is off.
+    """
+
+    image_neighbours: Annotated[int, Field(gt=0, le=10_000)] = 50
+    pixel_neighbours: Annotated[int, Field(gt=0, le=100)] = 1
+    gallery_gib: PositiveFloat = 4.0
+    smoothing_px: Annotated[float, Field(ge=0.0, le=256.0)] = 4.0
+
+
+class DiffernetSettings(Settings):
+    """DifferNet: an unconditional flow on pooled features of the whole image (Rudolph et al., WACV 2021).
+
+    Attributes:
+        blocks: Glow coupling blocks.
+        clamp: soft limit of a block's log-scale.
+        hidden_dims: width of a block's hidden layers.
+        hidden_layers: their number.
+        scales: sizes at which the image is encoded, as fractions of ``image_size_px``, falling.
+        rotations: at how many angles, evenly over the circle, a frame is seen in training and when it is scored; 0 and
+            1 leave it upright. Each costs one pass of the encoder per scale.
+        learning_rate: in place of ``training.learning_rate``, at which flows of this width diverge.
+    """
+
+    blocks: Annotated[int, Field(gt=0, le=256)] = 8
+    clamp: PositiveFloat = 3.0
+    hidden_dims: Annotated[int, Field(gt=0, le=16_384)] = 2048
+    hidden_layers: Annotated[int, Field(gt=0, le=8)] = 1
+    scales: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = Field(default=(1.0, 0.5, 0.25), min_length=1)
+    rotations: Annotated[int, Field(ge=0, le=360)] = 0
+    learning_rate: PositiveFloat = 2e-4
+
+    @model_validator(mode="after")
+    def _scales_fall(self) -> Self:
+        if list(self.scales) != sorted(set(self.scales), reverse=True):
+            raise ValueError(f"scales: expected falling values without repeats, got {list(self.scales)}")
+        return self
+
+
+class ScoreSettings(Settings):
+    """How a frame's anomaly score is read off its anomaly map (SPADE and DifferNet score whole frames instead).
+
+    Attributes:
+        top_fraction: the score is the mean of this fraction of the map's highest values; 0 takes the maximum, as the
+            paper does.
+        levels: of flows, whose surprise the score is read off: ``all``, as the map shows it, or the ``finest`` alone.
+            Coarse levels find the place of an anomaly better than they tell whether there is one, where anomalies are
+            small.
+    """
+
+    levels: Literal["all", "finest"] = "all"
+    top_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.005
+
+
+class ModelSettings(Settings):
+    """Everything that makes a model, and with it a checkpoint.
+
+    Attributes:
+        image_size_px: (height, width) of the encoder's input; frames are resized to it without keeping the aspect.
+        encoder: the frozen backbone.
+        method: what is made of its features; each method reads the section below that bears its name, ``cflow`` reads
+            ``flow``.
+        flow: the flows.
+        padim: the Gaussians.
+        spade: the gallery.
+        differnet: the flow on whole images.
+        score: from map to score.
+    """
+
+    image_size_px: tuple[ImageSide, ImageSide] = (256, 256)
+    encoder: EncoderSettings = EncoderSettings()
+    method: Method = "cflow"
+    flow: FlowSettings = FlowSettings()
+    padim: PadimSettings = PadimSettings()
+    spade: SpadeSettings = SpadeSettings()
+    differnet: DiffernetSettings = DiffernetSettings()
+    score: ScoreSettings = ScoreSettings()
+
+    @model_validator(mode="after")
+    def _size_fits_strides(self) -> Self:
+        coarsest = self.encoder.strides[-1]
+        if any(side % coarsest for side in self.image_size_px):
+            raise ValueError(
+                f"image_size_px: expected multiples of the coarsest stride {coarsest}, got {list(self.image_size_px)}"
+            )
+        return self
