@@ -205,10 +205,14 @@ def compare(
     ),
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Train and score several methods with the same encoder, and set accuracy, speed, size and memory side by side."""
+    """Train and score several methods with the same encoder, and set accuracy, speed, size and memory side by side.
+
+    Given again after an interruption, it goes on where it stopped.
+    """
     from actors.commands import replay_dataset
     from pipeline.config import Config
-    from pipeline.console.comparison import SETTINGS_FILE, compare_methods
+    from pipeline.console.comparison import compare_methods
+    from pipeline.console.comparison_folder import STATE_FILE
     from pipeline.datasets.base import Dataset
     from pipeline.datasets.detect import open_dataset
 
@@ -218,7 +222,7 @@ def compare(
     settings = load_config(config)
     dataset = open_dataset(data, need="any")
     if overwrite:
-        _remove_folder(compare_out, expected=SETTINGS_FILE)
+        _remove_folder(compare_out, expected=STATE_FILE)
     names = [name.strip() for name in methods.split(",") if name.strip()]
     compare_methods(settings, dataset, names, compare_out, replay, out=out, err=err)
 

@@ -5,7 +5,6 @@ Whatever is measured runs in a process of its own, so that neither memory nor ca
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import shutil
@@ -23,18 +22,16 @@ from rich.table import Table
 
 from pipeline.config import Config, RuntimeSettings
 from pipeline.config_file import METHODS, with_method
+from pipeline.console.comparison_folder import ComparisonFolder, Trained
 from pipeline.console.progress import Bar, TrainingBars, progress_bars
 from pipeline.console.tables import metrics_table
 from pipeline.console.training import train_with_bars
 from pipeline.datasets.base import Dataset
-from pipeline.errors import BadInputError, ConfigError, DatasetError, RunError
+from pipeline.errors import ConfigError, DatasetError, RunError
 from pipeline.evaluation.comparison import COLUMNS, Comparison, MethodResult, comparison_rows, write_comparison
 from pipeline.evaluation.protocols import Evaluation, evaluate
 from pipeline.models.card import WEIGHTS_FILE, read_card
 from pipeline.video.source import open_source
-
-SETTINGS_FILE = "settings.json"
-"""Written first into the output folder: by it the folder is known as one of ours."""
 
 _SPEED_S = 120.0
 _OWN_FEATURES = {"differnet"}  # reads nothing of the pyramid's cached features
@@ -59,7 +56,8 @@ def compare_methods(
         config: the settings that all share.
         dataset: with training and test clips.
         methods: some of ``METHODS``, each once.
-        folder: empty or new; gets ``METHOD/model``, ``METHOD/scores`` and the comparison.
+        folder: empty, new, or of the same comparison interrupted, which is gone on with; gets ``METHOD/model``,
+            ``METHOD/scores`` and the comparison.
         replay: how a model's scores are made.
         out: for results.
         err: for progress.
@@ -68,26 +66,28 @@ def compare_methods(
         BadInputError: settings, footage or output folder are not as expected.
         RunError: a process died.
     """
-    _check(config, dataset, methods, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = {"methods": list(methods), **config.model_dump(mode="json", include={"model", "training"})}
-    (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    features, features_s = folder / "features", 0.0
-    if set(methods) - _OWN_FEATURES:
-        features_s = _apart(_extract, config, dataset, features)
-    trained: dict[str, tuple[float, float]] = {}
+    _check(config, dataset, methods)
+    place = ComparisonFolder(folder, _deciding(config, dataset))
+    if any(method not in _OWN_FEATURES and not place.trained(method) for method in methods):
+        _share_features(config, dataset, place)
     evaluations: dict[str, Evaluation] = {}
     for method in methods:
-        chosen, place = with_method(config, method), folder / method
-        err.print(f"{method}: training and scoring", markup=False, highlight=False)
-        shared = None if method in _OWN_FEATURES else features
-        seconds, peak_mb = _apart(_train, chosen, dataset, place / "model", shared)
-        trained[method] = (seconds + (features_s if shared else 0.0), peak_mb)
-        replay(chosen, dataset, place / "model", place / "scores")
+        chosen = with_method(config, method)
+        if not place.trained(method):
+            err.print(f"{method}: training", markup=False, highlight=False)
+            place.begin_training(method)
+            shared = None if method in _OWN_FEATURES else place.features
+            place.note_trained(method, _apart(_train, chosen, dataset, place.model(method), shared))
+        if not place.replayed(method):
+            err.print(f"{method}: scoring", markup=False, highlight=False)
+            place.begin_replay(method)
+            replay(chosen, dataset, place.model(method), place.scores(method))
+            place.note_replayed(method)
         with progress_bars(err) as progress:
-            evaluations[method] = evaluate(place / "scores", dataset, progress=Bar(progress, "evaluating"))
-    shutil.rmtree(features, ignore_errors=True)
-    comparison = _measured(config, dataset, methods, folder, trained, evaluations)
+            evaluations[method] = evaluate(place.scores(method), dataset, progress=Bar(progress, "evaluating"))
+    shutil.rmtree(place.features, ignore_errors=True)
+    err.print("timing all methods in turn", markup=False, highlight=False)
+    comparison = _measured(config, dataset, methods, place, evaluations)
     files = write_comparison(comparison, folder)
     out.print(comparison_table(comparison))
     out.print(", ".join(map(str, files)), markup=False, highlight=False)
@@ -100,7 +100,7 @@ def comparison_table(comparison: Comparison) -> Table:
     return metrics_table([COLUMNS, *comparison_rows(comparison)], title)
 
 
-def _check(config: Config, dataset: Dataset, methods: Sequence[str], folder: Path) -> None:
+def _check(config: Config, dataset: Dataset, methods: Sequence[str]) -> None:
     """Refuse what would fail after hours."""
     for method in methods:
         with_method(config, method)
@@ -111,22 +111,31 @@ def _check(config: Config, dataset: Dataset, methods: Sequence[str], folder: Pat
     for part, clips in (("training", dataset.train), ("test", dataset.test)):
         if not clips:
             raise DatasetError(f"{dataset.root}: expected {part} clips, got none")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BadInputError(
-            f"{folder}: expected a new or empty folder for the comparison, got a filled one (--overwrite?)"
-        )
+
+
+def _deciding(config: Config, dataset: Dataset) -> dict[str, Any]:
+    """Plain values of whatever the numbers follow from, but the methods."""
+    footage = {"train": [clip.stamp() for clip in dataset.train], "test": [clip.stamp() for clip in dataset.test]}
+    return {"footage": footage, **config.model_dump(mode="json", include={"model", "training", "runtime"})}
+
+
+def _share_features(config: Config, dataset: Dataset, place: ComparisonFolder) -> None:
+    """Extract what most methods read, unless an earlier call left it."""
+    if place.features_s is not None and place.features.exists():
+        return
+    place.begin_features()
+    place.note_features(_apart(_extract, config, dataset, place.features))
 
 
 def _measured(
     config: Config,
     dataset: Dataset,
     methods: Sequence[str],
-    folder: Path,
-    trained: dict[str, tuple[float, float]],
+    place: ComparisonFolder,
     evaluations: dict[str, Evaluation],
 ) -> Comparison:
     """Time all models in one process, weigh each in one of its own, and put everything together."""
-    models = {method: folder / method / "model" for method in methods}
+    models = {method: place.model(method) for method in methods}
     cards = {method: read_card(model) for method, model in models.items()}
     first = cards[methods[0]]
     images, scenes = _sample(dataset, first.model.image_size_px, config.runtime.batch_frames)
@@ -135,7 +144,8 @@ def _measured(
     results = []
     for method, model in models.items():
         peak_mb, gpu_mb = _apart(_weigh, model, images, scenes, config.runtime, device, threads)
-        overall, speed = evaluations[method].overall, speeds[method]
+        overall, speed, took = evaluations[method].overall, speeds[method], place.trained(method)
+        assert took is not None, "nothing is measured before it is trained"
         results.append(
             MethodResult(
                 method=method,
@@ -150,8 +160,8 @@ def _measured(
                 encoder_mb=encoder_mb,
                 peak_memory_mb=peak_mb,
                 peak_gpu_mb=gpu_mb,
-                train_s=trained[method][0],
-                train_peak_memory_mb=trained[method][1],
+                train_s=took.seconds + (0.0 if method in _OWN_FEATURES else place.features_s or 0.0),
+                train_peak_memory_mb=took.peak_memory_mb,
             )
         )
     return Comparison(
@@ -205,14 +215,14 @@ def _extract(config: Config, dataset: Dataset, folder: Path) -> float:
     return time.monotonic() - started_at
 
 
-def _train(config: Config, dataset: Dataset, model: Path, features: Path | None) -> tuple[float, float]:
-    """Train one method; returns wall time in seconds and peak memory in 10^6 bytes."""
+def _train(config: Config, dataset: Dataset, model: Path, features: Path | None) -> Trained:
+    """Train one method."""
     from pipeline.evaluation.speed import peak_memory_mb
 
     started_at = time.monotonic()
     console = Console(stderr=True, soft_wrap=True)
     train_with_bars(config, dataset, model, out=console, err=console, features=features)
-    return time.monotonic() - started_at, peak_memory_mb()
+    return Trained(seconds=time.monotonic() - started_at, peak_memory_mb=peak_memory_mb())
 
 
 def _time(

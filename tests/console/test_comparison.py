@@ -9,6 +9,7 @@ from pipeline.console import comparison as comparison_module
 from pipeline.console.comparison import compare_methods
 from pipeline.datasets.base import Dataset
 from pipeline.errors import BadInputError, ConfigError, DatasetError, RunError
+from pipeline.models.card import WEIGHTS_FILE
 from tests.models_for_tests import TINY, tiny_config
 
 SMALL = {"padim": {"channels": 8}, "differnet": {"blocks": 2, "hidden_dims": 16, "scales": [1.0]}}
@@ -52,15 +53,26 @@ def test_errors_of_a_process_come_back_as_they_were_raised(tmp_path):
         comparison_module._apart(comparison_module._extract, Config(), Dataset("stc", tmp_path, (), ()), tmp_path)
 
 
-def test_methods_are_trained_scored_and_timed_into_one_table(tmp_path, trained, ray_session):
+def test_methods_are_trained_scored_and_timed_into_one_table_even_after_an_interruption(tmp_path, trained, ray_session):
     from actors.commands import replay_dataset
+
+    replayed = []
 
     def replay(config, dataset, model, scores):
         console = Console(quiet=True)
         replay_dataset(config, tmp_path / "c.yaml", dataset, model, scores, address=None, out=console, err=console)
+        replayed.append(config.model.method)
+        if replayed == ["padim", "differnet"]:
+            raise KeyboardInterrupt  # before anything says that its scores are complete
 
-    config = tiny_config(model=TINY["model"] | SMALL)
-    made = compare(config, trained.dataset, ["padim", "differnet"], tmp_path / "out", replay)
+    config, out = tiny_config(model=TINY["model"] | SMALL), tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        compare(config, trained.dataset, ["padim", "differnet"], out, replay)
+    models = [out / method / "model" / WEIGHTS_FILE for method in ("padim", "differnet")]
+    written = [model.stat().st_mtime_ns for model in models]
+    made = compare(config, trained.dataset, ["padim", "differnet"], out, replay)
+    assert replayed == ["padim", "differnet", "differnet"]
+    assert [model.stat().st_mtime_ns for model in models] == written
     assert [result.method for result in made.results] == ["padim", "differnet"]
     for result in made.results:
         assert 0.0 <= result.frame_auroc <= 1.0
@@ -68,6 +80,6 @@ def test_methods_are_trained_scored_and_timed_into_one_table(tmp_path, trained, 
         assert result.frames_per_s > 0.0
         assert result.peak_memory_mb > 100.0
         assert 0.0 < result.encoder_mb < result.model_mb
-    read = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    read = json.loads((out / "comparison.json").read_text())
     assert [result["fingerprint"] for result in read["results"]] == [result.fingerprint for result in made.results]
-    assert not (tmp_path / "out" / "features").exists()
+    assert not (out / "features").exists()
