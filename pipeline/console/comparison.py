@@ -165,7 +165,8 @@ def _measured(
             )
         )
     return Comparison(
-        dataset=dataset.name,
+        dataset=dataset.root.resolve().name,
+        layout=dataset.name,
         encoder=first.model.encoder.name,
         image_size_px=first.model.image_size_px,
         train_frames=first.provenance.train_frames,

@@ -13,17 +13,17 @@ from typing import Any
 COLUMNS = (
     "method",
     "frame AUROC",
-    "frame AUROC macro",
+    "macro AUROC",
     "pixel AUROC",
-    "AUPRO@0.3",
-    "frames/s",
-    "post-processing frames/s",
+    "AUPRO @0.3",
+    "fps",
+    "post fps",
     "model MB",
-    "frames/s per MB",
-    "peak memory MB",
-    "training s",
+    "fps per MB",
+    "peak MB",
+    "train s",
 )
-"""Headings of ``comparison_rows``."""
+"""Headings of ``comparison_rows``: of words so short that a terminal of 120 columns shows them whole."""
 
 _SMALLEST_AREA = 30.0  # of a point in the plot, in square points
 _AREA_PER_MB = 4.0
@@ -72,7 +72,8 @@ class Comparison:
     """Several methods on one data set.
 
     Attributes:
-        dataset: name of its layout.
+        dataset: name of its folder.
+        layout: how it lies there: ``stc``, ``ucsd`` or ``avenue``.
         encoder: name of the encoder they share.
         image_size_px: (height, width) of its input.
         train_frames: normal frames they learned from.
@@ -84,6 +85,7 @@ class Comparison:
     """
 
     dataset: str
+    layout: str
     encoder: str
     image_size_px: tuple[int, int]
     train_frames: int
@@ -114,7 +116,7 @@ def comparison_rows(comparison: Comparison) -> list[tuple[str, ...]]:
         for result in comparison.results
     ]
     floors = [_highest(comparison.floors.get(metric, {})) for metric in _METRICS]
-    return [*rows, ("floor from labels alone", *map(_share, floors), *[""] * (len(COLUMNS) - 5))]
+    return [*rows, ("floor (labels)", *map(_share, floors), *[""] * (len(COLUMNS) - 5))]
 
 
 _METRICS = ("frame_auroc", "frame_auroc_macro", "pixel_auroc", "aupro")

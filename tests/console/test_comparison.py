@@ -6,7 +6,7 @@ from rich.console import Console
 
 from pipeline.config import Config
 from pipeline.console import comparison as comparison_module
-from pipeline.console.comparison import compare_methods
+from pipeline.console.comparison import compare_methods, comparison_table
 from pipeline.datasets.base import Dataset
 from pipeline.errors import BadInputError, ConfigError, DatasetError, RunError
 from pipeline.models.card import WEIGHTS_FILE
@@ -80,6 +80,9 @@ def test_methods_are_trained_scored_and_timed_into_one_table_even_after_an_inter
         assert result.frames_per_s > 0.0
         assert result.peak_memory_mb > 100.0
         assert 0.0 < result.encoder_mb < result.model_mb
+    shown = Console(width=120, record=True, quiet=True)
+    shown.print(comparison_table(made))
+    assert "…" not in shown.export_text()
     read = json.loads((out / "comparison.json").read_text())
     assert [result["fingerprint"] for result in read["results"]] == [result.fingerprint for result in made.results]
     assert not (out / "features").exists()

@@ -28,12 +28,12 @@ def result(method="cflow", **changes) -> MethodResult:
 
 def comparison(*results: MethodResult) -> Comparison:
     floors = {"frame_auroc": {"random": 0.5, "time_in_clip": 0.62}, "frame_auroc_macro": {"random_padded": 0.68}}
-    return Comparison("stc", "mobilenetv2_100", (256, 384), 2190, 16, 2, "cpu", floors, results)
+    return Comparison("ped2", "stc", "mobilenetv2_100", (256, 384), 2190, 16, 2, "cpu", floors, results)
 
 
 def test_every_method_is_a_row_and_the_floors_come_last():
     rows = comparison_rows(comparison(result(), result("differnet", pixel_auroc=None, frames_per_s=0.1234)))
-    assert [row[0] for row in rows] == ["cflow", "differnet", "floor from labels alone"]
+    assert [row[0] for row in rows] == ["cflow", "differnet", "floor (labels)"]
     assert all(len(row) == len(COLUMNS) for row in rows)
     assert rows[0][1:] == ("0.8600", "0.9500", "0.9700", "0.8600", "40", "123", "27.5", "1.45", "812", "1,234")
     assert rows[1][3] == "–"
