@@ -294,6 +294,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
+    described = describe()  # before the picture changes the tree
     with tempfile.TemporaryDirectory() as scratch:
         points = measure_all(Bench(Path(scratch), _BATCH), quick=arguments.quick, neighbours=arguments.neighbours)
     print_tables(points)
@@ -302,7 +303,7 @@ def main() -> None:
     store(
         {
             "benchmark": "growth",
-            **describe(),
+            **described,
             "threads": arguments.threads,
             "batch_frames": _BATCH,
             "spade_image_neighbours": arguments.neighbours,
