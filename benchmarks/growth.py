@@ -1,10 +1,11 @@
 """How cost grows: speed and memory against training frames, image size and number of cameras.
 
-Usage: python benchmarks/growth.py [--quick] [--out docs/figures/growth.png]
+Usage: python benchmarks/growth.py [--neighbours K] [--out docs/figures/growth.png]
 
-Features are random numbers in the shapes of the encoder's: cost does not depend on what they say. Speed is that of the
-methods' post-processing alone, run as a detector runs it, the encoder being the same for all; memory is what a
-checkpoint adds to its encoder.
+Features are random numbers in the shapes of the encoder's: cost does not depend on what they say. Systems take turns,
+batch by batch, so that whatever else the machine does meets them all alike. Speed is that of the methods'
+post-processing alone, run as a detector runs it, the encoder being the same for all; memory is what a checkpoint adds
+to its encoder.
 Prints tables, draws a picture and ends with one JSON line, kept in benchmarks/results/.
 """
 
@@ -15,8 +16,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # it is a scrip
 from pipeline.config import RuntimeSettings, TrainingSettings
 from pipeline.inference.methods import load_detector
 from pipeline.inference.tuning import choose_tuning
-from pipeline.model_settings import ModelSettings
+from pipeline.model_settings import EncoderSettings, ModelSettings
 from pipeline.models.card import WEIGHTS_FILE, LevelConstants, ModelCard, Provenance
 from pipeline.models.cflow import CFlow
 from pipeline.models.checkpoint import library_versions, save_checkpoint
-from pipeline.models.detector import Detector
 from pipeline.models.encoder import Encoder, bare_encoder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,7 +44,7 @@ SIZES_PX = ((128, 192), (192, 288), (256, 384), (384, 576))
 CAMERAS = (1, 2, 4, 8)
 TRAIN_FRAMES = 200  # per camera, where their number is not what varies
 _BATCH = 8
-_LEAST_ROUNDS, _LEAST_S = 5, 3.0
+_LEAST_ROUNDS, _LEAST_S = 7, 8.0
 
 
 @dataclass(frozen=True)
@@ -66,89 +66,92 @@ class Point:
     model_mb: float
 
 
-class Bench:
-    """Makes models that were never trained, and measures them.
+@dataclass(frozen=True)
+class System:
+    """A model to be made and measured.
 
-    Args:
-        folder: for their checkpoints.
-        batch: frames in a batch.
+    Attributes:
+        name: of its line.
+        model: keys of ``ModelSettings`` beside size and encoder.
+        cameras: its scenes; frames of a batch come from all of them in turn.
+        copies: how many such models share the work, each with the frames of its own cameras in a batch of its own.
     """
 
-    def __init__(self, folder: Path, batch: int) -> None:
-        self._folder = folder
-        self._batch = batch
-        self._encoders: dict[tuple[int, int], Encoder] = {}
+    name: str
+    model: Mapping[str, Any]
+    cameras: int = 1
+    copies: int = 1
 
-    def measure(
-        self,
-        against: str,
-        value: int,
-        system: str,
-        *,
-        size_px: tuple[int, int],
-        cameras: int,
-        frames: int,
-        **model: Any,
-    ) -> Point:
-        """Make a model, write it, load it as a detector does, and time it.
 
-        Args:
-            against: as in ``Point``; ``value`` and ``system`` likewise.
-            value: see there.
-            system: see there.
-            size_px: (height, width) of the image.
-            cameras: scenes of the model; frames of a batch come from all of them in turn.
-            frames: training frames of each.
-            model: further keys of ``ModelSettings``.
-        """
-        settings = ModelSettings.model_validate({"image_size_px": size_px, "encoder": {"weights": "random"}, **model})
-        encoder = self._encoder(settings)
-        settings = settings.model_copy(update={"encoder": encoder.settings})
-        scenes = tuple(f"cam{number}" for number in range(cameras))
-        tensors = _method(settings, encoder, scenes, frames)
-        folder = self._folder / "model"
-        save_checkpoint(folder, _card(settings, encoder, scenes), encoder, tensors)
+def measure(
+    against: str, value: int, systems: Sequence[System], *, size_px: tuple[int, int], frames: int
+) -> list[Point]:
+    """Make models that were never trained, write and load them, and time them in turn, batch by batch.
+
+    Args:
+        against: as in ``Point``.
+        value: see there.
+        systems: what is set side by side.
+        size_px: (height, width) of the image.
+        frames: training frames per camera.
+    """
+    # Of one process's variants of the same functions torch keeps so many and no more.
+    torch.compiler.reset()
+    encoder = bare_encoder(EncoderSettings(weights="random"))
+    made = [_made(system, encoder, size_px, frames) for system in systems]
+    for judge, _ in made:
+        judge()  # the first call compiles
+    times: list[list[float]] = [[] for _ in systems]
+    ends_at = time.monotonic() + _LEAST_S
+    while len(times[0]) < _LEAST_ROUNDS or time.monotonic() < ends_at:
+        for (judge, _), of_system in zip(made, times, strict=True):
+            started_at = time.perf_counter()
+            judge()
+            of_system.append(time.perf_counter() - started_at)
+    return [
+        Point(
+            against,
+            system.name,
+            value,
+            _batch_of(system) / statistics.median(of_system),
+            size_mb * system.copies,
+        )
+        for system, (_, size_mb), of_system in zip(systems, made, times, strict=True)
+    ]
+
+
+def _batch_of(system: System) -> int:
+    """Frames in a batch: as much smaller as there are models to share the work."""
+    return max(1, _BATCH // system.copies)
+
+
+def _made(
+    system: System, encoder: Encoder, size_px: tuple[int, int], frames: int
+) -> tuple[Callable[[], object], float]:
+    """A system's post-processing of one batch, and its size on disk without the encoder, 10^6 bytes."""
+    settings = ModelSettings.model_validate({"image_size_px": size_px, **system.model})
+    settings = settings.model_copy(update={"encoder": encoder.settings})
+    scenes = tuple(f"cam{number}" for number in range(system.cameras))
+    cpu = torch.device("cpu")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "model"
+        save_checkpoint(folder, _card(settings, encoder, scenes), encoder, _method(settings, encoder, scenes, frames))
         size_mb = _stored_mb(folder)
-        del tensors
-        # Two models' code of the same functions: torch keeps so many variants and no more.
-        torch.compiler.reset()
-        cpu = torch.device("cpu")
         tuning = choose_tuning(RuntimeSettings(), cpu, settings.method)
         _, _, detector = load_detector(folder, None, device=cpu, tuning=tuning)
-        return Point(against, system, value, self._speed(detector, settings, encoder, scenes), size_mb)
-
-    def separate(self, cameras: int, *, size_px: tuple[int, int]) -> Point:
-        """Per-camera flows: as many models, each with the frames of its own camera in a batch of its own."""
-        system = "flows, one model per camera"
-        # Batches are as much smaller as there are cameras; their time per frame is that of one of them.
-        small = Bench(self._folder, max(1, self._batch // cameras))
-        one = small.measure("cameras", cameras, system, size_px=size_px, cameras=1, frames=0)
-        return Point("cameras", system, cameras, one.frames_per_s, one.model_mb * cameras)
-
-    def _encoder(self, settings: ModelSettings) -> Encoder:
-        if settings.image_size_px not in self._encoders:
-            self._encoders[settings.image_size_px] = bare_encoder(settings.encoder)
-        return self._encoders[settings.image_size_px]
+    count, (height, width) = _batch_of(system), size_px
+    rows = detector.scene_rows([scenes[number % len(scenes)] for number in range(count)])
+    images = torch.zeros(count, height, width, 3, dtype=torch.uint8)
+    levels = [
+        torch.randn(count, dims, height // stride, width // stride)
+        for stride, dims in zip(encoder.strides, encoder.channels, strict=True)
+    ]
 
     @torch.inference_mode()
-    def _speed(self, detector: Detector, settings: ModelSettings, encoder: Encoder, scenes: Sequence[str]) -> float:
-        """Median frames per second of the post-processing."""
-        named = [scenes[number % len(scenes)] for number in range(self._batch)]
-        rows = detector.scene_rows(named)
-        height, width = settings.image_size_px
-        images = torch.zeros(self._batch, height, width, 3, dtype=torch.uint8)
-        levels = [
-            torch.randn(self._batch, dims, height // stride, width // stride)
-            for stride, dims in zip(encoder.strides, encoder.channels, strict=True)
-        ]
-        detector.judge(images, lambda _: levels, rows)
-        times: list[float] = []
-        ends_at = time.monotonic() + _LEAST_S
-        while len(times) < _LEAST_ROUNDS or time.monotonic() < ends_at:
-            started_at = time.perf_counter()
-            detector.judge(images, lambda _: levels, rows)
-            times.append(time.perf_counter() - started_at)
-        return self._batch / statistics.median(times)
+    def judge() -> object:
+        return detector.judge(images, lambda _: levels, rows)
+
+    return judge, size_mb
 
 
 def _method(
@@ -201,34 +204,24 @@ def _card(settings: ModelSettings, encoder: Encoder, scenes: tuple[str, ...]) ->
     )  # fmt: skip
 
 
-def measure_all(bench: Bench, *, quick: bool, neighbours: int) -> list[Point]:
-    """Every point of every line; ``quick`` leaves the most expensive ones out."""
-    spade: dict[str, Any] = {"method": "spade", "spade": {"image_neighbours": neighbours}}
+def measure_all(neighbours: int) -> list[Point]:
+    """Every point of every line."""
+    flows = System("flows", {})
+    padim = System("PaDiM", {"method": "padim"})
+    spade = System("SPADE", {"method": "spade", "spade": {"image_neighbours": neighbours}})
     points = []
-    for frames in FRAMES[:3] if quick else FRAMES:
-        points.append(bench.measure("frames", frames, "SPADE", size_px=SIZE_PX, cameras=1, frames=frames, **spade))
-    # Neither depends on the number of frames: measured once, drawn as a level line.
-    alone: tuple[tuple[str, dict[str, Any]], ...] = (("PaDiM", {"method": "padim"}), ("flows", {}))
-    for system, model in alone:
-        level = bench.measure("frames", 0, system, size_px=SIZE_PX, cameras=1, frames=0, **model)
-        points += [Point("frames", system, n, level.frames_per_s, level.model_mb) for n in (FRAMES[0], FRAMES[-1])]
-    for size in SIZES_PX[:3] if quick else SIZES_PX:
-        for system, model in (*alone, ("SPADE", spade)):
-            area = size[0] * size[1]
-            made = bench.measure("pixels", area, system, size_px=size, cameras=1, frames=TRAIN_FRAMES, **model)
-            points.append(made)
-    per_camera: tuple[tuple[str, dict[str, Any]], ...] = (
-        ("flows, camera embeddings", {"flow": {"camera_embedding": 16}}),
-        ("PaDiM, one model per camera", {"method": "padim"}),
-        ("SPADE, one gallery per camera", spade),
-    )
-    for cameras in CAMERAS[:3] if quick else CAMERAS:
-        for system, model in per_camera:
-            made = bench.measure(
-                "cameras", cameras, system, size_px=SIZE_PX, cameras=cameras, frames=TRAIN_FRAMES, **model
-            )
-            points.append(made)
-        points.append(bench.separate(cameras, size_px=SIZE_PX))
+    for frames in FRAMES:
+        points += measure("frames", frames, [spade, padim, flows], size_px=SIZE_PX, frames=frames)
+    for size in SIZES_PX:
+        points += measure("pixels", size[0] * size[1], [spade, padim, flows], size_px=size, frames=TRAIN_FRAMES)
+    for cameras in CAMERAS:
+        systems = [
+            replace(spade, name="SPADE, one gallery per camera", cameras=cameras),
+            replace(padim, name="PaDiM, one model per camera", cameras=cameras),
+            replace(flows, name="flows, one model per camera", copies=cameras),
+            System("flows, camera embeddings", {"flow": {"camera_embedding": 16}}, cameras=cameras),
+        ]
+        points += measure("cameras", cameras, systems, size_px=SIZE_PX, frames=TRAIN_FRAMES)
     return points
 
 
@@ -287,7 +280,6 @@ def _colour(system: str) -> str:
 def main() -> None:
     """Measure, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the cheaper points alone")
     parser.add_argument("--neighbours", type=int, default=1, help="SPADE's nearest frames; the paper: 50, on STC 1")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "figures" / "growth.png")
@@ -295,8 +287,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     described = describe()  # before the picture changes the tree
-    with tempfile.TemporaryDirectory() as scratch:
-        points = measure_all(Bench(Path(scratch), _BATCH), quick=arguments.quick, neighbours=arguments.neighbours)
+    points = measure_all(arguments.neighbours)
     print_tables(points)
     draw(points, arguments.out)
     print(arguments.out)
