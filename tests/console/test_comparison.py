@@ -59,11 +59,13 @@ def test_methods_are_trained_scored_and_timed_into_one_table_even_after_an_inter
     replayed = []
 
     def replay(config, dataset, model, scores):
-        console = Console(quiet=True)
-        replay_dataset(config, tmp_path / "c.yaml", dataset, model, scores, address=None, out=console, err=console)
         replayed.append(config.model.method)
         if replayed == ["padim", "differnet"]:
-            raise KeyboardInterrupt  # before anything says that its scores are complete
+            scores.mkdir()
+            (scores / "half").write_text("")  # a replay refuses a filled folder
+            raise KeyboardInterrupt
+        console = Console(quiet=True)
+        replay_dataset(config, tmp_path / "c.yaml", dataset, model, scores, address=None, out=console, err=console)
 
     config, out = tiny_config(model=TINY["model"] | SMALL), tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
