@@ -224,7 +224,13 @@ def compare(
     if overwrite:
         _remove_folder(compare_out, expected=STATE_FILE)
     names = [name.strip() for name in methods.split(",") if name.strip()]
-    compare_methods(settings, dataset, names, compare_out, replay, out=out, err=err)
+    try:
+        compare_methods(settings, dataset, names, compare_out, replay, out=out, err=err)
+    except KeyboardInterrupt:
+        err.print(
+            f"interrupted: {compare_out} keeps what is complete; the same command goes on from there", markup=False
+        )
+        raise
 
 
 @app.command(epilog="Example: python run_cluster.py alerts --follow --json")

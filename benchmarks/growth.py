@@ -23,12 +23,12 @@ from typing import Any
 
 import torch
 from machine import describe, store
-from safetensors import safe_open
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # it is a script: the project is not installed
 
 from pipeline.config import RuntimeSettings, TrainingSettings
+from pipeline.evaluation.speed import encoder_mb
 from pipeline.inference.methods import load_detector
 from pipeline.inference.tuning import choose_tuning
 from pipeline.model_settings import EncoderSettings, ModelSettings
@@ -136,7 +136,7 @@ def _made(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         save_checkpoint(folder, _card(settings, encoder, scenes), encoder, _method(settings, encoder, scenes, frames))
-        size_mb = _stored_mb(folder)
+        size_mb = (folder / WEIGHTS_FILE).stat().st_size / 1e6 - encoder_mb(folder)
         tuning = choose_tuning(RuntimeSettings(), cpu, settings.method)
         _, _, detector = load_detector(folder, None, device=cpu, tuning=tuning)
     count, (height, width) = _batch_of(system), size_px
@@ -176,15 +176,6 @@ def _method(
             for level, (area, dims) in enumerate(zip(areas, encoder.channels, strict=True)):
                 made[f"models.{row}.level_{level}"] = torch.randn(1, area, dims).half().repeat(frames, 1, 1)
     return made
-
-
-def _stored_mb(folder: Path) -> float:
-    """What a checkpoint's method takes on disk, 10^6 bytes: the file without its encoder."""
-    with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
-        names = [name for name in file.keys() if name.startswith("encoder.")]  # noqa: SIM118 (it is no mapping)
-        encoder = [file.get_tensor(name) for name in names]
-    encoder_bytes = sum(tensor.numel() * tensor.element_size() for tensor in encoder)
-    return ((folder / WEIGHTS_FILE).stat().st_size - encoder_bytes) / 1e6
 
 
 def _card(settings: ModelSettings, encoder: Encoder, scenes: tuple[str, ...]) -> ModelCard:

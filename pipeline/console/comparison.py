@@ -231,16 +231,12 @@ def _time(
 ) -> tuple[str, float, dict[str, Any]]:
     """Time all models; returns the device, the encoder's size in 10^6 bytes and speeds by method."""
     import torch
-    from safetensors import safe_open
 
-    from pipeline.evaluation.speed import measure_speed
+    from pipeline.evaluation.speed import encoder_mb, measure_speed
 
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if runtime.device == "auto" else runtime.device
     speeds = measure_speed(models, images, scenes, runtime, device=chosen, threads=threads, seconds=_SPEED_S)
-    with safe_open(next(iter(models.values())) / WEIGHTS_FILE, framework="pt") as file:
-        names = [name for name in file.keys() if name.startswith("encoder.")]  # noqa: SIM118 (it is no mapping)
-        encoder = [file.get_tensor(name) for name in names]
-    return chosen, sum(tensor.numel() * tensor.element_size() for tensor in encoder) / 1e6, speeds
+    return chosen, encoder_mb(next(iter(models.values()))), speeds
 
 
 def _weigh(

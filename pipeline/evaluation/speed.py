@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from pipeline.config import RuntimeSettings
 from pipeline.inference.engine import Engine
+from pipeline.models.card import WEIGHTS_FILE
 from pipeline.types import FrameBatch, FrameHeader
 
 _LEAST_ROUNDS = 3
@@ -101,6 +103,14 @@ def measure_memory(
         engine.predict(_batch(images), scenes)
     gpu = torch.cuda.max_memory_allocated() / 1e6 if engine.device.type == "cuda" else None
     return peak_memory_mb(), gpu
+
+
+def encoder_mb(folder: Path) -> float:
+    """The encoder's part of a checkpoint, as it is stored, in 10^6 bytes."""
+    with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
+        names = [name for name in file.keys() if name.startswith("encoder.")]  # noqa: SIM118 (it is no mapping)
+        tensors = [file.get_tensor(name) for name in names]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 1e6
 
 
 def peak_memory_mb() -> float:
