@@ -21,8 +21,6 @@ from pipeline.datasets.synthetic import SyntheticSpec, render
 from pipeline.errors import BadInputError, WeightsError
 from pipeline.evaluation.protocols import evaluate
 from pipeline.evaluation.report import write_report
-from pipeline.sinks.locate import readable_redis
-from pipeline.sinks.redis_reader import read_alerts
 
 _PARTS = ("footage", "model", "scores", "report.html")
 
@@ -49,8 +47,6 @@ def run_demo(config: Config, config_file: Path, folder: Path, *, out: Console, e
     with progress_bars(err) as progress:
         evaluation = evaluate(scores, dataset, progress=Bar(progress, "evaluating"))
     statuses = [camera.as_json() for camera in final.cameras]
-    with readable_redis(None) as url:
-        alerts = list(read_alerts(url))
     out.print(cameras_table(statuses, "every frame accounted for"))
     out.print(evaluation_table(evaluation, "against the ground truth"))
     notes = ["Synthetic footage, rendered by this demo: the numbers show that the path works, not how good it is."]
@@ -62,7 +58,6 @@ def run_demo(config: Config, config_file: Path, folder: Path, *, out: Console, e
         scores,
         dataset,
         cameras=[_shown(status) for status in statuses],
-        alerts=alerts,
         title="cflow-stream demo",
         notes=notes,
     )

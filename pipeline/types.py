@@ -144,22 +144,32 @@ class Score:
     Attributes:
         header: which frame this is.
         anomaly_score: as the detector gave it.
+        smoothed_score: the anomaly scores of the session so far, smoothed; what the threshold is held against.
         p_value: in (0, 1]; how often normal footage scores at least as high.
         threshold: smoothed scores at or above it are anomalous.
-        is_anomalous: whether the smoothed score reached the threshold.
         scored_at_s: Unix time of the verdict.
         latency_s: ``scored_at_s - header.captured_at_s``.
+        event_id: of the event that was open and that this frame is an active part of (its smoothed score is at or
+            above the close threshold), or None. The frames with which an event began carry none: it opened after them.
+        event_start_s: media time of that event's first frame, or None.
         anomaly_map: float16, shape (h, w), or None.
     """
 
     header: FrameHeader
     anomaly_score: float
+    smoothed_score: float
     p_value: float
     threshold: float
-    is_anomalous: bool
     scored_at_s: float
     latency_s: float
+    event_id: str | None = None
+    event_start_s: float | None = None
     anomaly_map: npt.NDArray[np.float16] | None = None
+
+    @property
+    def is_anomalous(self) -> bool:
+        """Whether the smoothed score reached the threshold."""
+        return self.smoothed_score >= self.threshold
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from pipeline.datasets.base import Clip, Dataset
 from pipeline.errors import DatasetError, VideoError
+from pipeline.evaluation.events import events_of
 from pipeline.evaluation.figures import (
     CONTOUR,
     Timeline,
@@ -35,6 +36,7 @@ from pipeline.evaluation.protocols import (
     table_rows,
 )
 from pipeline.sinks.parquet_reader import CameraScores, read_clip_scores
+from pipeline.types import Event
 from pipeline.video.source import open_source
 
 MOST_CLIPS = 24
@@ -84,8 +86,8 @@ GLOSSARY = (
     ),
 )
 
-_ALERT_COLUMNS = ("camera_id", "start_s", "end_s", "peak_score", "threshold", "kind", "reason", "message")
-"""What the events table shows of an alert, where it has it."""
+_EVENT_COLUMNS = ("camera_id", "event_id", "start_s", "end_s", "peak_score", "threshold")
+"""What the events table shows of an event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +108,10 @@ def write_report(
     dataset: Dataset,
     *,
     cameras: Sequence[Mapping[str, Any]] = (),
-    alerts: Sequence[Mapping[str, Any]] = (),
     title: str = "Anomaly detection report",
     notes: Sequence[str] = (),
 ) -> Path:
-    """Write the report; the file appears whole or not at all.
+    """Write the report; the file appears whole or not at all. Events are those that the scores' rows tell of.
 
     Args:
         path: the HTML file; its folder is made.
@@ -118,7 +119,6 @@ def write_report(
         scores_root: the written scores.
         dataset: the labelled data set; frames are decoded from it.
         cameras: the accounts, one row per camera, keys as column names.
-        alerts: alerts as plain values; the last one of each ``event_id`` tells its event.
         title: heading.
         notes: paragraphs under it.
 
@@ -130,11 +130,12 @@ def write_report(
         DatasetError: a test clip has no labels.
         VideoError: a clip's frames cannot be decoded.
     """
-    events = _last_news(alerts)
     written = read_clip_scores(scores_root)
+    events = {clip.name: events_of(written[clip.name]) for clip in dataset.test}
     clips = {clip.name: clip for clip in dataset.test}
     shown = [
-        _material(clips[result.name], result, written[result.name], events) for result in clips_to_show(evaluation)
+        _material(clips[result.name], result, written[result.name], events[result.name])
+        for result in clips_to_show(evaluation)
     ]
     limits = score_range([material.timeline for material in shown])
     colours = _colour_limits(shown)
@@ -147,7 +148,7 @@ def write_report(
         headline=_headline(evaluation),
         scenes=_scene_table(evaluation),
         cameras=_table(cameras),
-        alerts=_table([{key: event[key] for key in _ALERT_COLUMNS if key in event} for event in events]),
+        events=_event_table(events.values()),
         clips=[_clip_view(material, limits, colours) for material in shown],
         colour_limits=colours and [f"{value:.3g}" for value in colours],
         colour_stops=Markup(colour_stops()),
@@ -186,35 +187,22 @@ def _environment() -> Environment:
     )
 
 
-def _last_news(alerts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The last alert of each event, in the order in which events began; alerts without an event stay as they are."""
-    latest: dict[Any, Mapping[str, Any]] = {}
-    for number, alert in enumerate(alerts):
-        latest[alert.get("event_id", number)] = alert
-    return list(latest.values())
-
-
-def _material(clip: Clip, result: ClipResult, rows: CameraScores, events: Sequence[Mapping[str, Any]]) -> _Material:
+def _material(clip: Clip, result: ClipResult, rows: CameraScores, events: Sequence[Event]) -> _Material:
     """Gather a clip's scores, truth, maps and events."""
     labels = clip.frame_labels()
     if labels is None:
         raise DatasetError(f"clip {clip.name}: expected frame labels of a test clip, got none")
     scores, media = rows.anomaly_score, rows.media_time_s
     frames = _frames_of_interest(labels, scores)
-    spans = [
-        (
-            float(event["start_s"]) - media[0],
-            float(media[-1] if event.get("end_s") is None else event["end_s"]) - media[0],
-        )
-        for event in events
-        if event.get("camera_id") == clip.name and event.get("start_s") is not None
-    ]
     timeline = Timeline(
         seconds=media - media[0],
         scores=scores,
         thresholds=rows.threshold,
         labels=labels,
-        events=spans,
+        events=[
+            (event.start_s - media[0], (media[-1] if event.end_s is None else event.end_s) - media[0])
+            for event in events
+        ],
         marked=[frame for _, frame in frames],
     )
     maps = np.concatenate(list(rows.iter_maps())) if rows.has_maps else None
@@ -336,6 +324,11 @@ def _scene_table(evaluation: Evaluation) -> dict[str, Any] | None:
     rows = [row for row in table_rows(evaluation) if not row[0].startswith("floor")]
     columns = [{"name": name, "number": number > 0} for number, name in enumerate(TABLE_COLUMNS)]
     return {"columns": columns, "rows": rows, "left_out": 0}
+
+
+def _event_table(events: Iterable[Sequence[Event]]) -> dict[str, Any] | None:
+    """All events, clip by clip."""
+    return _table([{key: getattr(event, key) for key in _EVENT_COLUMNS} for several in events for event in several])
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

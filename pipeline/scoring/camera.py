@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import AlertSettings
 from pipeline.scoring.calibration import NormalScores
-from pipeline.scoring.events import EventTracker, TrackerState, open_event
+from pipeline.scoring.events import EventTracker, TrackerState, event_id, open_event
 from pipeline.scoring.smoothing import CausalSmoother, SmootherState
 from pipeline.types import Alert, Dropped, DropReason, FrameHeader, Prediction, Score
 
@@ -145,17 +145,21 @@ class CameraScoring:
             return None, []
         smoothed = self._smoother.update(prediction.anomaly_score, header.session, header.media_time_s)
         self._state.scored += 1
+        alerts = self._tracker.update(prediction, smoothed, now_s)
+        event = self._tracker.joined
         score = Score(
             header=header,
             anomaly_score=prediction.anomaly_score,
+            smoothed_score=smoothed,
             p_value=self._normal.p_value(prediction.anomaly_score),
             threshold=self.threshold,
-            is_anomalous=smoothed >= self.threshold,
             scored_at_s=now_s,
             latency_s=now_s - header.captured_at_s,
+            event_id=None if event is None else event_id(self.camera_id, event),
+            event_start_s=None if event is None else event.start_s,
             anomaly_map=prediction.anomaly_map,
         )
-        return score, self._tracker.update(prediction, smoothed, now_s)
+        return score, alerts
 
     def drop(self, dropped: Dropped) -> None:
         """Take in a frame that a detector did not score.

@@ -121,6 +121,8 @@ class EventTracker:
         self.camera_id = camera_id
         self.state = TrackerState()
         """What it remembers; setting it goes on from there."""
+        self.joined: Stretch | None = None
+        """The open event that the last frame is an active one of; None where it is of none."""
         self._settings = settings
         self._threshold = threshold
         self._close_threshold = close_threshold
@@ -138,6 +140,7 @@ class EventTracker:
         """
         state, header = self.state, prediction.header
         same_session = header.session == state.session
+        self.joined = None
         alerts = [] if same_session else self.finish(now_s)
         elapsed_s = max(0.0, header.media_time_s - state.time_s) if same_session else 0.0
         state.session, state.time_s = header.session, header.media_time_s
@@ -167,7 +170,8 @@ class EventTracker:
             state.rising.extend(prediction)
         if state.rising.frames < self._settings.open_frames:
             return []
-        state.open, state.rising = state.rising, None
+        self.joined = state.open = state.rising
+        state.rising = None
         state.quiet_s = state.unsaid_s = 0.0
         state.opened += 1
         return [self._alert("new", state.open, now_s)]
@@ -180,6 +184,7 @@ class EventTracker:
         state.unsaid_s += elapsed_s
         if smoothed >= self._close_threshold:
             stretch.extend(prediction)
+            self.joined = stretch
             state.quiet_s = 0.0
         else:
             state.quiet_s += elapsed_s
@@ -195,11 +200,21 @@ class EventTracker:
         return Alert(replace(event, end_s=stretch.end_s) if kind == "end" else event, kind, now_s)
 
 
+def event_id(camera_id: str, stretch: Stretch) -> str:
+    """The id of an event: the same for the same frames, and never the same in two runs."""
+    return f"{camera_id}-{round(stretch.started_at_s * 1000)}-{stretch.session}-{stretch.index}"
+
+
+def first_index(event_id: str) -> int:
+    """Index, in its session, of an event's first frame."""
+    return int(event_id.rpartition("-")[2])
+
+
 def open_event(camera_id: str, stretch: Stretch, threshold: float) -> Event:
     """What is known of an event while it is open."""
     peak = stretch.peak
     return Event(
-        event_id=f"{camera_id}-{round(stretch.started_at_s * 1000)}-{stretch.session}-{stretch.index}",
+        event_id=event_id(camera_id, stretch),
         camera_id=camera_id,
         session=stretch.session,
         start_s=stretch.start_s,

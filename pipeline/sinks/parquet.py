@@ -43,14 +43,27 @@ _COLUMNS = (
     pa.field("scored_at_s", pa.float64(), nullable=False),
     pa.field("latency_s", pa.float32(), nullable=False),
     pa.field("anomaly_score", pa.float64(), nullable=False),
+    pa.field("smoothed_score", pa.float64(), nullable=False),
     pa.field("p_value", pa.float64(), nullable=False),
     pa.field("threshold", pa.float64(), nullable=False),
     pa.field("is_anomalous", pa.bool_(), nullable=False),
+    pa.field("event_id", pa.string()),
+    pa.field("event_start_s", pa.float64()),
     pa.field("model", pa.string(), nullable=False),
 )
 
 _OF_HEADER = ("camera_id", "session", "index", "pts", "media_time_s", "captured_at_s")
-_OF_SCORE = ("scored_at_s", "latency_s", "anomaly_score", "p_value", "threshold", "is_anomalous")
+_OF_SCORE = (
+    "scored_at_s",
+    "latency_s",
+    "anomaly_score",
+    "smoothed_score",
+    "p_value",
+    "threshold",
+    "is_anomalous",
+    "event_id",
+    "event_start_s",
+)
 _ROW = pa.struct(list(_COLUMNS))
 
 
@@ -93,6 +106,7 @@ class ParquetSink:
         self._run = run
         self._now = now
         self._journal: Journal | None = None
+        self._map_shape: tuple[int, ...] | None = None  # of the journal's rows
         self._full: list[Journal | LeftJournal] = []  # ready to become files
         self._files: Iterator[None] | None = None  # those of the first of them, in the making
         self._retry_at = now()
@@ -175,12 +189,12 @@ class ParquetSink:
         for journal in self._full:
             journal.cut()  # or rows of a journal that could not be cut at the start would soon be there twice
         shape = scores[0].anomaly_map.shape if self._maps and scores[0].anomaly_map is not None else None
-        schema = _schema(shape, self._run)
-        if self._journal is not None and not self._journal.schema.equals(schema, check_metadata=True):
-            self._retire()
+        if shape != self._map_shape:
+            self._retire()  # a file's maps are of one shape
+            self._map_shape = shape
         if self._journal is None:
-            self._journal = Journal(self._staging, schema, self._now())
-        self._journal.append(_batch(scores, self._model, schema))
+            self._journal = Journal(self._staging, scores_schema(shape, self._run), self._now())
+        self._journal.append(_batch(scores, self._model, shape, self._journal.schema))
 
     def _retire(self) -> None:
         if self._journal is not None:
@@ -231,16 +245,27 @@ def discard_journals(root: Path) -> None:
             journal.close()
 
 
-def _schema(map_shape: tuple[int, ...] | None, run: str) -> pa.Schema:
-    metadata: dict[bytes | str, bytes | str] = {RUN_KEY: run}
-    if map_shape is None:
-        return pa.schema(list(_COLUMNS), metadata=metadata)
-    height, width = map_shape
-    column = pa.field("map", pa.list_(pa.float16(), height * width))
-    return pa.schema([*_COLUMNS, column], metadata={**metadata, "map_shape": f"{height},{width}"})
+def scores_schema(map_shape: tuple[int, ...] | None, run: str) -> pa.Schema:
+    """Columns of rows, as docs/parquet.md documents them.
+
+    Args:
+        map_shape: (height, width) of the anomaly maps; None where rows hold none.
+        run: name of the run that writes.
+    """
+    columns = list(_COLUMNS)
+    if map_shape is not None:
+        # The shape stands in columns: not every reader shows a file's metadata, or knows Arrow's tensor type.
+        columns += [
+            pa.field("map_height", pa.int32(), nullable=False),
+            pa.field("map_width", pa.int32(), nullable=False),
+            pa.field("map", pa.list_(pa.float16(), math.prod(map_shape)), nullable=False),
+        ]
+    return pa.schema(columns, metadata={RUN_KEY: run})
 
 
-def _batch(scores: Sequence[Score], model: str, schema: pa.Schema) -> pa.RecordBatch:
+def _batch(
+    scores: Sequence[Score], model: str, map_shape: tuple[int, ...] | None, schema: pa.Schema
+) -> pa.RecordBatch:
     # One array of structs taken apart: a call per column costs more than all the rest of a small batch.
     rows = [
         {
@@ -251,7 +276,8 @@ def _batch(scores: Sequence[Score], model: str, schema: pa.Schema) -> pa.RecordB
         for score in scores
     ]
     arrays = pa.array(rows, type=_ROW).flatten()
-    if "map" in schema.names:
+    if map_shape is not None:
+        arrays += [pa.array([side] * len(scores), pa.int32()) for side in map_shape]
         maps = np.stack([_flat_map(score) for score in scores])
         arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(maps.ravel()), maps.shape[1]))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
@@ -311,7 +337,7 @@ def _write_whole(table: pa.Table, staged: Path, target: Path) -> None:
                 table,
                 file,
                 compression="zstd",
-                use_dictionary=["camera_id", "model"],  # pyright: ignore[reportArgumentType] # a list is documented
+                use_dictionary=["camera_id", "event_id", "model", "map_height", "map_width"],  # pyright: ignore[reportArgumentType] # a list is documented
                 column_encoding=encoding,
                 write_page_checksum=True,
             )

@@ -21,10 +21,14 @@ _SCALARS = (
     "captured_at_s",
     "latency_s",
     "anomaly_score",
+    "smoothed_score",
     "p_value",
     "threshold",
     "is_anomalous",
+    "event_id",
+    "event_start_s",
 )
+_OF_MAP = ("map_height", "map_width", "map")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +44,12 @@ class CameraScores:
         captured_at_s: float64, Unix time.
         latency_s: float32, seconds.
         anomaly_score: float64.
+        smoothed_score: float64.
         p_value: float64.
         threshold: float64.
         is_anomalous: bool.
+        event_id: str, of the event that the frame was told to be part of, or None.
+        event_start_s: float64, media time of that event's first frame, or NaN.
         models: fingerprints of the models that made the scores.
         files: Parquet files, ordered by their first row.
         has_maps: whether every row has an anomaly map.
@@ -56,9 +63,12 @@ class CameraScores:
     captured_at_s: npt.NDArray[np.float64]
     latency_s: npt.NDArray[np.float32]
     anomaly_score: npt.NDArray[np.float64]
+    smoothed_score: npt.NDArray[np.float64]
     p_value: npt.NDArray[np.float64]
     threshold: npt.NDArray[np.float64]
     is_anomalous: npt.NDArray[np.bool_]
+    event_id: npt.NDArray[np.object_]
+    event_start_s: npt.NDArray[np.float64]
     models: tuple[str, ...]
     files: tuple[Path, ...]
     has_maps: bool
@@ -72,7 +82,7 @@ class CameraScores:
         if not self.has_maps:
             raise ScoresError(f"camera {self.camera_id}: expected anomaly maps in the scores, found none")
         for path in self.files:
-            table = _read(path, ["map"])
+            table = _read(path, list(_OF_MAP))
             height, width = _map_shape(path, table)
             flat = pa.concat_arrays(table["map"].chunks).flatten()
             yield flat.to_numpy(zero_copy_only=False).reshape(-1, height, width)
@@ -122,12 +132,10 @@ def _map_shape(path: Path, table: pa.Table) -> tuple[int, int]:
     """Height and width of a file's maps."""
     kind = table.schema.field("map").type
     size = kind.list_size if pa.types.is_fixed_size_list(kind) else -1
-    try:
-        height, width = (int(side) for side in (table.schema.metadata or {})[b"map_shape"].split(b","))
-    except (KeyError, ValueError):
-        height = width = 0
-    if height * width != size or table["map"].null_count:
-        raise ScoresError(f"{path}: expected a map of fixed size in every row, and its height and width in map_shape")
+    shapes = set(zip(table["map_height"].to_pylist(), table["map_width"].to_pylist(), strict=True))
+    height, width = shapes.pop()
+    if shapes or None in (height, width) or height * width != size or table["map"].null_count:
+        raise ScoresError(f"{path}: expected one map_height and map_width, and a map of that size in every row")
     return height, width
 
 
@@ -137,7 +145,8 @@ def _read(path: Path, columns: list[str]) -> pa.Table:
             missing = set(columns) - set(file.schema_arrow.names)
             if missing:
                 raise ScoresError(
-                    f"{path}: expected the columns of a scores file, {', '.join(sorted(missing))} missing"
+                    f"{path}: expected the columns of a scores file, {', '.join(sorted(missing))} missing "
+                    "(of another program, or an earlier version of this one? then score the footage anew)"
                 )
             if file.metadata.num_rows == 0:
                 raise ScoresError(f"{path}: expected scores, found no rows")

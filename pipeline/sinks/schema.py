@@ -32,6 +32,7 @@ def score_object(score: Score) -> dict[str, Any]:
         "scored_at_s": score.scored_at_s,
         "latency_s": score.latency_s,
         "anomaly_score": score.anomaly_score,
+        "smoothed_score": score.smoothed_score,
         "p_value": score.p_value,
         "threshold": score.threshold,
         "is_anomalous": score.is_anomalous,

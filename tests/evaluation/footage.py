@@ -62,9 +62,9 @@ def score_rows(camera_id: str, scores, *, maps=None, frames=None, session: int =
         Score(
             header=FrameHeader(camera_id, session, index, index, Fraction(1, 10), 1_700_000_000.0 + index),
             anomaly_score=float(score),
+            smoothed_score=float(score),
             p_value=0.5,
             threshold=0.8,
-            is_anomalous=score >= 0.8,
             scored_at_s=1_700_000_000.1 + index,
             latency_s=0.1,
             anomaly_map=None if maps is None else maps[number],

@@ -62,11 +62,6 @@ def material(tmp_path):
     return evaluate(scores, dataset), scores, dataset
 
 
-def event(kind: str, end_s: float | None, **more):
-    fields = {"event_id": "e1", "camera_id": "a_1", "kind": kind, "start_s": 0.6, "end_s": end_s, "peak_score": 1.0625}
-    return fields | more
-
-
 def test_the_report_stands_by_itself_and_is_well_formed(material, tmp_path):
     path = write_report(tmp_path / "new" / "report.html", *material)
     page = path.read_text(encoding="utf-8")
@@ -102,11 +97,10 @@ def test_text_from_outside_is_escaped(material, tmp_path):
         title=ATTACK,
         notes=[ATTACK],
         cameras=[{ATTACK: ATTACK}],
-        alerts=[event("end", 1.0, message=ATTACK)],
     )
     page = path.read_text(encoding="utf-8")
     assert "<script" not in page
-    assert page.count("&lt;script&gt;") == 6  # the title stands twice, and the column's name beside its value
+    assert page.count("&lt;script&gt;") == 5  # the title stands twice, and the column's name beside its value
 
 
 def test_headline_metrics_stand_beside_their_floors(material, tmp_path):
@@ -119,17 +113,34 @@ def test_headline_metrics_stand_beside_their_floors(material, tmp_path):
     assert MODEL[:12] in page
 
 
-def test_accounts_and_the_last_news_of_each_event_are_tabled(material, tmp_path):
+def test_accounts_are_tabled(material, tmp_path):
     path = write_report(
         tmp_path / "report.html",
         *material,
         cameras=[{"camera": "gate", "decoded": 1234, "latency_p99_ms": 12.3456, "dropped": {"overload": 2}}],
-        alerts=[event("new", None), event("update", None), event("end", 1.1)],
     )
     page = path.read_text(encoding="utf-8")
-    assert all(f">{cell}</td>" in page for cell in ("gate", "1,234", "12.35", "overload 2", "1.062", "end"))
-    assert ">new</td>" not in page and ">update</td>" not in page
+    assert all(f">{cell}</td>" in page for cell in ("gate", "1,234", "12.35", "overload 2"))
+
+
+def test_events_that_the_scores_tell_of_are_tabled_and_drawn_on_their_clip(material, tmp_path):
+    _, _, dataset = material
+    rows = {clip.name: score_rows(clip.name, np.linspace(0, 1, 12)) for clip in dataset.test}
+    rows["a_1"][4:6] = [
+        replace(row, event_id="a_1-1700000003000-0-3", event_start_s=0.3, anomaly_score=1.0625)
+        for row in rows["a_1"][4:6]
+    ]
+    scores = write_scores(tmp_path / "with events", *rows.values())
+    page = write_report(tmp_path / "r.html", evaluate(scores, dataset), scores, dataset).read_text(encoding="utf-8")
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", page[page.index("<h2>Events") : page.index("<h2>Clips")]) == [
+        *("a_1", "a_1-1700000003000-0-3", "0.3", "0.5", "1.062", "0.8")
+    ]
     assert page.count("1 event</span>") == 1 and page.count("0 events</span>") == 2
+
+
+def test_scores_without_events_say_that_there_are_none(material, tmp_path):
+    page = write_report(tmp_path / "report.html", *material).read_text(encoding="utf-8")
+    assert "no event opened in any clip" in page
 
 
 def test_pictures_show_the_decoded_frame_and_its_map(material, tmp_path):

@@ -34,11 +34,13 @@ def score(index: int, *, map_shape: tuple[int, int] | None = None, scored_at_s: 
     return Score(
         header=head,
         anomaly_score=index + 0.1,
+        smoothed_score=51.0 if index % 3 == 0 else 50.0,
         p_value=1 / (index + 1),
         threshold=50.5,
-        is_anomalous=index % 3 == 0,
         scored_at_s=scored_at_s,
         latency_s=scored_at_s - head.captured_at_s,
+        event_id=f"{head.camera_id}-1700000000000-{head.session}-0" if index % 3 == 0 else None,
+        event_start_s=0.0 if index % 3 == 0 else None,
         anomaly_map=anomaly_map,
     )
 

@@ -63,8 +63,9 @@ def test_scores_come_back_exactly_as_they_were_written(tmp_path):
     assert read.media_time_s.tolist() == [s.header.media_time_s for s in written]
     assert read.captured_at_s.tolist() == [s.header.captured_at_s for s in written]
     assert read.latency_s == pytest.approx(np.array([s.latency_s for s in written]))
-    for name in ("anomaly_score", "p_value", "threshold", "is_anomalous"):
+    for name in ("anomaly_score", "smoothed_score", "p_value", "threshold", "is_anomalous", "event_id"):
         assert getattr(read, name).tolist() == [getattr(s, name) for s in written]
+    assert [None if np.isnan(s) else s for s in read.event_start_s] == [s.event_start_s for s in written]
     assert read.models == ("abc",)
     assert read.has_maps
     assert np.array_equal(np.concatenate(list(read.iter_maps())), np.stack([s.anomaly_map for s in written]))
@@ -95,7 +96,16 @@ def test_files_are_compressed_and_maps_split_into_byte_streams(tmp_path):
     assert file.metadata.row_group(0).column(columns["map.list.element"]).encodings[-1] == "BYTE_STREAM_SPLIT"
     assert file.metadata.row_group(0).column(columns["anomaly_score"]).compression == "ZSTD"
     assert file.schema_arrow.field("map").type == pa.list_(pa.float16(), 24)
-    assert file.schema_arrow.metadata[b"map_shape"] == b"4,6"
+
+
+def test_a_row_alone_says_how_its_map_is_shaped(tmp_path):
+    root = tmp_path / "scores"
+    sink = make(root, maps=True)
+    sink.write([score(i, map_shape=(4, 6)) for i in range(3)])
+    sink.close()
+    for row in pyarrow.dataset.dataset(root, partitioning="hive").to_table().replace_schema_metadata().to_pylist():
+        shaped = np.reshape(row["map"], (row["map_height"], row["map_width"]))
+        assert np.array_equal(shaped, score(row["index"], map_shape=(4, 6)).anomaly_map)
 
 
 def test_maps_are_left_out_when_nobody_asked(tmp_path):
@@ -190,8 +200,9 @@ def test_a_change_of_the_map_s_size_starts_a_new_file(tmp_path):
     sink = make(root, maps=True)
     sink.write([score(0, map_shape=(4, 6))])
     sink.write([score(1, map_shape=(2, 3))])
+    sink.write([score(2, map_shape=(3, 2))])
     sink.close()
-    assert [maps.shape for maps in read_clip_scores(root)["gate"].iter_maps()] == [(1, 4, 6), (1, 2, 3)]
+    assert [maps.shape for maps in read_clip_scores(root)["gate"].iter_maps()] == [(1, 4, 6), (1, 2, 3), (1, 3, 2)]
 
 
 def test_a_killed_process_loses_no_row_that_write_returned_for(tmp_path):

@@ -91,12 +91,26 @@ def test_a_file_without_rows_is_named(tmp_path):
     assert "found no rows" in complaint(tmp_path)
 
 
-def test_maps_without_their_shape_are_refused(tmp_path):
-    write(tmp_path, [score(0, map_shape=(3, 5))], maps=True)
+@pytest.mark.parametrize("height", [[4, 4], [3, None], [3, 5]])
+def test_maps_that_do_not_have_their_shape_are_refused(tmp_path, height):
+    write(tmp_path, [score(i, map_shape=(3, 5)) for i in range(2)], maps=True)
     (path,) = tmp_path.rglob("*.parquet")
-    pq.write_table(pq.read_table(path, partitioning=None).replace_schema_metadata({}), path)
-    with pytest.raises(ScoresError, match="map_shape"):
+    table = pq.read_table(path, partitioning=None)
+    at = table.column_names.index("map_height")
+    pq.write_table(table.set_column(at, "map_height", pa.array(height, pa.int32())), path)
+    with pytest.raises(ScoresError, match="expected one map_height and map_width"):
         next(read_clip_scores(tmp_path)["gate"].iter_maps())
+
+
+def test_a_file_of_an_earlier_version_is_refused_with_what_to_do(tmp_path):
+    write(tmp_path, [score(0)])
+    (path,) = tmp_path.rglob("*.parquet")
+    earlier = ["smoothed_score", "event_id", "event_start_s"]
+    pq.write_table(pq.read_table(path, partitioning=None).drop_columns(earlier), path)
+    said = complaint(tmp_path)
+    assert said.startswith(f"{path}: ")
+    assert "event_id, event_start_s, smoothed_score missing" in said
+    assert "earlier version of this one? then score the footage anew" in said
 
 
 def test_a_flipped_byte_in_the_data_is_refused(tmp_path):

@@ -56,6 +56,7 @@ def test_a_reader_that_comes_late_finds_everything_as_documented(server, sink_of
         "scored_at_s": START_S + 0.7 + 0.125,
         "latency_s": (START_S + 0.7 + 0.125) - (START_S + 0.7),
         "anomaly_score": 7.1,
+        "smoothed_score": 50.0,
         "p_value": 1 / 8,
         "threshold": 50.5,
         "is_anomalous": False,

@@ -1,0 +1,48 @@
+"""The events of written scores, as they were told while the scores were made. Nothing is decided anew here."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.scoring.events import first_index
+from pipeline.sinks.parquet_reader import CameraScores
+from pipeline.types import Event
+
+
+def events_of(rows: CameraScores) -> list[Event]:
+    """A camera's events in the order in which they opened, as the last alert of each told them.
+
+    An event's frames are the rows that carry its id and, before them, those with which it began: from the first frame,
+    which the id names, to the one with which it opened.
+
+    Args:
+        rows: all rows of the camera.
+
+    Returns:
+        Events that have ended, without regions.
+    """
+    opened: dict[str, int] = {}
+    for row, event_id in enumerate(rows.event_id.tolist()):
+        if event_id is not None:
+            opened.setdefault(event_id, row)
+    return [_event(rows, event_id, row) for event_id, row in opened.items()]
+
+
+def _event(rows: CameraScores, event_id: str, opened: int) -> Event:
+    """One event; ``opened`` is the row with which it opened."""
+    session = rows.session[opened]
+    began_with = (rows.session == session) & (rows.index >= first_index(event_id)) & (rows.index < rows.index[opened])
+    frames = np.flatnonzero(began_with | (rows.event_id == event_id))
+    peak = frames[rows.anomaly_score[frames].argmax()]
+    return Event(
+        event_id=event_id,
+        camera_id=rows.camera_id,
+        session=int(session),
+        start_s=float(rows.event_start_s[opened]),
+        end_s=float(rows.media_time_s[frames].max()),
+        started_at_s=float(rows.captured_at_s[frames[0]]),
+        peak_score=float(rows.anomaly_score[peak]),
+        peak_at_s=float(rows.captured_at_s[peak]),
+        peak_index=int(rows.index[peak]),
+        threshold=float(rows.threshold[opened]),
+    )

@@ -1,0 +1,93 @@
+"""Events read from rows are those that were told while the rows were made."""
+
+from fractions import Fraction
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.config import AlertSettings
+from pipeline.evaluation.events import events_of
+from pipeline.scoring.calibration import NormalScores
+from pipeline.scoring.camera import CameraScoring, CameraState
+from pipeline.sinks.parquet import ParquetSink
+from pipeline.sinks.parquet_reader import read_clip_scores
+from pipeline.types import FrameHeader, Prediction
+
+NORMAL = NormalScores([[i / 100 for i in range(100)]], 10.0)
+
+
+@st.composite
+def runs(draw):
+    """Settings, and a camera's frames: gaps, sessions, times that go back, scores that are no numbers."""
+    alerts = AlertSettings(
+        quantile=0.9,
+        close_quantile=draw(st.sampled_from([0.3, 0.9])),
+        smoothing_s=draw(st.sampled_from([0.0, 0.2])),
+        open_frames=draw(st.integers(1, 4)),
+        close_s=draw(st.sampled_from([0.1, 0.4])),
+        update_s=0.2,
+    )
+    steps = draw(
+        st.lists(
+            st.tuples(
+                st.sampled_from([0] * 9 + [1]),  # a new session
+                st.integers(1, 3),
+                st.sampled_from([1] * 9 + [-2]),  # ticks of media time
+                st.sampled_from([0.0, 0.5, 0.95, 2.0, 3.0, float("nan")]),
+            ),
+            min_size=1,
+            max_size=80,
+        )
+    )
+    session, index, pts, frames = 0, -1, 0, []
+    for rise, further, ticks, score in steps:
+        session, index = session + rise, (-1 if rise else index) + further
+        pts = max(0, pts + ticks)
+        header = FrameHeader("gate", session, index, pts, Fraction(1, 10), 1000.0 + len(frames) / 8)
+        frames.append(Prediction(header, score))
+    return alerts, frames, draw(st.integers(0, len(frames)))
+
+
+@given(runs())
+@settings(max_examples=150)
+def test_rows_tell_exactly_the_events_that_were_told_and_their_verdicts(tmp_path_factory, run):
+    alert_settings, frames, killed_after = run
+    camera = CameraScoring("gate", NORMAL, alert_settings)
+    scores, alerts = [], []
+    for number, frame in enumerate(frames):
+        if number == killed_after:  # another process goes on from what was remembered
+            camera = CameraScoring("gate", NORMAL, alert_settings, CameraState.of_json(camera.state.as_json()))
+        score, raised = camera.update(frame, 2000.0)
+        scores += [score] if score is not None else []
+        alerts += raised
+    alerts += camera.finish(2000.0)
+    root = tmp_path_factory.mktemp("run") / "scores"
+    sink = ParquetSink(root, model_fingerprint="abc", maps=False, rotate_s=60.0)
+    sink.write(scores)
+    sink.close()
+    if not scores:
+        return
+    rows = read_clip_scores(root)["gate"]
+    assert events_of(rows) == [alert.event for alert in alerts if alert.kind == "end"]
+    assert np.array_equal(rows.is_anomalous, rows.smoothed_score >= rows.threshold)
+
+
+def test_the_frames_that_opened_an_event_belong_to_it_and_the_quiet_ones_within_it_do_not(tmp_path):
+    alert_settings = AlertSettings(
+        quantile=0.9, close_quantile=0.3, smoothing_s=0.0, open_frames=3, close_s=0.5, update_s=9.0
+    )
+    camera = CameraScoring("gate", NORMAL, alert_settings)
+    scores = []
+    for index, value in enumerate([0.0, 5.0, 2.0, 2.0, 0.0, 0.5, 0.0, 0.0]):
+        header = FrameHeader("gate", 0, index, index, Fraction(1, 10), 1000.0 + index)
+        scores.append(camera.update(Prediction(header, value), 2000.0)[0])
+    sink = ParquetSink(tmp_path / "scores", model_fingerprint="abc", maps=False, rotate_s=60.0)
+    sink.write(scores)
+    sink.close()
+    rows = read_clip_scores(tmp_path / "scores")["gate"]
+    told = "gate-1001000-0-1"
+    assert rows.event_id.tolist() == [None, None, None, told, None, told, None, None]
+    (event,) = events_of(rows)
+    assert (event.event_id, event.start_s, event.end_s) == (told, 0.1, 0.5)
+    assert (event.peak_score, event.peak_index, event.peak_at_s, event.started_at_s) == (5.0, 1, 1001.0, 1001.0)
