@@ -23,14 +23,10 @@ from pipeline.datasets.base import Clip, check_names, count_frames, entries, is_
 from pipeline.errors import DatasetError
 
 NAME = "avenue"
+PARTS = ("training_videos", "testing_videos")
 
 _SCENE = "avenue"
 _VARIABLE = "volLabel"
-
-
-def matches(root: Path) -> bool:
-    """Whether the folder has this layout's parts."""
-    return has_train(root) or has_test(root)
 
 
 def has_train(root: Path) -> bool:

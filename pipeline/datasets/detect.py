@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +21,7 @@ UCSDped1 or UCSDped2, which hold Train and Test.
 unpack both into one folder, so that it holds "Avenue Dataset" and ground_truth_demo.
   Your own cameras: training/videos/CAMERA_001.mp4, CAMERA_002.mp4... with normal footage only."""
 
+_NAMED = 5  # of several data sets
 _DEPTH = 2  # archives unpack to a folder in a folder (UCSD_Anomaly_Dataset.v1p2/UCSDped2)
 
 
@@ -28,7 +31,11 @@ class _Layout(Protocol):
     @property
     def NAME(self) -> str: ...
 
-    def matches(self, root: Path) -> bool: ...
+    @property
+    def PARTS(self) -> tuple[str, str]:
+        """Folders of the training and of the test part."""
+        ...
+
     def has_train(self, root: Path) -> bool: ...
     def has_test(self, root: Path) -> bool: ...
     def train_clips(self, root: Path) -> tuple[Clip, ...]: ...
@@ -42,7 +49,7 @@ def open_dataset(root: Path, *, need: Need) -> Dataset:
     """Find the layout of a data set and check the part that is needed, without decoding anything.
 
     Args:
-        root: the data set's folder, or one that holds exactly one data set up to two levels below.
+        root: the data set's folder, or one that holds it up to two levels below; of one data set, wherever it lies.
         need: ``train`` reads and checks the training part, ``test`` the labelled part, ``any`` whatever is there.
 
     Raises:
@@ -60,17 +67,32 @@ def open_dataset(root: Path, *, need: Need) -> Dataset:
 
 
 def _locate(root: Path) -> tuple[_Layout, Path]:
-    """The one layout at a folder or, failing that, in the folders below it."""
+    """The one layout at a folder and in the folders below it."""
     if not root.is_dir():
         got = "a file" if root.exists() else "nothing there"
         raise DatasetError(f"{root}: expected the folder of a data set, got {got}.\n{DOWNLOADS}")
-    level = [root]
-    for _ in range(_DEPTH + 1):
-        found = [(layout, folder) for folder in level for layout in _LAYOUTS if layout.matches(folder)]
-        if len(found) > 1:
-            names = ", ".join(str(folder) for _, folder in found)
-            raise DatasetError(f"{root}: expected one data set, got several; name one of: {names}")
-        if found:
-            return found[0]
-        level = [child for folder in level for child in entries(folder) if child.is_dir()]
-    raise DatasetError(f"{root}: expected the folder of a data set, got none of the known layouts.\n{DOWNLOADS}")
+    found = list(_layouts_below(root, _DEPTH))
+    if not found:
+        raise DatasetError(f"{root}: expected the folder of a data set, got none of the known layouts.\n{DOWNLOADS}")
+    if len(found) > 1:
+        names = ", ".join(f"{folder} ({layout.NAME})" for layout, folder in found[:_NAMED])
+        names += f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        raise DatasetError(
+            f"{root}: expected one data set, got {len(found)}: {names}; name the folder of one, or move the others away"
+        )
+    return found[0]
+
+
+def _layouts_below(folder: Path, depth: int) -> Iterator[tuple[_Layout, Path]]:
+    """All layouts at a folder and down to ``depth`` levels below, wherever they lie beside each other.
+
+    Nothing is sought in the parts of a data set: names of clips are not names of layouts.
+    """
+    here = [layout for layout in _LAYOUTS if any((folder / part).is_dir() for part in layout.PARTS)]
+    yield from ((layout, folder) for layout in here)
+    if depth == 0:
+        return
+    parts = {part for layout in here for part in layout.PARTS}
+    for child in entries(folder):
+        if child.is_dir() and child.name not in parts and os.access(child, os.R_OK | os.X_OK):
+            yield from _layouts_below(child, depth - 1)

@@ -24,13 +24,9 @@ from pipeline.datasets.base import Clip, check_names, count_frames, entries, is_
 from pipeline.errors import DatasetError
 
 NAME = "stc"
+PARTS = ("training", "testing")
 
 _log = logging.getLogger(__name__)
-
-
-def matches(root: Path) -> bool:
-    """Whether the folder has this layout's parts."""
-    return (root / "training").is_dir() or (root / "testing").is_dir()
 
 
 def has_train(root: Path) -> bool:

@@ -23,15 +23,11 @@ from pipeline.errors import DatasetError
 from pipeline.video.images import list_images
 
 NAME = "ucsd"
+PARTS = ("Train", "Test")
 
 _LABEL_LINE = re.compile(r"gt_frame\s*=\s*\[(?P<ranges>[^\]]*)\]")
 _RANGE = re.compile(r"(?P<first>\d+)(?:\s*:\s*(?P<last>\d+))?")
 _TEST_FOLDER = re.compile(r"Test(?P<number>\d+)")
-
-
-def matches(root: Path) -> bool:
-    """Whether the folder has this layout's parts."""
-    return has_train(root) or has_test(root)
 
 
 def has_train(root: Path) -> bool:

@@ -223,7 +223,7 @@ def test_ucsd_pixel_masks_are_read_where_there_are_any(tmp_path):
 
 def test_both_ucsd_sets_in_one_folder_ask_which(tmp_path):
     ped1, ped2 = write_ucsd(tmp_path, "UCSDped1"), write_ucsd(tmp_path, "UCSDped2")
-    assert complaint(tmp_path).endswith(f"expected one data set, got several; name one of: {ped1}, {ped2}")
+    assert f"{tmp_path}: expected one data set, got 2: {ped1} (ucsd), {ped2} (ucsd); name" in complaint(tmp_path)
     assert open_dataset(ped1, need="test").scenes == ("ped1",)
 
 
@@ -344,6 +344,42 @@ def test_nothing_there_says_how_to_get_the_data(tmp_path):
 def test_a_folder_of_other_things_is_refused(tmp_path):
     (tmp_path / "a/b/c/training").mkdir(parents=True)
     assert complaint(tmp_path).endswith("got none of the known layouts.")
+
+
+@pytest.mark.parametrize("need", ["train", "test", "any"])
+def test_two_data_sets_are_refused_however_deep_each_lies(tmp_path, need):
+    ped2 = write_ucsd(tmp_path)
+    write_avenue(tmp_path / "avenue")
+    said = complaint(tmp_path, need)
+    assert f"{tmp_path}: expected one data set, got 2: " in said
+    assert f"{tmp_path}/avenue/Avenue Dataset (avenue)" in said
+    assert f"{ped2} (ucsd)" in said
+
+
+def test_a_data_set_that_lies_in_the_folder_of_another_is_not_passed_over(tmp_path):
+    write_stc(tmp_path)
+    ped2 = write_ucsd(tmp_path)
+    assert f"got 2: {tmp_path} (stc), {ped2} (ucsd)" in complaint(tmp_path)
+    assert open_dataset(ped2, need="any").name == "ucsd"
+
+
+def test_two_layouts_in_one_folder_are_refused(tmp_path):
+    write_stc(tmp_path)
+    write_ucsd(tmp_path, name="")
+    assert f"got 2: {tmp_path} (stc), {tmp_path} (ucsd)" in complaint(tmp_path)
+
+
+def test_of_many_data_sets_a_few_are_named(tmp_path):
+    for number in range(7):
+        (tmp_path / f"yard{number}" / "training").mkdir(parents=True)
+    assert f"{tmp_path}/yard4 (stc) and 2 more; name" in complaint(tmp_path)
+
+
+def test_clips_called_like_the_parts_of_a_layout_are_no_data_sets(tmp_path):
+    write_stc(tmp_path)
+    write_images(tmp_path / "testing/frames/gate_0001/training", 1, suffix=".jpg")
+    write_images(tmp_path / "testing/Train/gate_9", 1, suffix=".jpg")
+    assert open_dataset(tmp_path, need="train").name == "stc"
 
 
 def test_a_file_is_no_data_set(tmp_path):
