@@ -14,10 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.config import CameraSettings, Config
+from pipeline.console.progress import Pace
 from pipeline.errors import ConfigError, RunError
 from pipeline.video.record import CameraRecorder, RecorderStatus, record_cameras
 from pipeline.video.recordings import LONGEST_SCENE, RecordingFolder
 from pipeline.video.source import is_live
+
+_NAMED = 5  # cameras of many, in a line
 
 
 def record_with_table(
@@ -57,7 +60,7 @@ def record_with_table(
 
         duration_s = None if minutes is None else 60.0 * minutes
         try:
-            with _stop_on_signal() as stop, _live_table(statuses, err) as refresh:
+            with _stop_on_signal() as stop, _followed(statuses, err, Pace(endless=minutes is None)) as refresh:
                 record_cameras(recorders, duration_s=duration_s, stop=stop, tick=refresh)
         finally:
             out.print(recordings_table(statuses()))
@@ -114,11 +117,30 @@ def _live_cameras(settings: Config, config_file: Path, err: Console) -> list[Cam
     return live
 
 
+def recording_line(statuses: Sequence[RecorderStatus]) -> str:
+    """All cameras in one line, and which of them are not recorded just now."""
+    away = [f"{status.camera_id} ({status.state})" for status in statuses if status.state != "recording"]
+    named = ", ".join(away[:_NAMED]) + (f" and {len(away) - _NAMED} more" if len(away) > _NAMED else "")
+    return (
+        f"recording: {len(statuses) - len(away)} of {len(statuses)} cameras, "
+        f"{sum(status.segments for status in statuses):,} segments, "
+        f"{sum(status.recorded_s for status in statuses) / 60:,.2f} minutes, "
+        f"{sum(status.recorded_bytes for status in statuses) / 1e6:,.1f} MB, "
+        f"{sum(status.reconnects for status in statuses):,} reconnects, "
+        f"{sum(status.gaps for status in statuses):,} gaps" + (f"; not recorded now: {named}" if named else "")
+    )
+
+
 @contextmanager
-def _live_table(statuses: Callable[[], list[RecorderStatus]], err: Console) -> Iterator[Callable[[], None]]:
-    """A table that is drawn anew at every call, where somebody sees it."""
+def _followed(statuses: Callable[[], list[RecorderStatus]], err: Console, pace: Pace) -> Iterator[Callable[[], None]]:
+    """What is to be called often: it draws a table anew or, in a log, writes a line now and then."""
     if not err.is_terminal:
-        yield lambda: None
+
+        def tell() -> None:
+            if pace.is_due():
+                err.print(recording_line(statuses()), markup=False, highlight=False, soft_wrap=True)
+
+        yield tell
         return
     with Live(console=err, auto_refresh=False, transient=True) as live:
         yield lambda: live.update(recordings_table(statuses()), refresh=True)

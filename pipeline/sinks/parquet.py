@@ -263,9 +263,7 @@ def scores_schema(map_shape: tuple[int, ...] | None, run: str) -> pa.Schema:
     return pa.schema(columns, metadata={RUN_KEY: run})
 
 
-def _batch(
-    scores: Sequence[Score], model: str, map_shape: tuple[int, ...] | None, schema: pa.Schema
-) -> pa.RecordBatch:
+def _batch(scores: Sequence[Score], model: str, map_shape: tuple[int, ...] | None, schema: pa.Schema) -> pa.RecordBatch:
     # One array of structs taken apart: a call per column costs more than all the rest of a small batch.
     rows = [
         {
