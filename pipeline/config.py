@@ -215,7 +215,7 @@ class OutputSettings(Settings):
 
     Attributes:
         folder: where this run writes: ``scores/`` (Parquet), ``redis/`` (an embedded Redis's data), ``run.json``.
-        maps: whether Parquet also holds every frame's anomaly map (float16).
+        maps: whether Parquet also holds every frame's anomaly map.
         rotate_s: longest time before rows that were scored stand in a finished Parquet file.
     """
 

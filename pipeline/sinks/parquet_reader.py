@@ -74,7 +74,9 @@ class CameraScores:
     has_maps: bool
 
     def iter_maps(self) -> Iterator[npt.NDArray[np.float16]]:
-        """Anomaly maps in row order, one array of shape (n, h, w) per file: files hold at most 64 MB of rows.
+        """Anomaly maps in row order, one array of shape (n, h, w) per file, in the half precision they were made in.
+
+        A file's maps take less than 64 MB of it.
 
         Raises:
             ScoresError: there are none, or a file is damaged.
@@ -85,7 +87,7 @@ class CameraScores:
             table = _read(path, list(_OF_MAP))
             height, width = _map_shape(path, table)
             flat = pa.concat_arrays(table["map"].chunks).flatten()
-            yield flat.to_numpy(zero_copy_only=False).reshape(-1, height, width)
+            yield flat.to_numpy(zero_copy_only=False).astype(np.float16).reshape(-1, height, width)
 
 
 def read_clip_scores(root: Path) -> dict[str, CameraScores]:

@@ -1,6 +1,8 @@
 import io
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from rich.console import Console
 
 from actors.commands import replay_dataset, stream_cameras
 from pipeline.config_file import load_config
+from pipeline.console.evaluation import evaluate_scores
 from pipeline.errors import BadInputError, CheckpointError, VideoError
 from pipeline.sinks.locate import readable_redis
 from pipeline.sinks.parquet import staging_folder
@@ -76,6 +79,25 @@ def test_every_frame_of_every_camera_is_scored_once_and_readable_in_redis_and_pa
     for event_id in ids:
         kinds = [alert["kind"] for alert in alerts if alert["event_id"] == event_id]
         assert kinds == ["new", *["update"] * (len(kinds) - 2), "end"]
+
+
+def test_a_report_made_later_shows_the_events_that_were_told_in_redis(trained, tmp_path):
+    sensitive = {"quantile": 0.6, "close_quantile": 0.4, "open_frames": 3, "smoothing_s": 0.2, "close_s": 0.2}
+    scores = tmp_path / "out"
+    replay(trained, scores, camera_defaults={"alerts": sensitive})
+    with readable_redis(None) as url:
+        alerts = list(read_alerts(url))
+    shutil.rmtree(scores / "_run")  # Redis may be gone when somebody evaluates
+    evaluate_scores(scores, trained.dataset, None, tmp_path / "report.html", **consoles())
+    page = (tmp_path / "report.html").read_text()
+    ended = {alert["event_id"] for alert in alerts if alert["kind"] == "end"}
+    assert len(ended) >= 2
+    assert ended == {alert["event_id"] for alert in alerts}
+    table = page[page.index("<h2>Events") : page.index("<h2>Clips")]
+    assert sorted(event_id for event_id in re.findall(r"<td[^>]*>([^<]*-[0-9]+-[0-9]+-[0-9]+)</td>", table)) == sorted(
+        ended
+    )
+    assert sum(int(count) for count in re.findall(r"([0-9]+) events?</span>", page)) == len(ended)
 
 
 def test_a_clip_scores_the_same_streamed_or_replayed_alone_or_together_in_any_order_and_batch_size(trained, tmp_path):

@@ -4,9 +4,9 @@ from typing import get_args
 import pytest
 
 from pipeline.console.tables import alert_line
-from pipeline.sinks.schema import alert_object
+from pipeline.sinks.schema import alert_object, score_object
 from pipeline.types import AlertKind, NoticeKind
-from tests.sinks.made import START_S, alert, notice
+from tests.sinks.made import START_S, alert, notice, score
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text(encoding="utf-8")
 
@@ -16,9 +16,11 @@ def test_every_kind_is_documented(kind):
     assert f"`{kind}`" in DOCUMENT
 
 
-@pytest.mark.parametrize("made", [alert(0), notice()], ids=["alert", "notice"])
+@pytest.mark.parametrize(
+    "made", [alert_object(alert(0)), alert_object(notice()), score_object(score(0))], ids=["alert", "notice", "score"]
+)
 def test_every_key_of_an_entry_is_documented(made):
-    for key in alert_object(made):
+    for key in made:
         assert f"`{key}`" in DOCUMENT
 
 
