@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,17 @@ def test_a_folder_that_is_no_data_set_is_answered_with_where_to_get_one(tmp_path
     done = command("train", "--config", config_file(tmp_path), "--data", tmp_path / "x", "--out", tmp_path / "m")
     assert done.returncode == 2
     assert str(tmp_path / "x") in done.stderr
+
+
+def test_a_replay_of_a_folder_with_two_data_sets_names_both(tmp_path):
+    one, other = tmp_path / "one" / "Test", tmp_path / "archive" / "other" / "testing"
+    one.mkdir(parents=True)
+    other.mkdir(parents=True)
+    done = command(
+        "replay", "--config", config_file(tmp_path), "--data", tmp_path, "--model", tmp_path / "m",
+        "--out", tmp_path / "o",
+    )  # fmt: skip
+    refused(done, "expected one data set, got 2", f"{one.parent} (ucsd)", f"{other.parent} (stc)")
 
 
 def test_files_are_not_recorded(tmp_path):
@@ -175,6 +187,8 @@ def test_train_replay_evaluate_alerts_and_status_work_one_after_the_other(tmp_pa
     done = command("train", "--config", config, "--data", data, "--out", model)
     assert done.returncode == 0, done.stderr
     assert "RANDOM" in done.stderr  # random weights are said loudly
+    for stage in ("features", "flows", "held-out scores"):  # a log says how it gets on
+        assert re.search(rf"^{stage}: .*\(100 %\), took 0:", done.stderr, re.MULTILINE)
     done = command("replay", "--config", config, "--data", data, "--model", model, "--out", scores, **state)
     assert done.returncode == 0, done.stderr
     done = command("evaluate", "--scores", scores, "--data", data, "--json", numbers)
