@@ -54,7 +54,8 @@ def test_a_camera_is_added_with_the_runs_defaults_paused_resumed_and_removed(run
     [
         ({"do": "add", "camera": {"id": "GATE", "url": "x.mp4"}}, "camera GATE: expected an id that is not in use"),
         ({"do": "add", "camera": {"id": "a/b", "url": "x.mp4"}}, r"camera: cameras.0.id: expected 1 to 64 letters"),
-        ({"do": "add", "camera": {"id": "new"}}, r"cameras.0.url: expected a value, got nothing"),
+        ({"do": "add", "camera": {"id": "new"}}, r"camera: cameras.new.url: expected a value, got nothing"),
+        ({"do": "add", "camera": {"id": "new", "url": "rstp://h/x"}}, r"cameras.new.url: .*did you mean rtsp://"),
         ({"do": "add", "camera": 7}, r"cameras.0: "),
         ({"do": "remove", "id": "nobody"}, r"camera 'nobody': expected a camera of this run \(gate\), got another"),
         ({"do": "dance"}, "expected list, add, remove, pause or resume, got 'dance'"),
@@ -90,7 +91,7 @@ def test_a_reload_takes_over_what_changed_in_the_file_and_keeps_what_was_added_b
 
 def test_a_file_with_a_fault_is_not_taken_over(running):
     running.write(cameras=[{**GATE, "colour": "red"}])
-    with pytest.raises(BadInputError, match=r"cameras\.0\.colour: unknown key"):
+    with pytest.raises(BadInputError, match=r"cameras\.gate\.colour: unknown key"):
         running.desk.reload()
     assert running.told == []
 
