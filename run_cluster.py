@@ -109,7 +109,7 @@ def stream(
     address: AddressOption = None,
 ) -> None:
     """Score the config's cameras until they end, the time is up or Ctrl-C."""
-    from actors.commands import stream_cameras
+    from pipeline.sinks.run_lock import check_unused
 
     settings = load_config(config)
     folder = model or settings.model_folder
@@ -117,6 +117,10 @@ def stream(
         raise ConfigError(f"{config}: model_folder: expected a trained model here or with --model, got nothing")
     if not settings.cameras:
         raise ConfigError(f"{config}: cameras: expected at least one camera, got none")
+    check_unused(settings.output.folder)  # before Ray is even imported; the run itself takes the lock
+
+    from actors.commands import stream_cameras
+
     stream_cameras(settings, config, folder, duration_s=duration, address=address, out=out, err=err)
 
 
@@ -133,13 +137,17 @@ def replay(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Send the test clips of a data set through the actors of `stream`, dropping nothing."""
-    from actors.commands import replay_dataset
     from pipeline.datasets.detect import open_dataset
+    from pipeline.sinks.run_lock import check_unused
 
     settings = load_config(config)
+    check_unused(scores_out / "_run")  # above all before --overwrite
     dataset = open_dataset(data, need="test")
     if overwrite:
         _remove_folder(scores_out, expected="_run")
+
+    from actors.commands import replay_dataset
+
     replay_dataset(settings, config, dataset, model, scores_out, address=address, out=out, err=err)
 
 
@@ -328,6 +336,8 @@ def _ask(request: dict[str, Any], config: Path | None) -> dict[str, Any]:
 
 def _say(answer: dict[str, Any]) -> None:
     out.print(answer["said"], markup=False, highlight=False)
+    for line in answer.get("warnings", ()):
+        err.print(f"warning: {line}", markup=False, highlight=False, style="yellow")
 
 
 def _emit(value: dict[str, Any], line: Callable[[dict[str, Any]], Any], as_json: bool) -> None:

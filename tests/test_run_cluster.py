@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.sinks.run_lock import run_lock
 from tests.models_for_tests import TINY
 
 ROOT = Path(__file__).parent.parent
@@ -167,6 +168,38 @@ def test_overwrite_deletes_only_what_this_program_wrote(tmp_path, trained):
     )  # fmt: skip
     refused(done, tmp_path / "out")
     assert (tmp_path / "out" / "mine.txt").exists()
+
+
+_WITHOUT_RAY = """
+import sys
+import run_cluster
+sys.argv[0] = "run_cluster.py"
+try:
+    run_cluster.main()
+finally:
+    assert "ray" not in sys.modules, "Ray was imported first"
+"""
+
+
+def test_a_second_run_into_a_folder_is_refused_before_ray_is_even_imported_and_nothing_is_deleted(tmp_path, trained):
+    run, scores = tmp_path / "run", tmp_path / "scores"
+    path = config_file(tmp_path, cameras=[{"id": "a", "url": "x.mp4"}], output={"folder": str(run)})
+    replay = ("replay", "--data", trained.dataset.root, "--out", scores, "--overwrite")
+    with run_lock(run), run_lock(scores / "_run"):
+        for folder, words in ((run, ("stream",)), (scores / "_run", replay)):
+            done = subprocess.run(
+                [sys.executable, "-c", _WITHOUT_RAY, *map(str, words), "--config", path, "--model", trained.folder],
+                capture_output=True, text=True, timeout=200, check=False, cwd=ROOT,
+            )  # fmt: skip
+            refused(done, f"{folder}: expected a folder that no run uses", f"(process {os.getpid()})")
+            assert "Traceback" not in done.stderr
+    assert (scores / "_run" / "run.lock").exists()
+
+
+def test_a_demo_deletes_nothing_of_one_that_is_under_way(tmp_path):
+    with run_lock(tmp_path / "demo" / "scores" / "_run"):
+        refused(command("demo", "--out", tmp_path / "demo"), "expected a folder that no run uses")
+    assert (tmp_path / "demo" / "scores" / "_run" / "run.lock").exists()
 
 
 def test_train_replay_evaluate_alerts_and_status_work_one_after_the_other(tmp_path, trained):
