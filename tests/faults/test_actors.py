@@ -46,7 +46,7 @@ def live(ray_session, trained, cameras, redis_url, tmp_path_factory):
         assert camera.account.in_flight == 0
         assert camera.account.scored == found.index.size
         assert len(set(zip(found.session.tolist(), found.index.tolist(), strict=True))) == found.index.size
-    alerts = [alert for alert in read_alerts(redis_url) if alert["camera_id"] in {"gate", "yard", "door"}]
+    alerts = [alert for alert in read_alerts(redis_url) if alert["camera_id"] in {"gate", "yard", "door", "film"}]
     assert final.alerts["delivered"] == final.alerts["emitted"] == len(alerts)
     _assert_each_once_and_in_order(alerts)
     _assert_no_password(started.folder)
@@ -159,6 +159,16 @@ def test_a_camera_is_added_paused_resumed_and_removed_while_the_others_go_on(liv
     live.wait(lambda: live.camera("door").account.in_flight == 0, "its books are closed")
     live.wait_for_scores("gate", "yard")
     assert [camera["id"] for camera in live.ask(do="list")["cameras"]] == ["gate", "yard"]
+
+
+def test_a_file_added_beside_live_cameras_is_read_at_its_own_speed(live, tmp_path):
+    film = write_footage(tmp_path / "film.mp4", seconds=4.0)
+    live.ask(do="add", camera={"id": "film", "url": str(film)})
+    live.wait(lambda: any(c.camera_id == "film" and c.state == "finished" for c in live.status.cameras), "it ends")
+    live.ask(do="remove", id="film")
+    live.wait(lambda: read_clip_scores(live.folder / "scores").get("film") is not None, "its rows are on disk")
+    captured_at_s = read_clip_scores(live.folder / "scores")["film"].captured_at_s
+    assert captured_at_s[-1] - captured_at_s[0] > 3.0
 
 
 def test_a_camera_that_goes_away_is_told_with_the_reason_and_so_is_its_return(live, cameras, redis_url):
