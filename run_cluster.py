@@ -1,4 +1,4 @@
-"""Command line of cflow-stream: demo, train, record, stream, cameras, replay, evaluate, compare, bench, alerts, status.
+"""Command line of cflow-stream: from `demo` and `train` to `stream`, `alerts` and `status`.
 
 Exit codes: 0 done, 1 failed, 2 bad input or config.
 """
@@ -95,6 +95,22 @@ def record(
     record_with_table(
         load_config(config), config, footage_out, minutes=minutes, segment_minutes=segment_minutes, out=out, err=err
     )
+
+
+@app.command(epilog="Example: python run_cluster.py check --config configs/cameras.yaml --model models/mine")
+def check(
+    config: ConfigOption,
+    model: Annotated[Path | None, typer.Option("--model", help="Trained model; default: the config's.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at everything that `stream` needs: cameras, model, Redis, disk, ports. Ends with 1 where something fails."""
+    from pipeline.console.check import check_run
+
+    settings = load_config(config)
+    if not settings.cameras:
+        raise ConfigError(f"{config}: cameras: expected at least one camera, got none")
+    if not check_run(settings, config, model or settings.model_folder, as_json=as_json, out=out):
+        raise typer.Exit(1)
 
 
 @app.command(

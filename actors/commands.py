@@ -20,7 +20,7 @@ from pipeline.console.progress import Bar, progress_bars
 from pipeline.console.tables import alert_line, camera_faults, cameras_table
 from pipeline.datasets.base import Clip, Dataset
 from pipeline.errors import BadInputError, CflowError, RedisError, RunError, VideoError
-from pipeline.models.card import ModelCard, check_matches, read_card, unknown_scenes
+from pipeline.models.card import ModelCard, read_matching_card, unknown_scenes
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import RunStatus
 from pipeline.sinks.locate import run_redis
@@ -49,7 +49,7 @@ def stream_cameras(
         BadInputError: the model, Redis or the cluster is not as the config says; or, after the run, a camera's file
             could not be read (the others were scored).
     """
-    card = _checked_card(config, model_folder)
+    card = read_matching_card(config, model_folder)
     _warn_of_scenes(config.cameras, card, err)
     folder = config.output.folder
     with run_lock(folder), run_redis(config, config_file, folder) as redis_url:
@@ -92,7 +92,7 @@ def replay_dataset(
     """
     state_folder = scores_folder / "_run"
     check_unused(state_folder)  # or the folder would be told to be a filled one, which --overwrite empties
-    card = _checked_card(config, model_folder)
+    card = read_matching_card(config, model_folder)
     if scores_folder.exists() and any(scores_folder.iterdir()):
         raise BadInputError(
             f"{scores_folder}: expected an empty folder for the scores, got a filled one (--overwrite?)"
@@ -117,14 +117,6 @@ def replay_dataset(
             f"ended otherwise: {', '.join(c.camera_id for c in final.cameras if c.state != 'finished') or 'none'}"
         )
     return final
-
-
-def _checked_card(config: Config, model_folder: Path) -> ModelCard:
-    """The model's card, compared with the config where the config speaks of the model."""
-    card = read_card(model_folder)
-    if "model" in config.model_fields_set:
-        check_matches(config.model, card, model_folder)
-    return card
 
 
 def _warn_of_scenes(cameras: Sequence[CameraSettings], card: ModelCard, err: Console) -> None:

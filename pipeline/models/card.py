@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
 
-from pipeline.config import CameraSettings, TrainingSettings
+from pipeline.config import CameraSettings, Config, TrainingSettings
 from pipeline.errors import CheckpointError
 from pipeline.model_settings import Method, ModelSettings
 from pipeline.types import SceneView
@@ -179,6 +179,18 @@ def check_matches(expected: ModelSettings, card: ModelCard, folder: Path) -> Non
         CheckpointError: at the first setting that the configuration states and the model was not trained with.
     """
     _compare(expected, card.model, "model", folder, _strange_sections(card.model.method))
+
+
+def read_matching_card(config: Config, folder: Path) -> ModelCard:
+    """Read a model's card, compared with the configuration where that speaks of the model.
+
+    Raises:
+        CheckpointError: as ``read_card`` and ``check_matches``.
+    """
+    card = read_card(folder)
+    if "model" in config.model_fields_set:
+        check_matches(config.model, card, folder)
+    return card
 
 
 def unknown_scenes(cameras: Iterable[CameraSettings], known: Collection[str]) -> list[str]:

@@ -106,6 +106,7 @@ class VideoSource:
     Attributes:
         live: whether it is a live stream.
         frame_rate_fps: frames per second that the stream states, or None.
+        codec: what it is encoded with, by FFmpeg's name.
         size_px: (height, width) of the newest frame as it came; a live stream's may change. None before the first.
         decoded: sound frames so far; frame i of an undamaged file is the i-th one yielded, from 0.
         corrupt: frames that were decoded and are damaged, or whose pixels cannot be converted; passed over.
@@ -115,6 +116,7 @@ class VideoSource:
     def __init__(self, feed: Feed, size_px: tuple[int, int], *, live: bool, shown: str) -> None:
         self.live = live
         self.frame_rate_fps = feed.frame_rate_fps
+        self.codec = feed.codec
         self.size_px: tuple[int, int] | None = None
         self.decoded = 0
         self.corrupt = 0
