@@ -1,4 +1,4 @@
-"""Command line of cflow-stream: demo, train, record, stream, cameras, replay, evaluate, compare, bench, alerts, status.
+"""Command line of cflow-stream: from `demo` and `train` to `stream`, `alerts` and `status`.
 
 Exit codes: 0 done, 1 failed, 2 bad input or config.
 """
@@ -97,6 +97,22 @@ def record(
     )
 
 
+@app.command(epilog="Example: python run_cluster.py check --config configs/cameras.yaml --model models/mine")
+def check(
+    config: ConfigOption,
+    model: Annotated[Path | None, typer.Option("--model", help="Trained model; default: the config's.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at everything that `stream` needs: cameras, model, Redis, disk, ports. Ends with 1 where something fails."""
+    from pipeline.console.check import check_run
+
+    settings = load_config(config)
+    if not settings.cameras:
+        raise ConfigError(f"{config}: cameras: expected at least one camera, got none")
+    if not check_run(settings, config, model or settings.model_folder, as_json=as_json, out=out):
+        raise typer.Exit(1)
+
+
 @app.command(
     epilog="Example: python run_cluster.py stream --config configs/cameras.yaml --model models/mine --duration 60"
 )
@@ -109,7 +125,7 @@ def stream(
     address: AddressOption = None,
 ) -> None:
     """Score the config's cameras until they end, the time is up or Ctrl-C."""
-    from actors.commands import stream_cameras
+    from pipeline.sinks.run_lock import check_unused
 
     settings = load_config(config)
     folder = model or settings.model_folder
@@ -117,6 +133,10 @@ def stream(
         raise ConfigError(f"{config}: model_folder: expected a trained model here or with --model, got nothing")
     if not settings.cameras:
         raise ConfigError(f"{config}: cameras: expected at least one camera, got none")
+    check_unused(settings.output.folder)  # before Ray is even imported; the run itself takes the lock
+
+    from actors.commands import stream_cameras
+
     stream_cameras(settings, config, folder, duration_s=duration, address=address, out=out, err=err)
 
 
@@ -133,13 +153,17 @@ def replay(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Send the test clips of a data set through the actors of `stream`, dropping nothing."""
-    from actors.commands import replay_dataset
     from pipeline.datasets.detect import open_dataset
+    from pipeline.sinks.run_lock import check_unused
 
     settings = load_config(config)
+    check_unused(scores_out / "_run")  # above all before --overwrite
     dataset = open_dataset(data, need="test")
     if overwrite:
         _remove_folder(scores_out, expected="_run")
+
+    from actors.commands import replay_dataset
+
     replay_dataset(settings, config, dataset, model, scores_out, address=address, out=out, err=err)
 
 
@@ -328,6 +352,8 @@ def _ask(request: dict[str, Any], config: Path | None) -> dict[str, Any]:
 
 def _say(answer: dict[str, Any]) -> None:
     out.print(answer["said"], markup=False, highlight=False)
+    for line in answer.get("warnings", ()):
+        err.print(f"warning: {line}", markup=False, highlight=False, style="yellow")
 
 
 def _emit(value: dict[str, Any], line: Callable[[dict[str, Any]], Any], as_json: bool) -> None:

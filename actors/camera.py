@@ -59,6 +59,8 @@ class CameraOrder:
         taker: name of the detector that may take frames; None while there is none.
         deaths: how many detectors have died while they took from this process.
         forgotten: ids of former cameras, read here, of which nobody wants to hear any more.
+        paced: whether files are read at the speed at which they were filmed: beside live cameras, whose frames would
+            give way to theirs.
     """
 
     version: int = 0
@@ -69,6 +71,7 @@ class CameraOrder:
     taker: str | None = None
     deaths: int = 0
     forgotten: frozenset[str] = frozenset()
+    paced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +242,7 @@ class CameraActor:
         for camera_id, reading in self._readings.items():
             if reading.over:
                 continue
+            reading.reader.paced = self._order.paced
             if not self._stopping and wanted.get(camera_id) != reading.settings:
                 reading.reader.stop()
                 self._buffers.remove_camera(camera_id)
@@ -275,6 +279,7 @@ class CameraActor:
             watch=SceneWatch(settings.health, view) if live else None,
             start_thread=self._start_thread,
         )
+        reader.paced = self._order.paced
         self._readings[settings.id] = _Reading(settings, reader, ledger, live)
 
     def _start_waiting(self) -> None:

@@ -20,12 +20,13 @@ from pipeline.console.progress import Bar, progress_bars
 from pipeline.console.tables import alert_line, camera_faults, cameras_table
 from pipeline.datasets.base import Clip, Dataset
 from pipeline.errors import BadInputError, CflowError, RedisError, RunError, VideoError
-from pipeline.models.card import ModelCard, check_matches, read_card
+from pipeline.models.card import ModelCard, read_matching_card, unknown_scenes
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import RunStatus
 from pipeline.sinks.locate import run_redis
 from pipeline.sinks.parquet import discard_journals
 from pipeline.sinks.redis_reader import read_alerts
+from pipeline.sinks.run_lock import check_unused, run_lock
 
 _REDIS_PAUSE_S = 1.0
 _LAST_ALERTS_S = 1.0  # following ends within half a second, unless Redis hangs
@@ -48,20 +49,13 @@ def stream_cameras(
         BadInputError: the model, Redis or the cluster is not as the config says; or, after the run, a camera's file
             could not be read (the others were scored).
     """
-    card = _checked_card(config, model_folder)
-    for camera in config.cameras:
-        if camera.trained_as not in card.scenes:
-            err.print(
-                f"warning: camera {camera.id}: the model knows no scene {camera.trained_as!r} (it knows "
-                f"{', '.join(card.scenes)}); its threshold is that of all scenes together",
-                markup=False,
-                highlight=False,
-            )
+    card = read_matching_card(config, model_folder)
+    _warn_of_scenes(config.cameras, card, err)
     folder = config.output.folder
-    with run_redis(config, config_file, folder) as redis_url:
+    with run_lock(folder), run_redis(config, config_file, folder) as redis_url:
         plan = stream_plan(config, card, model_folder, redis_url)
         with _stop_on_signal(err) as signals:
-            attended = _attending(config, config_file, folder, signals, err)
+            attended = _attending(config, config_file, card, folder, signals, err)
             final = _run_shown(plan, None, signals, address=address, duration_s=duration_s, err=err, attended=attended)
     out.print(cameras_table((camera.as_json() for camera in final.cameras), f"scores in {folder / 'scores'}"))
     if final.former.decoded:
@@ -96,16 +90,19 @@ def replay_dataset(
         BadInputError: the model or the output folder is not as expected.
         RunError: a frame was lost, or a clip could not be read.
     """
-    card = _checked_card(config, model_folder)
+    state_folder = scores_folder / "_run"
+    check_unused(state_folder)  # or the folder would be told to be a filled one, which --overwrite empties
+    card = read_matching_card(config, model_folder)
     if scores_folder.exists() and any(scores_folder.iterdir()):
         raise BadInputError(
             f"{scores_folder}: expected an empty folder for the scores, got a filled one (--overwrite?)"
         )
-    discard_journals(scores_folder)  # of a replay that was killed: its rows are not this one's
     cameras = tuple(_clip_camera(config, clip) for clip in dataset.test)
+    _warn_of_scenes(cameras, card, err)
     counts = [clip.frame_count for clip in dataset.test]
     total = None if None in counts else sum(count or 0 for count in counts)
-    with run_redis(config, config_file, scores_folder / "_run") as redis_url:
+    with run_lock(state_folder), run_redis(config, config_file, state_folder) as redis_url:
+        discard_journals(scores_folder)  # of a replay that was killed: its rows are not this one's
         plan = replay_plan(config, cameras, card, model_folder, redis_url, scores_folder)
         with _stop_on_signal(err) as signals:
             final = _run_shown(plan, total, signals, address=address, duration_s=None, err=err)
@@ -122,12 +119,9 @@ def replay_dataset(
     return final
 
 
-def _checked_card(config: Config, model_folder: Path) -> ModelCard:
-    """The model's card, compared with the config where the config speaks of the model."""
-    card = read_card(model_folder)
-    if "model" in config.model_fields_set:
-        check_matches(config.model, card, model_folder)
-    return card
+def _warn_of_scenes(cameras: Sequence[CameraSettings], card: ModelCard, err: Console) -> None:
+    for line in unknown_scenes(cameras, card.scenes):
+        _warn(err, line)
 
 
 def _clip_camera(config: Config, clip: Clip) -> CameraSettings:
@@ -193,13 +187,13 @@ def _gist(trouble: str) -> str:
 
 
 def _attending(
-    config: Config, config_file: Path, folder: Path, signals: Signals, err: Console
+    config: Config, config_file: Path, card: ModelCard, folder: Path, signals: Signals, err: Console
 ) -> Callable[[Apply], AbstractContextManager[object]]:
     """What changes a run's cameras while it lasts: the ``cameras`` commands, and SIGHUP after the config was edited."""
 
     @contextmanager
     def attended(apply: Apply) -> Iterator[None]:
-        desk = CameraDesk(config, config_file, apply)
+        desk = CameraDesk(config, config_file, card.scenes, apply)
 
         def reload_on_request() -> None:
             while not signals.stop.is_set():

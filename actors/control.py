@@ -13,7 +13,7 @@ import socket
 import socketserver
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 from pipeline.config import CameraSettings, Config
 from pipeline.config_file import load_config, parse_config
 from pipeline.errors import BadInputError, CflowError
+from pipeline.models.card import unknown_scenes
 from pipeline.redaction import redact
 
 _log = logging.getLogger(__name__)
@@ -38,11 +39,12 @@ class CameraDesk:
     Args:
         config: the run's settings.
         config_file: where they were read from, and are read from again by ``reload``.
+        scenes: what the model knows.
         apply: makes the run read these cameras and pause those of these ids.
     """
 
-    def __init__(self, config: Config, config_file: Path, apply: Apply) -> None:
-        self._config, self._config_file, self._apply = config, config_file, apply
+    def __init__(self, config: Config, config_file: Path, scenes: Collection[str], apply: Apply) -> None:
+        self._config, self._config_file, self._scenes, self._apply = config, config_file, scenes, apply
         self._cameras = {camera.id: camera for camera in config.cameras}
         self._paused: frozenset[str] = frozenset()
         self._lock = threading.Lock()
@@ -55,7 +57,7 @@ class CameraDesk:
                 ``{"do": "remove" | "pause" | "resume", "id": ...}``.
 
         Returns:
-            ``{"said": one line}``, or for ``list`` ``{"cameras": [...]}``.
+            ``{"said": one line}``, for ``add`` also ``{"warnings": [lines]}``; for ``list`` ``{"cameras": [...]}``.
 
         Raises:
             BadInputError: the request cannot be met; nothing has changed.
@@ -65,7 +67,7 @@ class CameraDesk:
                 case "list":
                     return {"cameras": [self._shown(camera) for camera in self._cameras.values()]}
                 case "add":
-                    return {"said": self._add(request.get("camera", {}))}
+                    return self._add(request.get("camera", {}))
                 case "remove" | "pause" | "resume" as what:
                     return {"said": self._change(what, str(request.get("id", "")))}
                 case what:
@@ -93,16 +95,18 @@ class CameraDesk:
             lines += [f"{key}: a change takes effect with the next run" for key in others if not _of_cameras(key)]
             if removed or changed:
                 self._tell(cameras, self._paused)
+            lines += [f"warning: {line}" for line in unknown_scenes(changed, self._scenes)]
             self._config = new
         return lines or ["nothing has changed"]
 
-    def _add(self, camera: Any) -> str:
+    def _add(self, camera: Any) -> dict[str, Any]:
         defaults = self._config.camera_defaults.model_dump(mode="json")
         settings = parse_config({"camera_defaults": defaults, "cameras": [camera]}, source="camera").cameras[0]
         if settings.id.lower() in {camera_id.lower() for camera_id in self._cameras}:
             raise BadInputError(f"camera {settings.id}: expected an id that is not in use, got one that is")
         self._tell({**self._cameras, settings.id: settings}, self._paused)
-        return f"camera {settings.id}: added until the end of this run; add it to the config to keep it"
+        said = f"camera {settings.id}: added until the end of this run; add it to the config to keep it"
+        return {"said": said, "warnings": unknown_scenes([settings], self._scenes)}
 
     def _change(self, what: str, camera_id: str) -> str:
         if camera_id not in self._cameras:

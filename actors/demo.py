@@ -21,6 +21,7 @@ from pipeline.datasets.synthetic import SyntheticSpec, render
 from pipeline.errors import BadInputError, WeightsError
 from pipeline.evaluation.protocols import evaluate
 from pipeline.evaluation.report import write_report
+from pipeline.sinks.run_lock import check_unused
 
 _PARTS = ("footage", "model", "scores", "report.html")
 
@@ -36,7 +37,7 @@ def run_demo(config: Config, config_file: Path, folder: Path, *, out: Console, e
         err: for progress and news.
 
     Raises:
-        BadInputError: the folder holds something that is not an earlier demo.
+        BadInputError: the folder holds something that is not an earlier demo, or one that is under way.
     """
     _clear(folder)
     started_at = time.monotonic()
@@ -77,6 +78,7 @@ def _clear(folder: Path) -> None:
         raise BadInputError(
             f"{folder}: expected a new folder or that of an earlier demo, got one with other things in it"
         )
+    check_unused(folder / "scores" / "_run")
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -317,6 +317,7 @@ class Supervisor:
             taker=self._pool.owner(name),
             deaths=self._pool.deaths(name),
             forgotten=frozenset(camera_id for camera_id in readers if not self._roster.knows(camera_id)),
+            paced=any(is_live(camera.url.get_secret_value()) for camera in self._roster.cameras),
         )
 
     def _numbered(self, order: _Order, before: _Order | None) -> _Order:

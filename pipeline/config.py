@@ -6,7 +6,7 @@ Values that may hold credentials are pydantic secrets and never print. ``pipelin
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,29 +20,42 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.addresses import fault_of_camera, fault_of_redis
 from pipeline.model_settings import ModelSettings, Seed, Settings
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+def is_identifier(text: str) -> bool:
+    """Whether a text can be an id: ids become Redis keys and folder names, so they hold no separators and no ``..``."""
+    return _ID.fullmatch(text) is not None and ".." not in text
+
+
 def _check_id(value: str) -> str:
-    """Ids become Redis keys and folder names, so they hold no separators and no ``..``."""
-    if not _ID.fullmatch(value) or ".." in value:
+    if not is_identifier(value):
         raise ValueError(
             "expected 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit, without '..'"
         )
     return value
 
 
-def _check_address(value: SecretStr) -> SecretStr:
+def _address(fault_of: Callable[[str], str | None]) -> AfterValidator:
     """Addresses are shown in messages of one line, and given to C libraries, for which a NUL is the end."""
-    if any(character < " " or character == "\x7f" for character in value.get_secret_value()):
-        raise ValueError("expected an address without line breaks and other control characters")
-    return value
+
+    def check(value: SecretStr) -> SecretStr:
+        address = value.get_secret_value()
+        if any(character < " " or character == "\x7f" for character in address):
+            raise ValueError("expected an address without line breaks and other control characters")
+        if (fault := fault_of(address)) is not None:
+            raise ValueError(fault)
+        return value
+
+    return AfterValidator(check)
 
 
 Identifier = Annotated[str, AfterValidator(_check_id)]
-Address = Annotated[SecretStr, Field(min_length=1), AfterValidator(_check_address)]
+CameraAddress = Annotated[SecretStr, Field(min_length=1), _address(fault_of_camera)]
+RedisAddress = Annotated[SecretStr, Field(min_length=1), _address(fault_of_redis)]
 Fraction01 = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
@@ -146,12 +159,12 @@ class CameraSettings(CameraDefaults):
 
     Attributes:
         id: its name in Redis, Parquet and alerts.
-        url: RTSP or HTTP address, video file, or folder of images.
+        url: RTSP or HTTP address (``pipeline.addresses`` lists the schemes), video file, or folder of images.
         scene: the name under which the model was trained on this camera's view; None takes the id.
     """
 
     id: Identifier
-    url: Address
+    url: CameraAddress
     scene: Identifier | None = None
 
     @property
@@ -200,7 +213,7 @@ class RedisSettings(Settings):
         alerts_maxlen: alerts kept, approximately.
     """
 
-    url: Address = SecretStr("embedded")
+    url: RedisAddress = SecretStr("embedded")
     scores_maxlen: PositiveInt = 100_000
     alerts_maxlen: PositiveInt = 10_000
 

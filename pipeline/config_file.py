@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.config import Config
+from pipeline.config import Config, is_identifier
 from pipeline.errors import ConfigError
 from pipeline.model_settings import Settings
 from pipeline.redaction import redact
@@ -73,7 +74,7 @@ def parse_config(data: Mapping[str, Any], source: str = "config") -> Config:
     try:
         return Config.model_validate(dict(data))
     except ValidationError as error:
-        raise ConfigError("\n".join(_fault_lines(error, source))) from None
+        raise ConfigError("\n".join(_fault_lines(error, data, source))) from None
 
 
 def with_method(config: Config, name: str | None) -> Config:
@@ -99,23 +100,56 @@ def with_method(config: Config, name: str | None) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update=changed)})
 
 
-def _fault_lines(error: ValidationError, source: str) -> list[str]:
-    """Say each fault in one line, without the values of secrets."""
+def _fault_lines(error: ValidationError, data: Mapping[str, Any], source: str) -> list[str]:
+    """Say each fault in one line and once, without the values of secrets."""
     lines = []
-    for fault in error.errors(include_url=False):
-        where = ".".join(_key(part) for part in fault["loc"]) or "top level"
+    cameras = data.get("cameras")
+    names = _names(cameras) if isinstance(cameras, list | tuple) else ()
+    faults = error.errors(include_url=False)
+    of_defaults = {(fault["msg"], fault["loc"][1:]) for fault in faults if fault["loc"][0:1] == ("camera_defaults",)}
+    for fault in faults:
+        loc = fault["loc"]
+        if loc[0:1] == ("cameras",) and len(loc) > 1 and isinstance(loc[1], int) and names:
+            if (fault["msg"], loc[2:]) in of_defaults and not _states(data, loc):
+                continue  # it came from camera_defaults, where it is told
+            loc = ("cameras", names[loc[1]], *loc[2:])
+        where = ".".join(_key(part) for part in loc) or "top level"
         if fault["type"] == "extra_forbidden":
             said = f"unknown key; expected one of: {', '.join(_known_keys(fault['loc'][:-1]))}"
         elif fault["type"] == "missing":
             said = "expected a value, got nothing"
         elif fault["type"] == "value_error":
             said = str(fault.get("ctx", {}).get("error", fault["msg"]))
-            if isinstance(fault["input"], str | int | float):
+            if isinstance(fault["input"], str | int | float) and ", got " not in said:
                 said += f", got {_shown(where, fault['input'])}"
         else:
             said = f"{fault['msg'][0].lower()}{fault['msg'][1:]}, got {_shown(where, fault['input'])}"
         lines.append(redact(f"{source}: {where}: {said}"))
     return lines
+
+
+def _states(data: Mapping[str, Any], location: tuple[int | str, ...]) -> bool:
+    """Whether a value of its own stands at a place of what was given, before ``camera_defaults`` were laid under it."""
+    node: Any = data
+    for part in location:
+        try:
+            node = node[part]
+        except (LookupError, TypeError):
+            return False
+    return not isinstance(node, dict)
+
+
+def _names(items: Sequence[Any]) -> list[str]:
+    """What messages call the items of a list: their ids where these are sound and nobody else's, else their numbers.
+
+    Ids that differ in case alone count as one: no two cameras may have them.
+    """
+    ids = [item.get("id") if isinstance(item, dict) else None for item in items]
+    seen = Counter(found.lower() for found in ids if isinstance(found, str))
+    return [
+        str(found) if isinstance(found, str) and is_identifier(found) and seen[found.lower()] == 1 else str(number)
+        for number, found in enumerate(ids)
+    ]
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
@@ -163,7 +197,10 @@ def fill_variables(value: Any, environment: Mapping[str, str] | None = None, *, 
             for key, item in value.items()
         }
     if isinstance(value, list):
-        return [fill_variables(item, known, source=source, where=f"{where}.{i}") for i, item in enumerate(value)]
+        return [
+            fill_variables(item, known, source=source, where=f"{where}.{name}")
+            for name, item in zip(_names(value), value, strict=True)
+        ]
     if not isinstance(value, str):
         return value
 

@@ -257,9 +257,9 @@ class Notice:
     """News of a camera or of the run itself, rather than of what a camera sees.
 
     Attributes:
-        kind: what is out of order, or in order again. ``camera_offline`` is followed by ``camera_online``,
-            ``storage_failing`` by ``storage_restored``; the others are followed by one of the same kind with
-            ``until_at_s`` set.
+        kind: what is out of order, or in order again. ``camera_offline`` is followed by ``camera_online`` once frames
+            come again, ``storage_failing`` by ``storage_restored``; all others, and ``camera_offline`` of a camera that
+            is watched no longer, by one of the same kind with ``until_at_s`` set.
         event_id: the same for both.
         camera_id: the camera; None where the run itself is meant.
         reason: why, in one line without credentials.

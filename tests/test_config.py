@@ -30,7 +30,7 @@ def test_an_empty_file_gives_the_defaults(tmp_path):
 
 def test_an_unknown_key_is_named_with_its_path_and_its_neighbours(tmp_path):
     path = written(tmp_path, "cameras:\n- {id: a, url: x.mp4, alerts: {quantil: 0.9}}\n")
-    with pytest.raises(ConfigError, match=r"cameras\.0\.alerts\.quantil: unknown key; expected one of: .*quantile"):
+    with pytest.raises(ConfigError, match=r"cameras\.a\.alerts\.quantil: unknown key; expected one of: .*quantile"):
         load_config(path)
 
 
@@ -43,6 +43,38 @@ def test_every_fault_gets_a_line_of_its_own():
     with pytest.raises(ConfigError) as caught:
         parse_config({"training": {"epochs": 0}, "runtime": {"device": "tpu"}, "oops": 1})
     assert len(str(caught.value).splitlines()) == 3
+
+
+def complaints(**sections):
+    with pytest.raises(ConfigError) as caught:
+        parse_config(sections)
+    return str(caught.value).splitlines()
+
+
+def test_a_wrong_default_is_told_once_however_many_cameras_it_holds_for():
+    wrong = {"sample_fps": -1, "colour": "red", "health": {"dark_s": 0}, "alerts": {"quantile": 0.5}}
+    cameras = [{"id": f"c{number}", "url": "x.mp4", "alerts": {"open_frames": 1}} for number in range(3)]
+    lines = complaints(camera_defaults=wrong, cameras=cameras)
+    assert sorted(line.split(": ")[1] for line in lines) == [
+        "camera_defaults.alerts",
+        "camera_defaults.colour",
+        "camera_defaults.health.dark_s",
+        "camera_defaults.sample_fps",
+    ]
+
+
+def test_a_cameras_own_fault_is_told_beside_the_same_one_of_the_defaults():
+    cameras = [{"id": "gate", "url": "x.mp4", "sample_fps": -1}, {"id": "yard", "url": "y.mp4"}]
+    first, second = complaints(camera_defaults={"sample_fps": -1}, cameras=cameras)
+    assert first.startswith("config: camera_defaults.sample_fps: ")
+    assert second.startswith("config: cameras.gate.sample_fps: ")
+
+
+def test_a_fault_of_a_camera_is_told_with_its_id_and_with_its_number_where_that_names_nobody():
+    fault = {"url": "x", "sample_fps": 0}
+    cameras = [{"id": "gate", **fault}, fault, {"id": "a/b", **fault}, {"id": "twin", **fault}, {"id": "Twin", **fault}]
+    where = [line.split(": ")[1] for line in complaints(cameras=cameras) if "greater than 0" in line]
+    assert where == [f"cameras.{name}.sample_fps" for name in ("gate", 1, 2, 3, 4)]
 
 
 def test_a_camera_listed_twice_is_named():
@@ -91,6 +123,9 @@ def test_variables_are_filled_from_the_environment_and_defaults(tmp_path):
 def test_a_variable_that_is_not_set_is_named(tmp_path):
     path = written(tmp_path, "redis: {url: '${CFLOW_REDIS}'}")
     with pytest.raises(ConfigError, match=r"redis\.url: expected the environment variable CFLOW_REDIS"):
+        load_config(path, {})
+    path = written(tmp_path, "cameras: [{id: gate, url: 'rtsp://v:${GATE_PASSWORD}@h'}]")
+    with pytest.raises(ConfigError, match=r"cameras\.gate\.url: expected the environment variable GATE_PASSWORD"):
         load_config(path, {})
 
 

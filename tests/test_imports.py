@@ -31,6 +31,7 @@ TORCH_FREE = (
     "pipeline.runtime.buffer",
     "pipeline.runtime.plan",
     "pipeline.models.card",
+    "pipeline.console.check",
     "pipeline.scoring.camera",
     "pipeline.sinks.redis_stream",
     "pipeline.sinks.run_store",
@@ -54,6 +55,7 @@ BELOW = {
     "inference": {"inference", "baselines", "models"},
     "scoring": {"scoring", "models", "runtime"},
     "sinks": {"sinks"},
+    "checks": {"checks", "models", "video", "sinks"},
     "training": {"training", "inference", "baselines", "models", "datasets", "video"},
     "evaluation": {"evaluation", "inference", "baselines", "datasets", "models", "video", "sinks", "scoring"},
 }

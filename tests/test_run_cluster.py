@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.sinks.run_lock import run_lock
 from tests.models_for_tests import TINY
+from tests.videos import write_video
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,7 +46,7 @@ def config_file(folder, **sections):
 
 
 @pytest.mark.parametrize(
-    "name", ["demo", "train", "record", "stream", "replay", "evaluate", "bench", "alerts", "status"]
+    "name", ["demo", "train", "record", "check", "stream", "replay", "evaluate", "bench", "alerts", "status"]
 )
 def test_help_of_every_command_shows_a_real_example(name):
     done = command(name, "--help")
@@ -130,6 +132,35 @@ def test_a_redis_that_nobody_answers_is_named_without_its_password(tmp_path, tra
     assert "hush-hush" not in done.stderr + done.stdout
 
 
+def test_check_ends_with_0_where_a_run_could_start_1_where_not_and_2_where_the_config_is_wrong(tmp_path, trained):
+    write_video(tmp_path / "a.mp4", 5)
+    sections = {"output": {"folder": str(tmp_path / "run")}, "redis": {"url": "embedded"}}
+    film = {"id": "film", "url": "a.mp4", "scene": "roof"}
+    down = {"id": "down", "url": "rtsp://viewer:hush-hush@127.0.0.1:9/main", "scene": "plaza"}
+
+    def check(*cameras, json_too=True):
+        path = config_file(tmp_path, cameras=list(cameras), **sections)
+        return command("check", "--config", path, "--model", trained.folder, *(["--json"] if json_too else []))
+
+    done = check(film)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(set(finding) == {"what", "state", "detail"} for finding in found)
+    states = {finding["what"]: finding["state"] for finding in found}
+    assert (states["config"], states["scenes"], states["camera film"]) == ("ok", "warning", "ok")
+    assert not (tmp_path / "run").exists()
+    done = check(film, down)
+    assert done.returncode == 1
+    states = {(f := json.loads(line))["what"]: f["state"] for line in done.stdout.splitlines()}
+    assert [what for what, state in states.items() if state == "failed"] == ["camera down"]
+    table = check(film, down, json_too=False)
+    assert table.returncode == 1
+    assert "camera down" in table.stdout
+    assert "hush-hush" not in done.stdout + done.stderr + table.stdout + table.stderr
+    refused(check({**film, "url": "rstp://127.0.0.1/x"}), "cameras.film.url", "did you mean rtsp://?")
+    refused(check(), "cameras: expected at least one camera")
+
+
 def test_bench_names_cameras_and_bottleneck_in_one_json_line(tmp_path, trained):
     small = ("--config", config_file(tmp_path, runtime=TINY["runtime"]), "--video-size", "96x64", "--seconds", 0.1)
     done = command("bench", "--model", trained.folder, "--fps", 5, *small, "--json")
@@ -179,6 +210,38 @@ def test_overwrite_deletes_only_what_this_program_wrote(tmp_path, trained):
     )  # fmt: skip
     refused(done, tmp_path / "out")
     assert (tmp_path / "out" / "mine.txt").exists()
+
+
+_WITHOUT_RAY = """
+import sys
+import run_cluster
+sys.argv[0] = "run_cluster.py"
+try:
+    run_cluster.main()
+finally:
+    assert "ray" not in sys.modules, "Ray was imported first"
+"""
+
+
+def test_a_second_run_into_a_folder_is_refused_before_ray_is_even_imported_and_nothing_is_deleted(tmp_path, trained):
+    run, scores = tmp_path / "run", tmp_path / "scores"
+    path = config_file(tmp_path, cameras=[{"id": "a", "url": "x.mp4"}], output={"folder": str(run)})
+    replay = ("replay", "--data", trained.dataset.root, "--out", scores, "--overwrite")
+    with run_lock(run), run_lock(scores / "_run"):
+        for folder, words in ((run, ("stream",)), (scores / "_run", replay)):
+            done = subprocess.run(
+                [sys.executable, "-c", _WITHOUT_RAY, *map(str, words), "--config", path, "--model", trained.folder],
+                capture_output=True, text=True, timeout=200, check=False, cwd=ROOT,
+            )  # fmt: skip
+            refused(done, f"{folder}: expected a folder that no run uses", f"(process {os.getpid()})")
+            assert "Traceback" not in done.stderr
+    assert (scores / "_run" / "run.lock").exists()
+
+
+def test_a_demo_deletes_nothing_of_one_that_is_under_way(tmp_path):
+    with run_lock(tmp_path / "demo" / "scores" / "_run"):
+        refused(command("demo", "--out", tmp_path / "demo"), "expected a folder that no run uses")
+    assert (tmp_path / "demo" / "scores" / "_run" / "run.lock").exists()
 
 
 def test_train_replay_evaluate_alerts_and_status_work_one_after_the_other(tmp_path, trained):

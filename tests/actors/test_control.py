@@ -11,6 +11,7 @@ from pipeline.config_file import load_config
 from pipeline.errors import BadInputError
 
 GATE = {"id": "gate", "url": "rtsp://user:secret@10.0.0.1/main"}
+SCENES = ("gate", "yard", "s", "new")
 
 
 class Run:
@@ -20,7 +21,7 @@ class Run:
         self.path = folder / "cameras.yaml"
         self.write(**{"cameras": [GATE], **sections})
         self.told = []
-        self.desk = CameraDesk(load_config(self.path), self.path, lambda *what: self.told.append(what))
+        self.desk = CameraDesk(load_config(self.path), self.path, SCENES, lambda *what: self.told.append(what))
 
     def write(self, **sections):
         self.path.write_text(yaml.safe_dump(sections))
@@ -54,7 +55,8 @@ def test_a_camera_is_added_with_the_runs_defaults_paused_resumed_and_removed(run
     [
         ({"do": "add", "camera": {"id": "GATE", "url": "x.mp4"}}, "camera GATE: expected an id that is not in use"),
         ({"do": "add", "camera": {"id": "a/b", "url": "x.mp4"}}, r"camera: cameras.0.id: expected 1 to 64 letters"),
-        ({"do": "add", "camera": {"id": "new"}}, r"cameras.0.url: expected a value, got nothing"),
+        ({"do": "add", "camera": {"id": "new"}}, r"camera: cameras.new.url: expected a value, got nothing"),
+        ({"do": "add", "camera": {"id": "new", "url": "rstp://h/x"}}, r"cameras.new.url: .*did you mean rtsp://"),
         ({"do": "add", "camera": 7}, r"cameras.0: "),
         ({"do": "remove", "id": "nobody"}, r"camera 'nobody': expected a camera of this run \(gate\), got another"),
         ({"do": "dance"}, "expected list, add, remove, pause or resume, got 'dance'"),
@@ -65,6 +67,20 @@ def test_a_request_that_cannot_be_met_changes_nothing_and_says_why(running, requ
     with pytest.raises(BadInputError, match=said):
         running.desk.answer(request_)
     assert running.told == []
+
+
+def test_a_scene_that_the_model_does_not_know_is_told_when_a_camera_is_added_and_when_the_file_is_read_again(running):
+    known = {"id": "yard", "url": "rtsp://10.0.0.2/x"}
+    assert running.desk.answer({"do": "add", "camera": known})["warnings"] == []
+    (warning,) = running.desk.answer({"do": "add", "camera": {"id": "roof", "url": "rtsp://10.0.0.3/x"}})["warnings"]
+    assert warning == (
+        "camera roof: the model knows no scene 'roof' (it knows gate, yard, s, new); "
+        "the threshold is that of all scenes together"
+    )
+    running.write(cameras=[{**GATE, "scene": "door"}, {"id": "new", "url": "y.mp4"}])
+    lines = running.desk.reload()
+    assert [line.split(":")[0] for line in lines] == ["camera gate", "camera new", "warning"]
+    assert lines[-1].startswith("warning: camera gate: the model knows no scene 'door'")
 
 
 def test_addresses_are_listed_without_credentials(running):
@@ -90,7 +106,7 @@ def test_a_reload_takes_over_what_changed_in_the_file_and_keeps_what_was_added_b
 
 def test_a_file_with_a_fault_is_not_taken_over(running):
     running.write(cameras=[{**GATE, "colour": "red"}])
-    with pytest.raises(BadInputError, match=r"cameras\.0\.colour: unknown key"):
+    with pytest.raises(BadInputError, match=r"cameras\.gate\.colour: unknown key"):
         running.desk.reload()
     assert running.told == []
 
@@ -99,7 +115,7 @@ def test_what_the_run_could_not_be_told_has_not_happened(running):
     def away(cameras, paused):
         raise RuntimeError("the supervisor is away")
 
-    desk = CameraDesk(load_config(running.path), running.path, away)
+    desk = CameraDesk(load_config(running.path), running.path, SCENES, away)
     requests = [{"do": "add", "camera": {"id": "yard", "url": "rtsp://10.0.0.2/x"}}]
     requests += [{"do": do, "id": "gate"} for do in ("pause", "remove")]
     for request in requests:

@@ -79,7 +79,7 @@ class LiveRun:
     def _run(self) -> None:
         @contextmanager
         def attended(apply):
-            self.desk = CameraDesk(self._config, self.config_file, apply)
+            self.desk = CameraDesk(self._config, self.config_file, (), apply)
             with served(self.desk, self.folder):
                 yield
 

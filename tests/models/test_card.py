@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.config import CameraSettings
 from pipeline.errors import CheckpointError
 from pipeline.model_settings import ModelSettings
-from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, check_matches, read_card, write_card
+from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, check_matches, read_card, unknown_scenes, write_card
 from pipeline.types import SceneView
 from tests.models.tiny import tiny_checkpoint, tiny_model
 
@@ -187,3 +188,11 @@ def test_settings_left_to_their_defaults_state_nothing(checkpoint):
 def test_reading_a_card_does_not_import_torch():
     code = "import sys, pipeline.models.card; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_scenes_that_a_model_does_not_know_are_told_once_each_with_their_cameras():
+    cameras = [CameraSettings.model_validate({"id": f"c{n}", "url": "x", "scene": f"s{n % 2}"}) for n in range(30)]
+    assert unknown_scenes(cameras, ["s0", "s1"]) == []
+    (line,) = unknown_scenes(cameras, ["s0", "gate"])
+    assert line.startswith("camera c1, c3, c5, ")
+    assert "c23 and 3 more: the model knows no scene 's1' (it knows s0, gate)" in line

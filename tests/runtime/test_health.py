@@ -58,8 +58,8 @@ def test_a_paused_camera_is_not_offline_and_gets_its_full_time_when_it_is_resume
     assert look(tracker, 100.0, paused=True) == []
     assert look(tracker, 104.0) == []
     assert [notice.kind for notice in look(tracker, 105.0)] == ["camera_offline"]
-    (online,) = look(tracker, 106.0, paused=True)
-    assert (online.kind, online.reason) == ("camera_online", "the camera was paused")
+    (over,) = look(tracker, 106.0, paused=True)
+    assert (over.kind, over.reason, over.until_at_s) == ("camera_offline", "the camera was paused", 106.0)
 
 
 @pytest.mark.parametrize("set_back_s", [3600.0, 0.0, -3600.0])
@@ -108,6 +108,7 @@ def test_whatever_happens_every_condition_begins_before_it_ends_and_no_two_are_o
     open_events = {}
     for notice in notices:
         kind = "camera_offline" if notice.kind == "camera_online" else notice.kind
+        assert (notice.kind == "camera_online") == (notice.reason == "frames come again")
         if notice.until_at_s is None:
             assert kind not in open_events
             open_events[kind] = notice.event_id

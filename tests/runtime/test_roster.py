@@ -57,8 +57,9 @@ def test_a_run_is_done_when_every_camera_ended_none_of_its_frames_is_in_flight_a
 def test_a_camera_that_is_removed_keeps_its_books_and_is_no_longer_shown_in_redis():
     made = roster("a", "b")
     assert made.watch(106.0) != []  # both are offline
-    (online,) = made.apply([camera("b")], [], 107.0)
-    assert (online.kind, online.camera_id, online.reason) == ("camera_online", "a", "the camera was removed")
+    (over,) = made.apply([camera("b")], [], 107.0)
+    assert (over.kind, over.camera_id, over.reason) == ("camera_offline", "a", "the camera was removed")
+    assert over.until_at_s == 107.0
     assert states(made) == {"a": "removed", "b": "streaming"}
     assert set(made.as_json()) == {"b"}
     assert [c.id for c in made.cameras] == ["b"]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from pipeline.config import CameraSettings
 from pipeline.runtime.batching import BatchPolicy
@@ -58,13 +58,18 @@ class Station:
         *,
         watch: PictureWatch | None = None,
         start: bool = True,
+        paced: bool = False,
+        clock: dict[str, Callable[..., Any]] | None = None,
         **settings: object,
     ) -> CameraReader:
-        """A reader with its ledger; limits are short unless said otherwise."""
+        """A reader with its ledger; limits are short unless said otherwise. ``clock`` replaces its own."""
         limits = {"open_timeout_s": 1.0, "read_timeout_s": 0.5, "reconnect_max_s": 0.4, **settings}
         camera = CameraSettings.model_validate({"id": camera_id, "url": str(url), **limits})
         ledger = self.ledgers[camera_id] = CameraLedger(self._folder / f"{camera_id}.ledger")
-        reader = CameraReader(camera, SIZE_PX, self.buffers, ledger, watch=watch, start_thread=self._run)
+        reader = CameraReader(
+            camera, SIZE_PX, self.buffers, ledger, watch=watch, start_thread=self._run, **(clock or {})
+        )
+        reader.paced = paced
         self.readers[camera_id] = reader
         if start:
             reader.start()

@@ -183,6 +183,108 @@ def test_a_reader_stopped_before_it_was_started_has_ended(tmp_path):
         assert station.status().state == "stopped"
 
 
+class Clock:
+    """Time that passes only while somebody waits for it; ``at`` calls something at the given wait, counted from 1."""
+
+    def __init__(self, **at):
+        self.time_s, self.waits, self._at = 1000.0, 0, {int(key.removeprefix("wait")): do for key, do in at.items()}
+
+    def now(self):
+        return self.time_s
+
+    def wait(self, event, seconds):
+        self.waits += 1
+        self.time_s += seconds
+        self._at.get(self.waits, lambda clock: None)(self)
+
+    def hands(self):
+        return {"now": self.now, "unix_now": self.now, "wait": self.wait}
+
+
+def gaps_s(frames):
+    """Seconds between a frame and the next, by their capture."""
+    return np.diff([frame.header.captured_at_s for frame in frames])
+
+
+def test_a_file_beside_live_cameras_is_read_at_the_speed_at_which_it_was_filmed(tmp_path):
+    write_video(tmp_path / "a.mp4", 50, fps=25)
+    clock = Clock()
+    with Station(tmp_path) as station:
+        station.add("gate", tmp_path / "a.mp4", sample_fps=5, paced=True, clock=clock.hands())
+        ended(station)
+        frames = station.frames_of()
+    assert abs(len(frames) - 10) <= 1
+    assert gaps_s(frames) == pytest.approx(np.diff([frame.header.media_time_s for frame in frames]))
+    assert clock.waits == 49  # between any two frames, wanted or not: decoding is spread, too
+
+
+def test_a_file_among_files_waits_for_nothing(tmp_path):
+    write_video(tmp_path / "a.mp4", 50, fps=25)
+    clock = Clock()
+    with Station(tmp_path) as station:
+        station.add("gate", tmp_path / "a.mp4", clock=clock.hands())
+        ended(station)
+    assert clock.waits == 0
+
+
+def test_a_pause_of_a_paced_file_is_not_caught_up_in_a_burst(tmp_path):
+    write_video(tmp_path / "a.mp4", 50, fps=25)
+
+    def pause(clock):
+        station.readers["gate"].pause()
+        clock.time_s += 100.0
+
+    clock = Clock(wait20=pause)
+    with Station(tmp_path) as station:
+        reader = station.add("gate", tmp_path / "a.mp4", paced=True, clock=clock.hands())
+        until(lambda: station.status().state == "paused", "it is paused")
+        reader.resume()
+        ended(station)
+        gaps = gaps_s(station.frames_of())
+    assert gaps[19] == pytest.approx(100.04)
+    assert gaps[20] == 0.0  # the one that was late because of the pause
+    assert np.delete(gaps, [19, 20]) == pytest.approx(0.04)
+
+
+def test_a_file_is_no_longer_paced_once_the_last_live_camera_has_gone(tmp_path):
+    write_video(tmp_path / "a.mp4", 50, fps=25)
+
+    def go_on_alone(clock):
+        station.readers["gate"].paced = False
+
+    clock = Clock(wait30=go_on_alone)
+    with Station(tmp_path) as station:
+        station.add("gate", tmp_path / "a.mp4", paced=True, clock=clock.hands())
+        ended(station)
+        gaps = gaps_s(station.frames_of())
+    assert gaps[:30] == pytest.approx(0.04)
+    assert not gaps[30:].any()
+
+
+def test_a_paced_file_that_another_process_had_begun_makes_nobody_wait_for_what_is_known(tmp_path):
+    write_video(tmp_path / "a.mp4", 50, fps=25)
+    ledger = CameraLedger(tmp_path / "gate.ledger")
+    ledger["confirmed"] = 40
+    ledger.close()
+    clock = Clock()
+    with Station(tmp_path) as station:
+        station.add("gate", tmp_path / "a.mp4", paced=True, clock=clock.hands())
+        ended(station)
+        frames = station.frames_of()
+    assert [frame.header.serial for frame in frames] == list(range(40, 50))
+    assert frames[0].header.captured_at_s == 1000.0
+    assert gaps_s(frames) == pytest.approx(0.04)
+
+
+def test_a_paced_file_that_is_stopped_ends_though_its_next_frame_is_not_due(tmp_path):
+    write_video(tmp_path / "a.mp4", 3, fps=1)
+    with Station(tmp_path) as station:
+        station.add("gate", tmp_path / "a.mp4", paced=True, clock={"wait": lambda event, _: event.wait()})
+        until(lambda: station.status().decoded == 1, "the second frame is waited for")
+        station.remove("gate")
+        assert station.status().state == "stopped"
+
+
 # --- live streams -------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,84 @@
+"""What a run needs of the machine it starts on: Redis, room to write, ports, and a folder that no run uses."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+from pipeline.checks.finding import Finding
+from pipeline.config import Config
+from pipeline.errors import BadInputError, CflowError
+from pipeline.redaction import redact
+from pipeline.sinks.embedded_redis import find_server, server_version
+from pipeline.sinks.redis_probe import probe_redis
+from pipeline.sinks.run_lock import check_unused
+
+_GIB = 2**30
+_LITTLE_OUTPUT_BYTES = 2 * _GIB
+_LITTLE_TEMPORARY_BYTES = _GIB // 2
+_TRIAL = b"\0" * 65536
+_PORTS = 32  # what a local Ray and its workers listen on is about ten, and a few more for each camera process
+
+
+def check_redis(config: Config) -> Finding:
+    """An external Redis answers and takes what a run writes; or there is a server to embed."""
+    try:
+        if config.redis.is_embedded:
+            binary = find_server()
+            return Finding("redis", "ok", f"embedded: {server_version(binary)} at {binary}")
+        url = config.redis.url.get_secret_value()
+        took_s = probe_redis(url)
+    except CflowError as error:
+        return Finding("redis", "failed", str(error))
+    return Finding("redis", "ok", f"{redact(url)}: takes a write, answers within {1000 * took_s:.0f} ms")
+
+
+def check_output(config: Config) -> list[Finding]:
+    """The output folder can be written, and no run uses it."""
+    folder = config.output.folder
+    findings = [_check_room("output folder", folder, _LITTLE_OUTPUT_BYTES)]
+    try:
+        check_unused(folder)
+    except BadInputError as error:
+        return [*findings, Finding("runs", "warning", f"a run would be refused: {error}")]
+    return [*findings, Finding("runs", "ok", f"none is under way in {folder}")]
+
+
+def check_temporary() -> Finding:
+    """The temporary folder, where Ray and the cameras' ledgers live while a run lasts."""
+    try:
+        folder = Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        return Finding("temporary folder", "failed", "expected one that can be written (TMPDIR, /tmp), found none")
+    return _check_room("temporary folder", folder, _LITTLE_TEMPORARY_BYTES)
+
+
+def check_ports() -> Finding:
+    """As many ports as a local Ray needs can be had on loopback at the same time."""
+    with contextlib.ExitStack() as stack:
+        try:
+            for _ in range(_PORTS):
+                listener = stack.enter_context(socket.socket())
+                listener.bind(("127.0.0.1", 0))
+                listener.listen(1)
+        except OSError as error:
+            return Finding("ports", "failed", f"expected {_PORTS} free ports on 127.0.0.1, got: {error.strerror}")
+    return Finding("ports", "ok", f"{_PORTS} on 127.0.0.1 can be had, about as many as a local Ray takes")
+
+
+def _check_room(what: str, folder: Path, little_bytes: int) -> Finding:
+    """Write into a folder, or into the one in which it would be made; nothing is left there."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there, buffering=0) as trial:
+            trial.write(_TRIAL)
+        free_bytes = shutil.disk_usage(there).free
+    except OSError as error:
+        return Finding(what, "failed", f"{folder}: expected a folder that can be written, got: {error.strerror}")
+    detail = f"{folder}: {free_bytes / _GIB:,.1f} GiB free"
+    if free_bytes < little_bytes:
+        return Finding(what, "warning", f"{detail}, which is little")
+    return Finding(what, "ok", detail)

@@ -1,0 +1,45 @@
+"""Whether the model is whole and is the one that the config and its cameras want. Free of torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.checks.finding import Finding
+from pipeline.config import Config
+from pipeline.errors import CflowError
+from pipeline.models.card import WEIGHTS_FILE, ModelCard, read_matching_card, unknown_scenes
+from pipeline.models.memory import check_memory
+
+
+def check_model(config: Config, folder: Path | None) -> list[Finding]:
+    """Read the card, compare the weights' digest and the config's settings with it, and its scenes with the cameras.
+
+    Args:
+        config: the settings.
+        folder: of the model; None where none is named yet.
+    """
+    if folder is None:
+        detail = "none is named (model_folder, or --model): record and train need none, stream does"
+        return [Finding("model", "warning", detail)]
+    try:
+        card = read_matching_card(config, folder)
+        weights = folder / WEIGHTS_FILE
+        check_memory(weights.stat().st_size, str(weights), "use another machine, or end what else runs on it")
+    except (CflowError, OSError) as error:
+        return [Finding("model", "failed", str(error))]
+    return [_described(card, folder), *_scenes(config, card)]
+
+
+def _described(card: ModelCard, folder: Path) -> Finding:
+    height, width = card.model.image_size_px
+    detail = f"{folder}: {card.model.method}, {card.model.encoder.name}, {width} x {height}, {card.short_fingerprint}"
+    if not card.provenance.completed:
+        return Finding("model", "warning", f"{detail}; its training was interrupted")
+    return Finding("model", "ok", detail)
+
+
+def _scenes(config: Config, card: ModelCard) -> list[Finding]:
+    unknown = unknown_scenes(config.cameras, card.scenes)
+    if not unknown:
+        return [Finding("scenes", "ok", f"every camera's is one of the model's {len(card.scenes)}")]
+    return [Finding("scenes", "warning", line) for line in unknown]
