@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.plan import Predict
 from pipeline.runtime.pool import DetectorReport
 from pipeline.types import Dropped, DropReason, Frame, FrameBatch, Prediction, stacked
+
+if TYPE_CHECKING:  # it imports torch
+    from pipeline.inference.tuning import Tuning
 
 _log = logging.getLogger(__name__)
 
@@ -147,7 +151,13 @@ class DetectorActor:
         from pipeline.inference.engine import Engine
 
         torch.set_num_threads(plan.threads)
-        engine = Engine.ready(plan.model_folder, plan.runtime, device=plan.device, expected=plan.expected_model)
+        engine = Engine.ready(
+            plan.model_folder,
+            plan.runtime,
+            device=plan.device,
+            expected=plan.expected_model,
+            agree=partial(_agreed, Peer(plan.scorer)),
+        )
         self._tuning = str(engine.tuning)
         return partial(engine.predict, maps=True)
 
@@ -238,3 +248,10 @@ class DetectorActor:
                 # Of live cameras nobody asks: their frames are not handed over again.
                 if not self._roles[camera_id].live:
                     self._confirmed[camera_id] = fate.header.serial + 1
+
+
+def _agreed(scorer: Peer, tuning: Tuning) -> Tuning:
+    """How the run's detectors run the model. Measured by each for itself, one frame could get two scores."""
+    while (said := scorer.call("agree", tuning.as_json(), answer_within_s=_ANSWER_TIMEOUT_S)) is None:
+        pass  # it is restarting; ``call`` has waited a moment
+    return tuning.of_json(said)

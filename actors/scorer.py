@@ -22,6 +22,7 @@ from pipeline.types import Alert, Dropped, Notice, Prediction
 
 _NOTICES = "#notices"  # kept beside the cameras' states; no camera's id begins so
 _STORAGE = "#storage"
+_TUNING = "#tuning"
 _WRITING_SHARE = 0.4  # of the time for closing, for files and for Redis each; the rest is for whoever is slow
 
 
@@ -62,6 +63,7 @@ class ScorerActor:
         states = self._store.states()
         self._notices = int(states.pop(_NOTICES, 0))
         failing = states.pop(_STORAGE, "")
+        self._tuning: dict[str, Any] = json.loads(states.pop(_TUNING, "{}"))
         self._failing: Notice | None = Notice(**json.loads(failing)) if failing else None
         self._scorer = Scorer(card, states)
         self._redis = RedisSink(
@@ -79,6 +81,17 @@ class ScorerActor:
             confirmed={name: CameraState.of_json(text).last for name, text in states.items()},
         )
         self._end_abandoned()
+
+    def agree(self, tuning: Mapping[str, Any]) -> dict[str, Any]:
+        """How all detectors of the run are to run the model, as long as it lasts: as the first one that asked would.
+
+        Args:
+            tuning: what suits the detector that asks, as ``Tuning.as_json`` gives it.
+        """
+        if not self._tuning:
+            self._tuning = dict(tuning)
+            self._commit({_TUNING: json.dumps(self._tuning)}, ())
+        return self._tuning
 
     def configure(self, version: int, cameras: Sequence[CameraSettings], former: Sequence[CameraSettings] = ()) -> None:
         """Score these cameras from now on, and end the open events of others.

@@ -88,7 +88,6 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from pipeline.config import RuntimeSettings
-    from pipeline.inference.cflow import CflowDetector
     from pipeline.inference.engine import Engine
     from pipeline.inference.tuning import choose_tuning
     from pipeline.model_settings import EncoderSettings, FlowSettings, ModelSettings
@@ -113,19 +112,27 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         for stride, channels in zip(encoder.strides, encoder.channels, strict=True)
     ]
     tuning = choose_tuning(RuntimeSettings(precision=arguments.precision), device)
-    detector = CflowDetector(flows, constants, tuning).to(device)
-    size_mb, card = checkpoint_mb(model, encoder, flows, constants)
-    engine = Engine(card, encoder, detector, device=arguments.device, tuning=tuning)
+    with tempfile.TemporaryDirectory() as written:
+        folder, several_folder = Path(written) / "model", Path(written) / "several"
+        write_model(folder, model, encoder, flows, constants, ["scene"])
+        size_mb = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+        engine = Engine.load(folder, device=arguments.device, tuning=tuning)
+        cameras = [f"camera{number}" for number in range(arguments.batch)]
+        embedded = model.model_copy(update={"flow": model.flow.model_copy(update={"camera_embedding": 16})})
+        several_flows = CFlow(embedded, encoder.channels, cameras).eval().requires_grad_(False)
+        write_model(several_folder, embedded, encoder, several_flows, constants, cameras)
+        several = Engine.load(several_folder, device=arguments.device, tuning=tuning)
+        gflop = flows_gflop(Engine.load(folder).detector)
     images = torch.randint(0, 256, (arguments.batch, *arguments.size, 3), dtype=torch.uint8, device=device)
     rows = torch.zeros(arguments.batch, dtype=torch.int64, device=device)
 
     with torch.inference_mode():
-        features = [level.clone() for level in engine._encode(images)]
+        features = [level.clone() for level in engine.encode(images)]
         before_mb = peak_mb(device)
         ways: dict[str, Callable[[], object]] = {
-            "encoder": lambda: engine._encode(images),
-            "detector": lambda: detector.judge(images, engine._encode, rows),
-            "flows": lambda: detector(features, rows),
+            "encoder": lambda: engine.encode(images),
+            "detector": lambda: engine.detector.judge(images, engine.encode, rows),
+            "flows": lambda: engine.detector.judge(images, lambda _: features, rows),
         }
         for way in ways.values():
             for _ in range(2):
@@ -140,15 +147,13 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             "freia_64": lambda: published(flows, features, 64),
             "product": lambda: left @ right,
         }
-        several = cameras_detector(model, encoder, constants, tuning, arguments.batch).to(device)
         mixed = torch.arange(arguments.batch, device=device)
         ways |= {
-            "one": lambda: several(features, rows),
-            "mixed": lambda: several(features, mixed),
+            "one": lambda: several.detector.judge(images, lambda _: features, rows),
+            "mixed": lambda: several.detector.judge(images, lambda _: features, mixed),
         }
         seconds = interleaved(ways, arguments.rounds, device)
     milliseconds = {key: 1e3 * value / arguments.batch for key, value in seconds.items()}
-    gflop = flows_gflop(detector)
     ceiling = 2.0 * side**3 / seconds["product"] / 1e9
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads",
@@ -168,17 +173,6 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "model_mb": round(size_mb, 1),
         "paper_mb": PAPER_MB.get(name),
     }
-
-
-def cameras_detector(model: Any, encoder: Any, constants: Any, tuning: Any, cameras: int) -> Any:
-    """A detector whose flows know several cameras."""
-    from pipeline.inference.cflow import CflowDetector
-    from pipeline.models.cflow import CFlow
-
-    flow = model.flow.model_copy(update={"camera_embedding": 16})
-    names = [f"camera{number}" for number in range(cameras)]
-    flows = CFlow(model.model_copy(update={"flow": flow}), encoder.channels, names).eval().requires_grad_(False)
-    return CflowDetector(flows, constants, tuning)
 
 
 def published(flows: Any, features: list[Any], vectors_per_call: int) -> list[Any]:
@@ -231,8 +225,8 @@ def flows_gflop(detector: Any) -> float:
     return total / 1e9
 
 
-def checkpoint_mb(model: Any, encoder: Any, flows: Any, constants: Any) -> tuple[float, Any]:
-    """Size on disk of the model as ``train`` writes it, and its card."""
+def write_model(folder: Path, model: Any, encoder: Any, flows: Any, constants: Any, scenes: list[str]) -> None:
+    """Write a model as ``train`` does."""
     from pipeline.config import TrainingSettings
     from pipeline.models.card import ModelCard, Provenance
     from pipeline.models.checkpoint import library_versions, save_checkpoint
@@ -255,15 +249,13 @@ def checkpoint_mb(model: Any, encoder: Any, flows: Any, constants: Any) -> tuple
     )
     card = ModelCard(
         model=model,
-        scenes=("scene",),
+        scenes=tuple(scenes),
         levels=tuple(constants),
-        normal_scores={"scene": ((0.0,),)},
+        normal_scores=dict.fromkeys(scenes, ((0.0,),)),
         normal_fps=1.0,
         provenance=provenance,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        card = save_checkpoint(Path(folder) / "model", card, encoder, flows)
-        return sum(path.stat().st_size for path in (Path(folder) / "model").iterdir()) / 1e6, card
+    save_checkpoint(folder, card, encoder, flows)
 
 
 def peak_mb(device: Any) -> float:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.inference.anomaly_map import judge
 from pipeline.inference.fused import FusedFlow
-from pipeline.inference.tuning import PLAIN, Tuning
 from pipeline.models.card import LevelConstants
 from pipeline.models.cflow import CFlow
 from pipeline.models.detector import Encode
@@ -20,10 +20,12 @@ class CflowDetector(nn.Module):
     Args:
         flows: trained, on the CPU.
         constants: of all levels, finest first.
-        tuning: how it is run.
+        precision: of the flows' matrix products.
     """
 
-    def __init__(self, flows: CFlow, constants: Sequence[LevelConstants], tuning: Tuning = PLAIN) -> None:
+    def __init__(
+        self, flows: CFlow, constants: Sequence[LevelConstants], precision: torch.dtype = torch.float32
+    ) -> None:
         super().__init__()
         self._constants = tuple(constants)
         self._score = flows.settings.score
@@ -31,14 +33,10 @@ class CflowDetector(nn.Module):
         cameras = None if flows.embedding is None else flows.embedding.table()
         positions = [flows.get_buffer(f"positions_{level}") for level in range(len(flows.flows))]
         self.levels = nn.ModuleList(
-            FusedFlow(flows.flow(level), size, table if table.shape[1] else None, cameras, tuning.precision)
+            FusedFlow(flows.flow(level), size, table if table.shape[1] else None, cameras, precision)
             for level, (size, table) in enumerate(zip(flows.sizes, positions, strict=True))
         )
         self.requires_grad_(False)
-        if tuning.compiled:
-            for level in self.levels:
-                assert isinstance(level, FusedFlow)
-                level.compile_blocks()
 
     def judge(self, images: Tensor, encode: Encode, scene_rows: Tensor) -> tuple[Tensor, Tensor]:
         """As ``Detector.judge``."""

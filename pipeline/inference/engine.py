@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from pipeline.config import RuntimeSettings
-from pipeline.inference.methods import load_detector
-from pipeline.inference.tuning import PLAIN, Tuning, choose_tuning, compile_module, mark_batch, mark_sizes
+from pipeline.errors import CheckpointError
+from pipeline.inference.packages import load_package
+from pipeline.inference.tuning import PLAIN, Tuning, choose_tuning, compiled_encoder
 from pipeline.model_settings import ModelSettings
-from pipeline.models.card import ModelCard, read_card
+from pipeline.models.card import ModelCard, check_matches, read_card
 from pipeline.models.detector import Detector, Encode
-from pipeline.models.encoder import Encoder
 from pipeline.types import FrameBatch, Prediction
 
 _LOGGER = logging.getLogger(__name__)
@@ -37,19 +37,19 @@ class Engine:
     Attributes:
         card: what the checkpoint says of itself.
         device: where it runs.
+        encode: the encoder.
+        detector: what is made of the features.
         tuning: how it is run.
     """
 
     def __init__(
-        self, card: ModelCard, encoder: Encoder, detector: Detector, device: str = "cpu", tuning: Tuning = PLAIN
+        self, card: ModelCard, encode: Encode, detector: Detector, device: str = "cpu", tuning: Tuning = PLAIN
     ) -> None:
         self.card = card
         self.device = torch.device(device)
         self.tuning = tuning
-        self._encoder = encoder.for_inference().to(self.device)
-        if tuning.compiled:
-            compile_module(self._encoder, freeze=True)
-        self._detector = detector
+        self.encode = encode
+        self.detector = detector
 
     @classmethod
     def load(
@@ -67,12 +67,28 @@ class Engine:
             CheckpointError: it is missing, damaged or not the model that was expected.
             ModelSizeError: the memory there is cannot hold it.
         """
-        found = load_detector(folder, expected, device=torch.device(device), tuning=tuning)
-        return cls(*found, device=device, tuning=tuning)
+        where = torch.device(device)
+        card = read_card(folder)
+        if expected is not None:
+            check_matches(expected, card, folder)
+        if tuning.compiled and card.model.method == "cflow":
+            return cls(card, *load_package(folder, card, tuning, where), device=device, tuning=tuning)
+        # What else there is costs its imports: timm, FrEIA.
+        from pipeline.inference.methods import load_detector
+
+        _, encoder, detector = load_detector(folder, device=where, tuning=tuning)
+        faster = encoder.for_inference().to(where)
+        return cls(card, compiled_encoder(faster) if tuning.compiled else faster, detector, device, tuning)
 
     @classmethod
     def ready(
-        cls, folder: Path, settings: RuntimeSettings, *, device: str = "cpu", expected: ModelSettings | None = None
+        cls,
+        folder: Path,
+        settings: RuntimeSettings,
+        *,
+        device: str = "cpu",
+        expected: ModelSettings | None = None,
+        agree: Callable[[Tuning], Tuning] = lambda tuning: tuning,
     ) -> Engine:
         """Read a checkpoint, decide how to run it here, and run it once: nothing is compiled once frames come.
 
@@ -83,18 +99,19 @@ class Engine:
             settings: ``precision``, ``compile`` and ``batch_frames`` are read.
             device: torch device.
             expected: the configuration's model settings; whatever they state must hold for the checkpoint.
+            agree: given what suits this process best, says how it is to be: all detectors of a run do it in one way.
 
         Raises:
             CheckpointError: it is missing, damaged or not the model that was expected.
             ModelSizeError: the memory there is cannot hold it.
         """
-        tuning = choose_tuning(settings, torch.device(device), read_card(folder).model.method)
-        engine = cls.load(folder, device=device, expected=expected, tuning=tuning)
+        tuning = agree(choose_tuning(settings, torch.device(device), read_card(folder).model.method))
         started = time.monotonic()
         try:
+            engine = cls.load(folder, device=device, expected=expected, tuning=tuning)
             engine.warm_up(settings.batch_frames)
         except Exception as error:  # a compiler may fail in many ways, and torch has a class for each
-            if not tuning.compiled or isinstance(error, MemoryError):
+            if not tuning.compiled or isinstance(error, MemoryError | CheckpointError):
                 raise
             detail = " ".join(str(error).split())[:300]
             _LOGGER.warning("runtime.compile: the model runs as it stands: compiling it failed: %s", detail)
@@ -114,16 +131,6 @@ class Engine:
         for count in {1, batch_frames}:
             images = torch.zeros(count, *self.image_size_px, 3, dtype=torch.uint8)
             self._judge(images, [""] * count)
-
-    @property
-    def detector(self) -> Detector:
-        """What is made of the features."""
-        return self._detector
-
-    @property
-    def encode(self) -> Encode:
-        """The encoder as ``Detector.judge`` calls it."""
-        return self._encode
 
     @property
     def image_size_px(self) -> tuple[int, int]:
@@ -178,12 +185,6 @@ class Engine:
         count = len(images)
         if self.tuning.compiled and count == 1:  # a batch of one would be compiled once more
             images, scenes = images.expand(2, -1, -1, -1), [*scenes, *scenes]
-        rows = self._detector.scene_rows(scenes).to(self.device)
-        anomaly_maps, scores = self._detector.judge(images.to(self.device), self._encode, rows)
+        rows = self.detector.scene_rows(scenes).to(self.device)
+        anomaly_maps, scores = self.detector.judge(images.to(self.device), self.encode, rows)
         return anomaly_maps[:count], scores[:count]
-
-    def _encode(self, images: Tensor) -> Sequence[Tensor]:
-        if self.tuning.compiled:
-            mark_batch(images)
-            mark_sizes(images)
-        return self._encoder(images)

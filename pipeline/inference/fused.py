@@ -29,7 +29,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from pipeline.inference.tuning import compile_module, mark_batch
 from pipeline.models.flow import Flow
 
 _LOG_2PI = math.log(2.0 * math.pi)
@@ -153,7 +152,7 @@ class FusedBlock(nn.Module):
         height, width = len(self.rows), len(self.columns)
         of_frames = self.rows + self.cameras[camera_rows].unsqueeze(1)  # (B, h, H)
         hidden = linear(passive, self.first)
-        shaped = hidden.view(len(camera_rows), height, width, hidden.shape[1])
+        shaped = hidden.view(camera_rows.shape[0], height, width, hidden.shape[1])
         shaped.add_(of_frames.unsqueeze(2)).add_(self.columns).relu_()
         coefficients = linear(hidden, self.second)
         log_scale = torch.tanh(coefficients[:, : active.shape[1]] + self.bias_s).mul_(self.clamp)
@@ -206,16 +205,9 @@ class FusedFlow(nn.Module):
             log_det += log_det_of_scale
             mix, channels = _permuted(block, moved)
         self.blocks = nn.ModuleList(blocks)
-        self._compiled = False
         self.register_buffer("latent_scale", moved.scale.to(self._exact))
         self.register_buffer("latent_offset", moved.offset.to(self._exact))
         self._constant = log_det - 0.5 * flow.dims * _LOG_2PI
-
-    def compile_blocks(self) -> None:
-        """Let the blocks be compiled at the first call: one compilation, which all blocks of the level share."""
-        for block in self.blocks:
-            compile_module(block)
-        self._compiled = True
 
     def forward(self, features: Tensor, camera_rows: Tensor) -> Tensor:
         """Log-likelihood per dimension at every position, in nats.
@@ -232,8 +224,6 @@ class FusedFlow(nn.Module):
         stored = linear(vectors.to(self._exact), self.whitening).to(self.precision)
         log_det: Tensor | float = self._constant
         for block in self.blocks:
-            if self._compiled:
-                mark_batch(stored, camera_rows)
             stored, of_block = block(stored, camera_rows)
             log_det = of_block + log_det
         latent = torch.addcmul(self.latent_offset, stored, self.latent_scale)

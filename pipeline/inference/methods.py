@@ -23,7 +23,7 @@ def load_detector(
         folder: as written by ``train``.
         expected: the configuration's model settings; whatever they state must hold for the checkpoint.
         device: where the detector shall work.
-        tuning: how flows are run; other methods run as they stand.
+        tuning: its precision is that of flows; other methods run as they stand.
 
     Returns:
         The card, the encoder on the CPU, and the detector on the device.
@@ -37,7 +37,7 @@ def load_detector(
         from pipeline.inference.cflow import CflowDetector
 
         flows = build_flows(folder, card, encoder, tensors)
-        return card, encoder, CflowDetector(flows, card.levels, tuning).to(device)
+        return card, encoder, CflowDetector(flows, card.levels, tuning.precision).to(device)
     if card.model.method == "padim":
         from pipeline.baselines.padim import Padim as Method
     elif card.model.method == "spade":

@@ -7,15 +7,20 @@ import os
 import shutil
 import statistics
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
 
 from pipeline.config import RuntimeSettings
 from pipeline.model_settings import Method
+from pipeline.models.detector import Encode
+
+if TYPE_CHECKING:  # it imports timm, which most detectors can do without
+    from pipeline.models.encoder import Encoder
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -24,7 +29,7 @@ _ROWS, _WIDTH, _ROUNDS = 2048, 352, 7
 _WORTHWHILE = 1.2
 # Dynamo keeps this many variants of one piece of code: one for each level, device and precision in the process.
 _VARIANTS = 64
-_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,16 @@ class Tuning:
     precision: torch.dtype = torch.float32
     compiled: bool = False
     why: str = field(default="", compare=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``of_json`` reads."""
+        precision = str(self.precision).removeprefix("torch.")
+        return {"precision": precision, "compiled": self.compiled, "why": self.why}
+
+    @classmethod
+    def of_json(cls, said: Mapping[str, Any]) -> Tuning:
+        """What ``as_json`` gave."""
+        return cls(PRECISIONS[said["precision"]], said["compiled"], said["why"])
 
     def __str__(self) -> str:
         how = f"{str(self.precision).removeprefix('torch.')}, {'compiled' if self.compiled else 'not compiled'}"
@@ -63,11 +78,11 @@ def choose_tuning(settings: RuntimeSettings, device: torch.device, method: Metho
     if method != "cflow":
         return Tuning(torch.float32, compiled)
     if settings.precision != "auto":
-        return Tuning(_PRECISIONS[settings.precision], compiled)
-    rates = {name: _products_per_s(precision, device) for name, precision in _PRECISIONS.items()}
+        return Tuning(PRECISIONS[settings.precision], compiled)
+    rates = {name: _products_per_s(precision, device) for name, precision in PRECISIONS.items()}
     fastest = "bfloat16" if rates["bfloat16"] > _WORTHWHILE * rates["float32"] else "float32"
     measured = ", ".join(f"{rate / 1e9:.0f} GFLOP/s in {name}" for name, rate in rates.items())
-    return Tuning(_PRECISIONS[fastest], compiled, f"matrix products: {measured}")
+    return Tuning(PRECISIONS[fastest], compiled, f"matrix products: {measured}")
 
 
 def can_compile(device: torch.device) -> bool:
@@ -81,7 +96,7 @@ def can_compile(device: torch.device) -> bool:
 
 
 def compile_module(module: _Module, *, freeze: bool = False) -> _Module:
-    """Let a module be compiled at its first call; whoever calls it marks what may change (``mark_batch``).
+    """Let a module be compiled at its first call.
 
     Compiled kernels are kept on disk, in this user's cache folder, so only the first start on a machine pays for the
     C++ compiler. Graphs are not: reading them back would unpickle a file.
@@ -90,7 +105,7 @@ def compile_module(module: _Module, *, freeze: bool = False) -> _Module:
         module: its forward is compiled, in place.
         freeze: whether its weights may become constants, which lets them be laid out anew (convolutions gain).
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_cache_folder()))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "kernels"))
     # It warns of a CUDA toolkit on a machine without a GPU, which is nothing to worry about.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
@@ -99,28 +114,32 @@ def compile_module(module: _Module, *, freeze: bool = False) -> _Module:
     return module
 
 
-def mark_batch(*tensors: torch.Tensor) -> None:
-    """Say that the first dimension changes from call to call, so that one compilation serves every batch size but 1."""
-    for tensor in tensors:
-        torch._dynamo.maybe_mark_dynamic(tensor, 0)
+def compiled_encoder(encoder: Encoder) -> Encode:
+    """An encoder that is compiled in this process, once for every size of image and for any number of them from 2 on.
 
-
-def mark_sizes(images: torch.Tensor) -> None:
-    """Say that every size of image gets machine code of its own, whatever sizes came before.
-
-    Otherwise the second size (DifferNet's scales) makes torch look for code that suits any, which is slower, and cannot
-    be had of encoders that compute their padding from the size.
+    For methods that look at images of several sizes; flows have a package that is made beforehand
+    (``pipeline.inference.packages``).
 
     Args:
-        images: shape (B, H, W, 3).
+        encoder: as ``Encoder.for_inference`` gives it; compiled in place.
     """
-    for dimension in (1, 2, 3):
-        torch._dynamo.mark_static(images, dimension)
+    compile_module(encoder, freeze=True)
+
+    def encode(images: torch.Tensor) -> Sequence[torch.Tensor]:
+        torch._dynamo.maybe_mark_dynamic(images, 0)
+        # Otherwise the second size (DifferNet's scales) makes torch look for code that suits any, which is slower, and
+        # cannot be had of encoders that compute their padding from the size.
+        for dimension in (1, 2, 3):
+            torch._dynamo.mark_static(images, dimension)
+        return encoder(images)
+
+    return encode
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Where what was compiled on this machine is kept; made private to its user."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(root) / "cflow-stream" / "kernels"
+    folder = Path(root) / "cflow-stream"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 

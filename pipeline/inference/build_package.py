@@ -1,0 +1,92 @@
+"""Makes the package of a checkpoint, in a process of its own: what this imports and allocates goes with it.
+
+Usage: python -m pipeline.inference.build_package FOLDER OUT PRECISION DEVICE THREADS
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import CflowError
+from pipeline.inference.cflow import CflowDetector
+from pipeline.inference.methods import load_detector
+from pipeline.inference.packages import ENCODER_FILE, FLOWS_FILE
+from pipeline.inference.tuning import PRECISIONS, Tuning
+
+_EXAMPLE_FRAMES = 3  # any number above 1: code for every number from 2 on is made
+_MOST_FRAMES = 4096
+
+
+class _Flows(nn.Module):
+    """What is exported: maps and scores of features."""
+
+    def __init__(self, detector: CflowDetector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, features: Sequence[Tensor], scene_rows: Tensor) -> tuple[Tensor, Tensor]:
+        return self.detector(features, scene_rows)
+
+
+@torch.no_grad()
+def build_package(folder: Path, out: Path, tuning: Tuning, device: torch.device) -> None:
+    """Write ``encoder.so`` and ``flows.so``.
+
+    Args:
+        folder: a checkpoint of conditional flows.
+        out: folder for them and for what the compiler leaves; made.
+        tuning: its precision is that of the flows.
+        device: where they are to run.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+    """
+    out.mkdir(mode=0o700, exist_ok=True)
+    card, encoder, detector = load_detector(folder, device=device, tuning=tuning)
+    assert isinstance(detector, CflowDetector)
+    faster = encoder.for_inference().to(device)
+    images = torch.zeros(_EXAMPLE_FRAMES, *card.model.image_size_px, 3, dtype=torch.uint8, device=device)
+    rows = torch.zeros(_EXAMPLE_FRAMES, dtype=torch.int64, device=device)
+    features = [level.contiguous(memory_format=torch.channels_last) for level in faster(images)]
+    frames = {0: torch.export.Dim("frames", min=2, max=_MOST_FRAMES)}
+    _compile(faster, (images,), (frames,), out / ENCODER_FILE)
+    _compile(_Flows(detector), (features, rows), ([frames] * len(features), frames), out / FLOWS_FILE)
+
+
+def _compile(module: nn.Module, example: tuple[Any, ...], dynamic: tuple[Any, ...], library: Path) -> None:
+    from torch import _inductor
+
+    exported = torch.export.export(module, example, dynamic_shapes=dynamic)
+    # Weights become constants, which lets convolutions lay them out anew. No cache: reading one back would unpickle.
+    options = {
+        "freezing": True,
+        "fx_graph_cache": False,
+        "aot_inductor.output_path": str(library),
+        "aot_inductor.embed_kernel_binary": True,  # a GPU's kernels: the library is all that is kept
+    }
+    _inductor.aot_compile(exported.module(), example, options=options)  # type: ignore[arg-type]
+
+
+def main(words: Sequence[str]) -> int:
+    """Build; what goes wrong is said in the last line."""
+    folder, out, precision, device, threads = words
+    # It warns of a CUDA toolkit on a machine without a GPU, which is nothing to worry about.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    torch.set_num_threads(int(threads))
+    try:
+        build_package(Path(folder), Path(out), Tuning(PRECISIONS[precision]), torch.device(device))
+    except CflowError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
