@@ -98,14 +98,6 @@ def _join_or_start(address: str | None) -> None:
             ) from error
 
 
-def create_supervisor(plan: RunPlan) -> ActorHandle:
-    """The supervisor of a run, on this node."""
-    from actors.supervisor import Supervisor
-
-    options = {"name": f"{plan.name}-supervisor", "num_cpus": 0, "max_concurrency": 4, **_here()}
-    return _actor_class(Supervisor, options).remote(plan)
-
-
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """The detectors of a run.

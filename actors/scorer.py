@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pipeline.config import CameraSettings
@@ -23,6 +23,9 @@ from pipeline.types import Alert, Dropped, Notice, Prediction
 _NOTICES = "#notices"  # kept beside the cameras' states; no camera's id begins so
 _STORAGE = "#storage"
 _TUNING = "#tuning"
+_RUN = "#run"
+_LOST = "the run did not end in good order: it was killed, or its machine went down"
+_ENDED = "the run ended in good order"
 _WRITING_SHARE = 0.4  # of the time for closing, for files and for Redis each; the rest is for whoever is slow
 
 
@@ -65,6 +68,7 @@ class ScorerActor:
         failing = states.pop(_STORAGE, "")
         self._tuning: dict[str, Any] = json.loads(states.pop(_TUNING, "{}"))
         self._failing: Notice | None = Notice(**json.loads(failing)) if failing else None
+        begun = states.pop(_RUN, "")
         self._scorer = Scorer(card, states)
         self._redis = RedisSink(
             sinks.redis_url.get_secret_value(),
@@ -81,6 +85,7 @@ class ScorerActor:
             confirmed={name: CameraState.of_json(text).last for name, text in states.items()},
         )
         self._end_abandoned()
+        self._begun = Notice(**json.loads(begun)) if begun else self._begin(plan)
 
     def agree(self, tuning: Mapping[str, Any]) -> dict[str, Any]:
         """How all detectors of the run are to run the model, as long as it lasts: as the first one that asked would.
@@ -142,22 +147,22 @@ class ScorerActor:
             },
         )
 
-    def publish(self, statuses: Mapping[str, Mapping[str, Any]]) -> None:
-        """Make the cameras' statuses readable in Redis."""
-        self._redis.replace_statuses(statuses)
-        self._parquet.write([])  # rotates, and tries again what failed, also while no camera brings frames
+    def tend(self) -> None:
+        """What is to be done every second, also while no camera brings frames."""
+        self._parquet.write([])  # rotates, and tries again what failed
         self._watch_storage()
 
-    def close(self, statuses: Mapping[str, Mapping[str, Any]], within_s: float = 6.0) -> list[str]:
+    def close(self, within_s: float = 6.0) -> list[str]:
         """Close all events and sinks; returns one line per thing that could not be written.
 
         Args:
-            statuses: of the cameras, for Redis.
             within_s: seconds for it. What is not a file by then is a journal, which the next run into the folder turns
                 into one, and alerts that were not delivered wait for it in the run store.
         """
         self._write(self._scorer.close(time.time()))
-        self.publish(statuses)
+        self.tend()
+        now_s = time.time()
+        self._commit({}, [replace(self._begun, kind="run_ended", until_at_s=now_s, emitted_at_s=now_s, reason=_ENDED)])
         self._parquet.close(_WRITING_SHARE * within_s)
         self._redis.close(_WRITING_SHARE * within_s)
         self._store.end_run()
@@ -196,11 +201,23 @@ class ScorerActor:
             restored = Notice("storage_restored", begun.event_id, None, said, begun.since_at_s, now_s, now_s)
             self._commit({_STORAGE: ""}, [restored])
 
-    def _end_abandoned(self) -> None:
-        """End the events that an earlier run into this folder left open because it was killed whole."""
+    def _begin(self, plan: RunPlan) -> Notice:
+        """Say that the run has begun; whoever is told so is told how it ended, be it by the next run."""
         now_s = time.time()
-        ends: list[Alert] = []
-        for camera_id, text in self._store.abandoned().items():
+        said = f"{plan.name} begins with {len(plan.cameras)} cameras"
+        begun = Notice("run_started", f"{plan.name}-{round(now_s * 1000)}", None, said, now_s, None, now_s)
+        self._commit({_RUN: json.dumps(asdict(begun))}, [begun])
+        return begun
+
+    def _end_abandoned(self) -> None:
+        """End the events that an earlier run into this folder left open because it was killed whole, and say so."""
+        now_s = time.time()
+        ends: list[Alert | Notice] = []
+        abandoned = self._store.abandoned()
+        for camera_id, text in abandoned.items():
             if not camera_id.startswith("#"):
                 ends += end_of_abandoned(camera_id, CameraState.of_json(text), now_s)
+        if _RUN in abandoned:
+            begun = Notice(**json.loads(abandoned[_RUN]))
+            ends.append(replace(begun, kind="run_lost", until_at_s=now_s, emitted_at_s=now_s, reason=_LOST))
         self._store.forget_abandoned(ends)

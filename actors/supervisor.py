@@ -1,4 +1,4 @@
-"""Actor that starts a run's actors, replaces what dies, keeps the books of every camera and ends the run."""
+"""Starts a run's actors, replaces what dies, keeps the books of every camera and ends the run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from actors import cluster
 from actors.asked import Asked
 from actors.camera import CameraOrder
 from actors.detector import CameraRole, DetectorOrder
-from actors.peers import start_vital_thread
 from pipeline.config import CameraSettings
 from pipeline.errors import RunError
 from pipeline.redaction import redact
@@ -39,16 +38,24 @@ _Order = TypeVar("_Order", CameraOrder, DetectorOrder)
 
 
 class Supervisor:
-    """Owns the actors of one run.
+    """Owns the actors of one run; lives in the command's own process, in a thread of it.
 
     It says what each of them is to do in numbered orders, again after a restart; actors follow the newest they got.
 
     Args:
         plan: the run.
+        publish: takes a status every second, for whoever watches the run from outside.
+
+    Raises:
+        BadInputError: the cluster lacks what the plan needs.
+
+    Attributes:
+        failure: what ended its watching, which nothing should; None while all is well.
     """
 
-    def __init__(self, plan: RunPlan) -> None:
-        self._plan = plan
+    def __init__(self, plan: RunPlan, publish: Callable[[RunStatus], None]) -> None:
+        self._plan, self._publish_status = plan, publish
+        self.failure: Exception | None = None
         self._roster = Roster(plan.cameras)
         self._lock = threading.RLock()  # guards everything; held for a tick, never while waiting for an actor
         self._placement: dict[str, str] = {}
@@ -67,14 +74,9 @@ class Supervisor:
         self._closing = threading.Event()
         self._published_at = 0.0
         self._status = RunStatus(cameras=(), done=False)
+        self._create_actors()
 
-    def start(self) -> None:
-        """Create all actors and wait until all but spare detectors answer.
-
-        Raises:
-            RunError: an actor did not come up.
-            BadInputError: the cluster lacks what the plan needs.
-        """
+    def _create_actors(self) -> None:
         plan = self._plan
         fleet = cluster.plan_detectors(plan)
         detectors = [f"{plan.name}-detector-{number}" for number in range(fleet.total)]
@@ -84,34 +86,32 @@ class Supervisor:
             detectors=fleet.active,
             max_processes=plan.max_processes,
         )
-        with self._lock:
-            self._scorer = Asked(lambda: cluster.create_scorer(plan))
-            self._processes = {}
-            for members in processes:
-                name = self._add_process()
-                self._placement.update(dict.fromkeys(members, name))
-            self._detectors = {name: Asked(_creating_detector(plan, fleet, name)) for name in detectors}
-            self._pool = DetectorPool(detectors, fleet.active)
-        needed = [self._scorer, *self._processes.values(), *[self._detectors[n] for n in detectors[: fleet.active]]]
-        try:
-            ray.get([asked.handle.pid.remote() for asked in needed], timeout=_START_TIMEOUT_S)
-        except RayError as error:
-            last_line = str(error).strip().splitlines()[-1].strip()
-            raise RunError(f"an actor did not start: {redact(last_line)}") from None
+        self._scorer = Asked(lambda: cluster.create_scorer(plan))
+        self._processes: dict[str, Asked] = {}
+        for members in processes:
+            name = self._add_process()
+            self._placement.update(dict.fromkeys(members, name))
+        self._detectors = {name: Asked(_creating_detector(plan, fleet, name)) for name in detectors}
+        self._pool = DetectorPool(detectors, fleet.active)
+
+    def start(self, stop: threading.Event) -> None:
+        """Wait until all actors but spare detectors answer, then begin to watch them.
+
+        Args:
+            stop: set by a user who will wait no longer.
+
+        Raises:
+            RunError: an actor did not come up, or ``stop`` was set.
+        """
+        detectors = list(self._detectors.values())[: self._pool.active]
+        needed = [self._scorer, *self._processes.values(), *detectors]
+        _wait_for([asked.handle.pid.remote() for asked in needed], stop)
         self._tick()
-        start_vital_thread(self._watch)
+        threading.Thread(target=self._watch, name="supervisor", daemon=True).start()
 
     def status(self) -> RunStatus:
         """How the run stands."""
         return self._status
-
-    def pids(self) -> dict[str, list[int]]:
-        """Process ids of the run's actors, by role."""
-        groups = {"camera": self._processes, "detector": self._detectors, "scorer": {"": self._scorer}}
-        return {
-            role: ray.get([asked.handle.pid.remote() for asked in group.values()], timeout=_START_TIMEOUT_S)
-            for role, group in groups.items()
-        }
 
     def apply(self, cameras: Sequence[CameraSettings], paused: Iterable[str]) -> None:
         """Read these cameras from now on, and no others.
@@ -123,10 +123,6 @@ class Supervisor:
         with self._lock:
             self._tell(self._roster.apply(cameras, paused, time.time()))
 
-    def cameras(self) -> tuple[tuple[CameraSettings, ...], frozenset[str]]:
-        """The cameras that are wanted, and the ids of those that are paused."""
-        return self._roster.cameras, self._roster.paused
-
     def drain(self) -> None:
         """End all cameras; frames that were decoded are still scored."""
         with self._lock:
@@ -134,15 +130,14 @@ class Supervisor:
             for process in self._processes.values():
                 process.handle.stop.remote()
 
-    def close(self, within_s: float) -> RunStatus:
+    def close(self, ending: Ending) -> RunStatus:
         """Write what is held back, close files; returns how the run ended.
 
         Frames for which no time is left are counted as ``shutdown``.
 
         Args:
-            within_s: seconds for it, whoever hangs.
+            ending: time for it, whoever hangs.
         """
-        ending = Ending(time.monotonic() + within_s)
         self._abandon(ending)
         self._closing.set()
         with self._lock:
@@ -153,6 +148,16 @@ class Supervisor:
                 process.handle.close.remote()
             self._status = replace(self._status, faults=tuple(unwritten), troubles=())
         return self._status
+
+    def kill(self) -> None:
+        """End the processes of all actors; what they had to write is written, or lost."""
+        self._closing.set()
+        with self._lock:
+            for asked in self._everyone():
+                ray.kill(asked.handle)
+
+    def _everyone(self) -> list[Asked]:
+        return [self._scorer, *self._detectors.values(), *self._processes.values()]
 
     def _abandon(self, ending: Ending) -> None:
         """Discard what waits in camera processes, and give the detectors a moment for what they hold."""
@@ -167,18 +172,22 @@ class Supervisor:
     def _close_scorer(self, ending: Ending) -> list[str]:
         while (left_s := ending.left_s(time.monotonic())) > 0.0:
             try:
-                return ray.get(self._scorer.handle.close.remote(self._roster.as_json(), left_s), timeout=left_s)
+                return ray.get(self._scorer.handle.close.remote(left_s), timeout=left_s)
             except RayError:  # it is restarting
                 time.sleep(_TICK_S)
         return ["the scorer did not come back in time to close its files: the next run into this folder does"]
 
     def _watch(self) -> None:
-        while not self._closing.is_set():
-            self._tick()
+        try:
+            while not self._closing.is_set():
+                self._tick()
+        except Exception as error:  # whatever it is: the command ends the run, and says so
+            if not self._closing.is_set():
+                self.failure = error
 
     def _tick(self) -> None:
         """Hear everyone, then say what is to be done. Waits for nobody longer than a moment."""
-        everyone = [self._scorer, *self._detectors.values(), *self._processes.values()]
+        everyone = self._everyone()
         questions = [asked.ask(time.monotonic()) for asked in everyone]
         started_at = time.monotonic()
         ray.wait(questions, num_returns=len(questions), timeout=_TICK_S)
@@ -373,7 +382,25 @@ class Supervisor:
     def _publish(self) -> None:
         if time.monotonic() - self._published_at >= _PUBLISH_S:
             self._published_at = time.monotonic()
-            self._scorer.handle.publish.remote(self._roster.as_json())
+            self._scorer.handle.tend.remote()
+            self._publish_status(self._status)
+
+
+def _wait_for(answers: list[ray.ObjectRef], stop: threading.Event) -> None:
+    """Wait until actors answer; with the first that does not come up, the others are not waited for."""
+    give_up_at = time.monotonic() + _START_TIMEOUT_S
+    waiting = answers
+    try:
+        while waiting:
+            done, waiting = ray.wait(waiting, timeout=_TICK_S)
+            ray.get(done)
+            if stop.is_set():
+                raise RunError("stopped before all actors had started; nothing was scored")
+            if time.monotonic() >= give_up_at:
+                raise RunError(f"expected all actors to start within {_START_TIMEOUT_S:.0f} s, some did not")
+    except RayError as error:
+        last_line = str(error).strip().splitlines()[-1].strip()
+        raise RunError(f"an actor did not start: {redact(last_line)}") from None
 
 
 def _creating_detector(plan: RunPlan, fleet: cluster.Fleet, name: str) -> Callable[[], ActorHandle]:

@@ -23,6 +23,9 @@ NoticeKind = Literal[
     "camera_moved",
     "storage_failing",
     "storage_restored",
+    "run_started",
+    "run_ended",
+    "run_lost",
 ]
 DropReason = Literal[
     "sampling",
@@ -258,8 +261,9 @@ class Notice:
 
     Attributes:
         kind: what is out of order, or in order again. ``camera_offline`` is followed by ``camera_online`` once frames
-            come again, ``storage_failing`` by ``storage_restored``; all others, and ``camera_offline`` of a camera that
-            is watched no longer, by one of the same kind with ``until_at_s`` set.
+            come again, ``storage_failing`` by ``storage_restored``, ``run_started`` by ``run_ended`` or ``run_lost``;
+            all others, and ``camera_offline`` of a camera that is watched no longer, by one of the same kind with
+            ``until_at_s`` set.
         event_id: the same for both.
         camera_id: the camera; None where the run itself is meant.
         reason: why, in one line without credentials.

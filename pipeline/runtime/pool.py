@@ -31,11 +31,14 @@ class DetectorPool:
     Args:
         detectors: names of all detectors, spare ones included.
         active: how many of them are to work while all live.
+
+    Attributes:
+        active: the same.
     """
 
     def __init__(self, detectors: Sequence[str], active: int) -> None:
         self._detectors = tuple(detectors)
-        self._active = active
+        self.active = active
         self._owners: dict[str, str] = {}
         self._leaving: dict[str, str] = {}
         self._deaths: Counter[str] = Counter()
@@ -77,7 +80,7 @@ class DetectorPool:
     def _workers(self, alive: Mapping[str, DetectorReport]) -> list[str]:
         """Detectors that may be given something: those that work already, and as many others as are wanted."""
         living = [detector for detector in self._detectors if detector in alive]
-        return sorted(living, key=lambda detector: self._load(detector) == 0)[: max(self._active, 1)]
+        return sorted(living, key=lambda detector: self._load(detector) == 0)[: max(self.active, 1)]
 
     def _load(self, detector: str) -> int:
         return sum(owner == detector for owner in self._owners.values())

@@ -190,11 +190,6 @@ class Roster:
         done = (bool(wanted) or draining) and all(camera.finished for camera in wanted)
         return RunStatus(cameras, done, alerts=dict(self._alerts), former=self._archived())
 
-    def as_json(self) -> dict[str, dict[str, object]]:
-        """The status of every camera that is not removed, as docs/alerts.md has it, by id."""
-        statuses = {status.camera_id: status for status in self.status(draining=False).cameras}
-        return {name: status.as_json() for name, status in statuses.items() if status.state != "removed"}
-
     def _archived(self) -> FrameAccount:
         """The books of all cameras of which only they are kept, and which have not come back."""
         accounts = [books.account() for name, (books, _) in self._archive.items() if name not in self._cameras]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -148,3 +149,23 @@ class RunStatus:
     alerts: dict[str, int] = field(default_factory=dict)
     tunings: tuple[str, ...] = ()
     former: FrameAccount = field(default_factory=lambda: FrameAccount(0, 0, {}))
+
+    def totals(self) -> dict[str, Any]:
+        """What is said of the run as a whole, as documented in docs/alerts.md."""
+        accounts = [self.former, *(camera.account for camera in self.cameras)]
+        dropped: Counter[str] = Counter()
+        for account in accounts:
+            dropped.update(account.dropped)
+        return {
+            "cameras": sum(camera.state != "removed" for camera in self.cameras),
+            "decoded": sum(account.decoded for account in accounts),
+            "scored": sum(account.scored for account in accounts),
+            "dropped": dict(dropped),
+            "alerts": dict(self.alerts),
+            "troubles": list(self.troubles),
+            "faults": list(self.faults),
+        }
+
+    def cameras_as_json(self) -> dict[str, dict[str, Any]]:
+        """The status of every camera that is not removed, as docs/alerts.md has it, by id."""
+        return {camera.camera_id: camera.as_json() for camera in self.cameras if camera.state != "removed"}

@@ -24,7 +24,7 @@ _BLOCK_S = 0.5  # how fast ``stop`` is noticed
 _LONGEST_PAUSE_S = 2.0
 
 _EVERY_ALERT_HAS = frozenset({"kind", "event_id", "emitted_at_s"})
-_WORDS = frozenset({"kind", "event_id", "state"})
+_WORDS = frozenset({"kind", "event_id", "state", "run"})
 _NUMBERS = frozenset({"peak_score", "threshold", "anomaly_score", "p_value"})
 _NOT_TEXT = "expected entries as docs/alerts.md has them, got bytes that are not text"
 
@@ -101,7 +101,7 @@ def read_statuses(url: str) -> dict[str, dict[str, Any]]:
     """
     with _Errors(url) as client:
         statuses = cast("dict[str, str]", client.hgetall(CAMERAS_KEY))
-    return {camera_id: _json(url, CAMERAS_KEY, text) for camera_id, text in sorted(statuses.items())}
+    return {camera_id: parse_object(url, CAMERAS_KEY, text) for camera_id, text in sorted(statuses.items())}
 
 
 class _Errors:
@@ -124,11 +124,17 @@ class _Errors:
 
 def _object(url: str, entry_id: str, fields: dict[str, str], needs: frozenset[str] = frozenset()) -> dict[str, Any]:
     """A stream entry's object, with the entry's id."""
-    return {"id": entry_id, **_json(url, f"entry {entry_id}", fields.get(FIELD, ""), needs)}
+    return {"id": entry_id, **parse_object(url, f"entry {entry_id}", fields.get(FIELD, ""), needs)}
 
 
-def _json(url: str, where: str, text: str, needs: frozenset[str] = frozenset()) -> dict[str, Any]:
+def parse_object(url: str, where: str, text: str, needs: frozenset[str] = frozenset()) -> dict[str, Any]:
     """Parse what stands in Redis, where anybody may write.
+
+    Args:
+        url: the server's address, for the error.
+        where: key or entry, for the error.
+        text: JSON.
+        needs: keys without which it is none of ours.
 
     Raises:
         RedisError: it is not a JSON object, lacks keys, or its words and numbers are something else.

@@ -10,13 +10,11 @@ which the same frame gets again even in another process; an alert's is in the st
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import redis
 
@@ -25,7 +23,7 @@ from pipeline.sinks.redis_client import connect, explain
 from pipeline.sinks.redis_queue import Entry, append, stored, top_id
 from pipeline.sinks.redis_scores import ScoreQueue
 from pipeline.sinks.run_store import RunStore
-from pipeline.sinks.schema import ALERTS_KEY, CAMERAS_KEY
+from pipeline.sinks.schema import ALERTS_KEY
 from pipeline.types import Score
 
 _log = logging.getLogger(__name__)
@@ -60,7 +58,7 @@ class RedisStats:
 
 
 class RedisSink:
-    """Writes the streams and the hash of ``docs/alerts.md``. Its methods may be called by any thread.
+    """Writes the streams of ``docs/alerts.md``. Its methods may be called by any thread.
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://`` address. Nothing is sent before there is something to send; use
@@ -89,7 +87,6 @@ class RedisSink:
         self._alerts_maxlen = alerts_maxlen
         self._changed = threading.Condition()  # guards everything below but what the writer thread alone uses
         self._scores = ScoreQueue(self._changed, self._shown_url, maxlen=scores_maxlen, capacity=capacity)
-        self._statuses: dict[str, str] | None = None  # those that are still to be sent
         self._closing = False
         self._trouble: str | None = None  # writer's to set: what was last said of Redis
         self._writer = threading.Thread(target=self._run, name="redis-writer", daemon=True)
@@ -108,16 +105,6 @@ class RedisSink:
     def wake(self) -> None:
         """Say that the store has new alerts."""
         with self._changed:
-            self._changed.notify_all()
-
-    def replace_statuses(self, statuses: Mapping[str, Mapping[str, Any]]) -> None:
-        """Set the statuses of all cameras in one step; cameras not named vanish. Only the newest ones wait.
-
-        Args:
-            statuses: camera id to its status, serialisable as JSON.
-        """
-        with self._changed:
-            self._statuses = {camera_id: json.dumps(status) for camera_id, status in statuses.items()}
             self._changed.notify_all()
 
     def stats(self) -> RedisStats:
@@ -178,7 +165,7 @@ class RedisSink:
         self._client.close()
 
     def _has_work(self) -> bool:
-        return bool(len(self._scores) or self._store.counts.waiting) or self._statuses is not None
+        return bool(len(self._scores) or self._store.counts.waiting)
 
     # The writer thread.
 
@@ -188,7 +175,6 @@ class RedisSink:
             try:
                 self._deliver_alerts()
                 self._scores.deliver(self._client)
-                self._deliver_statuses()
             except Exception as error:  # whatever it is: a writer that ended would lose every alert after it
                 failures += 1
                 self._say(explain(error))
@@ -250,17 +236,3 @@ class RedisSink:
     def _is_there(client: redis.Redis, entry: Entry) -> bool:
         assert entry.sent_as is not None
         return stored(client, entry.stream, entry.sent_as) == entry.text
-
-    def _deliver_statuses(self) -> None:
-        sent = self._statuses
-        if sent is None:
-            return
-        with self._client.pipeline(transaction=True) as pipe:
-            pipe.delete(CAMERAS_KEY)
-            if sent:
-                pipe.hset(CAMERAS_KEY, mapping=cast("dict[Any, Any]", sent))  # redis-py's dict type is invariant
-            pipe.execute()
-        with self._changed:
-            if self._statuses is sent:  # not replaced meanwhile
-                self._statuses = None
-            self._changed.notify_all()

@@ -10,6 +10,9 @@ from pipeline.types import Alert, Notice, Score
 VERSION = 1
 ALERTS_KEY = "cflow:alerts"
 CAMERAS_KEY = "cflow:cameras"
+RUN_KEY = "cflow:run"
+ALIVE_KEY = "cflow:alive"
+ALIVE_FOR_S = 6  # renewed every second; a run that is not there any more is known to be so after that long
 FIELD = "json"  # every entry has this one field
 
 

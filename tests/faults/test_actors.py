@@ -46,7 +46,8 @@ def live(ray_session, trained, cameras, redis_url, tmp_path_factory):
         assert camera.account.in_flight == 0
         assert camera.account.scored == found.index.size
         assert len(set(zip(found.session.tolist(), found.index.tolist(), strict=True))) == found.index.size
-    alerts = [alert for alert in read_alerts(redis_url) if alert["camera_id"] in {"gate", "yard", "door", "film"}]
+    cameras = {"gate", "yard", "door", "film"}
+    alerts = [a for a in read_alerts(redis_url) if a["camera_id"] in cameras or started.plan.name in a["event_id"]]
     assert final.alerts["delivered"] == final.alerts["emitted"] == len(alerts)
     _assert_each_once_and_in_order(alerts)
     _assert_no_password(started.folder)
@@ -57,7 +58,9 @@ def _assert_each_once_and_in_order(alerts):
     for alert in alerts:
         events.setdefault(alert["event_id"], []).append(alert["kind"])
     for kinds in events.values():
-        if kinds[0] == "camera_offline":
+        if kinds[0] == "run_started":
+            assert kinds == ["run_started", "run_ended"]
+        elif kinds[0] == "camera_offline":
             assert kinds in (["camera_offline", "camera_online"], ["camera_offline"] * 2)  # the second: removed, paused
         else:
             assert kinds == ["new", *["update"] * (len(kinds) - 2), "end"]
@@ -125,9 +128,8 @@ class KeptAway:
 
 
 def test_cameras_of_a_process_that_stays_away_go_to_another_one_and_stay_there(live):
-    supervisor = ray.get_actor(f"{live.plan.name}-supervisor", namespace=NAMESPACE)
-    survivor = ray.get(supervisor.pids.remote(), timeout=30.0)["camera"][0]
     processes = [ray.get_actor(f"{live.plan.name}-camera-{number}", namespace=NAMESPACE) for number in (0, 1)]
+    survivor = ray.get(processes[0].pid.remote(), timeout=30.0)
     readers = [set(ray.get(process.report.remote(), timeout=30.0).readers) for process in processes]
     before = {name: live.camera(name) for name in ("gate", "yard")}
     (moved,), (stayed,) = readers[1], readers[0]

@@ -38,15 +38,15 @@ def test_a_full_disk_is_told_once_scoring_goes_on_and_its_end_is_told_even_by_an
 
     def notices():
         assert scorer._redis.flush()
-        return [alert for alert in read_alerts(redis_url) if alert["camera_id"] is None]
+        return [alert for alert in read_alerts(redis_url) if alert["kind"].startswith("storage_")]
 
     assert scorer.add(predictions(0, 10))
-    scorer.publish({})
+    scorer.tend()
     assert notices() == []
     disk.fill()
     for first in range(10, 60, 10):
         assert scorer.add(predictions(first, 10))
-        scorer.publish({})
+        scorer.tend()
     (failing,) = notices()
     assert failing["kind"] == "storage_failing"
     assert "No space left" in failing["reason"]
@@ -59,11 +59,11 @@ def test_a_full_disk_is_told_once_scoring_goes_on_and_its_end_is_told_even_by_an
     scorer = ScorerActor(plan)
     scorer.configure(2, config.cameras)
     assert scorer.add(predictions(50, 20))  # ten of them were acknowledged before
-    scorer.publish({})
+    scorer.tend()
     _, restored = notices()
     assert (restored["kind"], restored["event_id"]) == ("storage_restored", failing["event_id"])
     assert scorer.report().cameras["gate"].scored == 70
-    scorer.close({})
+    scorer.close()
     rows = read_clip_scores(disk.folder / "scores")["gate"].index.tolist()
     assert rows == sorted(set(rows))
     assert set(range(60, 70)) | set(range(10)) <= set(rows)

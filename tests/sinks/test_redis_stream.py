@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from pipeline.errors import RedisError
-from pipeline.sinks.redis_reader import read_alerts, read_scores, read_statuses
+from pipeline.sinks.redis_reader import read_alerts, read_scores
 from pipeline.sinks.redis_stream import RedisStats
 from tests.sinks.made import START_S, alert, notice, score, wait_until
 
@@ -312,30 +312,6 @@ def test_a_wrong_password_is_said_once_and_never_shown(server, sink_of, caplog):
     assert caplog.text.count("refuses the password") == 1
     assert "hunter2" not in caplog.text
     assert sink.stats().alerts_waiting == 20
-
-
-def test_statuses_are_replaced_all_at_once(server, sink_of):
-    sink = sink_of(server.url)
-    sink.replace_statuses({"gate": {"state": "streaming", "decoded": 3}, "yard": {"state": "opening"}})
-    assert sink.flush()
-    assert read_statuses(server.url) == {"gate": {"state": "streaming", "decoded": 3}, "yard": {"state": "opening"}}
-    sink.replace_statuses({"gate": {"state": "finished"}})
-    assert sink.flush()
-    assert read_statuses(server.url) == {"gate": {"state": "finished"}}
-    sink.replace_statuses({})
-    assert sink.flush()
-    assert read_statuses(server.url) == {}
-
-
-def test_of_the_statuses_of_an_outage_the_newest_arrives(server, sink_of):
-    sink = sink_of(server.url)
-    server.client().hset("cflow:cameras", "old", "{}")
-    server.kill()
-    for i in range(100):
-        sink.replace_statuses({"gate": {"decoded": i}})
-    server.start()
-    assert sink.flush()
-    assert read_statuses(server.url) == {"gate": {"decoded": 99}}
 
 
 def test_what_is_no_address_is_refused_at_once(sink_of):
