@@ -67,13 +67,13 @@ def readable_redis(config_file: Path | None) -> Iterator[str]:
         state_folder = _latest_state_folder()
         record = _read_record(state_folder)
     else:
-        config = load_config(config_file)
+        config = load_config(config_file, only={"redis", "output"})
         state_folder = config.output.folder
         record = {"redis": "external", "config": str(config_file)}
         if config.redis.is_embedded:
             record = _read_record(state_folder)
     if record["redis"] == "external":
-        url = load_config(Path(record["config"])).redis.url.get_secret_value()
+        url = load_config(Path(record["config"]), only={"redis"}).redis.url.get_secret_value()
         check_redis(url)
         yield url
     elif _answers(record["url"]):
@@ -92,7 +92,7 @@ def state_folder(config_file: Path | None) -> Path:
     Raises:
         BadInputError: there was no run yet.
     """
-    return _latest_state_folder() if config_file is None else load_config(config_file).output.folder
+    return _latest_state_folder() if config_file is None else load_config(config_file, only={"output"}).output.folder
 
 
 def _answers(url: str) -> bool:
