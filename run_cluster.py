@@ -95,9 +95,7 @@ def record(
     from pipeline.console.recording import record_with_table
 
     settings = load_config(config, only=("camera_defaults", "cameras"))
-    record_with_table(
-        settings, config, footage_out, minutes=minutes, segment_minutes=segment_minutes, out=out, err=err
-    )
+    record_with_table(settings, config, footage_out, minutes=minutes, segment_minutes=segment_minutes, out=out, err=err)
 
 
 @app.command(

@@ -95,7 +95,7 @@ def test_a_variable_that_is_not_set_is_named(tmp_path):
 
 
 def test_what_stands_in_a_section_that_is_not_asked_for_does_not_matter(tmp_path):
-    text = "redis: {url: 'redis://:${REDIS}@h'}\ncameras: [{id: 7, url: 'rtsp://u:${GATE}@h'}]\nruntime: {threads: -1}\n"
+    text = "redis: {url: 'redis://:${REDIS}@h'}\ncameras: [{url: 'rtsp://u:${GATE}@h'}]\nruntime: {threads: -1}\n"
     path = written(tmp_path, text)
     config = load_config(path, {"REDIS": "s3cret"}, only={"redis", "output"})
     assert config.redis.url.get_secret_value() == "redis://:s3cret@h"

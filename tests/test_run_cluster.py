@@ -69,8 +69,8 @@ def test_an_unknown_yaml_key_is_named(tmp_path):
         (("alerts",), "cameras", "with run.json"),
         (("cameras", "list"), "cameras redis", "expected a run under way"),
         # What a command does need:
-        (("stream", "--model", "none"), "cameras", "c.yaml: cameras.0.url: expected the environment variable SECRET"),
-        (("record", "--out", "f"), "cameras", "c.yaml: cameras.0.url: expected the environment variable SECRET"),
+        (("stream", "--model", "none"), "cameras", "url: expected the environment variable SECRET"),
+        (("record", "--out", "f"), "cameras", "url: expected the environment variable SECRET"),
         (("status",), "redis", "c.yaml: redis.url: expected the environment variable SECRET, got nothing"),
         (("alerts",), "redis", "c.yaml: redis.url: expected the environment variable SECRET, got nothing"),
     ],
