@@ -26,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+_OF_TRAINING = ("model", "training", "runtime")
+_OF_REPLAY = ("model", "camera_defaults", "runtime", "redis", "output")
 _PIPE_WIDTH = 120  # of tables in files and pipes, which have no width of their own
 out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)  # results
 err = Console(stderr=True, soft_wrap=True)  # progress, news and errors
@@ -53,7 +55,7 @@ def demo(
     """Render synthetic cameras, train on them, stream them, show the alerts and write a report."""
     from actors.demo import run_demo
 
-    run_demo(load_config(config), config, out_folder, out=out, err=err)
+    run_demo(load_config(config, only={*_OF_TRAINING, *_OF_REPLAY}), config, out_folder, out=out, err=err)
 
 
 @app.command(
@@ -73,7 +75,7 @@ def train(
     from pipeline.console.training import train_with_bars
     from pipeline.datasets.detect import open_dataset
 
-    settings = with_method(load_config(config), method)
+    settings = with_method(load_config(config, only=_OF_TRAINING), method)
     dataset = open_dataset(data, need="train")
     if overwrite:
         _remove_folder(model_out, expected="model.json")
@@ -92,9 +94,8 @@ def record(
     """Write the packets of the config's live cameras to files that `train --data` understands."""
     from pipeline.console.recording import record_with_table
 
-    record_with_table(
-        load_config(config), config, footage_out, minutes=minutes, segment_minutes=segment_minutes, out=out, err=err
-    )
+    settings = load_config(config, only=("camera_defaults", "cameras"))
+    record_with_table(settings, config, footage_out, minutes=minutes, segment_minutes=segment_minutes, out=out, err=err)
 
 
 @app.command(epilog="Example: python run_cluster.py check --config configs/cameras.yaml --model models/mine")
@@ -156,7 +157,7 @@ def replay(
     from pipeline.datasets.detect import open_dataset
     from pipeline.sinks.run_lock import check_unused
 
-    settings = load_config(config)
+    settings = load_config(config, only=_OF_REPLAY)
     check_unused(scores_out / "_run")  # above all before --overwrite
     dataset = open_dataset(data, need="test")
     if overwrite:
@@ -207,7 +208,7 @@ def bench(
     from pipeline.config import Config
     from pipeline.console.benchmark import bench as measure_and_show
 
-    settings = Config() if config is None else load_config(config)
+    settings = Config() if config is None else load_config(config, only=("camera_defaults", "runtime", "output"))
     measure_and_show(
         settings, model, video=video, video_size=video_size, fps=fps, stream_fps=stream_fps, seconds=seconds,
         as_json=as_json, out=out, err=err,
@@ -243,7 +244,7 @@ def compare(
     def replay(settings: Config, dataset: Dataset, model: Path, scores: Path) -> None:
         replay_dataset(settings, config, dataset, model, scores, address=None, out=err, err=err)
 
-    settings = load_config(config)
+    settings = load_config(config, only={*_OF_TRAINING, *_OF_REPLAY})
     dataset = open_dataset(data, need="any")
     if overwrite:
         _remove_folder(compare_out, expected=STATE_FILE)

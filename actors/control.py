@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import shutil
 import socket
 import socketserver
-import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from pipeline.config import CameraSettings, Config
 from pipeline.config_file import load_config, parse_config
 from pipeline.errors import BadInputError, CflowError
 from pipeline.models.card import unknown_scenes
+from pipeline.own_folder import own_socket
 from pipeline.redaction import redact
 
 _log = logging.getLogger(__name__)
@@ -142,7 +141,7 @@ def served(desk: CameraDesk, state_folder: Path) -> Iterator[None]:
     record = state_folder / _FILE
     with contextlib.ExitStack() as stack:
         try:
-            path = stack.enter_context(_listening(desk))
+            path = stack.enter_context(_listening(desk, state_folder))
             stack.callback(_forget, record)
             record.write_text(json.dumps({"socket": str(path)}) + "\n", encoding="utf-8")
         except OSError as error:  # a full disk
@@ -166,9 +165,10 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 
 
 @contextmanager
-def _listening(desk: CameraDesk) -> Iterator[Path]:
+def _listening(desk: CameraDesk, state_folder: Path) -> Iterator[Path]:
     """Answer at a socket, whose path this gives, while the block lasts."""
-    folder = Path(tempfile.mkdtemp(prefix="cflow-"))  # private, and short enough for a socket's path
+    path = own_socket("control", state_folder)
+    path.unlink(missing_ok=True)  # a run that was killed left it behind
 
     class Handler(socketserver.StreamRequestHandler):
         timeout = _TIMEOUT_S
@@ -178,7 +178,6 @@ def _listening(desk: CameraDesk) -> Iterator[Path]:
             self.wfile.write(json.dumps(_answer(desk, line)).encode() + b"\n")
 
     try:
-        path = folder / "control.sock"
         with _Server(str(path), Handler) as server:
             threading.Thread(target=server.serve_forever, name="control", daemon=True).start()
             try:
@@ -186,7 +185,7 @@ def _listening(desk: CameraDesk) -> Iterator[Path]:
             finally:
                 server.shutdown()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        path.unlink(missing_ok=True)
 
 
 def ask_run(state_folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:

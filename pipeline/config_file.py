@@ -1,7 +1,8 @@
 """Reading settings from YAML: variables, paths, and faults said in one line each.
 
 ``load_config`` fills ``${NAME}`` and ``${NAME:-default}`` from the environment, and answers a wrong key or value with
-its path, what was expected and what came.
+its path, what was expected and what came. A command that needs a part of the settings names it, and so asks for no
+secret of another part: whoever reads alerts need not know the cameras' passwords.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ class _Filled(str):
         return repr(self.written)
 
 
-def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Config:
+def load_config(
+    path: Path, environment: Mapping[str, str] | None = None, *, only: Collection[str] | None = None
+) -> Config:
     """Read a YAML file into a ``Config``.
 
     Relative paths of files that must exist (``model.encoder.weights``, ``model_folder``, camera files) are looked up
@@ -47,6 +50,7 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Con
     Args:
         path: the YAML file.
         environment: where ``${NAME}`` is looked up; the process's own by default.
+        only: sections to read; the others are as if they were not in the file, whatever they hold. None reads all.
 
     Raises:
         ConfigError: the file cannot be read, is no YAML mapping, names a variable that is not set, or holds a wrong
@@ -61,6 +65,8 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Con
         raw = {}
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected a mapping of settings, got {type(raw).__name__}")
+    if only is not None:  # what is no section at all stays, and is answered as ever
+        raw = {key: value for key, value in raw.items() if key in only or key not in Config.model_fields}
     filled = fill_variables(raw, environment, source=str(path))
     return parse_config(_resolve_paths(filled, path.parent), source=str(path))
 

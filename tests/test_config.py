@@ -129,6 +129,22 @@ def test_a_variable_that_is_not_set_is_named(tmp_path):
         load_config(path, {})
 
 
+def test_what_stands_in_a_section_that_is_not_asked_for_does_not_matter(tmp_path):
+    text = "redis: {url: 'redis://:${REDIS}@h'}\ncameras: [{url: 'rtsp://u:${GATE}@h'}]\nruntime: {threads: -1}\n"
+    path = written(tmp_path, text)
+    config = load_config(path, {"REDIS": "s3cret"}, only={"redis", "output"})
+    assert config.redis.url.get_secret_value() == "redis://:s3cret@h"
+    assert (config.cameras, config.runtime) == (Config().cameras, Config().runtime)
+    assert load_config(path, {}, only={"output"}) == Config()
+    with pytest.raises(ConfigError, match=r"redis\.url: expected the environment variable REDIS, got nothing"):
+        load_config(path, {"GATE": "x"}, only={"redis"})
+
+
+def test_a_key_that_is_no_section_is_refused_whatever_is_asked_for(tmp_path):
+    with pytest.raises(ConfigError, match=r"redsi: unknown key; expected one of: .*redis"):
+        load_config(written(tmp_path, "redsi: {url: 'redis://h'}"), only={"output"})
+
+
 def test_addresses_never_print(tmp_path):
     config = parse_config({"cameras": [{"id": "a", "url": "rtsp://u:hush@h"}], "redis": {"url": "redis://:hush@h"}})
     assert "hush" not in repr(config)

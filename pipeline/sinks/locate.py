@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from pipeline.config import Config
@@ -19,8 +20,12 @@ from pipeline.config_file import load_config
 from pipeline.errors import BadInputError, RedisError
 from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.redis_client import check_redis
+from pipeline.sinks.redis_folder import FolderInUseError
 
 _log = logging.getLogger(__name__)
+
+_BACK_WITHIN_S = 10.0  # an embedded server that ended is started again at once, and every five seconds at the latest
+_PAUSE_S = 0.05
 
 
 @contextmanager
@@ -54,7 +59,8 @@ def run_redis(config: Config, config_file: Path, state_folder: Path) -> Iterator
 def readable_redis(config_file: Path | None) -> Iterator[str]:
     """The Redis that a reader should ask.
 
-    Where an embedded server has ended with its run, the data it left is served again while the block lasts.
+    An embedded server that is being started again is waited for. Where it has ended with its run, the data it left is
+    served again while the block lasts, or until a new run wants the folder.
 
     Args:
         config_file: the run's config; None reads the newest run of this user.
@@ -67,20 +73,39 @@ def readable_redis(config_file: Path | None) -> Iterator[str]:
         state_folder = _latest_state_folder()
         record = _read_record(state_folder)
     else:
-        config = load_config(config_file)
+        config = load_config(config_file, only={"redis", "output"})
         state_folder = config.output.folder
         record = {"redis": "external", "config": str(config_file)}
         if config.redis.is_embedded:
             record = _read_record(state_folder)
     if record["redis"] == "external":
-        url = load_config(Path(record["config"])).redis.url.get_secret_value()
+        url = load_config(Path(record["config"]), only={"redis"}).redis.url.get_secret_value()
         check_redis(url)
         yield url
-    elif _answers(record["url"]):
-        yield record["url"]
     else:
-        with EmbeddedRedis(state_folder / "redis") as url:
+        with _embedded_redis(state_folder / "redis", record["url"]) as url:
             yield url
+
+
+@contextmanager
+def _embedded_redis(folder: Path, url: str) -> Iterator[str]:
+    """The server of a run, or one that serves what it left.
+
+    Raises:
+        RedisError: the run goes on, or another reader does, but its server does not answer.
+    """
+    deadline = time.monotonic() + _BACK_WITHIN_S
+    own = EmbeddedRedis(folder, gives_way=True)
+    with ExitStack() as stack:
+        while (trouble := _trouble(url)) is not None:
+            try:
+                url = stack.enter_context(own)
+                break
+            except FolderInUseError:
+                if time.monotonic() > deadline:
+                    raise trouble from None
+                time.sleep(_PAUSE_S)
+        yield url
 
 
 def state_folder(config_file: Path | None) -> Path:
@@ -92,16 +117,16 @@ def state_folder(config_file: Path | None) -> Path:
     Raises:
         BadInputError: there was no run yet.
     """
-    return _latest_state_folder() if config_file is None else load_config(config_file).output.folder
+    return _latest_state_folder() if config_file is None else load_config(config_file, only={"output"}).output.folder
 
 
-def _answers(url: str) -> bool:
-    """Whether an embedded server still runs; one that was killed leaves its socket behind."""
+def _trouble(url: str) -> RedisError | None:
+    """Why a server does not answer; None when it does."""
     try:
         check_redis(url)
-    except RedisError:
-        return False
-    return True
+    except RedisError as error:
+        return error
+    return None
 
 
 def _pointer() -> Path:

@@ -128,6 +128,18 @@ def test_what_the_run_could_not_be_told_has_not_happened(running):
     assert (camera["id"], camera["paused"]) == ("gate", False)
 
 
+def test_the_socket_of_a_run_that_was_killed_is_used_again_by_the_next_one(running, tmp_path):
+    with served(running.desk, tmp_path):
+        path = json.loads((tmp_path / "control.json").read_text())["socket"]
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(path)  # what stays behind: a socket at which nobody listens
+    with pytest.raises(BadInputError, match="expected a run under way, found none"):
+        ask_run(tmp_path, {"do": "list"})
+    with served(running.desk, tmp_path):
+        assert json.loads((tmp_path / "control.json").read_text())["socket"] == path
+        assert ask_run(tmp_path, {"do": "list"})["cameras"]
+
+
 def test_another_command_of_this_user_reaches_the_run_and_nobody_is_there_afterwards(running, tmp_path, caplog, capfd):
     with served(running.desk, tmp_path):
         assert ask_run(tmp_path, {"do": "list"})["cameras"][0]["id"] == "gate"
@@ -146,7 +158,7 @@ def test_another_command_of_this_user_reaches_the_run_and_nobody_is_there_afterw
             connection.sendall(b'{"do": "list"}\n' * 1000)
         assert ask_run(tmp_path, {"do": "list"})["cameras"]
     assert "Traceback" not in caplog.text + capfd.readouterr().err
-    assert not Path(path).parent.exists()
+    assert not Path(path).exists()
     with pytest.raises(BadInputError, match="expected a run under way, found none"):
         ask_run(tmp_path, {"do": "list"})
 

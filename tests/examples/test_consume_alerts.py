@@ -18,7 +18,8 @@ class Consumer:
             [sys.executable, str(EXAMPLE), url, name, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert self.process.stdout is not None
-        self.lines = self.process.stdout
+        assert self.process.stderr is not None
+        self.lines, self.errors = self.process.stdout, self.process.stderr
 
     def kill(self):
         self.process.kill()
@@ -126,8 +127,69 @@ def test_what_was_trimmed_away_before_it_was_acknowledged_does_not_end_a_consume
     assert consumer_of(url, "one").lines.readline().split()[-1] == "1.0"
 
 
+def pending_at(server):
+    return server.client().xinfo_groups("cflow:alerts")[0]["pending"]
+
+
+def test_it_waits_for_a_redis_that_is_killed_and_started_again_and_misses_nothing(server, sink_of, consumer_of):
+    sink = sink_of(server.url)
+    consumer = consumer_of(server.url, "one")
+    for number in range(3):
+        sink.write([], [alert(number)])
+        assert consumer.lines.readline().split()[-1] == f"{number}.0"
+        wait_until(lambda: pending_at(server) == 0)  # or it would be given again, as the next test has it
+        server.kill()
+        assert "waiting for Redis" in consumer.errors.readline()  # its blocking read was cut off
+        sink.write([], [alert(number + 100)])
+        server.start()
+        assert consumer.lines.readline().split()[-1] == f"{number + 100}.0"
+    assert sink.flush()
+    wait_until(lambda: pending_at(server) == 0)
+    assert consumer.process.poll() is None
+
+
+def test_what_it_was_given_when_redis_was_killed_before_it_was_acknowledged_comes_again(server, sink_of, consumer_of):
+    sink = sink_of(server.url)
+    sink.write([], [alert(0)])
+    assert sink.flush()
+    consumer = consumer_of(server.url, "one")
+    assert consumer.lines.readline().split()[-1] == "0.0"
+    wait_until(lambda: pending_at(server) == 0)
+    sink.write([], [alert(1)])
+    assert consumer.lines.readline().split()[-1] == "1.0"
+    wait_until(lambda: pending_at(server) == 0)
+    # An answer that was lost on its way: Redis has noted the entry as given to this consumer, who never saw it.
+    server.client().xgroup_setid("cflow:alerts", "my-alarm-desk", "0")
+    server.client().xreadgroup("my-alarm-desk", "one", {"cflow:alerts": ">"}, count=1)
+    server.kill()
+    server.start()
+    assert consumer.lines.readline().split()[-1] == "0.0"
+
+
+def test_it_waits_for_a_redis_that_is_not_there_yet_and_for_one_that_hangs(server, sink_of, consumer_of):
+    server.kill()
+    consumer = consumer_of(server.url, "one")
+    assert "waiting for Redis" in consumer.errors.readline()
+    server.start()
+    sink = sink_of(server.url)
+    sink.write([], [alert(1)])
+    assert consumer.lines.readline().split()[-1] == "1.0"
+    server.freeze()
+    assert any("Timeout" in line for line in consumer.errors)
+    server.thaw()
+    sink.write([], [alert(2)])
+    assert consumer.lines.readline().split()[-1] == "2.0"
+
+
+def test_a_wrong_password_ends_it(server, consumer_of):
+    server.client().config_set("requirepass", "right")
+    consumer = consumer_of(server.url.replace("unix://", "unix://:wrong@"), "one")
+    assert consumer.process.wait(20) == 1
+    assert "invalid username-password pair" in consumer.errors.read()
+
+
 def test_it_is_short_and_needs_redis_py_alone():
     text = EXAMPLE.read_text(encoding="utf-8")
-    code = text.split('"""')[2].split("\n")
-    assert sum(bool(line.strip()) for line in code) <= 40
+    code = text.split('"""', 2)[2].split("\n")
+    assert sum(bool(line.strip()) for line in code) <= 50
     assert "pipeline" not in text

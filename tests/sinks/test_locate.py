@@ -6,7 +6,8 @@ import pytest
 from pipeline.config import Config, RedisSettings
 from pipeline.config_file import load_config
 from pipeline.errors import BadInputError, RedisError
-from pipeline.sinks.locate import readable_redis, run_redis
+from pipeline.sinks import locate
+from pipeline.sinks.locate import readable_redis, run_redis, state_folder
 from pipeline.sinks.redis_client import check_redis
 from pipeline.sinks.redis_reader import read_alerts
 from tests.sinks.made import SinkWithStore, alert
@@ -34,18 +35,76 @@ def test_an_embedded_run_is_found_while_it_lasts_and_its_alerts_after_it_ended(t
             assert len(list(read_alerts(url))) == 1
 
 
-def test_a_run_whose_redis_was_killed_is_not_waited_for(tmp_path):
+def kill_redis_of(folder):
+    """End the run's embedded server as the kernel would that is short of memory."""
+    kind = "Redis is starting"
+    pid = [line for line in (folder / "redis" / "redis.log").read_text().splitlines() if kind in line][-1].split(":")[0]
+    os.kill(int(pid), signal.SIGKILL)
+
+
+def test_a_reader_is_served_by_a_run_whose_redis_was_just_killed(tmp_path):
     folder = tmp_path / "run"
     with run_redis(Config(), tmp_path / "config.yaml", folder) as url:
         write_alert(url, folder)
-    with run_redis(Config(), tmp_path / "config.yaml", folder) as url:
-        pid = int((folder / "redis" / "redis.log").read_text().splitlines()[-1].split(":")[0])
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        with pytest.raises(RedisError, match="another run's embedded Redis uses it"), readable_redis(None):
-            pass
+        for _ in range(3):
+            kill_redis_of(folder)
+            with readable_redis(None) as found:
+                assert found == url
+                assert len(list(read_alerts(url))) == 1
     with readable_redis(None) as url:
         assert len(list(read_alerts(url))) == 1
+
+
+def test_a_redis_that_does_not_come_back_is_told_after_a_while_for_what_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(locate, "_BACK_WITHIN_S", 0.3)
+    folder = tmp_path / "run"
+    with run_redis(Config(), tmp_path / "config.yaml", folder) as url:
+        write_alert(url, folder)
+        for log in (folder / "redis").rglob("*.aof"):
+            log.write_bytes(b"no log of commands\r\n" * 3)
+        kill_redis_of(folder)
+        with pytest.raises(RedisError, match="nobody answers there"), readable_redis(None):
+            pass
+
+
+def test_two_late_readers_share_what_a_run_left(tmp_path):
+    folder = tmp_path / "run"
+    with run_redis(Config(), tmp_path / "config.yaml", folder) as url:
+        write_alert(url, folder)
+    with readable_redis(None) as one, readable_redis(None) as other:
+        assert one == other
+        assert len(list(read_alerts(other))) == 1
+
+
+def test_who_follows_an_ended_run_does_not_keep_the_next_one_from_starting_and_hears_of_it(tmp_path):
+    folder = tmp_path / "run"
+    with run_redis(Config(), tmp_path / "config.yaml", folder) as url:
+        write_alert(url, folder)
+    with readable_redis(None) as url:
+        following = read_alerts(url, follow=True)
+        assert next(following)["peak_index"] == 1
+        with run_redis(Config(), tmp_path / "config.yaml", folder) as of_run:
+            sink = SinkWithStore(of_run, folder)
+            sink.write([], [alert(2)])
+            assert next(following)["peak_index"] == 2
+            sink.close()
+        with run_redis(Config(), tmp_path / "config.yaml", folder) as of_run:
+            sink = SinkWithStore(of_run, folder)
+            sink.write([], [alert(3)])
+            assert next(following)["peak_index"] == 3
+            sink.close()
+
+
+def test_a_readers_config_need_not_be_sound_beyond_what_readers_read(tmp_path, monkeypatch):
+    monkeypatch.delenv("GATE_PASSWORD", raising=False)
+    config_file = tmp_path / "config.yaml"
+    config_file.write_text(
+        f"output: {{folder: '{tmp_path}/run'}}\ncameras: [{{id: gate, url: 'rtsp://u:${{GATE_PASSWORD}}@h'}}]\n"
+    )
+    with run_redis(Config(), config_file, tmp_path / "run") as url:
+        with readable_redis(config_file) as found:
+            assert found == url
+        assert state_folder(config_file) == tmp_path / "run"
 
 
 def test_an_external_redis_is_checked_first_and_its_password_is_not_written_down(tmp_path, server, monkeypatch):
