@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import RefusedError, VideoError
 from pipeline.redaction import redact
+from pipeline.video.redirects import password_stays
 
 MAX_PIXELS = 9_000_000
 """Largest frame that is decoded: a little above 3840 x 2160. Bounds the memory that a damaged header can ask for."""
@@ -187,13 +188,14 @@ def open_live(url: str, shown: str, *, open_timeout_s: float, read_timeout_s: fl
     """Open a live stream, waiting no longer than about twice ``open_timeout_s`` (FFmpeg arms the limit twice).
 
     Raises:
-        RefusedError: access is refused, or there is no such stream.
+        RefusedError: access is refused, there is no such stream, or a redirect would take the password elsewhere.
         VideoError: nobody answers, or what answers is no video stream.
     """
     scheme = url.split(":", 1)[0].lower()
     options = _RTSP_OPTIONS if scheme in {"rtsp", "rtsps"} else _OTHER_LIVE_OPTIONS
     try:
-        return av.open(url, options=options, timeout=(open_timeout_s, read_timeout_s), metadata_errors="replace")
+        with password_stays(url, shown, timeout_s=open_timeout_s):
+            return av.open(url, options=options, timeout=(open_timeout_s, read_timeout_s), metadata_errors="replace")
     except (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError) as error:
         code = 401 if isinstance(error, av.error.HTTPUnauthorizedError) else 403
         raise RefusedError(
