@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 from actors.cluster import ray_cluster
 from actors.supervisor import Supervisor
@@ -16,7 +17,7 @@ from pipeline.redaction import redact
 from pipeline.runtime.ending import Ending
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import RunStatus
-from pipeline.sinks.run_status import RunStatusWriter
+from pipeline.sinks.run_status import RunState, RunStatusWriter
 
 _POLL_S = 0.5
 
@@ -50,7 +51,7 @@ def run(
         RunError: an actor did not start, it was stopped before they all had, or it could not be ended in good order.
     """
     with RunStatusWriter(plan.sinks.redis_url.get_secret_value(), plan.name) as told, ray_cluster(address):
-        supervisor = Supervisor(plan, lambda status: told.write("running", status))
+        supervisor = Supervisor(plan, partial(_tell, told, "running"))
         try:
             supervisor.start(stop)
             end_at = math.inf if duration_s is None else time.monotonic() + duration_s
@@ -58,13 +59,17 @@ def run(
                 while not _follow(supervisor, on_status) and not stop.is_set() and time.monotonic() < end_at:
                     stop.wait(max(0.0, min(_POLL_S, end_at - time.monotonic())))
                 ending = Ending.begun(time.monotonic())
-            told.write("ending", supervisor.status())
+            _tell(told, "ending", supervisor.status())
             final = _end(supervisor, ending, on_status)
-            told.write("ended", final)
+            _tell(told, "ended", final)
             on_status(final)
             return final
         finally:
             supervisor.kill()
+
+
+def _tell(told: RunStatusWriter, state: RunState, status: RunStatus) -> None:
+    told.write(state, status.totals(), status.cameras_as_json())
 
 
 def _follow(supervisor: Supervisor, on_status: Callable[[RunStatus], None]) -> bool:

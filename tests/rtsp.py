@@ -62,10 +62,18 @@ class RtspServer:
         videos: by camera name, the mp4 that it films, over and over.
         port: where to listen; 0 takes any.
         password: user, password and ``basic`` or ``digest``; None lets everybody in.
+        repeats: parameter sets, or else delimiters, come before every slice of a picture, not only before the first.
     """
 
-    def __init__(self, videos: dict[str, Path], *, port: int = 0, password: tuple[str, str, str] | None = None) -> None:
-        self._videos, self._password = videos, password
+    def __init__(
+        self,
+        videos: dict[str, Path],
+        *,
+        port: int = 0,
+        password: tuple[str, str, str] | None = None,
+        repeats: bool = False,
+    ) -> None:
+        self._videos, self._password, self._repeats = videos, password, repeats
         self.port = port
         self._process = self._start()
 
@@ -119,9 +127,10 @@ class RtspServer:
 
     def _start(self) -> subprocess.Popen[str]:
         password = ["--password", *self._password] if self._password else []
+        repeat = ["--repeat"] if self._repeats else []
         cameras = [f"{name}={path}" for name, path in self._videos.items()]
         self._process = subprocess.Popen(
-            [str(PYTHON), str(_SERVER), "--port", str(self.port), *password, *cameras],
+            [str(PYTHON), str(_SERVER), "--port", str(self.port), *password, *repeat, *cameras],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

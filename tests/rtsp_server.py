@@ -16,6 +16,7 @@ It ends with its standard input.
 """
 
 import argparse
+import dataclasses
 import json
 import random
 import sys
@@ -32,15 +33,17 @@ gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 ROLE = "viewer"
-CAPS = "video/x-h264,stream-format=byte-stream,alignment=au"
+CAPS = "video/x-{codec},stream-format=byte-stream,alignment=au"
 READ = (
-    f'filesrc location="{{}}" ! qtdemux ! h264parse config-interval=-1 ! {CAPS} ! appsink name=sink sync=false '
+    'filesrc location="{path}" ! qtdemux ! {codec}parse config-interval=-1 ! {caps} ! appsink name=sink sync=false '
     "max-buffers=0"
 )
 SERVE = (
-    f"( appsrc name=source is-live=true format=time block=false max-bytes=20000000 caps={CAPS} "
-    "! h264parse config-interval=-1 ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
+    "( appsrc name=source is-live=true format=time block=false max-bytes=20000000 caps={caps} "
+    "! {codec}parse config-interval=-1 ! rtp{codec}pay name=pay0 pt=96 config-interval=-1 )"
 )
+# A parser would take parameter sets between slices for the beginning of another access unit.
+SERVE_REPEATED = SERVE.replace("! {codec}parse config-interval=-1 ", "")
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,35 @@ class Unit:
     is_keyframe: bool
 
 
+def codec_of(path: str) -> str:
+    """``h264``, or ``h265`` for what is called ``NAME.h265.mp4``."""
+    return "h265" if path.endswith(".h265.mp4") else "h264"
+
+
+def filled(launch: str, path: str) -> str:
+    codec = codec_of(path)
+    return launch.format(path=path, codec=codec, caps=CAPS.format(codec=codec))
+
+
+def repeated(data: bytes, path: str) -> bytes:
+    """An access unit with its parameter sets, or its delimiter, before every slice, as some cameras send it."""
+    is_hevc = codec_of(path) == "h265"
+    slices, sets, delimiter = (range(22), {32, 33, 34}, {35}) if is_hevc else ({1, 2, 5}, {7, 8}, {9})
+    first, *units = data.split(b"\0\0\1")
+    kinds = [unit[0] >> 1 & 0x3F if is_hevc else unit[0] & 0x1F for unit in units]
+    pairs = list(zip(kinds, units, strict=True))
+    again = [unit for kind, unit in pairs if kind in sets] or [unit for kind, unit in pairs if kind in delimiter]
+    sent, begun = [first], False
+    for kind, unit in pairs:
+        sent += again if begun and kind in slices else []
+        sent.append(unit)
+        begun = begun or kind in slices
+    return b"\0\0\1".join(sent)
+
+
 def read_units(path: str) -> list[Unit]:
     """Take a video apart into its access units, without decoding them."""
-    pipeline = Gst.parse_launch(READ.format(path))
+    pipeline = Gst.parse_launch(filled(READ, path))
     sink = pipeline.get_by_name("sink")
     pipeline.set_state(Gst.State.PLAYING)
     units = []
@@ -71,8 +100,10 @@ def read_units(path: str) -> list[Unit]:
 class Camera:
     """One mount point; all who watch it share what it sends, as with a real camera."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, repeats: bool) -> None:
         self.units = read_units(path)
+        if repeats:
+            self.units = [dataclasses.replace(unit, data=repeated(unit.data, path)) for unit in self.units]
         self.flows = threading.Event()
         self.flows.set()
         self.to_corrupt = 0
@@ -80,7 +111,7 @@ class Camera:
         self._noise = random.Random(0)
         self._media_number = 0
         self.factory = GstRtspServer.RTSPMediaFactory()
-        self.factory.set_launch(SERVE)
+        self.factory.set_launch(filled(SERVE_REPEATED if repeats else SERVE, path))
         self.factory.set_shared(True)
         self.factory.connect("media-configure", self._serve)
 
@@ -179,6 +210,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", default="0")
     parser.add_argument("--password", nargs=3, metavar=("USER", "PASSWORD", "METHOD"), help="METHOD: basic or digest")
+    parser.add_argument("--repeat", action="store_true", help="parameter sets and delimiters before every slice")
     parser.add_argument("cameras", nargs="+", metavar="NAME=FILE")
     options = parser.parse_args()
     Gst.init(None)
@@ -190,7 +222,7 @@ def main() -> None:
     cameras = {}
     for entry in options.cameras:
         name, path = entry.split("=", 1)
-        camera = cameras[name] = Camera(path)
+        camera = cameras[name] = Camera(path, options.repeat)
         if options.password:
             allow_viewers(camera.factory)
         server.get_mount_points().add_factory(f"/{name}", camera.factory)

@@ -54,6 +54,7 @@ def write_video(
     codec: str = "libx264",
     gop: int = 10,
     b_frames: int = 0,
+    slices: int = 1,
     first_pts: int = 0,
     audio: bool = False,
     container_format: str | None = None,
@@ -68,6 +69,7 @@ def write_video(
         codec: an encoder of FFmpeg's: ``libx264``, ``mpeg4``, ``msmpeg4v2``...
         gop: frames from one keyframe to the next.
         b_frames: frames between two reference frames that are predicted from both.
+        slices: parts of each picture that decode on their own, of ``libx264`` and ``libx265``.
         first_pts: time stamp of the first frame, in frames.
         audio: whether a silent audio stream goes with it.
         container_format: FFmpeg's name of the container, such as ``h264`` for a raw stream.
@@ -92,7 +94,14 @@ def write_video(
                 "bf": str(b_frames),
                 "threads": "1",
                 "sc_threshold": "0",
+                "x264-params": f"slices={slices}",
             }
+        elif codec == "libx265":
+            # Small coding tree units, or a picture this small could not be cut.
+            parameters = (
+                f"log-level=none:pools=1:frame-threads=1:ctu=16:bframes={b_frames}:keyint={gop}:slices={slices}"
+            )
+            stream.options = {"crf": "4", "x265-params": parameters}
         else:
             stream.codec_context.bit_rate = 2_000_000
         sound = container.add_stream("aac", rate=16_000) if audio else None

@@ -79,7 +79,7 @@ def recordings_table(statuses: Sequence[RecorderStatus]) -> Table:
     table = Table(title="recordings", title_justify="left")
     for heading in ("camera", "scene", "state"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("segments", "minutes", "MB", "reconnects", "gaps"):
+    for heading in ("segments", "minutes", "MB", "reconnects", "gaps", "unreadable"):
         table.add_column(heading, justify="right")
     for status in statuses:
         table.add_row(
@@ -91,6 +91,7 @@ def recordings_table(statuses: Sequence[RecorderStatus]) -> Table:
             f"{status.recorded_bytes / 1e6:,.1f}",
             f"{status.reconnects:,}",
             f"{status.gaps:,}",
+            f"{status.unreadable:,}",
         )
     return table
 

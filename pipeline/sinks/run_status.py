@@ -19,12 +19,13 @@ import redis
 
 from pipeline.errors import RedisError
 from pipeline.redaction import redact
-from pipeline.runtime.status import RunStatus
 from pipeline.sinks.redis_client import connect, explain
 from pipeline.sinks.redis_reader import parse_object
 from pipeline.sinks.schema import ALIVE_FOR_S, ALIVE_KEY, CAMERAS_KEY, RUN_KEY, VERSION
 
 RunState = Literal["starting", "running", "ending", "ended", "failed"]
+Totals = Mapping[str, Any]
+Cameras = Mapping[str, Mapping[str, Any]]
 OVER: frozenset[str] = frozenset({"ended", "failed"})
 
 _RENEW_EVERY_S = 1.0
@@ -54,7 +55,7 @@ class RunStatusWriter:
             "pid": os.getpid(),
             "started_at_s": time.time(),
         }
-        self._newest: tuple[RunState, RunStatus | None, str] = ("starting", None, "")
+        self._newest: tuple[RunState, Totals, Cameras | None, str] = ("starting", {}, None, "")
         self._changed = threading.Condition()
         self._over = False
         self._thread = threading.Thread(target=self._renew, name="run-status", daemon=True)
@@ -66,25 +67,28 @@ class RunStatusWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        state, status, reason = self._newest
+        state, totals, cameras, reason = self._newest
         if state not in OVER:
-            self.write("failed", status, reason or redact(" ".join(str(error or "it was interrupted").split())))
+            self.write(
+                "failed", totals, cameras, reason or redact(" ".join(str(error or "it was interrupted").split()))
+            )
         with self._changed:
             self._over = True
             self._changed.notify_all()
         self._thread.join(2 * _LAST_WORD_S)
         self._client.close()
 
-    def write(self, state: RunState, status: RunStatus | None, reason: str = "") -> None:
+    def write(self, state: RunState, totals: Totals, cameras: Cameras | None, reason: str = "") -> None:
         """Take the newest status; it is written within a second, or at once where it is the last.
 
         Args:
             state: of the run.
-            status: of its cameras; None before there are any.
+            totals: what is said of the run as a whole, serialisable as JSON.
+            cameras: camera id to its status, likewise; None leaves those there are.
             reason: why it failed, in one line without credentials.
         """
         with self._changed:
-            self._newest = state, status, reason
+            self._newest = state, totals, cameras, reason
             if state in OVER:
                 self._changed.notify_all()
 
@@ -92,25 +96,24 @@ class RunStatusWriter:
         over = False
         while not over:
             with self._changed:
-                over, (state, status, reason) = self._over, self._newest
+                over, newest = self._over, self._newest
             with contextlib.suppress(redis.RedisError, OSError):  # the scorer meets the same, and says so
-                self._send(state, status, reason)
+                self._send(*newest)
             with self._changed:
                 if not self._over and not over:
                     self._changed.wait_for(lambda: self._over, _RENEW_EVERY_S)
 
-    def _send(self, state: RunState, status: RunStatus | None, reason: str) -> None:
-        run = {**self._fixed, "state": state, "updated_at_s": time.time(), "reason": reason}
-        run |= RunStatus((), done=False).totals() if status is None else status.totals()
+    def _send(self, state: RunState, totals: Totals, cameras: Cameras | None, reason: str) -> None:
+        run = {**self._fixed, "state": state, "updated_at_s": time.time(), "reason": reason, **totals}
         with self._client.pipeline(transaction=True) as pipe:
             pipe.set(RUN_KEY, json.dumps(run))
             if state in OVER:
                 pipe.delete(ALIVE_KEY)
             else:
                 pipe.set(ALIVE_KEY, str(self._fixed["run"]), ex=ALIVE_FOR_S)
-            if status is not None:
+            if cameras is not None:
                 pipe.delete(CAMERAS_KEY)
-                if cameras := status.cameras_as_json():
+                if cameras:
                     texts = {camera_id: json.dumps(camera) for camera_id, camera in cameras.items()}
                     pipe.hset(CAMERAS_KEY, mapping=cast("dict[Any, Any]", texts))  # redis-py's dict type is invariant
             pipe.execute()

@@ -19,6 +19,8 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import RefusedError, VideoError
 from pipeline.redaction import redact
+from pipeline.video.access_units import AccessUnits
+from pipeline.video.redirects import password_stays
 
 MAX_PIXELS = 9_000_000
 """Largest frame that is decoded: a little above 3840 x 2160. Bounds the memory that a damaged header can ask for."""
@@ -100,6 +102,7 @@ class ContainerFeed:
         self.codec = context.codec.name
         # Read now: what a PyAV stream says once its container is closed comes from memory that was freed.
         self._declared = 0 if live else self._stream.frames
+        self._units = AccessUnits(self._stream)
         self._discarded = 0
         self._next_pts = 0
         # Who joins a live stream between keyframes gets packets that refer to what was sent before.
@@ -124,20 +127,26 @@ class ContainerFeed:
             # iterates would wait for ever for video that does not come.
             streams = () if self._live else (self._stream,)
             for packet in self._container.demux(*streams):
-                if packet.stream.index != self._stream.index:
+                units = self._access_units(packet) if packet.stream.index == self._stream.index else []
+                if not units:
                     yield None
-                    continue
-                self._discarded += packet.is_discard
-                self._awaits_keyframe = self._awaits_keyframe and not packet.is_keyframe
-                if self._awaits_keyframe:
-                    yield None
-                else:
-                    yield from self._decoded(packet)
+                for unit in units:
+                    yield from self._decoded(unit)
         except av.error.FFmpegError as error:
             if self._live:
                 raise VideoError(f"{self._shown}: expected more packets, got {said(error)}") from None
             _log.warning("%s: reading ended early: %s", self._shown, said(error))
-            yield from self._decoded(None)  # what the decoder still holds
+            for unit in [*self._units.flush(), None]:  # what waits here, and what the decoder still holds
+                yield from self._decoded(unit)
+
+    def _access_units(self, packet: av.Packet) -> list[av.Packet]:
+        """What is to be decoded next: whole pictures, from the first keyframe on."""
+        self._discarded += packet.is_discard
+        units = self._units.push(packet) if packet.size else [*self._units.flush(), packet]
+        while self._awaits_keyframe and units and not units[0].is_keyframe:
+            del units[0]
+        self._awaits_keyframe = self._awaits_keyframe and not units
+        return units
 
     def _decoded(self, packet: av.Packet | None) -> Iterator[RawFrame | Fault | None]:
         try:
@@ -189,13 +198,14 @@ def open_live(url: str, shown: str, *, open_timeout_s: float, read_timeout_s: fl
     """Open a live stream, waiting no longer than about twice ``open_timeout_s`` (FFmpeg arms the limit twice).
 
     Raises:
-        RefusedError: access is refused, or there is no such stream.
+        RefusedError: access is refused, there is no such stream, or a redirect would take the password elsewhere.
         VideoError: nobody answers, or what answers is no video stream.
     """
     scheme = url.split(":", 1)[0].lower()
     options = _RTSP_OPTIONS if scheme in {"rtsp", "rtsps"} else _OTHER_LIVE_OPTIONS
     try:
-        return av.open(url, options=options, timeout=(open_timeout_s, read_timeout_s), metadata_errors="replace")
+        with password_stays(url, shown, timeout_s=open_timeout_s):
+            return av.open(url, options=options, timeout=(open_timeout_s, read_timeout_s), metadata_errors="replace")
     except (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError) as error:
         code = 401 if isinstance(error, av.error.HTTPUnauthorizedError) else 403
         raise RefusedError(

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,13 +19,15 @@ from pipeline.config import CameraSettings
 from pipeline.errors import RunError, VideoError
 from pipeline.redaction import redact
 from pipeline.runtime.backoff import Backoff
+from pipeline.video.access_units import AccessUnits
 from pipeline.video.container import RefusedError, open_live, said
 from pipeline.video.recordings import RecordingFolder
-from pipeline.video.segment import PictureReader, Segment, Stamped, one_line, timeline_of, video_stream
+from pipeline.video.segment import PictureReader, Segment, Stamped, is_readable, one_line, timeline_of, video_stream
 from pipeline.video.turn import MAX_STUCK_THREADS, Turn, unexpected
 
 State = Literal["opening", "recording", "waiting", "stopped"]
 
+_READ_BACK_EVERY_S = 3.0  # the muxer holds up to a second back
 _REFUSED_PATIENCE = 10  # cameras lock users out who ask too often
 _TICK_S = 0.25
 _PATIENCE_S = 2.0
@@ -48,6 +50,7 @@ class RecorderStatus:
         reconnects: connections after the first.
         gaps: places where time leapt within a connection.
         left_out: packets that no player could use: before a first keyframe, or damaged.
+        unreadable: segments in which nothing could be decoded when they were read back; they are not kept.
         error: why the last connection failed or ended, redacted, one line; empty while packets come.
     """
 
@@ -60,6 +63,7 @@ class RecorderStatus:
     reconnects: int
     gaps: int
     left_out: int
+    unreadable: int
     error: str
 
 
@@ -87,9 +91,11 @@ class CameraRecorder:
         self._thread: threading.Thread | None = None
         self._backoff = Backoff(cap_s=settings.reconnect_max_s)
         self._segment: Segment | None = None
+        self._read_back_s: float | None = 0.0  # media time at which the segment was last tried; None: it can be read
         self._state: State = "opening"
-        self._segments = self._connections = self._gaps = self._left_out = self._bytes = 0
+        self._segments = self._connections = self._gaps = self._left_out = self._unreadable = self._bytes = 0
         self._recorded_s = 0.0
+        self._waits_for = ""
         self._error = ""
         self.failure: Exception | None = None
 
@@ -156,6 +162,7 @@ class CameraRecorder:
             reconnects=max(self._connections - 1, 0),
             gaps=self._gaps,
             left_out=self._left_out + (segment.left_out if segment else 0),
+            unreadable=self._unreadable,
             error=self._error,
         )
 
@@ -230,14 +237,22 @@ class CameraRecorder:
             turn.limit_s = 2 * settings.read_timeout_s + settings.stall_timeout_s
             stream = video_stream(container, self._shown)
             self._connections += 1
-            timeline, pictures = timeline_of(stream), PictureReader(stream)
+            self._waits_for = "waiting for a keyframe"
+            units, timeline, pictures = AccessUnits(stream), timeline_of(stream), PictureReader(stream)
+
+            def take(whole: Iterable[av.Packet]) -> None:
+                gaps = timeline.gaps
+                for unit in whole:
+                    for stamped in timeline.push(unit):
+                        self._take(turn, stamped, stream, pictures)
+                self._gaps += timeline.gaps - gaps
+
             error: VideoError | None = None
             try:
                 for packet in self._packets(turn, container, stream):
-                    gaps = timeline.gaps
-                    for stamped in timeline.push(packet):
-                        self._take(turn, stamped, stream, pictures)
-                    self._gaps += timeline.gaps - gaps
+                    take(units.push(packet))
+                if self._may_go_on(turn):  # the stream has ended; what waits otherwise may be half a picture
+                    take(units.flush())
             except av.error.FFmpegError as failure:
                 error = VideoError(f"{self._shown}: expected more packets, got {said(failure)}")
             for stamped in timeline.flush():
@@ -263,7 +278,7 @@ class CameraRecorder:
                 )
 
     def _take(self, turn: Turn, stamped: Stamped, stream: VideoStream, pictures: PictureReader) -> None:
-        """Write a packet, at a keyframe perhaps into a new segment."""
+        """Write an access unit, at a keyframe perhaps into a new segment."""
         with self._lock:
             if self._state == "stopped" or turn is not self._turn:  # ``finish`` or ``check`` was here
                 return
@@ -272,9 +287,25 @@ class CameraRecorder:
                 self._turn_over(stamped, stream, pictures)
             if self._segment is None:
                 self._left_out += 1
-                self._error = f"{self._shown}: waiting for a keyframe"
+                self._error = f"{self._shown}: {self._waits_for}"
                 return
             self._segment.write(stamped)
+            self._read_back(self._segment)
+
+    def _read_back(self, segment: Segment) -> None:
+        """Try every few seconds whether a new segment can be decoded, until it can.
+
+        Raises:
+            VideoError: it cannot, for as long as a camera may go without a frame.
+        """
+        if self._read_back_s is None or segment.duration_s < self._read_back_s + _READ_BACK_EVERY_S:
+            return
+        self._read_back_s = None if is_readable(segment.path) else segment.duration_s
+        if self._read_back_s is not None and segment.duration_s >= self._settings.stall_timeout_s:
+            raise VideoError(
+                f"{self._shown}: expected a recording that can be read back, got {segment.duration_s:.0f} s in which "
+                "nothing can be decoded: not kept"
+            )
 
     def _turn_over(self, stamped: Stamped, stream: VideoStream, pictures: PictureReader) -> None:
         """Begin a segment at a keyframe, if there is none, or if the one there is long enough or shows others."""
@@ -283,14 +314,16 @@ class CameraRecorder:
         if segment is not None and not is_other and segment.duration_s < self._segment_s:
             return
         picture = pictures.picture(stamped.packet, mark)
-        if picture is None:
-            return  # damaged: the next keyframe will do
+        if picture is None:  # the next keyframe will do
+            self._waits_for = "waiting for a keyframe that can be decoded"
+            return
         self._end_locked_segment()
         path = self._folder.stage(self._settings.trained_as)
         try:
             self._segment = Segment(path, stream, picture, stamped.pts_ms)
         except VideoError as error:
             raise VideoError(f"{self._shown}: {error}") from None
+        self._read_back_s = 0.0
         self._state, self._error = "recording", ""
 
     def _end_segment(self, turn: Turn) -> None:
@@ -306,6 +339,15 @@ class CameraRecorder:
         self._left_out += segment.left_out
         if not segment.packets:
             self._folder.discard(segment.path)
+            return
+        if self._read_back_s is not None and not is_readable(segment.path):
+            self._folder.discard(segment.path)
+            self._unreadable += 1
+            _log.warning(
+                "%s: a segment of %.1f s could not be read back and is not kept: nothing in it can be decoded",
+                self._shown,
+                segment.duration_s,
+            )
             return
         self._folder.publish(segment.path)
         self._segments += 1

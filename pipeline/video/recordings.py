@@ -104,7 +104,7 @@ class RecordingFolder:
         return target
 
     def discard(self, staged: Path) -> None:
-        """Forget a segment that nothing was written to."""
+        """Forget a segment that nobody could use."""
         staged.unlink(missing_ok=True)
 
     def salvage(self) -> list[Path]:

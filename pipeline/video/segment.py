@@ -23,7 +23,8 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import RunError, VideoError
 from pipeline.redaction import redact
-from pipeline.video.container import MAX_PIXELS, open_file, said
+from pipeline.video.access_units import parameter_sets_once
+from pipeline.video.container import MAX_PIXELS, ContainerFeed, RawFrame, open_file, said
 
 SUFFIX = ".mkv"
 
@@ -179,7 +180,9 @@ class PictureReader:
         except av.error.FFmpegError:
             return None  # damaged
         found = [p.get_sidedata("new_extradata") for p in filtered if p.has_sidedata("new_extradata")]
-        return bytes(found[0]) if found else None
+        if not found:
+            return None
+        return parameter_sets_once(bytes(found[0])) if self._codec in {"h264", "hevc"} else bytes(found[0])
 
     def picture(self, packet: av.Packet, mark: bytes | None) -> Picture | None:
         """Decode a keyframe to see what it shows; None when it cannot be decoded."""
@@ -191,8 +194,10 @@ class PictureReader:
         if extradata:
             decoder.extradata = extradata
         try:
-            decoder.decode(av.Packet(bytes(packet)))
+            frames = [*decoder.decode(av.Packet(bytes(packet))), *decoder.decode(None)]
         except av.error.FFmpegError:
+            return None
+        if any(frame.is_corrupt for frame in frames):
             return None
         if not 0 < decoder.width * decoder.height <= MAX_PIXELS:
             return None
@@ -308,6 +313,18 @@ def timeline_of(stream: VideoStream) -> Timeline:
     plausible = fps is not None and 0 < fps <= 1000
     context = stream.codec_context
     return Timeline(_fraction(stream.time_base), fps if plausible else None, reorders=bool(context.has_b_frames))
+
+
+def is_readable(path: Path) -> bool:
+    """Whether a sound picture can be decoded from a segment, whole or in the making."""
+    try:
+        feed = ContainerFeed(open_file(path, str(path)), live=False, shown=str(path))
+    except VideoError:
+        return False
+    try:
+        return any(isinstance(came, RawFrame) for came in feed.frames())
+    finally:
+        feed.close()
 
 
 def copy_readable(path: Path, target: Path) -> int:

@@ -192,13 +192,10 @@ def test_another_picture_size_begins_another_segment(tmp_path, rtsp):
     assert recorder.status().reconnects == 0
 
 
-@pytest.mark.parametrize(("codec", "b_frames"), [("libx265", 0), ("libx264", 2), ("mpeg4", 0), ("mpeg2video", 2)])
+@pytest.mark.parametrize(("codec", "b_frames"), [("libx265", 2), ("libx264", 2), ("mpeg4", 0), ("mpeg2video", 2)])
 def test_what_http_serves_is_recorded_with_every_frame_again_and_again(tmp_path, http_folder, codec, b_frames):
     folder, address = http_folder
-    if codec == "libx265":
-        write_hevc(folder / "camera.ts", 40)
-    else:
-        write_video(folder / "camera.ts", 40, codec=codec, b_frames=b_frames, size_px=(64, 96))
+    write_video(folder / "camera.ts", 40, codec=codec, b_frames=b_frames, size_px=(64, 96))
     with recording(tmp_path / "out", camera(f"{address}/camera.ts")) as (recorder,):
         until(lambda: recorder.status().segments >= 2, "it has come to the end twice")
     found = list(clips(tmp_path / "out").values())
@@ -206,16 +203,66 @@ def test_what_http_serves_is_recorded_with_every_frame_again_and_again(tmp_path,
     assert recorder.status().left_out == 0
 
 
-def write_hevc(path, frames):
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx265", rate=25)
-        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
-        stream.options = {"x265-params": "log-level=none:pools=1:frame-threads=1:bframes=2:keyint=20", "crf": "12"}
-        for number in range(frames):
-            frame = av.VideoFrame.from_ndarray(numbered_frame(number, (64, 96)), format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+@pytest.mark.parametrize(
+    ("codec", "b_frames", "repeats"),
+    [
+        ("libx264", 0, False),
+        ("libx264", 0, True),
+        ("libx264", 2, False),
+        ("libx264", 2, True),
+        ("libx265", 0, False),
+        ("libx265", 0, True),
+        ("libx265", 2, False),
+    ],
+)
+def test_pictures_that_come_in_parts_are_recorded_whole_in_one_segment(tmp_path, codec, b_frames, repeats):
+    require_rtsp()
+    name = "gate.mp4" if codec == "libx264" else "gate.h265.mp4"
+    footage = write_video(tmp_path / name, 40, codec=codec, slices=2, b_frames=b_frames, size_px=(64, 96))
+    with (
+        RtspServer({"gate": footage}, repeats=repeats) as server,
+        recording(tmp_path / "out", camera(server.url("gate"))) as (recorder,),
+    ):
+        recorded_s(recorder, 2.0)
+    (numbers,) = clips(tmp_path / "out").values()
+    assert len(numbers) >= 45
+    # Where it was stopped, pictures may lack that are shown before others and sent after them.
+    assert is_in_a_row(numbers[: -4 if b_frames else None], of=40)
+    status = recorder.status()
+    assert (status.segments, status.reconnects, status.gaps, status.unreadable) == (1, 0, 0, 0)
+
+
+def overwrite_beginning(path):
+    """What a failing disk, or somebody else, may do to a file while it grows."""
+    with path.open("r+b") as file:
+        file.write(bytes(4096))
+
+
+def test_a_segment_that_cannot_be_read_back_is_told_within_seconds_and_not_kept(tmp_path, rtsp, caplog):
+    out = tmp_path / "out"
+    with recording(out, camera(rtsp.url("gate"), stall_timeout_s=2.0)) as (recorder,):
+        recorded_s(recorder, 1.5)
+        overwrite_beginning(staged(out)[0])
+        until(lambda: "expected a recording that can be read back" in recorder.status().error, "it is told")
+        assert recorder.status().segments == 0
+        until(lambda: recorder.status().state == "recording", "it is tried again")
+        recorded_s(recorder, 0.4)
+    assert recorder.status().unreadable == 1
+    assert "could not be read back and is not kept: nothing in it can be decoded" in caplog.text
+    (numbers,) = clips(out).values()
+    assert is_in_a_row(numbers, of=100)
+    assert not staged(out)
+
+
+def test_a_short_segment_that_cannot_be_read_back_is_not_kept_either(tmp_path, rtsp, caplog):
+    out = tmp_path / "out"
+    with recording(out, camera(rtsp.url("gate"))) as (recorder,):
+        recorded_s(recorder, 1.5)
+        overwrite_beginning(staged(out)[0])
+    assert (recorder.status().segments, recorder.status().unreadable) == (0, 1)
+    assert "could not be read back" in caplog.text
+    assert not videos(out)
+    assert not staged(out)
 
 
 def test_a_webcam_that_sends_jpegs_is_recorded_and_another_size_begins_another_segment(tmp_path):
