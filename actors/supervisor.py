@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TypeVar
 
 import ray
-from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
 
 from actors import cluster
@@ -78,7 +77,7 @@ class Supervisor:
 
     def _create_actors(self) -> None:
         plan = self._plan
-        fleet = cluster.plan_detectors(plan)
+        fleet = self._fleet = cluster.plan_detectors(plan)
         detectors = [f"{plan.name}-detector-{number}" for number in range(fleet.total)]
         processes = split_cameras(
             [camera.id for camera in plan.cameras],
@@ -91,8 +90,10 @@ class Supervisor:
         for members in processes:
             name = self._add_process()
             self._placement.update(dict.fromkeys(members, name))
-        self._detectors = {name: Asked(_creating_detector(plan, fleet, name)) for name in detectors}
+        self._detectors: dict[str, Asked] = {}
         self._pool = DetectorPool(detectors, fleet.active)
+        for name in detectors[: fleet.active]:
+            self._add_detector(name)
 
     def start(self, stop: threading.Event) -> None:
         """Wait until all actors but spare detectors answer, then begin to watch them.
@@ -103,9 +104,10 @@ class Supervisor:
         Raises:
             RunError: an actor did not come up, or ``stop`` was set.
         """
-        detectors = list(self._detectors.values())[: self._pool.active]
-        needed = [self._scorer, *self._processes.values(), *detectors]
-        _wait_for([asked.handle.pid.remote() for asked in needed], stop)
+        _wait_for([asked.handle.pid.remote() for asked in self._everyone()], stop)
+        # Loading beside the others, spare ones would only have kept the first frame waiting.
+        for name in self._pool.detectors[self._fleet.active :]:
+            self._add_detector(name)
         self._tick()
         threading.Thread(target=self._watch, name="supervisor", daemon=True).start()
 
@@ -254,6 +256,9 @@ class Supervisor:
         self._processes[name] = Asked(lambda: cluster.create_camera_process(self._plan, name))
         return name
 
+    def _add_detector(self, name: str) -> None:
+        self._detectors[name] = Asked(lambda: cluster.create_detector(self._plan, self._fleet, name))
+
     def _give_orders(self) -> None:
         """Send an order to everyone who does not follow the newest one."""
         reports = {
@@ -345,6 +350,7 @@ class Supervisor:
             elif before == version:
                 return
         self._sent[name] = version, send()
+        import sys; print('SENT',name,version,time.time(),file=sys.stderr,flush=True)
 
     def _note_answer(self, name: str, reference: ray.ObjectRef) -> None:
         """Keep what an actor could not do, for the user; that it died is told elsewhere."""
@@ -401,10 +407,6 @@ def _wait_for(answers: list[ray.ObjectRef], stop: threading.Event) -> None:
     except RayError as error:
         last_line = str(error).strip().splitlines()[-1].strip()
         raise RunError(f"an actor did not start: {redact(last_line)}") from None
-
-
-def _creating_detector(plan: RunPlan, fleet: cluster.Fleet, name: str) -> Callable[[], ActorHandle]:
-    return lambda: cluster.create_detector(plan, fleet, name)
 
 
 def _role(camera: CameraSettings) -> CameraRole:

@@ -33,11 +33,12 @@ class DetectorPool:
         active: how many of them are to work while all live.
 
     Attributes:
+        detectors: the same.
         active: the same.
     """
 
     def __init__(self, detectors: Sequence[str], active: int) -> None:
-        self._detectors = tuple(detectors)
+        self.detectors = tuple(detectors)
         self.active = active
         self._owners: dict[str, str] = {}
         self._leaving: dict[str, str] = {}
@@ -69,17 +70,17 @@ class DetectorPool:
                 if process not in self._owners and process not in self._leaving:
                     self._owners[process] = self._least_busy(alive)
             self._relieve(alive)
-        return {d: tuple(p for p in processes if self._owners.get(p) == d) for d in self._detectors}
+        return {d: tuple(p for p in processes if self._owners.get(p) == d) for d in self.detectors}
 
     def _still_holds(self, process: str, report: DetectorReport | None) -> bool:
         return report is not None and (not report.current or report.holding.get(process, 0) > 0)
 
     def _least_busy(self, alive: Mapping[str, DetectorReport]) -> str:
-        return min(self._workers(alive), key=lambda detector: (self._load(detector), self._detectors.index(detector)))
+        return min(self._workers(alive), key=lambda detector: (self._load(detector), self.detectors.index(detector)))
 
     def _workers(self, alive: Mapping[str, DetectorReport]) -> list[str]:
         """Detectors that may be given something: those that work already, and as many others as are wanted."""
-        living = [detector for detector in self._detectors if detector in alive]
+        living = [detector for detector in self.detectors if detector in alive]
         return sorted(living, key=lambda detector: self._load(detector) == 0)[: max(self.active, 1)]
 
     def _load(self, detector: str) -> int:
