@@ -8,7 +8,6 @@ the frame what died with it.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import mmap
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from pipeline.errors import RunError
+from pipeline.own_folder import make_own
 
 Slot = Literal[
     "decoded",
@@ -60,7 +60,8 @@ class CameraLedger:
         self.path = path
         self._file = -1
         try:
-            _make_own(path.parent)
+            make_own(path.parent.parent)
+            make_own(path.parent)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Room is taken now: a page that finds none later would kill the process that writes to it.
@@ -121,15 +122,3 @@ class CameraLedger:
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
             self.path.parent.rmdir()
-
-
-def _make_own(folder: Path) -> None:
-    """Make a folder and the one above it, or see that they are this user's: anybody may make folders in ``/tmp``.
-
-    Raises:
-        OSError: they cannot be made, or are another user's, who could put something else under a ledger's name.
-    """
-    for made in (folder.parent, folder):
-        made.mkdir(mode=0o700, exist_ok=True)
-        if made.lstat().st_uid != os.geteuid():
-            raise PermissionError(errno.EPERM, f"{made} belongs to another user")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from pydantic import SecretStr
 
 from pipeline.config import CameraSettings, RuntimeSettings
 from pipeline.model_settings import ModelSettings
+from pipeline.own_folder import own_folder
 from pipeline.types import FrameBatch, Prediction, SceneView
 
 Predict = Callable[[FrameBatch, Sequence[str]], list[Prediction]]
@@ -75,4 +74,4 @@ class RunPlan:
     @property
     def ledgers(self) -> Path:
         """Folder of the cameras' ledgers, on each node for its own cameras."""
-        return Path(tempfile.gettempdir()) / f"cflow-stream-{os.getuid()}" / self.name
+        return own_folder() / self.name

@@ -1,0 +1,52 @@
+"""The user's own folder among temporary files: what lies there is nobody else's, and is found again by its name.
+
+A name that is made anew every time would leave a file behind for every process that was killed; one that follows from
+what it belongs to is used again instead.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+_LONGEST_SOCKET_PATH = 100  # the kernel takes 107 bytes
+
+
+def own_folder() -> Path:
+    """Where it is; it need not be there yet."""
+    return Path(tempfile.gettempdir()) / f"cflow-stream-{os.getuid()}"
+
+
+def make_own(folder: Path) -> None:
+    """Make a folder, or see that it is this user's: anybody may make folders in ``/tmp``.
+
+    Args:
+        folder: what is above it must be there.
+
+    Raises:
+        OSError: it cannot be made, or is another user's, who could put something else under a name of ours.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.lstat().st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, f"{folder} belongs to another user")
+
+
+def own_socket(kind: str, folder: Path) -> Path:
+    """The path of a Unix socket that only this user can reach, always the same for a folder, and short enough for one.
+
+    Args:
+        kind: of the socket.
+        folder: what it belongs to.
+
+    Raises:
+        OSError: the user's own folder cannot be made, or is another user's.
+    """
+    name = f"{kind}-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]}.sock"
+    own = own_folder()
+    if len(os.fsencode(own / name)) > _LONGEST_SOCKET_PATH:
+        own = Path("/tmp") / own.name
+    make_own(own)
+    return own / name

@@ -1,0 +1,37 @@
+import os
+import socket
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from pipeline.own_folder import make_own, own_folder, own_socket
+
+
+def test_a_folder_has_one_path_per_kind_of_socket_whichever_way_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to("run")
+    path = own_socket("redis", tmp_path / "run")
+    assert path == own_socket("redis", Path("run")) == own_socket("redis", tmp_path / "link")
+    assert len({path, own_socket("control", tmp_path / "run"), own_socket("redis", tmp_path / "other")}) == 3
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_the_path_is_short_enough_for_a_socket_in_any_temporary_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 90)))
+    (tmp_path / ("x" * 90)).mkdir()
+    path = own_socket("redis", tmp_path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+    path.unlink()
+
+
+def test_a_folder_of_another_user_is_refused_whatever_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    own_folder().mkdir()
+    make_own(own_folder())
+    monkeypatch.setattr(os, "geteuid", lambda: own_folder().stat().st_uid + 1)
+    with pytest.raises(PermissionError, match="belongs to another user"):
+        own_socket("redis", tmp_path)
