@@ -63,7 +63,8 @@ def _signals_kept() -> Iterator[None]:
 
 @contextmanager
 def _joined(address: str, **options: Any) -> Iterator[None]:
-    code = {"working_dir": str(_ROOT), "excludes": [".venv", ".git", "runs", "models", "tests"]}
+    # As in a .gitignore: without the slash, `models` would leave `pipeline/models` out as well.
+    code = {"working_dir": str(_ROOT), "excludes": ["/.venv", "/.git", "/runs", "/models", "/tests"]}
     try:
         ray.init(address=address, runtime_env=code, **options)
     except Exception as error:
