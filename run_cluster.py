@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -380,6 +381,7 @@ def _remove_folder(folder: Path, expected: str) -> None:
 
 def main() -> None:
     """Run a command; every error of ours is one line per fault."""
+    os.umask(0o077)  # scores, alerts, recordings and logs are this user's; what a command starts inherits that
     logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
     try:
         app()

@@ -77,7 +77,6 @@ class Asked:
 
     def _note_death(self, now: float) -> None:
         self.alive, self.report = False, None
-        import sys,time; print('DEATH',time.time(),file=sys.stderr,flush=True)
         self.died_at = self.died_at or now
 
     def _recreate(self, now: float) -> None:

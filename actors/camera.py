@@ -100,6 +100,7 @@ class CameraActor:
     """
 
     def __init__(self, size_px: tuple[int, int], files_at_once: int, ledgers: Path, quarantine: Path) -> None:
+        os.umask(0o077)  # as in the scorer
         self._size_px = size_px
         self._files_at_once = files_at_once
         self._ledgers, self._quarantine = ledgers, quarantine

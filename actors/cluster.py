@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,14 @@ import ray
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.errors import BadInputError, RunError
+from actors.local_ray import local_ray
+from pipeline.errors import BadInputError
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.plan import RunPlan
 from pipeline.video.source import is_live
 
 NAMESPACE = "cflow-stream"
 _ROOT = Path(__file__).resolve().parent.parent
-_OBJECT_STORE_BYTES = 400 * 2**20  # one request in flight per camera process: far above what can be in use
-_INLINE_BYTES = 1_000_000
 _CAMERA_CPUS = 0.1  # Ray's resources only place actors; decoders share the cores with everyone
 _SCORER_CPUS = 0.1
 _FOREVER = {"max_restarts": -1, "max_task_retries": 0}
@@ -40,17 +39,17 @@ def ray_cluster(address: str | None = None) -> Iterator[None]:
 
     Raises:
         BadInputError: nobody answers at the address.
-        RunError: a local Ray did not start.
+        RunError: a local Ray did not start, or would be open to others.
     """
     if ray.is_initialized():
         yield
         return
-    with _signals_kept():
-        _join_or_start(address)
-    try:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    common = {"namespace": NAMESPACE, "log_to_driver": False, "configure_logging": False}
+    with ExitStack() as stack:
+        with _signals_kept():
+            stack.enter_context(local_ray(**common) if address is None else _joined(address, **common))
         yield
-    finally:
-        ray.shutdown()
 
 
 @contextmanager
@@ -62,40 +61,29 @@ def _signals_kept() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _join_or_start(address: str | None) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    common = {"namespace": NAMESPACE, "log_to_driver": False, "configure_logging": False}
-    if address is None:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        # Ray gives its workers the lowest priority; beside any busy process they would then fall behind the cameras.
-        os.environ.setdefault("RAY_worker_niceness", "0")
-        # A record of every call, for a dashboard that is not there; it would grow with every call for hours.
-        os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
-        # Answers up to this size come with the message instead of through the object store, whose bookkeeping costs
-        # more than copying them: for one frame at a time, a fifth of all CPU time that is not decoding or the model.
-        os.environ.setdefault("RAY_max_direct_call_object_size", str(_INLINE_BYTES))
-        # Nobody reads Ray's own metrics where there is no dashboard.
-        os.environ.setdefault("RAY_enable_metrics_collection", "0")
-        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))  # workers import the project from here
-        try:
-            ray.init(
-                address="local",
-                num_cpus=os.cpu_count(),
-                object_store_memory=_OBJECT_STORE_BYTES,
-                include_dashboard=False,
-                **common,
-            )
-        except Exception as error:  # ray raises many kinds here, a full disk or a taken port among them
-            raise RunError(f"Ray did not start on this machine: {' '.join(str(error).split())}") from error
-    else:
-        code = {"working_dir": str(_ROOT), "excludes": [".venv", ".git", "runs", "models", "tests"]}
-        try:
-            ray.init(address=address, runtime_env=code, **common)
-        except Exception as error:
-            raise BadInputError(
-                f"--address {address}: expected a running Ray cluster, got {' '.join(str(error).split())[:300]}"
-            ) from error
+@contextmanager
+def _joined(address: str, **options: Any) -> Iterator[None]:
+    # As in a .gitignore: without the slash, `models` would leave `pipeline/models` out as well.
+    code = {"working_dir": str(_ROOT), "excludes": ["/.venv", "/.git", "/runs", "/models", "/tests"]}
+    try:
+        ray.init(address=address, runtime_env=code, **options)
+    except Exception as error:
+        got = " ".join(str(error).split())[:300]
+        hint = " (is it the cluster's token? RAY_AUTH_MODE, RAY_AUTH_TOKEN_PATH)" if _is_about_token(error) else ""
+        raise BadInputError(f"--address {address}: expected a running Ray cluster, got {got}{hint}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _is_about_token(error: BaseException | None) -> bool:
+    """Whether a cluster was there and did not know us, which Ray says in the cause of its own error."""
+    while error is not None:
+        if "authentic" in str(error).lower():
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from pipeline.console.progress import Bar, progress_bars
 from pipeline.console.tables import alert_line, camera_faults, cameras_table
 from pipeline.datasets.base import Clip, Dataset
 from pipeline.errors import BadInputError, CflowError, RedisError, RunError, VideoError
+from pipeline.held_folder import held_folder
 from pipeline.models.card import ModelCard, read_matching_card, unknown_scenes
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import RunStatus
@@ -171,14 +172,16 @@ def _run_shown(
             bar.rename("scored")
             bar(scored, total_frames, f"{dropped} dropped" if dropped else "")
 
-        return run(
-            plan,
-            address=address,
-            stop=signals.stop,
-            duration_s=duration_s,
-            on_status=show,
-            attended=attended_and_watched,
-        )
+        # A camera process that does not hear of the end in time leaves its ledgers, which nobody needs then.
+        with held_folder(plan.ledgers.name, inside=plan.ledgers.parent):
+            return run(
+                plan,
+                address=address,
+                stop=signals.stop,
+                duration_s=duration_s,
+                on_status=show,
+                attended=attended_and_watched,
+            )
 
 
 def _gist(trouble: str) -> str:

@@ -59,6 +59,7 @@ class ScorerActor:
     """
 
     def __init__(self, plan: RunPlan) -> None:
+        os.umask(0o077)  # what it writes is this user's: on a cluster of one's own, it is not the command's child
         card = read_card(plan.model_folder)
         sinks = plan.sinks
         self._version = 0

@@ -350,7 +350,6 @@ class Supervisor:
             elif before == version:
                 return
         self._sent[name] = version, send()
-        import sys; print('SENT',name,version,time.time(),file=sys.stderr,flush=True)
 
     def _note_answer(self, name: str, reference: ray.ObjectRef) -> None:
         """Keep what an actor could not do, for the user; that it died is told elsewhere."""
