@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -265,32 +266,48 @@ def alerts(
     as_json: JsonOption = False,
     config: WhereOption = None,
 ) -> None:
-    """Print the alerts of the newest run (or of the config's Redis), oldest first."""
+    """Print the alerts of the newest run (or of the config's Redis), oldest first.
+
+    While it follows, standard error says when a run begins, ends or is lost.
+    """
+    from pipeline.console.run_state import run_watched
     from pipeline.console.tables import alert_line
     from pipeline.sinks.locate import readable_redis
     from pipeline.sinks.redis_reader import read_alerts
 
-    with readable_redis(config) as url:
+    with readable_redis(config) as url, run_watched(url, _say_aside) if follow else nullcontext():
         for alert in read_alerts(url, follow=follow):
             _emit(alert, alert_line, as_json)
 
 
 @app.command(epilog="Example: python run_cluster.py status --json")
 def status(as_json: JsonOption = False, config: WhereOption = None) -> None:
-    """Print how the cameras of the newest run (or of the config's Redis) stand."""
+    """Print how the newest run (or that of the config's Redis) and its cameras stand. Ends with 1 where it is lost.
+
+    With --json the first line is the run's.
+    """
+    from pipeline.console.run_state import is_well, run_line, trouble_lines
     from pipeline.console.tables import camera_faults, cameras_table
     from pipeline.sinks.locate import readable_redis
     from pipeline.sinks.redis_reader import read_statuses
+    from pipeline.sinks.run_status import read_run
 
     with readable_redis(config) as url:
-        statuses = list(read_statuses(url).values())
+        run, statuses = read_run(url), list(read_statuses(url).values())
     if as_json:
-        for camera in statuses:
-            _emit(camera, str, as_json)
-        return
-    out.print(cameras_table(statuses, "cameras"))
-    for line in camera_faults(statuses):
-        err.print(line, markup=False, highlight=False)
+        for said in [*([run] if run is not None else []), *statuses]:
+            _emit(said, str, as_json)
+    else:
+        out.print(run_line(run), markup=False, highlight=False)
+        out.print(cameras_table(statuses, "cameras"))
+        for line in [*trouble_lines(run), *camera_faults(statuses)]:
+            _say_aside(line)
+    if not is_well(run):
+        raise typer.Exit(1)
+
+
+def _say_aside(line: str) -> None:
+    err.print(line, markup=False, highlight=False)
 
 
 cameras_app = typer.Typer(help="List and change the cameras of the run under way.", no_args_is_help=True)

@@ -27,7 +27,7 @@ def _count(value: Any) -> str:
     return _number(value, digits=0)
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     """A value in one line that no terminal obeys."""
     text = "-" if value is None else str(value)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -37,7 +37,7 @@ def _dropped(status: Mapping[str, Any]) -> dict[str, int]:
     """How many frames a status says were dropped, by reason."""
     dropped = status.get("dropped")
     found = dropped.items() if isinstance(dropped, dict) else ()
-    return {_plain(reason): count for reason, count in found if _is_number(count)}
+    return {plain(reason): count for reason, count in found if _is_number(count)}
 
 
 def cameras_table(statuses: Iterable[Mapping[str, Any]], title: str) -> Table:
@@ -57,15 +57,15 @@ def cameras_table(statuses: Iterable[Mapping[str, Any]], title: str) -> Table:
         reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.items())
         state = [status.get("state"), *(conditions if isinstance(conditions, list) else ())]
         row = (
-            _plain(status.get("camera_id")),
-            ", ".join(map(_plain, state)),
+            plain(status.get("camera_id")),
+            ", ".join(map(plain, state)),
             _count(status.get("decoded")),
             _count(status.get("scored")),
             _count(sum(dropped.values())) + (f" ({reasons})" if reasons else ""),
             _number(status.get("scored_fps")),
             _number(status.get("latency_p50_s"), _MILLISECONDS, 0),
             _number(status.get("latency_p99_s"), _MILLISECONDS, 0),
-            _plain(status.get("events")),
+            plain(status.get("events")),
         )
         table.add_row(*map(Text, row))  # Text: a string would be read as markup
     return table
@@ -93,11 +93,11 @@ def alert_line(alert: Mapping[str, Any]) -> Text:
     Args:
         alert: as ``pipeline.sinks.redis_reader`` gives it.
     """
-    kind = _plain(alert.get("kind"))
+    kind = plain(alert.get("kind"))
     is_over = kind == "end" or alert.get("until_at_s") is not None
     style = {"new": "bold red", "update": "yellow"}.get(kind, "green" if is_over else "magenta")
     line = Text(f"{kind:<6}", style=style)
-    line.append(f" {_plain(alert.get('camera_id') or 'run')}  {_plain(alert.get('event_id'))}")
+    line.append(f" {plain(alert.get('camera_id') or 'run')}  {plain(alert.get('event_id'))}")
     number = {key: value for key, value in alert.items() if _is_number(value)}
     if "start_s" in number:
         line.append(f"  from {number['start_s']:.1f} s")
@@ -107,7 +107,7 @@ def alert_line(alert: Mapping[str, Any]) -> Text:
         threshold = f"{number['threshold']:.4g}" if "threshold" in number else "-"
         line.append(f"  peak {number['peak_score']:.4g} (threshold {threshold})")
     if alert.get("reason"):
-        line.append(f"  {_plain(alert['reason'])}")
+        line.append(f"  {plain(alert['reason'])}")
     if {"since_at_s", "until_at_s"} <= number.keys():
         line.append(f"  after {number['until_at_s'] - number['since_at_s']:.0f} s")
     return line
@@ -118,13 +118,13 @@ def camera_faults(statuses: Iterable[Mapping[str, Any]]) -> list[str]:
     lines = []
     for status in statuses:
         if status.get("error"):
-            lines.append(_plain(status["error"]))
+            lines.append(plain(status["error"]))
         dropped, missing, decoded = _dropped(status), status.get("missing"), status.get("decoded")
         damaged = sum(dropped.get(reason, 0) for reason in ("corrupt", "decode_error"))
         came = [f"{damaged} frames came damaged"] if damaged else []
         if missing and _is_number(missing) and _is_number(decoded):
             came.insert(0, f"{missing} of {decoded + missing} frames that the file promises never came")
         if came:
-            camera_id, scored = _plain(status.get("camera_id")), _plain(status.get("scored"))
+            camera_id, scored = plain(status.get("camera_id")), plain(status.get("scored"))
             lines.append(f"camera {camera_id}: {', '.join(came)}; {scored} were scored")
     return lines

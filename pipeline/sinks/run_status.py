@@ -142,5 +142,5 @@ def read_run(url: str) -> dict[str, Any] | None:
     if text is None:
         return None
     run = parse_object(url, RUN_KEY, text, needs=frozenset({"run", "state", "updated_at_s"}))
-    silent_s = ALIVE_FOR_S - left_ms / 1000.0 if left_ms > 0 else max(time.time() - run["updated_at_s"], 0.0)
+    silent_s = ALIVE_FOR_S - left_ms / 1000.0 if left_ms > 0 else max(time.time() - (run["updated_at_s"] or 0.0), 0.0)
     return {**run, "is_alive": left_ms > 0, "silent_s": round(silent_s, 1)}

@@ -284,6 +284,15 @@ foreign_statuses = st.builds(
     st.dictionaries(st.sampled_from(sorted(_STATUS)), _json_junk, max_size=3),
     st.sets(st.sampled_from(sorted(_STATUS)), max_size=3),
 )
+_RUN: dict[str, Any] = {
+    "version": 1, "run": "run-1", "host": "box", "pid": 7, "started_at_s": 1.0, "state": "running", "updated_at_s": 2.0,
+    "reason": "", "cameras": 1, "decoded": 5, "scored": 5, "dropped": {}, "alerts": {}, "troubles": ["x"], "faults": [],
+}  # fmt: skip
+foreign_runs = st.builds(
+    lambda changes, gone: json.dumps({k: v for k, v in {**_RUN, **changes}.items() if k not in gone}).encode(),
+    st.dictionaries(st.sampled_from(sorted(_RUN)), _json_junk, max_size=3),
+    st.sets(st.sampled_from(sorted(_RUN)), max_size=3),
+)
 redis_fields = st.sampled_from([b"json", b"json", b"json", b"other", b"\xff"])
 
 
