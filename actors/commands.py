@@ -236,6 +236,8 @@ def _alerts_shown(plan: RunPlan, watched: Collection[str], err: Console) -> Iter
             try:
                 for alert in read_alerts(url, since=since, follow=True, stop=done):
                     since = alert["id"]
+                    if alert["kind"].startswith("run_"):  # whoever sees this has started it
+                        continue
                     if alert["camera_id"] is None or alert["camera_id"] in watched:
                         err.print(alert_line(alert))
             except RedisError:  # refused, for a while at least; the scorer meets the same and says so
