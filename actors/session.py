@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 
 from actors.cluster import ray_cluster
 from actors.supervisor import Supervisor
@@ -51,7 +50,7 @@ def run(
         RunError: an actor did not start, it was stopped before they all had, or it could not be ended in good order.
     """
     with RunStatusWriter(plan.sinks.redis_url.get_secret_value(), plan.name) as told, ray_cluster(address):
-        supervisor = Supervisor(plan, partial(_tell, told, "running"))
+        supervisor = Supervisor(plan, lambda status, ending: _tell(told, "ending" if ending else "running", status))
         try:
             supervisor.start(stop)
             end_at = math.inf if duration_s is None else time.monotonic() + duration_s
@@ -59,7 +58,6 @@ def run(
                 while not _follow(supervisor, on_status) and not stop.is_set() and time.monotonic() < end_at:
                     stop.wait(max(0.0, min(_POLL_S, end_at - time.monotonic())))
                 ending = Ending.begun(time.monotonic())
-            _tell(told, "ending", supervisor.status())
             final = _end(supervisor, ending, on_status)
             _tell(told, "ended", final)
             on_status(final)

@@ -43,7 +43,7 @@ class Supervisor:
 
     Args:
         plan: the run.
-        publish: takes a status every second, for whoever watches the run from outside.
+        publish: told every second, for whoever watches the run from outside, how it stands and whether it is ending.
 
     Raises:
         BadInputError: the cluster lacks what the plan needs.
@@ -52,7 +52,7 @@ class Supervisor:
         failure: what ended its watching, which nothing should; None while all is well.
     """
 
-    def __init__(self, plan: RunPlan, publish: Callable[[RunStatus], None]) -> None:
+    def __init__(self, plan: RunPlan, publish: Callable[[RunStatus, bool], None]) -> None:
         self._plan, self._publish_status = plan, publish
         self.failure: Exception | None = None
         self._roster = Roster(plan.cameras)
@@ -388,7 +388,7 @@ class Supervisor:
         if time.monotonic() - self._published_at >= _PUBLISH_S:
             self._published_at = time.monotonic()
             self._scorer.handle.tend.remote()
-            self._publish_status(self._status)
+            self._publish_status(self._status, self._draining)
 
 
 def _wait_for(answers: list[ray.ObjectRef], stop: threading.Event) -> None:

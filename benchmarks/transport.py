@@ -11,7 +11,7 @@ What is measured:
   consumer of the Redis stream (``XREAD``, in a process of its own). The look at the scene's health is in it.
 - **Load**: ``cameras x fps`` frames/s. Half load is half of cores / (transport + decoding + model CPU time per frame),
   all of which the result holds; on two cores with MobileNetV2 at 256 x 256 that was 30 frames/s (``--fps 6``).
-- **CPU time**: of all processes of the run (command, supervisor, camera, detector, scorer, Redis, Ray's own) but
+- **CPU time**: of all processes of the run (command, camera, detector, scorer, Redis, Ray's own) but
   decoding (the readers' threads without the look at the scene's health, which is measured beside). Its share is told
   twice: of all CPU seconds that a frame costs (with decoding as measured here, and encoder and flows as measured here,
   alone, at batch 8), and of the machine's capacity at this load.
