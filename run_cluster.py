@@ -299,7 +299,8 @@ def status(as_json: JsonOption = False, config: WhereOption = None) -> None:
             _emit(said, str, as_json)
     else:
         out.print(run_line(run), markup=False, highlight=False)
-        out.print(cameras_table(statuses, "cameras"))
+        as_of = "cameras" if run is None or run["is_alive"] else "cameras, as they stood then"
+        out.print(cameras_table(statuses, as_of))
         for line in [*trouble_lines(run), *camera_faults(statuses)]:
             _say_aside(line)
     if not is_well(run):
