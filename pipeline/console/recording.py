@@ -128,7 +128,9 @@ def recording_line(statuses: Sequence[RecorderStatus]) -> str:
         f"{sum(status.recorded_s for status in statuses) / 60:,.2f} minutes, "
         f"{sum(status.recorded_bytes for status in statuses) / 1e6:,.1f} MB, "
         f"{sum(status.reconnects for status in statuses):,} reconnects, "
-        f"{sum(status.gaps for status in statuses):,} gaps" + (f"; not recorded now: {named}" if named else "")
+        f"{sum(status.gaps for status in statuses):,} gaps, "
+        f"{sum(status.unreadable for status in statuses):,} unreadable"
+        + (f"; not recorded now: {named}" if named else "")
     )
 
 
