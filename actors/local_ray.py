@@ -68,6 +68,21 @@ def local_ray(**options: Any) -> Iterator[None]:
             _read_authentication_anew()
 
 
+def dead_ray_processes() -> list[str]:
+    """Which of the processes died that make up the Ray that this process started; empty for one that it joined.
+
+    Ray starts neither of them again, and without them no actor comes back. A Ray that has another name for it is never
+    told to be dead here; the supervisor notices then that nobody comes back.
+    """
+    from ray._private import worker
+
+    node = getattr(worker, "_global_node", None)
+    try:
+        return [] if node is None else [str(kind) for kind, _ in node.dead_processes()]
+    except AttributeError:
+        return []
+
+
 def _start(folder: Path, options: Mapping[str, Any]) -> None:
     # The token is in memory only, that of this user's processes. It is in no file, on no command line and not in what
     # this process hands to others than Ray's.

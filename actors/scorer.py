@@ -134,27 +134,30 @@ class ScorerActor:
 
     def report(self) -> ScorerReport:
         """How it stands."""
-        stats = self._redis.stats()
         return ScorerReport(
             version=self._version,
             notices=self._notices,
             cameras=self._scorer.status(),
             troubles=tuple(t for t in (self._redis.trouble, self._parquet.trouble, self._store.trouble) if t),
-            alerts={
-                "emitted": stats.alerts_emitted,
-                "delivered": stats.alerts_delivered,
-                "dropped": stats.alerts_dropped,
-                "waiting": stats.alerts_waiting,
-            },
+            alerts=self._alert_counts(),
         )
+
+    def _alert_counts(self) -> dict[str, int]:
+        stats = self._redis.stats()
+        return {
+            "emitted": stats.alerts_emitted,
+            "delivered": stats.alerts_delivered,
+            "dropped": stats.alerts_dropped,
+            "waiting": stats.alerts_waiting,
+        }
 
     def tend(self) -> None:
         """What is to be done every second, also while no camera brings frames."""
         self._parquet.write([])  # rotates, and tries again what failed
         self._watch_storage()
 
-    def close(self, within_s: float = 6.0) -> list[str]:
-        """Close all events and sinks; returns one line per thing that could not be written.
+    def close(self, within_s: float = 6.0) -> tuple[list[str], dict[str, int]]:
+        """Close all events and sinks; returns one line per thing that could not be written, and the alerts' counts.
 
         Args:
             within_s: seconds for it. What is not a file by then is a journal, which the next run into the folder turns
@@ -167,9 +170,9 @@ class ScorerActor:
         self._parquet.close(_WRITING_SHARE * within_s)
         self._redis.close(_WRITING_SHARE * within_s)
         self._store.end_run()
-        faults = [*self._redis.faults(), *self._parquet.faults()]
+        faults, alerts = [*self._redis.faults(), *self._parquet.faults()], self._alert_counts()
         self._store.close()
-        return faults
+        return faults, alerts
 
     def pid(self) -> int:
         """Process id."""

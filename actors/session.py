@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from actors.cluster import ray_cluster
 from actors.supervisor import Supervisor
 from pipeline.config import CameraSettings
-from pipeline.errors import RunError
+from pipeline.errors import CflowError, RunError
 from pipeline.redaction import redact
 from pipeline.runtime.ending import Ending
 from pipeline.runtime.plan import RunPlan
@@ -49,7 +49,8 @@ def run(
         BadInputError: nobody answers at the address, or the cluster lacks what the plan needs.
         RunError: an actor did not start, it was stopped before they all had, or it could not be ended in good order.
     """
-    with RunStatusWriter(plan.sinks.redis_url.get_secret_value(), plan.name) as told, ray_cluster(address):
+    redis_url, nothing = plan.sinks.redis_url.get_secret_value(), RunStatus((), done=False).totals()
+    with RunStatusWriter(redis_url, plan.name, nothing) as told, ray_cluster(address):
         supervisor = Supervisor(plan, lambda status, ending: _tell(told, "ending" if ending else "running", status))
         try:
             supervisor.start(stop)
@@ -76,8 +77,11 @@ def _follow(supervisor: Supervisor, on_status: Callable[[RunStatus], None]) -> b
     Raises:
         RunError: nobody watches over the actors any more.
     """
-    if supervisor.failure is not None:
-        raise RunError(f"the supervisor failed: {redact(repr(supervisor.failure))}") from supervisor.failure
+    failure = supervisor.failure
+    if isinstance(failure, CflowError):
+        raise failure
+    if failure is not None:
+        raise RunError(f"the supervisor failed: {redact(repr(failure))}") from failure
     status = supervisor.status()
     on_status(status)
     return status.done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from actors import cluster
 from actors.asked import Asked
 from actors.camera import CameraOrder
 from actors.detector import CameraRole, DetectorOrder
+from actors.local_ray import dead_ray_processes
 from pipeline.config import CameraSettings
 from pipeline.errors import RunError
 from pipeline.redaction import redact
@@ -31,6 +32,7 @@ _START_TIMEOUT_S = 300.0  # importing torch and compiling the model in several p
 _TICK_S = 0.2
 _CALM_TICK_S = 0.25  # while everyone lives and does what it was told: every question costs both sides CPU time
 _PUBLISH_S = 1.0
+_HOPELESS_AFTER_S = 60.0  # without any actor at all; Ray brings each back within seconds
 _GONE_AFTER_S = 5.0  # a camera process on a living node is back within three
 
 _Order = TypeVar("_Order", CameraOrder, DetectorOrder)
@@ -144,8 +146,9 @@ class Supervisor:
         self._closing.set()
         with self._lock:
             self._roster.write_off("shutdown")
+            unwritten, alerts = self._close_scorer(ending)
+            self._roster.sinks(alerts)
             self._status = self._roster.status(draining=True)
-            unwritten = self._close_scorer(ending)
             for process in self._processes.values():
                 process.handle.close.remote()
             self._status = replace(self._status, faults=tuple(unwritten), troubles=())
@@ -171,13 +174,15 @@ class Supervisor:
         while ending.held_left_s(time.monotonic()) > 0.0 and self._roster.in_flight() > 0:
             time.sleep(_TICK_S / 2)
 
-    def _close_scorer(self, ending: Ending) -> list[str]:
+    def _close_scorer(self, ending: Ending) -> tuple[list[str], Mapping[str, int]]:
         while (left_s := ending.left_s(time.monotonic())) > 0.0:
             try:
-                return ray.get(self._scorer.handle.close.remote(left_s), timeout=left_s)
+                unwritten, alerts = ray.get(self._scorer.handle.close.remote(left_s), timeout=left_s)
+                return unwritten, alerts
             except RayError:  # it is restarting
                 time.sleep(_TICK_S)
-        return ["the scorer did not come back in time to close its files: the next run into this folder does"]
+        unwritten = ["the scorer did not come back in time to close its files: the next run into this folder does"]
+        return unwritten, self._status.alerts
 
     def _watch(self) -> None:
         try:
@@ -208,7 +213,20 @@ class Supervisor:
             self._finish_settled()
             self._roster.archive()
             self._publish()
+            self._check_hope(everyone)
             self._calm = all(asked.alive for asked in everyone) and self._all_obey() and not self._draining
+
+    def _check_hope(self, everyone: list[Asked]) -> None:
+        """Give up where nobody can come back, rather than look like a run that lives.
+
+        Raises:
+            RunError: Ray itself is dead, or no actor has come back for a minute.
+        """
+        if dead := dead_ray_processes():
+            raise RunError(f"Ray on this machine is dead: {', '.join(dead)}")
+        since = [asked.died_at for asked in everyone if asked.died_at is not None]
+        if len(since) == len(everyone) and time.monotonic() - max(since) > _HOPELESS_AFTER_S:
+            raise RunError(f"expected an actor of the run to come back within {_HOPELESS_AFTER_S:g} s, none did")
 
     def _hear(self) -> None:
         """Take in what the actors report."""

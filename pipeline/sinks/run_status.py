@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self, cast
 
 import redis
@@ -42,12 +42,13 @@ class RunStatusWriter:
     Args:
         url: the server's address.
         run: name of the run.
+        totals: as ``write`` takes them, until it is called.
 
     Raises:
         RedisError: the address is not one.
     """
 
-    def __init__(self, url: str, run: str) -> None:
+    def __init__(self, url: str, run: str, totals: Totals = MappingProxyType({})) -> None:
         self._client = connect(url, retries=0)
         self._fixed = {
             "version": VERSION,
@@ -56,7 +57,7 @@ class RunStatusWriter:
             "pid": os.getpid(),
             "started_at_s": time.time(),
         }
-        self._newest: tuple[RunState, Totals, Cameras | None, str] = ("starting", {}, None, "")
+        self._newest: tuple[RunState, Totals, Cameras | None, str] = ("starting", totals, None, "")
         self._changed = threading.Condition()
         self._over = False
         self._thread = threading.Thread(target=self._renew, name="run-status", daemon=True)

@@ -84,7 +84,7 @@ def test_a_frame_that_kills_three_detectors_is_kept_and_counted_and_every_other_
         assert (scored.scored, scored.dropped) == (FRAMES - 1, {"quarantined": 1})
         reader = ray.get(camera.report.remote()).readers["clip"]
         assert (reader.state, reader.decoded, reader.handed, reader.dropped) == ("finished", FRAMES, FRAMES, {})
-        ray.get(scorer.close.remote({}), timeout=60.0)
+        ray.get(scorer.close.remote(), timeout=60.0)
         for actor in (detector, camera, scorer):
             ray.kill(actor)
     rows = read_clip_scores(tmp_path / "run" / "scores")["clip"]
