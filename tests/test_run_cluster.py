@@ -290,9 +290,13 @@ def test_train_replay_evaluate_alerts_and_status_work_one_after_the_other(tmp_pa
     assert {"frame_auroc", "frame_auroc_macro", "pixel_auroc", "aupro", "frames", "scenes"} <= set(found)
     assert found["frames"] == sum(clip.frame_count for clip in trained.dataset.test)
     done = command("status", "--json", **state)
-    cameras = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0  # it ended in good order
+    run, *cameras = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (run["state"], run["is_alive"], run["scored"]) == ("ended", False, found["frames"])
     assert {camera["camera_id"] for camera in cameras} == {clip.name for clip in trained.dataset.test}
     assert all(camera["decoded"] == camera["scored"] for camera in cameras)
     done = command("alerts", "--json", **state)
     assert done.returncode == 0
-    assert all(json.loads(line)["kind"] in {"new", "update", "end"} for line in done.stdout.splitlines())
+    kinds = [json.loads(line)["kind"] for line in done.stdout.splitlines()]
+    assert (kinds[0], kinds[-1]) == ("run_started", "run_ended")
+    assert set(kinds[1:-1]) <= {"new", "update", "end"}

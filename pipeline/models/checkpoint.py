@@ -71,11 +71,11 @@ def save_checkpoint(folder: Path, card: ModelCard, encoder: Encoder, method: CFl
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, staged / WEIGHTS_FILE)
         written = write_card(card, staged)
-        for name in (WEIGHTS_FILE, CARD_FILE):
-            _fsync(staged / name)
-        # mkdtemp and safetensors make theirs private, but the user who streams need not be the one who trained.
+        # What commands write is their user's alone, but the user who streams need not be the one who trained.
         staged.chmod(0o755)
-        (staged / WEIGHTS_FILE).chmod(0o644)
+        for name in (WEIGHTS_FILE, CARD_FILE):
+            (staged / name).chmod(0o644)
+            _fsync(staged / name)
         if folder.exists():
             older = staged.with_name(f"{staged.name}.old")
             folder.rename(older)

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -102,8 +104,12 @@ def test_flows_without_their_embedding_are_refused():
         load_flows(flows, stored)
 
 
-def test_another_user_can_read_a_checkpoint(tmp_path):
-    tiny_checkpoint(tmp_path / "m")
+def test_another_user_can_read_a_checkpoint_though_commands_keep_what_they_write_to_themselves(tmp_path):
+    before = os.umask(0o077)
+    try:
+        tiny_checkpoint(tmp_path / "m")
+    finally:
+        os.umask(before)
     for path in (tmp_path / "m" / WEIGHTS_FILE, tmp_path / "m" / CARD_FILE):
         assert path.stat().st_mode & 0o044 == 0o044
 
