@@ -83,7 +83,7 @@ class Stream:
             str(config),
         ]
         with log.open("w") as file:
-            self.process = subprocess.Popen(command, stdout=file, stderr=file)
+            self.process = subprocess.Popen(command, cwd=tree, stdout=file, stderr=file)
         self.log = log
 
     def newest(self) -> float:
