@@ -1,5 +1,6 @@
 """A scorer that is started anew: what it must know of cameras nobody told it of."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -90,3 +91,17 @@ def test_a_camera_removed_long_ago_is_no_longer_told_of_holds_up_nobody_and_goes
     assert {name: status.scored for name, status in scorer.report().cameras.items()} == {"yard": 2, "gate": 4}
     assert scorer.close()[0] == []
     assert kinds(redis_url, "gate") == ["new", "end", "new", "end"]
+
+
+def test_all_detectors_run_the_model_as_the_first_one_asked_to_also_after_the_scorer_died(plan):
+    first = {"precision": "bfloat16", "compiled": True, "why": "measured"}
+    scorer = ScorerActor(plan)
+    assert scorer.agree(first) == first
+    assert scorer.agree({**first, "precision": "float32"}) == first
+    killed(scorer)
+    scorer = ScorerActor(plan)
+    assert scorer.agree({**first, "compiled": False}) == first
+    scorer.close()
+    other = ScorerActor(replace(plan, name="another-run"))  # decides for itself
+    assert other.agree({**first, "precision": "float32"})["precision"] == "float32"
+    other.close()

@@ -1,3 +1,4 @@
+import json
 import re
 
 import pytest
@@ -46,3 +47,10 @@ def test_a_cpu_without_a_compiler_runs_the_model_as_it_stands(monkeypatch, tmp_p
     compiler.write_text("#!/bin/sh\n", encoding="ascii")
     compiler.chmod(0o755)
     assert can_compile(CPU)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_what_one_detector_found_is_told_to_another_in_plain_values(precision):
+    found = Tuning(precision, compiled=True, why="measured")
+    told = json.loads(json.dumps(found.as_json()))
+    assert (Tuning.of_json(told), str(Tuning.of_json(told))) == (found, str(found))
