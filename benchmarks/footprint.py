@@ -263,7 +263,9 @@ def main() -> None:
                 print(json.dumps(found, indent=2), flush=True)
             if arguments.minutes:
                 found["growth"] = watch(arguments.tree, config, folder, arguments.minutes)
-    store({"benchmark": "footprint", **describe(), **found})
+    measured = ["git", "-C", str(arguments.tree), "rev-parse", "--short=12", "HEAD"]
+    commit = subprocess.run(measured, capture_output=True, text=True, check=False).stdout.strip()
+    store({"benchmark": "footprint", **describe(), "measured_commit": commit, **found})
 
 
 if __name__ == "__main__":
