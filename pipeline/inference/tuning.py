@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # it imports timm, which most detectors can do without
 _Module = TypeVar("_Module", bound=nn.Module)
 
 # A matrix product of the flows' kind; bfloat16 must beat float32 by this factor to be worth its rounding.
-_ROWS, _WIDTH, _ROUNDS = 2048, 352, 7
+_ROWS, _WIDTH, _ROUNDS = 2048, 352, 20
 _WORTHWHILE = 1.2
 # Dynamo keeps this many variants of one piece of code: one for each level, device and precision in the process.
 _VARIANTS = 64
@@ -79,7 +79,7 @@ def choose_tuning(settings: RuntimeSettings, device: torch.device, method: Metho
         return Tuning(torch.float32, compiled)
     if settings.precision != "auto":
         return Tuning(PRECISIONS[settings.precision], compiled)
-    rates = {name: _products_per_s(precision, device) for name, precision in PRECISIONS.items()}
+    rates = _products_per_s(device)
     fastest = "bfloat16" if rates["bfloat16"] > _WORTHWHILE * rates["float32"] else "float32"
     measured = ", ".join(f"{rate / 1e9:.0f} GFLOP/s in {name}" for name, rate in rates.items())
     return Tuning(PRECISIONS[fastest], compiled, f"matrix products: {measured}")
@@ -144,13 +144,21 @@ def cache_folder() -> Path:
     return folder
 
 
-def _products_per_s(precision: torch.dtype, device: torch.device) -> float:
-    """Floating-point operations per second of matrix products of the flows' kind, after a warm-up."""
-    left = torch.ones(_ROWS, _WIDTH, dtype=precision, device=device)
-    right = torch.ones(_WIDTH, _WIDTH, dtype=precision, device=device)
-    seconds = []
-    for _ in range(_ROUNDS):
-        started = time.perf_counter()
-        float((left @ right)[0, 0])  # reading a value waits for the device
-        seconds.append(time.perf_counter() - started)
-    return 2.0 * _ROWS * _WIDTH * _WIDTH / statistics.median(seconds[1:])
+def _products_per_s(device: torch.device) -> dict[str, float]:
+    """Floating-point operations per second of matrix products of the flows' kind, by precision.
+
+    The best of rounds in which they take turns: beside other processes that start, a median of either would say more of
+    these than of the machine, and the next run would decide otherwise.
+    """
+    operands = {
+        name: [torch.ones(*shape, dtype=precision, device=device) for shape in ((_ROWS, _WIDTH), (_WIDTH, _WIDTH))]
+        for name, precision in PRECISIONS.items()
+    }
+    seconds = dict.fromkeys(operands, math.inf)
+    for number in range(_ROUNDS):
+        for name, (left, right) in operands.items():
+            started = time.perf_counter()
+            float((left @ right)[0, 0])  # reading a value waits for the device
+            if number > 0:  # the first one warms up
+                seconds[name] = min(seconds[name], time.perf_counter() - started)
+    return {name: 2.0 * _ROWS * _WIDTH * _WIDTH / best for name, best in seconds.items()}
