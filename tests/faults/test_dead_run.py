@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pipeline.sinks.embedded_redis import EmbeddedRedis
-from pipeline.sinks.redis_reader import read_alerts
+from pipeline.sinks.redis_reader import read_alerts, read_statuses
 from pipeline.sinks.run_status import read_run
 from tests.faults.live import QUICK, actors_of
 from tests.faults.test_signals import COMMAND, begin, is_running, other, until
@@ -57,7 +57,7 @@ def test_a_run_that_is_killed_is_lost_to_all_who_look_and_the_next_one_says_so(
         with (tmp_path / "follower.txt").open("w") as told:
             follow = [*COMMAND, "alerts", "--follow", "--config", str(config)]
             follower = subprocess.Popen(follow, stdout=subprocess.DEVNULL, stderr=told)
-        until(lambda: read_run(redis_url)["is_alive"], "it is alive")
+        until(lambda: "gate" in read_statuses(redis_url), "its camera has a status")
         everyone = psutil.Process(running.pid).children(recursive=True)
         if killed == "the command":
             running.send_signal(signal.SIGKILL)
