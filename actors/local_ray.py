@@ -123,7 +123,8 @@ def _settings(token: str) -> dict[str, str]:
         # more than copying them: for one frame at a time, a fifth of all CPU time that is not decoding or the model.
         "RAY_max_direct_call_object_size": str(_INLINE_BYTES),
         # How long a call to a dead actor waits for the news of its death, and how often calls that failed are looked
-        # after: with Ray's own second for each, a death was noticed after 1.1 to 1.3 s in a trial, with these after 0.2 s.
+        # after. With Ray's own second for each, a death was noticed after 1.1 to 1.3 s in a trial, with these after
+        # 0.2 s.
         "RAY_timeout_ms_task_wait_for_death_info": "100",
         "RAY_core_worker_internal_heartbeat_ms": "100",
         # Nobody reads Ray's own metrics where there is no dashboard.
