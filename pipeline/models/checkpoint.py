@@ -6,9 +6,11 @@ a score depends on. Nothing is unpickled, ever.
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +25,8 @@ from pipeline.models.cflow import CFlow
 from pipeline.models.encoder import Encoder, bare_encoder
 from pipeline.models.halves import smallest
 from pipeline.models.memory import check_memory
+
+_ABANDONED_AFTER_S = 3600.0  # saving takes seconds
 
 
 def check_writable(folder: Path) -> None:
@@ -67,7 +71,8 @@ def save_checkpoint(folder: Path, card: ModelCard, encoder: Encoder, method: CFl
     tensors = {name: smallest(tensor) for name, tensor in tensors.items()}
     if not isinstance(method, CFlow):
         tensors |= method
-    staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    _forget_abandoned(folder)
+    staged = Path(tempfile.mkdtemp(prefix=_staged_prefix(folder), dir=folder.parent))
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, staged / WEIGHTS_FILE)
         written = write_card(card, staged)
@@ -80,7 +85,7 @@ def save_checkpoint(folder: Path, card: ModelCard, encoder: Encoder, method: CFl
             older = staged.with_name(f"{staged.name}.old")
             folder.rename(older)
             staged.rename(folder)
-            shutil.rmtree(older)
+            shutil.rmtree(older, ignore_errors=True)
         else:
             staged.rename(folder)
         _fsync(folder.parent)
@@ -212,6 +217,17 @@ def library_versions() -> dict[str, str]:
 
     names = ("torch", "timm", "FrEIA", "numpy", "av")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
+
+
+def _staged_prefix(folder: Path) -> str:
+    return f".{folder.name}.part-"
+
+
+def _forget_abandoned(folder: Path) -> None:
+    """Delete what processes that were killed while they saved this checkpoint left beside it."""
+    for path in folder.parent.glob(f"{glob.escape(_staged_prefix(folder))}*/"):
+        if path.stat().st_mtime < time.time() - _ABANDONED_AFTER_S:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _fsync(path: Path) -> None:

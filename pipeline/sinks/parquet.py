@@ -24,7 +24,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.sinks.parquet_journal import JOURNAL_SUFFIX, RUN_KEY, Journal, LeftJournal, Order, adopt, read_journal
+from pipeline.sinks.parquet_journal import (
+    JOURNAL_SUFFIX,
+    RUN_KEY,
+    Journal,
+    LeftJournal,
+    Order,
+    adopt,
+    read_journal,
+    remove_unlocked,
+)
 from pipeline.types import Score
 
 _log = logging.getLogger(__name__)
@@ -173,6 +182,7 @@ class ParquetSink:
 
     def _replay(self, confirmed: Mapping[str, Order | None] | None) -> None:
         """Turn journals of processes that died into files; those that cannot be now are tried again later."""
+        remove_unlocked(self._staging)
         for path in sorted(self._staging.glob(f"*{JOURNAL_SUFFIX}")):
             if (journal := adopt(path)) is None:
                 continue
@@ -238,6 +248,7 @@ def staging_folder(root: Path) -> Path:
 
 def discard_journals(root: Path) -> None:
     """Delete what dead processes left for a data set that is to be written anew."""
+    remove_unlocked(staging_folder(root))
     for path in staging_folder(root).glob(f"*{JOURNAL_SUFFIX}"):
         if (journal := adopt(path)) is not None:
             _staged(path).unlink(missing_ok=True)

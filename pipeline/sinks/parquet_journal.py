@@ -11,6 +11,7 @@ import os
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ import pyarrow as pa
 _log = logging.getLogger(__name__)
 
 JOURNAL_SUFFIX = ".arrows"
+_UNLOCKED_SUFFIX = ".new"
 RUN_KEY = b"run"  # in a schema's metadata
 
 Order = tuple[int, int]
@@ -50,16 +52,12 @@ class Journal:
         self._opened_at = opened_at
         self._size_bytes = 0
         folder.mkdir(parents=True, exist_ok=True)  # another sink that closed may have taken it for unused
-        # Locked before it gets its name, or a sink that starts just now would take it for abandoned.
-        unlocked = self.path.with_suffix(".new")
-        self._file = os.open(unlocked, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self._file = _locked_file(self.path)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._write(schema.serialize())
-            unlocked.rename(self.path)
         except BaseException:
+            self.path.unlink(missing_ok=True)
             self.close()
-            unlocked.unlink(missing_ok=True)
             raise
 
     def append(self, batch: pa.RecordBatch) -> None:
@@ -157,6 +155,39 @@ def adopt(path: Path) -> LeftJournal | None:
         return LeftJournal(path, lock)
     os.close(lock)  # another sink has turned it into files just before
     return None
+
+
+def remove_unlocked(folder: Path) -> None:
+    """Delete what processes left that were killed between a journal's creation and its name; those hold no rows."""
+    for path in folder.glob(f"*{_UNLOCKED_SUFFIX}"):
+        if (left := adopt(path)) is not None:
+            with suppress(OSError):  # a read-only disk: they harm nobody there
+                path.unlink(missing_ok=True)
+            left.close()
+
+
+def _locked_file(path: Path) -> int:
+    """Create a file that gets its name locked, or a sink that starts just now would take it for abandoned.
+
+    Returns:
+        The file's descriptor, open for writing.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    unlocked = path.with_suffix(_UNLOCKED_SUFFIX)
+    while True:
+        file = os.open(unlocked, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)  # waits for nothing but ``remove_unlocked`` of another sink
+            unlocked.rename(path)
+            return file
+        except FileNotFoundError:  # that one was faster
+            os.close(file)
+        except BaseException:
+            os.close(file)
+            unlocked.unlink(missing_ok=True)
+            raise
 
 
 def read_journal(path: Path) -> tuple[list[pa.RecordBatch], list[int]]:

@@ -5,6 +5,7 @@ on standard output, closes at the end of input and says what the books say. ``DI
 that step is passed for the COUNT-th time), or ``-``.
 """
 
+import fcntl
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ PER_ADD = 10
 STEPS = (
     "computed",
     "file written",
+    "journal created",
     "journaled",
     "committed",
     "queued",
@@ -117,6 +119,14 @@ def main() -> None:
         death.passed("file written")
 
     parquet._write_whole = write_and_maybe_die
+    lock = fcntl.flock
+
+    def maybe_die_and_lock(file, how):
+        if how == fcntl.LOCK_EX:
+            death.passed("journal created")
+        lock(file, how)
+
+    fcntl.flock = maybe_die_and_lock
     scorer = SmallScorer(Path(sys.argv[1]), sys.argv[2], death)
     for line in sys.stdin:
         scorer.add(int(line))

@@ -47,6 +47,16 @@ def test_a_checkpoint_replaces_an_older_one_and_leaves_nothing_else_behind(tmp_p
     assert {path.name for path in (tmp_path / "m").iterdir()} == {CARD_FILE, WEIGHTS_FILE}
 
 
+def test_what_a_process_left_that_was_killed_while_it_saved_goes_with_the_next_checkpoint(tmp_path):
+    for name in (".m.part-x", ".m.part-x.old", ".m.part-lives", ".other.part-x"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / WEIGHTS_FILE).write_text("half of it")
+        if name != ".m.part-lives":
+            os.utime(tmp_path / name, (0, 0))
+    tiny_checkpoint(tmp_path / "m")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".m.part-lives", ".other.part-x", "m"]
+
+
 def test_a_folder_with_other_files_is_never_replaced(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(CheckpointError, match=r"got 'thesis.tex' in it"):

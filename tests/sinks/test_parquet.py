@@ -1,3 +1,4 @@
+import fcntl
 import os
 import shutil
 import signal
@@ -261,6 +262,36 @@ def test_of_a_journal_cut_anywhere_every_whole_batch_is_recovered(tmp_path_facto
     whole = sum(end <= cut for end in ends)
     assert (indices(root) if parquet_files(root) else []) == list(range(3 * whole))
     assert not staging_folder(root).exists()
+
+
+@pytest.mark.parametrize("clean_up", [lambda root: make(root).close(), discard_journals], ids=["next sink", "anew"])
+def test_a_process_killed_before_its_journal_had_a_name_leaves_nothing_for_good(tmp_path, clean_up):
+    root = tmp_path / "scores"
+    staging_folder(root).mkdir(parents=True)
+    left = staging_folder(root) / "1700000000000-abc.new"
+    left.touch()
+    clean_up(root)
+    assert not left.exists()
+
+
+def test_a_journal_in_the_making_is_not_taken_for_abandoned(tmp_path, monkeypatch):
+    root = tmp_path / "scores"
+    sink = make(root)
+    lock, swept = fcntl.flock, []
+
+    def sweep_first(file, how):
+        monkeypatch.setattr(fcntl, "flock", lock)
+        discard_journals(root)  # another process, between the file's creation and its lock
+        swept.append(journals(root))
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", sweep_first)
+    sink.write([score(0)])
+    assert swept == [[]]
+    discard_journals(root)
+    sink.close()
+    assert sink.faults() == []
+    assert indices(root) == [0]
 
 
 def left_by(run, root) -> None:
