@@ -6,7 +6,8 @@
 Needs Debian's gst-rtsp-server (see .ci/run). MobileNetV2 at 256 x 256 with eight blocks per flow, cameras of 15
 frames/s of which 5 are scored; weights are random, which costs the same. The command is started as a user starts it
 (``--tree`` names another checkout's, to measure beside this one), and everything is read off Redis and /proc from
-outside. Memory is PSS: pages that processes share count once. Ends with one JSON line.
+outside. Memory is PSS, in which pages that processes share count once, and what is a process's own alone, which others
+that start and end do not change. Ends with one JSON line.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ TRAINING = {"epochs": 1, "batch_frames": 16, "positions_per_frame": 32, "holdout
 MEASURED_S = 20.0
 GIVE_UP_S = 300.0
 SETTLED_AFTER_S = 600.0  # growth is counted from here: caches and allocators have what they need by then
+MEMORY = ("pss_mb", "private_mb")
 NAMES = {
     "gcs_server": "Ray: gcs", "raylet/raylet": "Ray: raylet", "monitor.py": "Ray: monitors",
     "log_monitor": "Ray: monitors",
@@ -130,19 +132,22 @@ def _cpu_s(process: psutil.Process) -> float:
 
 
 def footprint(root: int, seconds: float) -> dict[str, dict[str, float]]:
-    """CPU (percent of one core) and memory (PSS, 10^6 bytes) of a process and all below it, by role."""
+    """CPU (percent of one core) and memory (PSS and private, 10^6 bytes) of a process and all below it, by role."""
     everyone = [psutil.Process(root), *psutil.Process(root).children(recursive=True)]
     before = {process: _cpu_s(process) for process in everyone if process.is_running()}
     time.sleep(seconds)
-    found: dict[str, dict[str, float]] = defaultdict(lambda: {"processes": 0, "cpu_percent": 0.0, "pss_mb": 0.0})
+    found: dict[str, dict[str, float]] = defaultdict(
+        lambda: {"processes": 0, "cpu_percent": 0.0, "pss_mb": 0.0, "private_mb": 0.0}
+    )
     for process, cpu_s in before.items():
         with contextlib.suppress(psutil.Error):
             for role in (_role(process), "total"):
                 found[role]["processes"] += 1
                 found[role]["cpu_percent"] += 100.0 * (_cpu_s(process) - cpu_s) / seconds
-            pss_mb = process.memory_full_info().pss / 1e6
-            found[_role(process)]["pss_mb"] += pss_mb
-            found["total"]["pss_mb"] += pss_mb
+            memory = process.memory_full_info()
+            for role in (_role(process), "total"):
+                found[role]["pss_mb"] += memory.pss / 1e6
+                found[role]["private_mb"] += memory.uss / 1e6
     return {role: {key: round(value, 1) for key, value in of.items()} for role, of in sorted(found.items())}
 
 
@@ -196,20 +201,24 @@ def watch(tree: Path, config: dict[str, Any], folder: Path, minutes: float) -> d
         while (passed_s := time.monotonic() - started) < 60.0 * minutes:
             time.sleep(min(60.0, 60.0 * minutes - passed_s) if samples else 5.0)
             found = footprint(stream.process.pid, 1.0)
-            samples.append(
-                {"minute": round((time.monotonic() - started) / 60, 1)} | {r: f["pss_mb"] for r, f in found.items()}
-            )
+            minute = round((time.monotonic() - started) / 60, 1)
+            samples.append({"minute": minute, **{key: {role: of[key] for role, of in found.items()} for key in MEMORY}})
             print(samples[-1], flush=True)
         statuses = read_statuses(stream.url)
     settled = [sample for sample in samples if 60.0 * sample["minute"] >= SETTLED_AFTER_S] or samples
-    roles = [role for role in settled[0] if role != "minute"]
     halves = settled[: len(settled) // 2 or 1], settled[len(settled) // 2 :]
-    medians = [{role: statistics.median(sample.get(role, 0.0) for sample in half) for role in roles} for half in halves]
+    medians = {
+        key: {
+            role: [round(statistics.median(sample[key].get(role, 0.0) for sample in half), 1) for half in halves]
+            for role in settled[0][key]
+        }
+        for key in MEMORY
+    }
     return {
         "minutes": minutes,
         "scored": {name: status["scored"] for name, status in statuses.items()},
         "dropped": {name: status["dropped"] for name, status in statuses.items()},
-        "medians_of_the_halves_mb": {role: [round(half[role], 1) for half in medians] for role in roles},
+        "medians_of_the_halves": medians,
         "samples": samples,
     }
 
