@@ -156,17 +156,17 @@ class ScorerActor:
         self._parquet.write([])  # rotates, and tries again what failed
         self._watch_storage()
 
-    def close(self, within_s: float = 6.0) -> tuple[list[str], dict[str, int]]:
+    def close(self, within_s: float = 6.0, failure: str = "") -> tuple[list[str], dict[str, int]]:
         """Close all events and sinks; returns one line per thing that could not be written, and the alerts' counts.
 
         Args:
             within_s: seconds for it. What is not a file by then is a journal, which the next run into the folder turns
                 into one, and alerts that were not delivered wait for it in the run store.
+            failure: why the run cannot go on, one line; empty where it ends in good order.
         """
         self._write(self._scorer.close(time.time()))
         self.tend()
-        now_s = time.time()
-        self._commit({}, [replace(self._begun, kind="run_ended", until_at_s=now_s, emitted_at_s=now_s, reason=_ENDED)])
+        self._commit({}, [_end(self._begun, failure)])
         self._parquet.close(_WRITING_SHARE * within_s)
         self._redis.close(_WRITING_SHARE * within_s)
         self._store.end_run()
@@ -222,6 +222,12 @@ class ScorerActor:
             if not camera_id.startswith("#"):
                 ends += end_of_abandoned(camera_id, CameraState.of_json(text), now_s)
         if _RUN in abandoned:
-            begun = Notice(**json.loads(abandoned[_RUN]))
-            ends.append(replace(begun, kind="run_lost", until_at_s=now_s, emitted_at_s=now_s, reason=_LOST))
+            ends.append(_end(Notice(**json.loads(abandoned[_RUN])), _LOST))
         self._store.forget_abandoned(ends)
+
+
+def _end(begun: Notice, failure: str) -> Notice:
+    """The end of a run that was said to have begun."""
+    now_s = time.time()
+    kind = "run_lost" if failure else "run_ended"
+    return replace(begun, kind=kind, until_at_s=now_s, emitted_at_s=now_s, reason=failure or _ENDED)

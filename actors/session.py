@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from actors.cluster import ray_cluster
 from actors.supervisor import Supervisor
 from pipeline.config import CameraSettings
-from pipeline.errors import CflowError, RunError
+from pipeline.errors import CflowError, RunError, StoppedError
 from pipeline.redaction import redact
 from pipeline.runtime.ending import Ending
 from pipeline.runtime.plan import RunPlan
@@ -47,7 +47,8 @@ def run(
 
     Raises:
         BadInputError: nobody answers at the address, or the cluster lacks what the plan needs.
-        RunError: an actor did not start, it was stopped before they all had, or it could not be ended in good order.
+        StoppedError: it was stopped before all actors had started.
+        RunError: an actor did not start, or the run could not be ended in good order.
     """
     redis_url, nothing = plan.sinks.redis_url.get_secret_value(), RunStatus((), done=False).totals()
     with RunStatusWriter(redis_url, plan.name, nothing) as told, ray_cluster(address):
@@ -63,6 +64,9 @@ def run(
             _tell(told, "ended", final)
             on_status(final)
             return final
+        except CflowError as error:
+            supervisor.abort("" if isinstance(error, StoppedError) else f"the run failed: {redact(error)}")
+            raise
         finally:
             supervisor.kill()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from actors.camera import CameraOrder
 from actors.detector import CameraRole, DetectorOrder
 from actors.local_ray import dead_ray_processes
 from pipeline.config import CameraSettings
-from pipeline.errors import RunError
+from pipeline.errors import RunError, StoppedError
 from pipeline.redaction import redact
 from pipeline.runtime.assignment import place, split_cameras
 from pipeline.runtime.ending import Ending
@@ -33,6 +34,7 @@ _TICK_S = 0.2
 _CALM_TICK_S = 0.25  # while everyone lives and does what it was told: every question costs both sides CPU time
 _PUBLISH_S = 1.0
 _HOPELESS_AFTER_S = 60.0  # without any actor at all; Ray brings each back within seconds
+_ABORT_WITHIN_S = 3.0
 _GONE_AFTER_S = 5.0  # a camera process on a living node is back within three
 
 _Order = TypeVar("_Order", CameraOrder, DetectorOrder)
@@ -104,7 +106,8 @@ class Supervisor:
             stop: set by a user who will wait no longer.
 
         Raises:
-            RunError: an actor did not come up, or ``stop`` was set.
+            StoppedError: ``stop`` was set.
+            RunError: an actor did not come up.
         """
         _wait_for([asked.handle.pid.remote() for asked in self._everyone()], stop)
         # Loading beside the others, spare ones would only have kept the first frame waiting.
@@ -153,6 +156,16 @@ class Supervisor:
                 process.handle.close.remote()
             self._status = replace(self._status, faults=tuple(unwritten), troubles=())
         return self._status
+
+    def abort(self, failure: str) -> None:
+        """Have the scorer close its files and say at once that the run is over; where it cannot, the next run does.
+
+        Args:
+            failure: why it cannot go on, one line; empty where its user stopped it before all actors had started.
+        """
+        self._closing.set()
+        with suppress(RayError):
+            ray.get(self._scorer.handle.close.remote(_ABORT_WITHIN_S, failure), timeout=_ABORT_WITHIN_S)
 
     def kill(self) -> None:
         """End the processes of all actors; what they had to write is written, or lost."""
@@ -418,7 +431,7 @@ def _wait_for(answers: list[ray.ObjectRef], stop: threading.Event) -> None:
             done, waiting = ray.wait(waiting, timeout=_TICK_S)
             ray.get(done)
             if stop.is_set():
-                raise RunError("stopped before all actors had started; nothing was scored")
+                raise StoppedError("stopped before all actors had started; nothing was scored")
             if time.monotonic() >= give_up_at:
                 raise RunError(f"expected all actors to start within {_START_TIMEOUT_S:.0f} s, some did not")
     except RayError as error:

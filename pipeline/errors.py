@@ -14,6 +14,7 @@
     |   +-- ScoresError           also ValueError: a scores folder that cannot be read or does not fit the data set
     |   `-- RedisError            also ConnectionError: Redis does not answer, or refuses
     `-- RunError                  something failed that was no fault of the input: exit code 1
+        `-- StoppedError            the user stopped it before anything was done
 
 Every message says what, where, what was expected and what came; none holds a credential.
 """
@@ -67,3 +68,7 @@ class RedisError(BadInputError, ConnectionError):
 
 class RunError(CflowError):
     """Something failed that was no fault of the input."""
+
+
+class StoppedError(RunError):
+    """The user stopped it before anything was done."""
