@@ -59,3 +59,33 @@ def trained(tmp_path_factory):
 def _own_state_folder(tmp_path_factory, monkeypatch):
     """No test finds, or becomes, the newest run of the user."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+
+
+@pytest.fixture
+def redis_url(tmp_path):
+    """An embedded Redis of this test alone."""
+    from pipeline.sinks.embedded_redis import EmbeddedRedis
+
+    with EmbeddedRedis(tmp_path / "redis") as url:
+        yield url
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A real redis-server of this test alone, to be killed and started again."""
+    yield from _running_server(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def lasting_server(tmp_path_factory):
+    """A real redis-server for the tests of a module."""
+    yield from _running_server(tmp_path_factory.mktemp("redis"))
+
+
+def _running_server(folder):
+    from tests.sinks.made import Server
+
+    running = Server(folder)
+    running.start()
+    yield running
+    running.remove()

@@ -34,7 +34,7 @@ from pipeline.sinks.parquet_journal import (
     read_journal,
     remove_unlocked,
 )
-from pipeline.types import Score
+from pipeline.types import FrameHeader, Score
 
 _log = logging.getLogger(__name__)
 
@@ -61,17 +61,8 @@ _COLUMNS = (
     pa.field("model", pa.string(), nullable=False),
 )
 
-_OF_HEADER = ("camera_id", "session", "index", "pts", "media_time_s", "captured_at_s")
-_OF_SCORE = (
-    "scored_at_s",
-    "latency_s",
-    "anomaly_score",
-    "smoothed_score",
-    "p_value",
-    "threshold",
-    "is_anomalous",
-    "event_id",
-    "event_start_s",
+_OF_HEADER, _OF_SCORE = (
+    [column.name for column in _COLUMNS if hasattr(source, column.name)] for source in (FrameHeader, Score)
 )
 _ROW = pa.struct(list(_COLUMNS))
 

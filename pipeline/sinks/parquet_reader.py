@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +13,6 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import ScoresError
 
-_SCALARS = (
-    "session",
-    "index",
-    "pts",
-    "media_time_s",
-    "captured_at_s",
-    "latency_s",
-    "anomaly_score",
-    "smoothed_score",
-    "p_value",
-    "threshold",
-    "is_anomalous",
-    "event_id",
-    "event_start_s",
-)
 _OF_MAP = ("map_height", "map_width", "map")
 
 
@@ -90,6 +75,10 @@ class CameraScores:
             yield flat.to_numpy(zero_copy_only=False).astype(np.float16).reshape(-1, height, width)
 
 
+_OF_ALL_ROWS = {"camera_id", "models", "files", "has_maps"}
+_PER_ROW = [field.name for field in fields(CameraScores) if field.name not in _OF_ALL_ROWS]
+
+
 def read_clip_scores(root: Path) -> dict[str, CameraScores]:
     """Scores of every camera (in a replay: every clip) below a folder, by id. Files being written are not seen.
 
@@ -107,13 +96,13 @@ def read_clip_scores(root: Path) -> dict[str, CameraScores]:
 
 
 def _read_camera(camera_id: str, paths: list[Path]) -> CameraScores:
-    tables = {path: _read(path, [*_SCALARS, "model"]) for path in paths}
+    tables = {path: _read(path, [*_PER_ROW, "model"]) for path in paths}
     ordered = sorted(paths, key=lambda path: (tables[path]["session"][0].as_py(), tables[path]["index"][0].as_py()))
     table = pa.concat_tables([tables[path] for path in ordered])
     models = set(table["model"].to_pylist())
     if not all(isinstance(model, str) for model in models):
         raise ScoresError(f"{paths[0].parents[1]}: expected the model's fingerprint in every row, got {models!r}")
-    columns = {name: table[name].to_numpy() for name in _SCALARS}
+    columns = {name: table[name].to_numpy() for name in _PER_ROW}
     session, index = columns["session"], columns["index"]
     goes_back = (np.diff(session) < 0) | ((np.diff(session) == 0) & (np.diff(index) < 0))
     if goes_back.any():

@@ -8,18 +8,11 @@ import pytest
 from actors.plans import stream_plan
 from actors.scorer import ScorerActor
 from pipeline.models.card import read_card
-from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.redis_reader import read_alerts
 from pipeline.types import FrameHeader, Prediction
 from tests.faults.live import live_config
 
 ALARMING = 1e9
-
-
-@pytest.fixture
-def redis_url(tmp_path):
-    with EmbeddedRedis(tmp_path / "redis") as url:
-        yield url
 
 
 @pytest.fixture

@@ -12,17 +12,10 @@ from actors.session import run
 from pipeline.config_file import parse_config
 from pipeline.errors import RunError
 from pipeline.models.card import read_card
-from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.redis_reader import read_alerts
 from tests.models_for_tests import TINY
 
 pytestmark = pytest.mark.usefixtures("ray_session")
-
-
-@pytest.fixture
-def redis_url(tmp_path):
-    with EmbeddedRedis(tmp_path / "redis") as url:
-        yield url
 
 
 def plan_with(load, trained, redis_url, folder: Path):

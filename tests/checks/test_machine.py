@@ -11,23 +11,14 @@ from pipeline.checks.machine import check_output, check_ports, check_redis, chec
 from pipeline.config_file import parse_config
 from pipeline.sinks.run_lock import run_lock
 from tests.faults.conftest import SmallDisk, disk  # noqa: F401
-from tests.sinks.made import Server
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "hunter2secret"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.remove()
-
-
 @pytest.fixture
-def client(server):
-    client = redis.Redis.from_url(server.url, decode_responses=True)
+def client(lasting_server):
+    client = redis.Redis.from_url(lasting_server.url, decode_responses=True)
     client.flushall()
     yield client
     client.config_set("maxmemory", 0)
@@ -38,36 +29,39 @@ def of_redis(url):
     return check_redis(parse_config({"redis": {"url": url}}))
 
 
-def test_a_redis_that_takes_a_write_is_ok_and_nothing_is_left_there(server, client):
-    found = of_redis(server.url)
+def test_a_redis_that_takes_a_write_is_ok_and_nothing_is_left_there(lasting_server, client):
+    found = of_redis(lasting_server.url)
     assert found.state == "ok", found
     assert "takes a write, answers within" in found.detail
     assert client.keys() == []
 
 
-def test_a_redis_that_may_only_be_read_fails_though_it_answers(server, client):
+def test_a_redis_that_may_only_be_read_fails_though_it_answers(lasting_server, client):
     client.execute_command("ACL", "SETUSER", "reader", "on", f">{PASSWORD}", "~cflow:*", "+@read", "+ping")
-    found = of_redis(f"{server.url.replace('unix://', f'unix://reader:{PASSWORD}@')}")
+    found = of_redis(f"{lasting_server.url.replace('unix://', f'unix://reader:{PASSWORD}@')}")
     assert found.state == "failed"
     assert "permission" in found.detail.lower()
     assert PASSWORD not in found.detail
-    assert of_redis(f"{server.url.replace('unix://', 'unix://reader:not@')}").detail.count("refuses the password") == 1
+    assert (
+        of_redis(f"{lasting_server.url.replace('unix://', 'unix://reader:not@')}").detail.count("refuses the password")
+        == 1
+    )
 
 
-def test_a_user_who_may_do_what_a_run_does_is_enough(server, client):
+def test_a_user_who_may_do_what_a_run_does_is_enough(lasting_server, client):
     commands = ("ping", "client", "xadd", "del", "hset", "xrange", "xrevrange", "watch", "unwatch", "multi", "exec")
     may = [f"+{command}" for command in commands]
     client.execute_command("ACL", "SETUSER", "run", "on", f">{PASSWORD}", "~cflow:*", *may)
-    found = of_redis(server.url.replace("unix://", f"unix://run:{PASSWORD}@"))
+    found = of_redis(lasting_server.url.replace("unix://", f"unix://run:{PASSWORD}@"))
     assert found.state == "ok", found
 
 
-def test_a_full_redis_and_one_with_another_thing_under_our_key_fail(server, client):
+def test_a_full_redis_and_one_with_another_thing_under_our_key_fail(lasting_server, client):
     client.config_set("maxmemory", 1)
-    assert of_redis(server.url).state == "failed"
+    assert of_redis(lasting_server.url).state == "failed"
     client.config_set("maxmemory", 0)
     client.set("cflow:alerts", "mine")
-    found = of_redis(server.url)
+    found = of_redis(lasting_server.url)
     assert (found.state, "WRONGTYPE" in found.detail) == ("failed", True)
 
 

@@ -8,7 +8,6 @@ import psutil
 import pytest
 import yaml
 
-from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.redis_reader import read_alerts, read_statuses
 from pipeline.sinks.run_status import read_run
 from tests.faults.live import QUICK, actors_of
@@ -22,12 +21,6 @@ def cameras(tmp_path):
     require_rtsp()
     with RtspServer({"gate": write_footage(tmp_path / "a.mp4")}) as server:
         yield server
-
-
-@pytest.fixture
-def redis_url(tmp_path):
-    with EmbeddedRedis(tmp_path / "redis") as url:
-        yield url
 
 
 @pytest.fixture

@@ -1,20 +1,11 @@
 """A file is scored whole and once, whatever dies meanwhile."""
 
-import pytest
-
-from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.sinks.redis_reader import read_scores
 from tests.faults.live import LiveRun, kill_actors, live_config
 from tests.videos import write_video
 
 FRAMES = 3000
-
-
-@pytest.fixture
-def redis_url(tmp_path):
-    with EmbeddedRedis(tmp_path / "redis") as url:
-        yield url
 
 
 def test_every_frame_of_a_file_is_scored_once_though_each_actor_is_killed_on_the_way(

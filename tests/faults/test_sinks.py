@@ -16,18 +16,9 @@ from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.sinks.redis_reader import read_alerts, read_scores
 from pipeline.sinks.run_store import RunStore
 from tests.faults.small_scorer import CAMERAS, PER_ADD, STEPS
-from tests.sinks.made import Server, SinkWithStore, alert, as_killed, score, wait_until
+from tests.sinks.made import SinkWithStore, alert, as_killed, score, wait_until
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A real Redis of this test alone."""
-    running = Server(tmp_path)
-    running.start()
-    yield running
-    running.remove()
 
 
 @pytest.fixture

@@ -3,22 +3,13 @@
 from dataclasses import replace
 from fractions import Fraction
 
-import pytest
-
 from actors.plans import stream_plan
 from actors.scorer import ScorerActor
 from pipeline.models.card import read_card
-from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.sinks.redis_reader import read_alerts, read_scores
 from pipeline.types import FrameHeader, Prediction
 from tests.faults.live import live_config
-
-
-@pytest.fixture
-def redis_url(tmp_path):
-    with EmbeddedRedis(tmp_path / "redis") as url:
-        yield url
 
 
 def predictions(first, count):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from actors.plans import stream_plan
-from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.redis_reader import read_alerts
 from pipeline.training.views import SceneRecorder, measure_view
 from tests.faults import live as live_module
@@ -27,12 +26,6 @@ def videos(tmp_path):
     write_video(tmp_path / "black.mp4", [black] * (4 * FPS), fps=FPS)
     write_footage(tmp_path / "normal.mp4")
     return tmp_path
-
-
-@pytest.fixture
-def redis_url(tmp_path):
-    with EmbeddedRedis(tmp_path / "redis") as url:
-        yield url
 
 
 def test_a_camera_that_goes_dark_and_one_whose_picture_freezes_are_told_and_so_is_the_end(

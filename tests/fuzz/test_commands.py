@@ -12,26 +12,17 @@ import run_cluster
 from pipeline.console.tables import alert_line, camera_faults, cameras_table
 from pipeline.errors import CflowError
 from tests.fuzz.targets import foreign_runs, foreign_statuses, redis_fields, redis_values
-from tests.sinks.made import Server
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.remove()
+def client(lasting_server):
+    return redis.Redis.from_url(lasting_server.url)  # bytes in, bytes out
 
 
 @pytest.fixture(scope="module")
-def client(server):
-    return redis.Redis.from_url(server.url)  # bytes in, bytes out
-
-
-@pytest.fixture(scope="module")
-def config(server, tmp_path_factory):
+def config(lasting_server, tmp_path_factory):
     path = tmp_path_factory.mktemp("config") / "c.yaml"
-    path.write_text(json.dumps({"redis": {"url": server.url}}))
+    path.write_text(json.dumps({"redis": {"url": lasting_server.url}}))
     return path
 
 

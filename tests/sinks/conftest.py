@@ -1,15 +1,6 @@
 import pytest
 
-from tests.sinks.made import Server, SinkWithStore
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A real Redis of this test alone."""
-    running = Server(tmp_path)
-    running.start()
-    yield running
-    running.remove()
+from tests.sinks.made import SinkWithStore
 
 
 @pytest.fixture
