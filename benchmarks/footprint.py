@@ -6,8 +6,9 @@
 Needs Debian's gst-rtsp-server (see .ci/run). MobileNetV2 at 256 x 256 with eight blocks per flow, cameras of 15
 frames/s of which 5 are scored; weights are random, which costs the same. The command is started as a user starts it
 (``--tree`` names another checkout's, to measure beside this one), and everything is read off Redis and /proc from
-outside. Memory is PSS, in which pages that processes share count once, and what is a process's own alone, which others
-that start and end do not change. Ends with one JSON line.
+outside. Memory is PSS, in which pages that processes share count once, and anonymous memory, which alone can leak:
+pages of libraries belong to whoever else has mapped them just then, and come and go with other processes. Ends with one
+JSON line.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ TRAINING = {"epochs": 1, "batch_frames": 16, "positions_per_frame": 32, "holdout
 MEASURED_S = 20.0
 GIVE_UP_S = 300.0
 SETTLED_AFTER_S = 600.0  # growth is counted from here: caches and allocators have what they need by then
-MEMORY = ("pss_mb", "private_mb")
+MEMORY = ("pss_mb", "anonymous_mb")
 NAMES = {
     "gcs_server": "Ray: gcs", "raylet/raylet": "Ray: raylet", "monitor.py": "Ray: monitors",
     "log_monitor": "Ray: monitors",
@@ -131,23 +132,31 @@ def _cpu_s(process: psutil.Process) -> float:
     return times.user + times.system
 
 
+def _anonymous_mb(process: psutil.Process) -> float:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
+            if line.startswith("Anonymous:"):
+                return 1024 * int(line.split()[1]) / 1e6
+    return 0.0
+
+
 def footprint(root: int, seconds: float) -> dict[str, dict[str, float]]:
-    """CPU (percent of one core) and memory (PSS and private, 10^6 bytes) of a process and all below it, by role."""
+    """CPU (percent of one core) and memory (PSS and anonymous, 10^6 bytes) of a process and all below it, by role."""
     everyone = [psutil.Process(root), *psutil.Process(root).children(recursive=True)]
     before = {process: _cpu_s(process) for process in everyone if process.is_running()}
     time.sleep(seconds)
     found: dict[str, dict[str, float]] = defaultdict(
-        lambda: {"processes": 0, "cpu_percent": 0.0, "pss_mb": 0.0, "private_mb": 0.0}
+        lambda: {"processes": 0, "cpu_percent": 0.0, "pss_mb": 0.0, "anonymous_mb": 0.0}
     )
     for process, cpu_s in before.items():
         with contextlib.suppress(psutil.Error):
             for role in (_role(process), "total"):
                 found[role]["processes"] += 1
                 found[role]["cpu_percent"] += 100.0 * (_cpu_s(process) - cpu_s) / seconds
-            memory = process.memory_full_info()
+            pss_mb, anonymous_mb = process.memory_full_info().pss / 1e6, _anonymous_mb(process)
             for role in (_role(process), "total"):
-                found[role]["pss_mb"] += memory.pss / 1e6
-                found[role]["private_mb"] += memory.uss / 1e6
+                found[role]["pss_mb"] += pss_mb
+                found[role]["anonymous_mb"] += anonymous_mb
     return {role: {key: round(value, 1) for key, value in of.items()} for role, of in sorted(found.items())}
 
 
