@@ -18,10 +18,9 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.config_file import load_config
-from pipeline.errors import BadInputError, RedisError
+from pipeline.errors import BadInputError, FolderInUseError, RedisError
 from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.redis_client import check_redis
-from pipeline.sinks.redis_folder import FolderInUseError
 
 _log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from pipeline.errors import RedisError
+from pipeline.errors import FolderInUseError, RedisError
 from pipeline.sinks import embedded_redis
 from pipeline.sinks.embedded_redis import EmbeddedRedis, bundled_server, find_server
 from pipeline.sinks.redis_client import check_redis
-from pipeline.sinks.redis_folder import FolderInUseError, take_folder
+from pipeline.sinks.redis_folder import take_folder
 from pipeline.sinks.redis_reader import read_alerts
 from tests.sinks.made import SinkWithStore, alert, is_alive, wait_until
 
