@@ -80,7 +80,7 @@ def dead_ray_processes() -> list[str]:
     try:
         from ray._private import worker
 
-        node = worker._global_node
+        node = getattr(worker, "_global_node", None)
         return [] if node is None else [str(kind) for kind, _ in node.dead_processes()]
     except (AttributeError, ImportError):
         return []
