@@ -18,6 +18,7 @@ import numpy as np
 from actors.peers import start_vital_thread
 from pipeline.config import CameraSettings
 from pipeline.errors import RunError
+from pipeline.held_folder import tend_folder
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.handover import Unconfirmed
@@ -231,6 +232,7 @@ class CameraActor:
         while True:
             self._wake.wait(_TEND_S)
             self._wake.clear()
+            tend_folder(self._ledgers)
             with self._lock:
                 for reading in self._readings.values():
                     if not reading.over:

@@ -6,13 +6,15 @@ starts, and put back then; the address is looked at afterwards. ``SECURITY.md`` 
 
 Left out are:
 
-- the dashboard's server (124 MB, even where no dashboard is wanted) and its agent (136 MB; runs jobs that come by
-  HTTP): ``status`` and Redis say how a run stands;
-- the runtime environment's agent (84 MB; HTTP, too): no actor of a local run has an environment of its own;
-- the autoscaler's monitor (93 MB): there is one machine;
-- the log monitor (94 MB): it copies what actors print to the terminal, and ``log_to_driver`` is off.
+- the dashboard's server, which starts even where no dashboard is wanted, and its agent, which runs jobs that come by
+  HTTP: ``status`` and Redis say how a run stands;
+- the runtime environment's agent (HTTP, too): no actor of a local run has an environment of its own;
+- the autoscaler's monitor: there is one machine;
+- the log monitor: it copies what actors print to the terminal, and ``log_to_driver`` is off.
 
-They would be four fifths of the time until Ray has started.
+Beside another run, whose pages they shared, these five took 329 MB (PSS): agents 146, dashboard 84, monitors 99
+(``benchmarks/results/footprint-before-2026-11-25-8f681ec8ebff.json``). In a trial they were four fifths of the time
+until Ray had started.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ import ray._raylet
 
 from pipeline.errors import RunError
 from pipeline.held_folder import held_folder
-from pipeline.own_folder import own_folder
+from pipeline.own_folder import folder_for_sockets
 
 _log = logging.getLogger(__name__)
 
@@ -40,9 +42,9 @@ _ROOT = Path(__file__).resolve().parent.parent
 _LOOPBACK = "127.0.0.1"
 _OBJECT_STORE_BYTES = 400 * 2**20  # one request in flight per camera process: far above what can be in use
 _INLINE_BYTES = 1_000_000
-_LONGEST_SOCKET_PATH = 107
-_LONGEST_SOCKET_NAME = len("/ray-01234567/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
+_LONGEST_SOCKET_NAME = "ray-01234567/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 _NO_PORT = -1
+_KNOWN_RAY = ">=2.52,<2.61"  # as in pyproject.toml
 _raylet: Any = ray._raylet  # compiled, and without types
 
 Replacement = tuple[object, str, object]
@@ -59,13 +61,14 @@ def local_ray(**options: Any) -> Iterator[None]:
     Raises:
         RunError: it did not start, or would be open to others.
     """
-    with held_folder(f"ray-{secrets.token_hex(4)}", inside=_place()) as folder:
+    read_authentication_anew = _authentication()
+    with held_folder(f"ray-{secrets.token_hex(4)}", inside=folder_for_sockets(_LONGEST_SOCKET_NAME)) as folder:
         try:
-            _start(folder, options)
+            _start(folder, read_authentication_anew, options)
             yield
         finally:
             ray.shutdown()
-            _read_authentication_anew()
+            read_authentication_anew()
 
 
 def dead_ray_processes() -> list[str]:
@@ -74,20 +77,20 @@ def dead_ray_processes() -> list[str]:
     Ray starts neither of them again, and without them no actor comes back. A Ray that has another name for it is never
     told to be dead here; the supervisor notices then that nobody comes back.
     """
-    from ray._private import worker
-
-    node = getattr(worker, "_global_node", None)
     try:
+        from ray._private import worker
+
+        node = getattr(worker, "_global_node", None)
         return [] if node is None else [str(kind) for kind, _ in node.dead_processes()]
-    except AttributeError:
+    except (AttributeError, ImportError):
         return []
 
 
-def _start(folder: Path, options: Mapping[str, Any]) -> None:
+def _start(folder: Path, read_authentication_anew: Callable[[], None], options: Mapping[str, Any]) -> None:
     # The token is in memory only, that of this user's processes. It is in no file, on no command line and not in what
     # this process hands to others than Ray's.
     with _environment(_settings(secrets.token_hex(32))), _replaced(_on_loopback()), _replaced(_left_out()):
-        _read_authentication_anew()
+        read_authentication_anew()
         try:
             ray.init(
                 address="local",
@@ -101,14 +104,6 @@ def _start(folder: Path, options: Mapping[str, Any]) -> None:
             raise RunError(f"Ray did not start on this machine: {' '.join(str(error).split())}") from error
     if (address := ray.util.get_node_ip_address()) != _LOOPBACK:
         raise RunError(f"expected Ray to listen on {_LOOPBACK} only, got {address} (Ray {ray.__version__})")
-
-
-def _place() -> Path:
-    """Where Ray's folder goes: among temporary files, unless the path of a socket in it would be too long."""
-    own = own_folder()
-    if len(os.fsencode(own)) + _LONGEST_SOCKET_NAME <= _LONGEST_SOCKET_PATH:
-        return own
-    return Path("/tmp") / own.name
 
 
 def _settings(token: str) -> dict[str, str]:
@@ -151,10 +146,25 @@ def _environment(settings: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _read_authentication_anew() -> None:
-    """Have Ray's library in this process forget the token and the mode that it read before."""
-    _raylet.Config.initialize("")
-    _raylet.AuthenticationTokenLoader.instance().reset_cache()
+def _authentication() -> Callable[[], None]:
+    """What has Ray's library in this process forget the token and the mode that it read before.
+
+    Raises:
+        RunError: this Ray has other names for that; it would show an earlier run's token, or ask for none.
+    """
+    try:
+        read_settings = _raylet.Config.initialize
+        forget_token = _raylet.AuthenticationTokenLoader.instance().reset_cache
+    except AttributeError as error:
+        raise RunError(
+            f"expected Ray {_KNOWN_RAY}, got {ray.__version__}, which reads its token in another way: {error}"
+        ) from None
+
+    def read_anew() -> None:
+        read_settings("")
+        forget_token()
+
+    return read_anew
 
 
 @contextmanager
@@ -168,16 +178,18 @@ def _replaced(replacements: list[Replacement]) -> Iterator[None]:
 
 def _on_loopback() -> list[Replacement]:
     """Where a cluster of several machines is out of the question, as by default on macOS, Ray stays on loopback."""
-    from ray._private import ray_constants
-
+    try:
+        from ray._private import ray_constants
+    except ImportError:
+        return []
     return [(ray_constants, "ENABLE_RAY_CLUSTER", False)] if hasattr(ray_constants, "ENABLE_RAY_CLUSTER") else []
 
 
 def _left_out() -> list[Replacement]:
     """What keeps Ray's extras from starting; nothing where this Ray has other names, and starts with them."""
-    from ray._private import node, services
-
     try:
+        from ray._private import node, services
+
         replacements: list[Replacement] = [
             (services, "start_ray_process", _with_idle_agents(services.start_ray_process)),
             (services, "start_api_server", lambda *_, **__: ("", None)),

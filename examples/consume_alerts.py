@@ -2,12 +2,12 @@
 
 What a consumer was given and did not acknowledge, because it died, is given to it again when it comes back, or to
 another one that finds it so after IDLE_S seconds (longer than anybody works on an alert): whatever a consumer does
-with an alert must bear being done twice. While Redis is away it waits, and goes on where it was.
+with an alert must bear being done twice. While Redis is away it waits, and goes on where it was: at the end of this
+file, where all of it is tried again, and not in the client.
 
 Usage: python examples/consume_alerts.py [REDIS_URL] [CONSUMER_NAME] [IDLE_S]
 """
 
-import contextlib
 import json
 import sys
 import time
@@ -20,7 +20,6 @@ from redis.retry import Retry
 url = sys.argv[1] if len(sys.argv) > 1 else "redis://localhost:6379/0"
 name = sys.argv[2] if len(sys.argv) > 2 else "consumer-1"
 idle_ms = round(1000 * float(sys.argv[3])) if len(sys.argv) > 3 else 60_000
-# Tried again is the whole of it, at the end of this file.
 client = redis.Redis.from_url(url, decode_responses=True, socket_timeout=10, retry=Retry(NoBackoff(), 0))
 STREAM, GROUP = "cflow:alerts", "my-alarm-desk"
 
@@ -52,15 +51,18 @@ def show(alert: dict[str, Any]) -> None:
         print(alert["kind"], alert["camera_id"] or "run", alert["event_id"], state, alert["reason"], flush=True)
 
 
+no_group = False
 while True:
     try:
-        with contextlib.suppress(redis.ResponseError):  # the group is there
+        if no_group:
             client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
         consume()
     except redis.RedisError as error:
-        away = isinstance(error, redis.ConnectionError | redis.TimeoutError)  # or hanging, or loading its data
-        emptied = str(error).startswith(("NOGROUP", "UNBLOCKED"))
-        if isinstance(error, redis.AuthenticationError) or not (away or emptied):
-            raise
+        no_group = str(error).startswith("NOGROUP")
+        if no_group or str(error).startswith("BUSYGROUP"):  # somebody else made it in the same moment
+            continue
+        away = isinstance(error, redis.ConnectionError | redis.TimeoutError | redis.OutOfMemoryError)  # or it hangs
+        if isinstance(error, redis.AuthenticationError) or not (away or str(error).startswith("UNBLOCKED")):
+            sys.exit(f"{STREAM}: {error}")
         print(f"waiting for Redis: {error}", file=sys.stderr)
         time.sleep(1)

@@ -1,4 +1,9 @@
-"""Folders among temporary files that last as long as a run: deleted with it, or by the next run if it was killed."""
+"""Folders among temporary files that last as long as a run: deleted with it, or by the next run if it was killed.
+
+A folder that a command held was left once the command's lock on it is gone. On the other nodes of a cluster no command
+holds the ledgers of the cameras that are read there, and a camera process that was killed lets go of them until it is
+back; such a folder was left once nobody has tended it for a long time.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +23,9 @@ _log = logging.getLogger(__name__)
 
 _ENDING_WITHIN_S = 2.0
 _PAUSE_S = 0.05
+_HELD_FILE = ".held"  # in a folder that a command held; no camera has a name that begins so
+_TEND_EVERY_S = 60.0
+_LEFT_AFTER_S = 3600.0
 
 
 @contextmanager
@@ -40,6 +48,7 @@ def held_folder(name: str, *, inside: Path | None = None) -> Iterator[Path]:
                 folder = own / name
                 make_own(folder)
                 held.enter_context(_locked(folder, fcntl.LOCK_SH))
+                (folder / _HELD_FILE).touch(mode=0o600)
         except OSError as error:
             raise RunError(
                 f"{own}: expected a temporary folder of this user, got: {error.strerror or error}"
@@ -48,6 +57,17 @@ def held_folder(name: str, *, inside: Path | None = None) -> Iterator[Path]:
             yield folder
         finally:
             _delete(folder)
+
+
+def tend_folder(folder: Path) -> None:
+    """Keep a folder from being deleted on a node whose commands do not hold it; to be called again and again.
+
+    Args:
+        folder: where there is none, there is nothing to keep.
+    """
+    with suppress(OSError):
+        if _untended_s(folder) > _TEND_EVERY_S:
+            os.utime(folder)
 
 
 @contextmanager
@@ -66,16 +86,26 @@ def _locked(path: Path, how: int) -> Iterator[None]:
 
 
 def _delete_left(own: Path) -> None:
-    """Delete the folders that nobody holds."""
+    """Delete the folders that were left."""
     for folder in own.iterdir():
         if folder.is_symlink() or not folder.is_dir():
             continue
-        # A ledger is held by the camera process that counts in it: on other nodes of a cluster, nothing else is.
         with suppress(OSError), ExitStack() as held:
+            if not (folder / _HELD_FILE).exists() and _untended_s(folder) < _LEFT_AFTER_S:
+                continue
             for path in (folder, *(path for path in folder.iterdir() if path.is_file())):
                 held.enter_context(_locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB))
             _log.info("%s: a run that was killed left it; it is deleted", folder)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _untended_s(folder: Path) -> float:
+    """How long nobody has tended a folder, nor made or deleted anything in it.
+
+    Raises:
+        OSError: there is none.
+    """
+    return time.time() - folder.stat().st_mtime
 
 
 def _delete(folder: Path) -> None:

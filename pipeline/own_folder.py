@@ -12,12 +12,22 @@ import os
 import tempfile
 from pathlib import Path
 
-_LONGEST_SOCKET_PATH = 100  # the kernel takes 107 bytes
+_LONGEST_SOCKET_BYTES = 107  # what the kernel takes as a socket's path
 
 
 def own_folder() -> Path:
     """Where it is; it need not be there yet."""
     return Path(tempfile.gettempdir()) / f"cflow-stream-{os.getuid()}"
+
+
+def folder_for_sockets(longest: str) -> Path:
+    """The user's own folder, or one in ``/tmp`` where the paths of sockets in it would be too long.
+
+    Args:
+        longest: of the names of sockets, with the folders between.
+    """
+    own = own_folder()
+    return own if len(os.fsencode(own / longest)) <= _LONGEST_SOCKET_BYTES else Path("/tmp") / own.name
 
 
 def make_own(folder: Path) -> None:
@@ -45,8 +55,6 @@ def own_socket(kind: str, folder: Path) -> Path:
         OSError: the user's own folder cannot be made, or is another user's.
     """
     name = f"{kind}-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]}.sock"
-    own = own_folder()
-    if len(os.fsencode(own / name)) > _LONGEST_SOCKET_PATH:
-        own = Path("/tmp") / own.name
+    own = folder_for_sockets(name)
     make_own(own)
     return own / name

@@ -8,13 +8,13 @@ import tempfile
 import pytest
 
 from pipeline.errors import RunError
-from pipeline.held_folder import held_folder
+from pipeline.held_folder import held_folder, tend_folder
 from pipeline.own_folder import own_folder
 from pipeline.runtime.ledger import CameraLedger
 
 HOLD = """
 import sys
-from pipeline.held_folder import held_folder
+from pipeline.held_folder import held_folder, tend_folder
 with held_folder(sys.argv[1]) as folder:
     (folder / "made").write_text("something")
     print("held", flush=True)
@@ -62,13 +62,63 @@ def test_what_a_killed_process_held_is_deleted_by_the_next_and_what_one_holds_is
         assert {path.name for path in own_folder().iterdir()} == {"mine"}
 
 
-def test_ledgers_in_which_a_camera_process_counts_stay_though_no_command_holds_their_folder():
-    ledger = CameraLedger(own_folder() / "other-node" / "gate")
+COUNT = """
+import sys
+from pathlib import Path
+from pipeline.runtime.ledger import CameraLedger
+CameraLedger(Path(sys.argv[1])).add("decoded", 5)
+print("counted", flush=True)
+sys.stdin.readline()
+"""
+
+
+def counts(path):
+    """A camera process that counts five frames and is killed."""
+    process = subprocess.Popen([sys.executable, "-c", COUNT, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"counted\n"
+    process.kill()
+    process.wait()
+
+
+def age(path, seconds):
+    """Make it as old as it would be had nothing happened there for so long."""
+    at_s = path.stat().st_mtime - seconds
+    os.utime(path, (at_s, at_s))
+
+
+def test_ledgers_of_a_camera_process_that_was_killed_stay_for_its_successor_where_no_command_holds_their_folder():
+    path = own_folder() / "other-node" / "gate"
+    counts(path)
     with held_folder("mine"):
-        assert ledger.path.exists()
+        assert CameraLedger(path)["decoded"] == 5
+
+
+def test_ledgers_that_nobody_tends_for_an_hour_were_left_and_those_in_which_somebody_counts_were_not():
+    folder = own_folder() / "other-node"
+    counts(folder / "gate")
+    age(folder, 3500)
+    with held_folder("mine"):
+        assert folder.exists()
+    age(folder, 200)
+    ledger = CameraLedger(folder / "gate")
+    with held_folder("mine"):
+        assert folder.exists()
     ledger.close()
+    tend_folder(folder)
     with held_folder("mine"):
-        assert not ledger.path.parent.exists()
+        assert folder.exists()
+    age(folder, 3700)
+    with held_folder("mine"):
+        assert not folder.exists()
+
+
+def test_ledgers_of_a_command_that_was_killed_are_deleted_at_once():
+    killed = hold("run-killed")
+    counts(own_folder() / "run-killed" / "gate")
+    killed.kill()
+    killed.wait()
+    with held_folder("mine"):
+        assert {path.name for path in own_folder().iterdir()} == {"mine"}
 
 
 def test_sockets_and_links_beside_it_are_let_alone(tmp_path):

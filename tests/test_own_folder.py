@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.own_folder import make_own, own_folder, own_socket
+from pipeline.own_folder import folder_for_sockets, make_own, own_folder, own_socket
 
 
 def test_a_folder_has_one_path_per_kind_of_socket_whichever_way_it_is_named(tmp_path, monkeypatch):
@@ -26,6 +26,22 @@ def test_the_path_is_short_enough_for_a_socket_in_any_temporary_folder(tmp_path,
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
     path.unlink()
+
+
+def test_the_longest_path_that_a_socket_can_have_is_used_and_no_longer_one(tmp_path, monkeypatch):
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        parts = set()
+        for length in range(20, 100):
+            folder = Path(short) / ("x" * length)
+            folder.mkdir()
+            monkeypatch.setattr(tempfile, "tempdir", str(folder))
+            path = own_socket("redis", tmp_path)
+            assert folder_for_sockets(path.name) == path.parent
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(path))
+            path.unlink()
+            parts.add(len(os.fsencode(path)) if path.is_relative_to(short) else "/tmp")
+    assert {107, "/tmp"} <= parts
 
 
 def test_a_folder_of_another_user_is_refused_whatever_its_name(tmp_path, monkeypatch):

@@ -168,9 +168,9 @@ def test_check_ends_with_0_where_a_run_could_start_1_where_not_and_2_where_the_c
     film = {"id": "film", "url": "a.mp4", "scene": "roof"}
     down = {"id": "down", "url": "rtsp://viewer:hush-hush@127.0.0.1:9/main", "scene": "plaza"}
 
-    def check(*cameras, json_too=True):
+    def check(*cameras, json_too=True, model=("--model", trained.folder)):
         path = config_file(tmp_path, cameras=list(cameras), **sections)
-        return command("check", "--config", path, "--model", trained.folder, *(["--json"] if json_too else []))
+        return command("check", "--config", path, *model, *(["--json"] if json_too else []))
 
     done = check(film)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -187,6 +187,9 @@ def test_check_ends_with_0_where_a_run_could_start_1_where_not_and_2_where_the_c
     assert table.returncode == 1
     assert "camera down" in table.stdout
     assert "hush-hush" not in done.stdout + done.stderr + table.stdout + table.stderr
+    done = check(film, model=())  # with which `stream` ends with 2
+    states = {(f := json.loads(line))["what"]: f["state"] for line in done.stdout.splitlines()}
+    assert (done.returncode, states["model"]) == (1, "failed")
     refused(check({**film, "url": "rstp://127.0.0.1/x"}), "cameras.film.url", "did you mean rtsp://?")
     refused(check(), "cameras: expected at least one camera")
 

@@ -43,7 +43,7 @@ def check_output(config: Config) -> list[Finding]:
     try:
         check_unused(folder)
     except BadInputError as error:
-        return [*findings, Finding("runs", "warning", f"a run would be refused: {error}")]
+        return [*findings, Finding("runs", "failed", str(error))]
     return [*findings, Finding("runs", "ok", f"none is under way in {folder}")]
 
 
@@ -71,8 +71,8 @@ def check_ports() -> Finding:
 
 def _check_room(what: str, folder: Path, little_bytes: int) -> Finding:
     """Write into a folder, or into the one in which it would be made; nothing is left there."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     try:
+        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
         with tempfile.TemporaryFile(dir=there, buffering=0) as trial:
             trial.write(_TRIAL)
         free_bytes = shutil.disk_usage(there).free

@@ -16,11 +16,10 @@ def check_model(config: Config, folder: Path | None) -> list[Finding]:
 
     Args:
         config: the settings.
-        folder: of the model; None where none is named yet.
+        folder: of the model; None where none is named, without which no run starts.
     """
     if folder is None:
-        detail = "none is named (model_folder, or --model): record and train need none, stream does"
-        return [Finding("model", "warning", detail)]
+        return [Finding("model", "failed", "expected a trained model (model_folder, or --model), got nothing")]
     try:
         card = read_matching_card(config, folder)
         weights = folder / WEIGHTS_FILE

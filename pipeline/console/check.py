@@ -25,7 +25,7 @@ def check_run(settings: Config, config_file: Path, model_folder: Path | None, *,
     Args:
         settings: of the run.
         config_file: where they were read from.
-        model_folder: the model; None where none is named yet.
+        model_folder: the model; None where none is named.
         as_json: one JSON object a line instead of a table.
         out: for the findings.
 

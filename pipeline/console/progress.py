@@ -88,7 +88,7 @@ ENDLESS_LINE_EVERY_S = 60.0
 """Between lines of something that may go on for weeks."""
 
 
-class Pace:
+class LineClock:
     """Says when the next line is due: the first at once, then one every so often.
 
     Args:
@@ -147,7 +147,7 @@ class _LineStage:
     def show(self, label: str, done: int, total: int | None, note: str) -> None:
         if self._lines is None or self._lines.label != label:
             self.close()
-            self._lines = _Lines(label, done, self._say, self._now, Pace(endless=total is None, now=self._now))
+            self._lines = _Lines(label, done, self._say, self._now, LineClock(endless=total is None, now=self._now))
         self._lines.show(done, total, note)
 
     def close(self) -> None:
@@ -158,11 +158,11 @@ class _LineStage:
 class _Lines:
     """The lines of one stage. Rates are those since its last line: what was found done already took no time."""
 
-    def __init__(self, label: str, done: int, say: Callable[[str], None], now: Clock, pace: Pace) -> None:
+    def __init__(self, label: str, done: int, say: Callable[[str], None], now: Clock, line_clock: LineClock) -> None:
         self.label = label
         self._say = say
         self._now = now
-        self._pace = pace
+        self._line_clock = line_clock
         self._began_at_s = self._said_at_s = now()
         self._said_done = done
         self._is_done = False
@@ -174,7 +174,7 @@ class _Lines:
         if was_done and done == self._said_done:
             return
         line = f"{self.label}: {', '.join(self._parts(done, total, note, now_s))}"
-        if self._pace.is_due() or (self._is_done and not was_done):
+        if self._line_clock.is_due() or (self._is_done and not was_done):
             self._say(line)
             self._unsaid, self._said_at_s, self._said_done = None, now_s, done
         elif done != self._said_done:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.config import CameraSettings, Config
-from pipeline.console.progress import Pace
+from pipeline.console.progress import LineClock
 from pipeline.errors import ConfigError, RunError
 from pipeline.video.record import CameraRecorder, RecorderStatus, record_cameras
 from pipeline.video.recordings import LONGEST_SCENE, RecordingFolder
@@ -60,7 +60,7 @@ def record_with_table(
 
         duration_s = None if minutes is None else 60.0 * minutes
         try:
-            with _stop_on_signal() as stop, _followed(statuses, err, Pace(endless=minutes is None)) as refresh:
+            with _stop_on_signal() as stop, _followed(statuses, err, LineClock(endless=minutes is None)) as refresh:
                 record_cameras(recorders, duration_s=duration_s, stop=stop, tick=refresh)
         finally:
             out.print(recordings_table(statuses()))
@@ -135,12 +135,14 @@ def recording_line(statuses: Sequence[RecorderStatus]) -> str:
 
 
 @contextmanager
-def _followed(statuses: Callable[[], list[RecorderStatus]], err: Console, pace: Pace) -> Iterator[Callable[[], None]]:
+def _followed(
+    statuses: Callable[[], list[RecorderStatus]], err: Console, line_clock: LineClock
+) -> Iterator[Callable[[], None]]:
     """What is to be called often: it draws a table anew or, in a log, writes a line now and then."""
     if not err.is_terminal:
 
         def tell() -> None:
-            if pace.is_due():
+            if line_clock.is_due():
                 err.print(recording_line(statuses()), markup=False, highlight=False, soft_wrap=True)
 
         yield tell

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipeline.errors import ScoresError
 from pipeline.scoring.events import first_index
 from pipeline.sinks.parquet_reader import CameraScores
 from pipeline.types import Event
@@ -20,6 +21,9 @@ def events_of(rows: CameraScores) -> list[Event]:
 
     Returns:
         Events that have ended, without regions.
+
+    Raises:
+        ScoresError: a row's event is none of ours.
     """
     opened: dict[str, int] = {}
     for row, event_id in enumerate(rows.event_id.tolist()):
@@ -31,7 +35,13 @@ def events_of(rows: CameraScores) -> list[Event]:
 def _event(rows: CameraScores, event_id: str, opened: int) -> Event:
     """One event; ``opened`` is the row with which it opened."""
     session = rows.session[opened]
-    began_with = (rows.session == session) & (rows.index >= first_index(event_id)) & (rows.index < rows.index[opened])
+    try:
+        first = first_index(event_id)
+    except (ValueError, AttributeError):  # the latter where it is no text
+        raise ScoresError(
+            f"{rows.files[0].parents[1]}: event_id: expected CAMERA-MS-SESSION-INDEX, got {str(event_id)[:80]!r}"
+        ) from None
+    began_with = (rows.session == session) & (rows.index >= first) & (rows.index < rows.index[opened])
     frames = np.flatnonzero(began_with | (rows.event_id == event_id))
     peak = frames[rows.anomaly_score[frames].argmax()]
     return Event(

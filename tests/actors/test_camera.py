@@ -1,5 +1,6 @@
 """A camera process without Ray: what it hands out while cameras come and go."""
 
+import os
 import time
 
 import pytest
@@ -83,6 +84,16 @@ def test_a_camera_removed_long_ago_is_forgotten_with_its_ledger_and_may_come_bac
     actor.configure(CameraOrder(3, (gate, yard), sessions={"gate": 5}, taker="detector"))
     (header, *_) = [h for h in take_of(actor, "gate", {}).headers if h.camera_id == "gate"]
     assert (header.session, header.serial) == (5, 0)
+
+
+def test_the_folder_of_its_ledgers_is_tended_so_that_no_other_run_takes_it_for_left(actor, files, tmp_path):
+    actor.configure(CameraOrder(1, tuple(files), taker="detector"))
+    an_hour_ago_s = time.time() - 3600.0
+    os.utime(tmp_path / "ledgers", (an_hour_ago_s, an_hour_ago_s))
+    give_up_at = time.monotonic() + 20.0
+    while (tmp_path / "ledgers").stat().st_mtime < an_hour_ago_s + 3500.0:
+        assert time.monotonic() < give_up_at
+        time.sleep(0.01)
 
 
 def test_a_camera_whose_ledger_cannot_be_made_is_told_of_and_read_once_it_can(actor, files, tmp_path, monkeypatch):

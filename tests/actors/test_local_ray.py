@@ -4,9 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+
+from actors.local_ray import _KNOWN_RAY as KNOWN_RAY
 
 ROOT = Path(__file__).parents[2]
 TOLD = """
@@ -94,14 +98,65 @@ with ray_cluster():
     assert python(code) == [{"gone": 2, "alive": 0}]
 
 
-@pytest.mark.parametrize("changed", ["del ray._raylet.RUNTIME_ENV_AGENT_PORT_NAME", "del node.Node.start_log_monitor"])
+@pytest.mark.parametrize("name", ["Config", "AuthenticationTokenLoader"])
+def test_a_ray_that_reads_its_token_in_another_way_is_refused_in_one_line_and_not_started(name):
+    code = f"""
+from pipeline.errors import RunError
+del ray._raylet.{name}
+try:
+    with ray_cluster():
+        tell(started=True)
+except RunError as error:
+    tell(said=str(error), processes=len(processes()))
+"""
+    (told,) = python(code)
+    assert told["said"].startswith(
+        f"expected Ray {KNOWN_RAY}, got {version('ray')}, which reads its token in another way"
+    )
+    assert name in told["said"]
+    assert told["processes"] == 0
+
+
+def test_the_range_of_rays_that_is_named_is_the_one_that_is_installed_from():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"ray[default]{KNOWN_RAY}" in project["dependencies"]
+
+
+def test_that_ray_keeps_its_processes_elsewhere_does_not_end_a_run():
+    code = """
+import sys
+from actors.local_ray import dead_ray_processes
+with ray_cluster():
+    sys.modules["ray._private.worker"], module = None, sys.modules["ray._private.worker"]
+    del ray._private.worker
+    tell(dead=dead_ray_processes())
+    sys.modules["ray._private.worker"] = ray._private.worker = module
+"""
+    assert python(code) == [{"dead": []}]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "del ray._raylet.RUNTIME_ENV_AGENT_PORT_NAME",
+        "del node.Node.start_log_monitor",
+        "builtins.__import__ = without_services",
+    ],
+)
 def test_a_ray_with_other_names_starts_in_its_own_way_and_is_as_closed(changed):
     if "log_monitor" in changed:  # what starts it then is of another name
         changed = "node.Node.started = node.Node.start_log_monitor; del node.Node.start_log_monitor"
         changed += "; node.Node.start_ray_processes = renamed(node.Node.start_ray_processes)"
     code = f"""
-import http.client, inspect, textwrap, urllib.error, urllib.request
+import builtins, http.client, inspect, textwrap, urllib.error, urllib.request
 from ray._private import node
+
+whole = builtins.__import__
+
+def without_services(name, globals=None, locals=None, fromlist=(), level=0):
+    if (globals or {{}}).get("__name__") == "actors.local_ray" and "services" in (fromlist or ()):
+        raise ImportError("cannot import name 'services'")
+    return whole(name, globals, locals, fromlist, level)
 
 def renamed(function):
     source = textwrap.dedent(inspect.getsource(function)).replace("self.start_log_monitor()", "self.started()")

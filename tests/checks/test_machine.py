@@ -100,6 +100,12 @@ def test_an_output_folder_that_cannot_be_one_fails(tmp_path):
     assert "expected a folder that can be written, got: Not a directory" in room.detail
 
 
+def test_an_output_folder_whose_name_no_file_system_takes_fails_in_one_line(tmp_path):
+    room, _ = of_output(tmp_path / ("x" * 300) / "run")
+    assert room.state == "failed"
+    assert room.detail.endswith("expected a folder that can be written, got: File name too long")
+
+
 def test_a_small_disk_is_a_warning_and_a_full_or_read_only_one_fails(disk):  # noqa: F811
     assert of_output(disk.folder / "run")[0].state == "warning"
     disk.fill()
@@ -109,10 +115,10 @@ def test_a_small_disk_is_a_warning_and_a_full_or_read_only_one_fails(disk):  # n
     assert of_output(disk.folder / "run")[0].state == "failed"
 
 
-def test_a_run_under_way_is_a_warning_that_names_it(tmp_path):
+def test_a_run_under_way_fails_and_is_named_since_a_second_one_would_be_refused(tmp_path):
     with run_lock(tmp_path):
         _, runs = of_output(tmp_path)
-    assert runs.state == "warning"
+    assert runs.state == "failed"
     assert f"(process {os.getpid()})" in runs.detail
 
 

@@ -39,8 +39,8 @@ def test_weights_that_are_cut_off_fail(trained, tmp_path):
     assert WEIGHTS_FILE in model.detail
 
 
-def test_no_folder_fails_and_none_named_is_a_warning_as_training_comes_later(trained, tmp_path):
+def test_no_folder_and_none_named_fail_since_no_run_would_start(trained, tmp_path):
     (model,) = found_for(trained, folder=tmp_path / "none")
     assert model.state == "failed"
     (model,) = check_model(tiny_config(), None)
-    assert (model.state, "--model" in model.detail) == ("warning", True)
+    assert (model.state, "--model" in model.detail) == ("failed", True)

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from pipeline.console.progress import Bar, Pace, TrainingBars, progress_bars
+from pipeline.console.progress import Bar, LineClock, TrainingBars, progress_bars
 
 
 class Log:
@@ -153,11 +153,11 @@ def test_a_terminal_gets_a_bar_that_moves():
     assert " of 4" not in shown
 
 
-def test_a_pace_is_due_at_once_and_then_every_so_often(log):
+def test_a_line_is_due_at_once_and_then_every_so_often(log):
     for endless, every_s in ((False, 20.0), (True, 60.0)):
-        pace = Pace(endless=endless, now=log.clock)
-        assert [pace.is_due(), pace.is_due()] == [True, False]
+        line_clock = LineClock(endless=endless, now=log.clock)
+        assert [line_clock.is_due(), line_clock.is_due()] == [True, False]
         log.now_s += every_s - 0.5
-        assert not pace.is_due()
+        assert not line_clock.is_due()
         log.now_s += 0.5
-        assert [pace.is_due(), pace.is_due()] == [True, False]
+        assert [line_clock.is_due(), line_clock.is_due()] == [True, False]

@@ -1,18 +1,22 @@
 """Events read from rows are those that were told while the rows were made."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import AlertSettings
+from pipeline.errors import ScoresError
 from pipeline.evaluation.events import events_of
 from pipeline.scoring.calibration import NormalScores
 from pipeline.scoring.camera import CameraScoring, CameraState
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.types import FrameHeader, Prediction
+from tests.evaluation.footage import score_rows, write_scores
 
 NORMAL = NormalScores([[i / 100 for i in range(100)]], 10.0)
 
@@ -91,3 +95,13 @@ def test_the_frames_that_opened_an_event_belong_to_it_and_the_quiet_ones_within_
     (event,) = events_of(rows)
     assert (event.event_id, event.start_s, event.end_s) == (told, 0.1, 0.5)
     assert (event.peak_score, event.peak_index, event.peak_at_s, event.started_at_s) == (5.0, 1, 1001.0, 1001.0)
+
+
+@pytest.mark.parametrize("foreign", ["gate-of-another-program", ""])
+def test_an_event_of_another_program_is_told_in_one_line_with_its_folder(tmp_path, foreign):
+    (row,) = score_rows("gate", [1.0])
+    root = write_scores(tmp_path / "scores", [replace(row, event_id=foreign, event_start_s=0.0)])
+    with pytest.raises(ScoresError) as caught:
+        events_of(read_clip_scores(root)["gate"])
+    said = f"{root / 'camera=gate'}: event_id: expected CAMERA-MS-SESSION-INDEX, got {foreign!r}"
+    assert str(caught.value) == said

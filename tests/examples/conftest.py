@@ -1,3 +1,3 @@
-from tests.sinks.conftest import server, sink_of
+from tests.sinks.conftest import sink_of
 
-__all__ = ["server", "sink_of"]
+__all__ = ["sink_of"]

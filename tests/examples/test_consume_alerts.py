@@ -13,25 +13,31 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "consume_alerts.py"
 class Consumer:
     """The example, running."""
 
-    def __init__(self, url, name, *more):
-        self.process = subprocess.Popen(
-            [sys.executable, str(EXAMPLE), url, name, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+    def __init__(self, errors, url, name, *more):
+        self._errors = errors
+        with errors.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, str(EXAMPLE), url, name, *more], stdout=subprocess.PIPE, stderr=file, text=True
+            )
         assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        self.lines, self.errors = self.process.stdout, self.process.stderr
+        self.lines = self.process.stdout
+
+    def errors(self):
+        """The lines that it has written to standard error so far."""
+        return self._errors.read_text().splitlines()
 
     def kill(self):
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        self.lines.close()
 
 
 @pytest.fixture
-def consumer_of():
+def consumer_of(tmp_path):
     running = []
 
     def make(url, name, *more):
-        running.append(Consumer(url, name, *more))
+        running.append(Consumer(tmp_path / f"errors-{len(running)}.txt", url, name, *more))
         return running[-1]
 
     yield make
@@ -138,8 +144,10 @@ def test_it_waits_for_a_redis_that_is_killed_and_started_again_and_misses_nothin
         sink.write([], [alert(number)])
         assert consumer.lines.readline().split()[-1] == f"{number}.0"
         wait_until(lambda: pending_at(server) == 0)  # or it would be given again, as the next test has it
+        known = len(consumer.errors())
         server.kill()
-        assert "waiting for Redis" in consumer.errors.readline()  # its blocking read was cut off
+        wait_until(lambda: len(consumer.errors()) > known)  # noqa: B023  # its blocking read was cut off
+        assert "waiting for Redis" in consumer.errors()[known]
         sink.write([], [alert(number + 100)])
         server.start()
         assert consumer.lines.readline().split()[-1] == f"{number + 100}.0"
@@ -169,13 +177,13 @@ def test_what_it_was_given_when_redis_was_killed_before_it_was_acknowledged_come
 def test_it_waits_for_a_redis_that_is_not_there_yet_and_for_one_that_hangs(server, sink_of, consumer_of):
     server.kill()
     consumer = consumer_of(server.url, "one")
-    assert "waiting for Redis" in consumer.errors.readline()
+    wait_until(lambda: any("waiting for Redis" in line for line in consumer.errors()))
     server.start()
     sink = sink_of(server.url)
     sink.write([], [alert(1)])
     assert consumer.lines.readline().split()[-1] == "1.0"
     server.freeze()
-    assert any("Timeout" in line for line in consumer.errors)
+    wait_until(lambda: any("Timeout" in line for line in consumer.errors()), timeout_s=30.0)
     server.thaw()
     sink.write([], [alert(2)])
     assert consumer.lines.readline().split()[-1] == "2.0"
@@ -185,7 +193,39 @@ def test_a_wrong_password_ends_it(server, consumer_of):
     server.client().config_set("requirepass", "right")
     consumer = consumer_of(server.url.replace("unix://", "unix://:wrong@"), "one")
     assert consumer.process.wait(20) == 1
-    assert "invalid username-password pair" in consumer.errors.read()
+    (line,) = consumer.errors()
+    assert "invalid username-password pair" in line
+
+
+def test_what_is_no_stream_ends_it_in_one_line(server, consumer_of):
+    server.client().set("cflow:alerts", "mine")
+    consumer = consumer_of(server.url, "one")
+    assert consumer.process.wait(20) == 1
+    (line,) = consumer.errors()
+    assert line.startswith("cflow:alerts: WRONGTYPE")
+
+
+def test_a_user_who_may_make_no_group_is_told_so_in_one_line(server, consumer_of, sink_of):
+    server.client().execute_command("ACL", "SETUSER", "reader", "on", ">right", "~*", "+@all", "-xgroup")
+    consumer = consumer_of(server.url.replace("unix://", "unix://reader:right@"), "one")
+    assert consumer.process.wait(20) == 1
+    (line,) = consumer.errors()
+    assert line.startswith("cflow:alerts: ")
+    assert "permissions" in line
+    assert "xgroup" in line
+    server.client().xgroup_create("cflow:alerts", "my-alarm-desk", id="0", mkstream=True)  # who may makes it
+    sink_of(server.url).write([], [alert(1)])
+    consumer = consumer_of(server.url.replace("unix://", "unix://reader:right@"), "one")
+    assert consumer.lines.readline().split()[-1] == "1.0"
+
+
+def test_it_waits_for_a_redis_that_is_full_when_it_begins(server, consumer_of, sink_of):
+    server.client().config_set("maxmemory", 1)
+    consumer = consumer_of(server.url, "one")
+    wait_until(lambda: any("waiting for Redis" in line for line in consumer.errors()))
+    server.client().config_set("maxmemory", 0)
+    sink_of(server.url).write([], [alert(1)])
+    assert consumer.lines.readline().split()[-1] == "1.0"
 
 
 def test_it_is_short_and_needs_redis_py_alone():

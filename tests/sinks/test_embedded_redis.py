@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from pipeline.errors import RedisError
+from pipeline.errors import FolderInUseError, RedisError
 from pipeline.sinks import embedded_redis
 from pipeline.sinks.embedded_redis import EmbeddedRedis, bundled_server, find_server
 from pipeline.sinks.redis_client import check_redis
-from pipeline.sinks.redis_folder import FolderInUseError, take_folder
+from pipeline.sinks.redis_folder import take_folder
 from pipeline.sinks.redis_reader import read_alerts
-from tests.sinks.made import Server, SinkWithStore, alert, is_alive, wait_until
+from tests.sinks.made import SinkWithStore, alert, is_alive, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -189,11 +189,15 @@ def test_every_alert_arrives_once_whenever_the_server_is_killed(tmp_path):
         assert [found["peak_index"] for found in read_alerts(url)] == list(range(200))
 
 
+def log_of_commands(folder: Path) -> Path:
+    return next(path for path in folder.rglob("appendonly*") if path.is_file() and path.suffix == ".aof")
+
+
 def test_a_server_that_fails_again_and_again_is_told_once_with_the_reason_and_comes_back(tmp_path, caplog):
     server = EmbeddedRedis(tmp_path)
     with server as url:
         client_of(url).xadd("cflow:alerts", {"json": "{}"})
-        log = next(path for path in tmp_path.rglob("appendonly*") if path.is_file() and path.suffix == ".aof")
+        log = log_of_commands(tmp_path)
         whole = log.read_bytes()
         log.write_bytes(b"this is no log of commands, and it is followed by more of the kind\r\n" * 3)
         kill_server(server)
@@ -280,20 +284,6 @@ def test_a_run_takes_the_folder_from_a_reader_whose_clients_go_on_with_the_run(t
                 EmbeddedRedis(tmp_path, gives_way=True).start()
 
 
-def test_what_an_earlier_version_saved_is_read_and_kept(tmp_path, binary):
-    server = Server(tmp_path, "--appendonly", "no", binary=binary)
-    server.start()
-    server.client().xadd("cflow:alerts", {"json": "{}"}, id="1-1")
-    server.client().save()
-    server.remove()
-    shutil.rmtree(tmp_path / "appendonlydir", ignore_errors=True)
-    (tmp_path / "appendonly.aof").unlink(missing_ok=True)
-    for run in range(3):
-        with EmbeddedRedis(tmp_path, binary=binary) as url:
-            assert client_of(url).xlen("cflow:alerts") == 1 + run
-            client_of(url).xadd("cflow:alerts", {"json": "{}"})
-
-
 def test_a_folder_has_one_server_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(embedded_redis, "_FOLDER_FREE_WITHIN_S", 0.1)
     with EmbeddedRedis(tmp_path), pytest.raises(RedisError, match="another run's embedded Redis uses it"):
@@ -311,13 +301,29 @@ def test_a_second_start_is_refused_and_harms_nothing(tmp_path):
 
 
 def test_data_that_cannot_be_read_is_said_with_the_reason(tmp_path):
-    (tmp_path / "dump.rdb").write_bytes(b"REDIS9999 this is no dump")
-    with pytest.raises(RedisError, match=r"the embedded Redis did not start: .*(RDB|loading the DB)") as caught:
+    with EmbeddedRedis(tmp_path) as url:
+        client_of(url).xadd("cflow:alerts", {"json": "{}"})
+    log = log_of_commands(tmp_path)
+    whole = log.read_bytes()
+    log.write_bytes(b"this is no log of commands, and it is followed by more of the kind\r\n" * 3)
+    with pytest.raises(RedisError, match=r"the embedded Redis did not start: .*reading the append only file") as caught:
         EmbeddedRedis(tmp_path).start()
     assert "\n" not in str(caught.value)
-    (tmp_path / "dump.rdb").unlink()
-    with EmbeddedRedis(tmp_path):
-        pass
+    log.write_bytes(whole)
+    with EmbeddedRedis(tmp_path) as url:
+        assert client_of(url).xlen("cflow:alerts") == 1
+
+
+def test_a_server_that_ends_and_leaves_a_log_that_cannot_be_read_is_started_again_all_the_same(tmp_path, caplog):
+    with EmbeddedRedis(tmp_path) as url:
+        client_of(url).xadd("cflow:alerts", {"json": "{}"})
+        (tmp_path / "redis.log").unlink()
+        (tmp_path / "redis.log").mkdir()
+        client_of(url).shutdown(nosave=True)
+        wait_until(lambda: "it ended (it left no log that can be read: Is a directory)" in caplog.text)
+        (tmp_path / "redis.log").rmdir()
+        wait_until(lambda: answers(url))
+        assert client_of(url).xlen("cflow:alerts") == 1
 
 
 def test_a_server_that_was_killed_is_let_go_of(tmp_path):

@@ -1,5 +1,6 @@
 import os
 import signal
+from contextlib import ExitStack
 
 import pytest
 
@@ -10,7 +11,7 @@ from pipeline.sinks import locate
 from pipeline.sinks.locate import readable_redis, run_redis, state_folder
 from pipeline.sinks.redis_client import check_redis
 from pipeline.sinks.redis_reader import read_alerts
-from tests.sinks.made import SinkWithStore, alert
+from tests.sinks.made import SinkWithStore, alert, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +75,45 @@ def test_two_late_readers_share_what_a_run_left(tmp_path):
     with readable_redis(None) as one, readable_redis(None) as other:
         assert one == other
         assert len(list(read_alerts(other))) == 1
+
+
+def answers(url):
+    try:
+        check_redis(url)
+    except RedisError:
+        return False
+    return True
+
+
+def test_a_late_reader_is_served_when_the_one_leaves_that_served_it(tmp_path):
+    folder = tmp_path / "run"
+    with run_redis(Config(), tmp_path / "config.yaml", folder) as url:
+        write_alert(url, folder)
+    with ExitStack() as first, ExitStack() as second:
+        first.enter_context(readable_redis(None))
+        url = second.enter_context(readable_redis(None))
+        following = read_alerts(url, follow=True)
+        assert next(following)["peak_index"] == 1
+        first.close()
+        wait_until(lambda: answers(url))
+        assert len(list(read_alerts(url))) == 1
+        with run_redis(Config(), tmp_path / "config.yaml", folder) as of_run:  # and a run still comes before it
+            sink = SinkWithStore(of_run, folder)
+            sink.write([], [alert(2)])
+            assert next(following)["peak_index"] == 2
+            sink.close()
+    assert not answers(url)
+
+
+def test_a_reader_of_a_run_is_served_also_after_its_end(tmp_path):
+    folder = tmp_path / "run"
+    with ExitStack() as run:
+        url = run.enter_context(run_redis(Config(), tmp_path / "config.yaml", folder))
+        write_alert(url, folder)
+        with readable_redis(None) as found:
+            run.close()
+            wait_until(lambda: answers(found))
+            assert len(list(read_alerts(found))) == 1
 
 
 def test_who_follows_an_ended_run_does_not_keep_the_next_one_from_starting_and_hears_of_it(tmp_path):

@@ -3,11 +3,13 @@
 import fcntl
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import BadInputError
+from pipeline.sinks import run_lock as module
 from pipeline.sinks.run_lock import check_unused, run_lock
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +65,22 @@ def test_who_has_the_lock_and_has_not_said_so_is_told_without_a_number(tmp_path)
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(BadInputError, match="under way in it; end it"):
             take(tmp_path)
+
+
+def test_a_run_is_not_refused_because_somebody_looks_at_that_moment_whether_one_is_under_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_LOOKED_AT_WITHIN_S", 30.0)
+    file = (tmp_path / "run.lock").open("w")
+    fcntl.flock(file, fcntl.LOCK_SH)
+    looked = threading.Timer(0.05, file.close)
+    looked.start()
+    take(tmp_path)
+    looked.join()
+
+
+def test_a_run_that_fails_takes_its_number_away_too(tmp_path):
+    with pytest.raises(ValueError, match="why"), run_lock(tmp_path):
+        raise ValueError("why")
+    assert (tmp_path / "run.lock").read_text() == ""
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
