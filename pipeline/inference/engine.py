@@ -182,9 +182,5 @@ class Engine:
     @torch.inference_mode()
     def _judge(self, images: Tensor, scenes: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Anomaly maps (B, h, w) and scores (B,) of uint8 images (B, H, W, 3); on the device."""
-        count = len(images)
-        if self.tuning.compiled and count == 1:  # a batch of one would be compiled once more
-            images, scenes = images.expand(2, -1, -1, -1), [*scenes, *scenes]
         rows = self.detector.scene_rows(scenes).to(self.device)
-        anomaly_maps, scores = self.detector.judge(images.to(self.device), self.encode, rows)
-        return anomaly_maps[:count], scores[:count]
+        return self.detector.judge(images.to(self.device), self.encode, rows)

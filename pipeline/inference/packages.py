@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import CflowError
-from pipeline.inference.tuning import Tuning, cache_folder
+from pipeline.inference.tuning import Tuning, as_compiled, cache_folder
 from pipeline.models.card import ModelCard
 from pipeline.models.detector import Encode
 
@@ -46,6 +46,33 @@ _ABANDONED_AFTER_S = 3600.0
 
 class PackageError(CflowError):
     """A model could not be compiled on this machine; it runs as it stands instead."""
+
+
+class PackagedEncoder:
+    """The encoder of a package as an ``Encode``.
+
+    Args:
+        card: of the model.
+        library: the compiled encoder: images in, features of all levels out.
+        device: where it runs.
+    """
+
+    def __init__(self, card: ModelCard, library: Path, device: torch.device) -> None:
+        self._run = _runner(library, device)
+        self._image_shape = (*card.model.image_size_px, 3)
+
+    def __call__(self, images: Tensor) -> Sequence[Tensor]:
+        """As ``Encode``.
+
+        Raises:
+            ValueError: the images do not have the model's size.
+        """
+        if images.shape[1:] != self._image_shape or images.dtype != torch.uint8:
+            shape = ", ".join(map(str, self._image_shape))
+            raise ValueError(
+                f"images: expected uint8 images of shape (B, {shape}), got {images.dtype} {tuple(images.shape)}"
+            )
+        return [level[: len(images)] for level in self._run([as_compiled(images)])]
 
 
 class PackagedFlows:
@@ -69,10 +96,10 @@ class PackagedFlows:
 
     def judge(self, images: Tensor, encode: Encode, scene_rows: Tensor) -> tuple[Tensor, Tensor]:
         """As ``Detector.judge``."""
-        # The code was made for this order in memory and does not look; encoders give it, so nothing is copied.
-        features = [level.contiguous(memory_format=torch.channels_last) for level in encode(images)]
-        anomaly_maps, scores = self._run([*features, scene_rows])
-        return anomaly_maps, scores
+        # Encoders give this order, so nothing is copied.
+        features = [as_compiled(level, torch.channels_last) for level in encode(images)]
+        anomaly_maps, scores = self._run([*features, as_compiled(scene_rows)])
+        return anomaly_maps[: len(images)], scores[: len(images)]
 
 
 def load_package(folder: Path, card: ModelCard, tuning: Tuning, device: torch.device) -> tuple[Encode, PackagedFlows]:
@@ -89,8 +116,7 @@ def load_package(folder: Path, card: ModelCard, tuning: Tuning, device: torch.de
     """
     package = _found_or_built(folder, card, tuning, device)
     try:
-        run = _runner(package / ENCODER_FILE, device)
-        return (lambda images: run([images])), PackagedFlows(card, package / FLOWS_FILE, device)
+        return PackagedEncoder(card, package / ENCODER_FILE, device), PackagedFlows(card, package / FLOWS_FILE, device)
     except (RuntimeError, OSError) as error:
         shutil.rmtree(package, ignore_errors=True)  # the next start makes it anew
         raise PackageError(f"{package}: {_last_line(str(error))}") from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.config import RuntimeSettings
 from pipeline.model_settings import Method
@@ -125,15 +125,31 @@ def compiled_encoder(encoder: Encoder) -> Encode:
     """
     compile_module(encoder, freeze=True)
 
-    def encode(images: torch.Tensor) -> Sequence[torch.Tensor]:
+    def encode(images: Tensor) -> Sequence[Tensor]:
+        count = len(images)
+        images = as_compiled(images)
         torch._dynamo.maybe_mark_dynamic(images, 0)
         # Otherwise the second size (DifferNet's scales) makes torch look for code that suits any, which is slower, and
         # cannot be had of encoders that compute their padding from the size.
         for dimension in (1, 2, 3):
             torch._dynamo.mark_static(images, dimension)
-        return encoder(images)
+        return [level[:count] for level in encoder(images)]
 
     return encode
+
+
+def as_compiled(values: Tensor, order: torch.memory_format = torch.contiguous_format) -> Tensor:
+    """What compiled code takes: values of two frames at least, in the order in memory that the code was made for.
+
+    One that was compiled ahead of time does not look: it would read whatever lies where it expects the next value.
+
+    Args:
+        values: of at least one frame, its number being the first dimension; a lone frame is taken twice.
+        order: in memory.
+    """
+    if len(values) == 1:
+        values = values.expand(2, *values.shape[1:])
+    return values.contiguous(memory_format=order)
 
 
 def cache_folder() -> Path:
