@@ -13,6 +13,7 @@
     |   +-- WeightsError          also OSError: encoder weights that cannot be had
     |   +-- ScoresError           also ValueError: a scores folder that cannot be read or does not fit the data set
     |   `-- RedisError            also ConnectionError: Redis does not answer, or refuses
+    +-- PackageError              a model that could not be compiled: it runs as it stands instead
     `-- RunError                  something failed that was no fault of the input: exit code 1
         `-- StoppedError            the user stopped it before anything was done
 
@@ -64,6 +65,10 @@ class ScoresError(BadInputError, ValueError):
 
 class RedisError(BadInputError, ConnectionError):
     """Redis does not answer, or refuses."""
+
+
+class PackageError(CflowError):
+    """A model could not be compiled on this machine; it runs as it stands instead."""
 
 
 class RunError(CflowError):

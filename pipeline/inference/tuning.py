@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from pipeline.config import RuntimeSettings
 from pipeline.model_settings import Method
 from pipeline.models.detector import Encode
+from pipeline.own_folder import make_own
 
 if TYPE_CHECKING:  # it imports timm, which most detectors can do without
     from pipeline.models.encoder import Encoder
@@ -104,8 +105,11 @@ def compile_module(module: _Module, *, freeze: bool = False) -> _Module:
     Args:
         module: its forward is compiled, in place.
         freeze: whether its weights may become constants, which lets them be laid out anew (convolutions gain).
+
+    Raises:
+        OSError: as ``cache_folder``.
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "kernels"))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("kernels")))
     # It warns of a CUDA toolkit on a machine without a GPU, which is nothing to worry about.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
@@ -152,12 +156,21 @@ def as_compiled(values: Tensor, order: torch.memory_format = torch.contiguous_fo
     return values.contiguous(memory_format=order)
 
 
-def cache_folder() -> Path:
-    """Where what was compiled on this machine is kept; made private to its user."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(root) / "cflow-stream"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+def cache_folder(name: str) -> Path:
+    """Where what was compiled on this machine is kept, to be loaded as code: a folder that is this user's alone.
+
+    Args:
+        name: of the folder, among those of this project.
+
+    Raises:
+        OSError: it cannot be made, or another user could have put something there.
+    """
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    own = root / "cflow-stream"
+    make_own(own)
+    make_own(own / name)
+    return own / name
 
 
 def _products_per_s(device: torch.device) -> dict[str, float]:

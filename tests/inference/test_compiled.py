@@ -1,6 +1,8 @@
 """The model as torch compiles it, with the machine's C++ compiler, against the model as it stands."""
 
 import logging
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,14 +13,18 @@ import torch
 
 from pipeline.baselines.differnet import Differnet
 from pipeline.config import RuntimeSettings
+from pipeline.errors import PackageError
+from pipeline.inference import packages
 from pipeline.inference.engine import Engine
-from pipeline.inference.tuning import Tuning, can_compile
+from pipeline.inference.tuning import Tuning, cache_folder, can_compile
 from pipeline.model_settings import ModelSettings
+from pipeline.models.card import read_card
 from pipeline.models.checkpoint import save_checkpoint
 from pipeline.models.encoder import build_encoder
 from pipeline.types import FrameBatch
 from tests.inference.test_engine import batch, scenes_of
 from tests.models.tiny import ENCODER, SIZE_PX, tiny_checkpoint, tiny_model
+from tests.test_child import HANGS, Lifeline
 
 pytestmark = pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="no C++ compiler on this machine")
 
@@ -164,14 +170,82 @@ def test_a_later_process_loads_what_was_made_without_what_made_it_and_scores_the
 
 def test_a_machine_whose_compiler_fails_runs_the_model_as_it_stands(folder, expected, monkeypatch, tmp_path, caplog):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("CXX", "false")  # the program of that name: it fails whatever it is asked
+    calls, compiler = tmp_path / "calls", tmp_path / "g++"
+    compiler.write_text(f"#!/bin/sh\necho $@ >> {calls}\nexit 1\n", encoding="ascii")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
     with caplog.at_level(logging.WARNING):
         engine = Engine.ready(folder, RuntimeSettings(precision="float32", **SETTINGS))
     assert "compiling it failed" in caplog.text
     assert not engine.tuning.compiled
     got = engine.predict(batch(range(FRAMES)), scenes_of(range(FRAMES)))
     assert [one.anomaly_score for one in got] == pytest.approx([one.anomaly_score for one in expected], rel=1e-5)
-    assert [path.name for path in (tmp_path / "cflow-stream" / "packages").iterdir()] == ["lock"]  # nothing half made
+    tried = calls.read_text()
+    assert tried
+    caplog.clear()
+    assert not Engine.ready(folder, RuntimeSettings(precision="float32", **SETTINGS)).tuning.compiled
+    assert "not tried for an hour" in caplog.text
+    assert calls.read_text() == tried
+    left = {path.name for path in (tmp_path / "cflow-stream" / "packages").iterdir()} - {"lock", "in-use"}
+    assert [Path(name).suffix for name in left] == [".failed"]  # nothing half made
+
+
+def test_a_compiler_that_hangs_ends_with_the_process_that_waits_for_it(folder, tmp_path):
+    lifeline = Lifeline(tmp_path / "lifeline")
+    compiler = tmp_path / "g++"
+    compiler.write_text(f"#!/bin/sh\n{HANGS.format(pipe=lifeline.path)}\n", encoding="ascii")
+    compiler.chmod(0o755)
+    with subprocess.Popen(
+        [sys.executable, "-c", FRESH.replace("packages._build = build", ""), str(folder)],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path), "CXX": str(compiler)},
+    ) as waits:
+        lifeline.wait_for_start(100.0)
+        waits.kill()
+    lifeline.wait_for_end(10.0)
+
+
+def test_a_build_that_takes_too_long_is_given_up(folder, tmp_path):
+    how = Tuning(torch.float32, compiled=True), torch.device("cpu")
+    with pytest.raises(PackageError, match="it took longer than 1 s"):
+        packages._build(folder, read_card(folder), *how, tmp_path, 1.0)
+
+
+def test_another_model_in_the_folder_is_not_taken_for_the_one_that_is_wanted(folder, tmp_path):
+    wanted = tiny_checkpoint(tmp_path / "other", seed=1)
+    how = Tuning(torch.float32, compiled=True), torch.device("cpu")
+    with pytest.raises(PackageError, match=f"expected the model {wanted.short_fingerprint}, got"):
+        packages._build(folder, wanted, *how, tmp_path, 100.0)
+
+
+@pytest.fixture
+def package(monkeypatch, tmp_path, folder):
+    """The model's package in a cache of this test alone."""
+    Engine.ready(folder, RuntimeSettings(precision="float32", **SETTINGS))
+    key = packages._key(read_card(folder), Tuning(torch.float32, compiled=True), torch.device("cpu"))
+    theirs = cache_folder("packages") / key
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return Path(shutil.copytree(theirs, cache_folder("packages") / key))
+
+
+def test_a_package_that_is_damaged_is_deleted_and_made_anew(package, folder, expected, caplog):
+    (package / packages.FLOWS_FILE).write_bytes(b"no library")
+    with caplog.at_level(logging.WARNING):
+        engine = Engine.load(folder, tuning=Tuning(compiled=True))
+    assert "the compiled model is damaged and is made anew" in caplog.text
+    got = engine.predict(batch(range(FRAMES)), scenes_of(range(FRAMES)))
+    assert [one.anomaly_score for one in got] == pytest.approx([one.anomaly_score for one in expected], rel=1e-4)
+    assert (package / packages.FLOWS_FILE).read_bytes() != b"no library"
+
+
+def test_a_package_that_torch_cannot_run_at_present_is_kept(package, folder):
+    """As where a GPU's memory is full; here the library has nothing that torch asks for."""
+    library = package / packages.FLOWS_FILE
+    library.unlink()
+    subprocess.run(["g++", "-shared", "-x", "c++", "/dev/null", "-o", str(library)], check=True)
+    with pytest.raises(PackageError, match="AOTInductorModelContainer"):
+        Engine.load(folder, tuning=Tuning(compiled=True))
+    assert library.exists()
 
 
 @pytest.fixture
