@@ -32,7 +32,7 @@ from pipeline.evaluation.speed import encoder_mb
 from pipeline.inference.methods import load_detector
 from pipeline.inference.tuning import choose_tuning
 from pipeline.model_settings import EncoderSettings, ModelSettings
-from pipeline.models.card import WEIGHTS_FILE, LevelConstants, ModelCard, Provenance
+from pipeline.models.card import WEIGHTS_FILE, LevelConstants, ModelCard, Provenance, read_card
 from pipeline.models.cflow import CFlow
 from pipeline.models.checkpoint import library_versions, save_checkpoint
 from pipeline.models.encoder import Encoder, bare_encoder
@@ -138,7 +138,7 @@ def _made(
         save_checkpoint(folder, _card(settings, encoder, scenes), encoder, _method(settings, encoder, scenes, frames))
         size_mb = (folder / WEIGHTS_FILE).stat().st_size / 1e6 - encoder_mb(folder)
         tuning = choose_tuning(RuntimeSettings(), cpu, settings.method)
-        _, _, detector = load_detector(folder, None, device=cpu, tuning=tuning)
+        _, detector = load_detector(folder, read_card(folder), device=cpu, tuning=tuning)
     count, (height, width) = _batch_of(system), size_px
     rows = detector.scene_rows([scenes[number % len(scenes)] for number in range(count)])
     images = torch.zeros(count, height, width, 3, dtype=torch.uint8)

@@ -30,9 +30,15 @@ def describe() -> dict[str, Any]:
 
 
 def store(result: dict[str, Any]) -> None:
-    """Keep a result under ``results/`` and print it as the one JSON line that ends a benchmark."""
+    """Keep a result under ``results/`` and print it as the one JSON line that ends a benchmark.
+
+    Args:
+        result: what was measured, with what ``describe`` says; ``measured_commit`` is that of the checkout it was
+            measured on, where that need not be this one.
+    """
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{result['benchmark']}-{result['date']}-{result['commit'].split('+')[0]}.json"
+    commit = (result.get("measured_commit") or result["commit"]).split("+")[0]
+    path = RESULTS / f"{result['benchmark']}-{result['date']}-{commit}.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result))
 

@@ -14,6 +14,7 @@
     |   +-- ScoresError           also ValueError: a scores folder that cannot be read or does not fit the data set
     |   `-- RedisError            also ConnectionError: Redis does not answer, or refuses
     |       `-- FolderInUseError    another embedded server uses the folder
+    +-- PackageError              a model that could not be compiled: it runs as it stands instead
     `-- RunError                  something failed that was no fault of the input: exit code 1
         `-- StoppedError            the user stopped it before anything was done
 
@@ -69,6 +70,10 @@ class RedisError(BadInputError, ConnectionError):
 
 class FolderInUseError(RedisError):
     """Another embedded server uses the folder."""
+
+
+class PackageError(CflowError):
+    """A model could not be compiled on this machine; it runs as it stands instead."""
 
 
 class RunError(CflowError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -37,11 +38,14 @@ def make_own(folder: Path) -> None:
         folder: what is above it must be there.
 
     Raises:
-        OSError: it cannot be made, or is another user's, who could put something else under a name of ours.
+        OSError: it cannot be made, or another user could put something there under a name of ours: it is theirs, or
+            they may write into it.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.lstat().st_uid != os.geteuid():
+    if {folder.lstat().st_uid, folder.stat().st_uid} != {os.geteuid()}:  # a link, and what it leads to
         raise PermissionError(errno.EPERM, f"{folder} belongs to another user")
+    if folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(errno.EPERM, f"{folder} can be written into by other users; delete it")
 
 
 def own_socket(kind: str, folder: Path) -> Path:

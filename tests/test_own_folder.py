@@ -46,8 +46,29 @@ def test_the_longest_path_that_a_socket_can_have_is_used_and_no_longer_one(tmp_p
 
 def test_a_folder_of_another_user_is_refused_whatever_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    own_folder().mkdir()
+    own_folder().mkdir(mode=0o700)
     make_own(own_folder())
     monkeypatch.setattr(os, "geteuid", lambda: own_folder().stat().st_uid + 1)
     with pytest.raises(PermissionError, match="belongs to another user"):
         own_socket("redis", tmp_path)
+
+
+def test_a_folder_of_this_user_into_which_others_may_write_is_refused(tmp_path):
+    folder = tmp_path / "own"
+    for mode in (0o770, 0o702):
+        folder.mkdir()
+        folder.chmod(mode)
+        with pytest.raises(PermissionError, match="can be written into by other users"):
+            make_own(folder)
+        folder.rmdir()
+    make_own(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_link_is_followed_to_a_folder_that_must_be_this_users_too(tmp_path):
+    (tmp_path / "disk").mkdir(mode=0o700)
+    (tmp_path / "own").symlink_to("disk")
+    make_own(tmp_path / "own")
+    (tmp_path / "disk").chmod(0o777)
+    with pytest.raises(PermissionError, match="can be written into by other users"):
+        make_own(tmp_path / "own")

@@ -8,6 +8,8 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from pipeline.models.detector import rows_of
+
 
 class SceneModel(Protocol):
     """The model of one scene."""
@@ -35,7 +37,7 @@ class SceneModels(nn.Module):
 
     def scene_rows(self, scenes: Sequence[str]) -> Tensor:
         """Number of each scene's model; unknown scenes get the number of models. int64, shape (len(scenes),)."""
-        return torch.tensor([self._row_of.get(scene, len(self._row_of)) for scene in scenes], dtype=torch.int64)
+        return rows_of(scenes, self._row_of)
 
     def judge_features(self, features: Sequence[Tensor], scene_rows: Tensor) -> tuple[Tensor, Tensor]:
         """Judge frames of any scenes.

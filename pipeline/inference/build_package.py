@@ -1,11 +1,13 @@
 """Makes the package of a checkpoint, in a process of its own: what this imports and allocates goes with it.
 
-Usage: python -m pipeline.inference.build_package FOLDER OUT PRECISION DEVICE THREADS
+Usage: python -m pipeline.inference.build_package FOLDER FINGERPRINT OUT PRECISION DEVICE THREADS
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import CflowError
+from pipeline.errors import CflowError, CheckpointError
 from pipeline.inference.cflow import CflowDetector
 from pipeline.inference.methods import load_detector
 from pipeline.inference.packages import ENCODER_FILE, FLOWS_FILE
 from pipeline.inference.tuning import PRECISIONS, Tuning
+from pipeline.models.card import read_card
 
 _EXAMPLE_FRAMES = 3  # any number above 1: code for every number from 2 on is made
 _MOST_FRAMES = 4096
@@ -36,20 +39,24 @@ class _Flows(nn.Module):
 
 
 @torch.no_grad()
-def build_package(folder: Path, out: Path, tuning: Tuning, device: torch.device) -> None:
+def build_package(folder: Path, fingerprint: str, out: Path, tuning: Tuning, device: torch.device) -> None:
     """Write ``encoder.so`` and ``flows.so``.
 
     Args:
         folder: a checkpoint of conditional flows.
-        out: folder for them and for what the compiler leaves; made.
+        fingerprint: of the model that is wanted.
+        out: folder for them and for what the compiler leaves.
         tuning: its precision is that of the flows.
         device: where they are to run.
 
     Raises:
-        CheckpointError: the checkpoint is damaged.
+        CheckpointError: the checkpoint is damaged, or another one took its place.
+        ModelSizeError: the memory there is cannot hold it.
     """
-    out.mkdir(mode=0o700, exist_ok=True)
-    card, encoder, detector = load_detector(folder, device=device, tuning=tuning)
+    card = read_card(folder)
+    if card.fingerprint != fingerprint:
+        raise CheckpointError(f"{folder}: expected the model {fingerprint[:12]}, got {card.short_fingerprint}")
+    encoder, detector = load_detector(folder, card, device=device, tuning=tuning)
     assert isinstance(detector, CflowDetector)
     faster = encoder.for_inference().to(device)
     images = torch.zeros(_EXAMPLE_FRAMES, *card.model.image_size_px, 3, dtype=torch.uint8, device=device)
@@ -74,14 +81,20 @@ def _compile(module: nn.Module, example: tuple[Any, ...], dynamic: tuple[Any, ..
     _inductor.aot_compile(exported.module(), example, options=options)  # type: ignore[arg-type]
 
 
+def _end_with_compilers(*_: object) -> None:
+    """End as the process that wanted the package has ended: the compilers that this one started must not go on."""
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
 def main(words: Sequence[str]) -> int:
     """Build; what goes wrong is said in the last line."""
-    folder, out, precision, device, threads = words
+    signal.signal(signal.SIGTERM, _end_with_compilers)
+    folder, fingerprint, out, precision, device, threads = words
     # It warns of a CUDA toolkit on a machine without a GPU, which is nothing to worry about.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     torch.set_num_threads(int(threads))
     try:
-        build_package(Path(folder), Path(out), Tuning(PRECISIONS[precision]), torch.device(device))
+        build_package(Path(folder), fingerprint, Path(out), Tuning(PRECISIONS[precision]), torch.device(device))
     except CflowError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -66,17 +66,21 @@ class Engine:
         Raises:
             CheckpointError: it is missing, damaged or not the model that was expected.
             ModelSizeError: the memory there is cannot hold it.
+            PackageError: it is to be compiled, and this machine cannot.
+            OSError: it is to be compiled, and there is no place for that.
         """
+        return cls._load(folder, _expected_card(folder, expected), device, tuning)
+
+    @classmethod
+    def _load(cls, folder: Path, card: ModelCard, device: str, tuning: Tuning) -> Engine:
+        """As ``load``, with the card as it was read: doing that again would hash all weights once more."""
         where = torch.device(device)
-        card = read_card(folder)
-        if expected is not None:
-            check_matches(expected, card, folder)
         if tuning.compiled and card.model.method == "cflow":
             return cls(card, *load_package(folder, card, tuning, where), device=device, tuning=tuning)
         # What else there is costs its imports: timm, FrEIA.
         from pipeline.inference.methods import load_detector
 
-        _, encoder, detector = load_detector(folder, device=where, tuning=tuning)
+        encoder, detector = load_detector(folder, card, device=where, tuning=tuning)
         faster = encoder.for_inference().to(where)
         return cls(card, compiled_encoder(faster) if tuning.compiled else faster, detector, device, tuning)
 
@@ -105,17 +109,18 @@ class Engine:
             CheckpointError: it is missing, damaged or not the model that was expected.
             ModelSizeError: the memory there is cannot hold it.
         """
-        tuning = agree(choose_tuning(settings, torch.device(device), read_card(folder).model.method))
+        card = _expected_card(folder, expected)
+        tuning = agree(choose_tuning(settings, torch.device(device), card.model.method))
         started = time.monotonic()
         try:
-            engine = cls.load(folder, device=device, expected=expected, tuning=tuning)
+            engine = cls._load(folder, card, device, tuning)
             engine.warm_up(settings.batch_frames)
         except Exception as error:  # a compiler may fail in many ways, and torch has a class for each
             if not tuning.compiled or isinstance(error, MemoryError | CheckpointError):
                 raise
             detail = " ".join(str(error).split())[:300]
             _LOGGER.warning("runtime.compile: the model runs as it stands: compiling it failed: %s", detail)
-            engine = cls.load(folder, device=device, expected=expected, tuning=replace(tuning, compiled=False))
+            engine = cls._load(folder, card, device, replace(tuning, compiled=False))
             engine.warm_up(settings.batch_frames)
         _LOGGER.info(
             "model %s on %s: %s; ready after %.1f s",
@@ -182,9 +187,12 @@ class Engine:
     @torch.inference_mode()
     def _judge(self, images: Tensor, scenes: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Anomaly maps (B, h, w) and scores (B,) of uint8 images (B, H, W, 3); on the device."""
-        count = len(images)
-        if self.tuning.compiled and count == 1:  # a batch of one would be compiled once more
-            images, scenes = images.expand(2, -1, -1, -1), [*scenes, *scenes]
         rows = self.detector.scene_rows(scenes).to(self.device)
-        anomaly_maps, scores = self.detector.judge(images.to(self.device), self.encode, rows)
-        return anomaly_maps[:count], scores[:count]
+        return self.detector.judge(images.to(self.device), self.encode, rows)
+
+
+def _expected_card(folder: Path, expected: ModelSettings | None) -> ModelCard:
+    card = read_card(folder)
+    if expected is not None:
+        check_matches(expected, card, folder)
+    return card

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from pipeline.inference.tuning import PLAIN, Tuning
-from pipeline.model_settings import ModelSettings
 from pipeline.models.card import ModelCard
 from pipeline.models.checkpoint import build_flows, read_checkpoint, strange_tensors
 from pipeline.models.detector import Detector
@@ -15,29 +14,29 @@ from pipeline.models.encoder import Encoder
 
 
 def load_detector(
-    folder: Path, expected: ModelSettings | None = None, *, device: torch.device, tuning: Tuning = PLAIN
-) -> tuple[ModelCard, Encoder, Detector]:
+    folder: Path, card: ModelCard, *, device: torch.device, tuning: Tuning = PLAIN
+) -> tuple[Encoder, Detector]:
     """Read a checkpoint of any method.
 
     Args:
         folder: as written by ``train``.
-        expected: the configuration's model settings; whatever they state must hold for the checkpoint.
+        card: its card, as ``read_card`` checked it against the weights.
         device: where the detector shall work.
         tuning: its precision is that of flows; other methods run as they stand.
 
     Returns:
-        The card, the encoder on the CPU, and the detector on the device.
+        The encoder on the CPU, and the detector on the device.
 
     Raises:
-        CheckpointError: it is missing, damaged or not the model that was expected.
+        CheckpointError: it is damaged.
         ModelSizeError: the memory there is cannot hold it.
     """
-    card, encoder, tensors = read_checkpoint(folder, expected)
+    encoder, tensors = read_checkpoint(folder, card)
     if card.model.method == "cflow":
         from pipeline.inference.cflow import CflowDetector
 
         flows = build_flows(folder, card, encoder, tensors)
-        return card, encoder, CflowDetector(flows, card.levels, tuning.precision).to(device)
+        return encoder, CflowDetector(flows, card.levels, tuning.precision).to(device)
     if card.model.method == "padim":
         from pipeline.baselines.padim import Padim as Method
     elif card.model.method == "spade":
@@ -48,4 +47,4 @@ def load_detector(
         detector = Method.build(card.model, encoder.channels, card.scenes, tensors)
     except RuntimeError as error:
         raise strange_tensors(folder, error) from error
-    return card, encoder, detector.requires_grad_(False).to(device)
+    return encoder, detector.requires_grad_(False).to(device)

@@ -4,48 +4,70 @@ A package is the encoder and the flows of one checkpoint, compiled ahead of time
 precision and this number of threads. Making one takes about half a minute and a process of its own; loading one needs
 neither timm nor FrEIA nor torch's compiler, which is most of what a detector would otherwise import and hold in memory.
 
-What is loaded is what a compiler on this machine wrote into a folder that only its user can enter
+What is loaded is what a compiler on this machine wrote into a folder that nobody but its user can write into
 (``~/.cache/cflow-stream``): shared libraries, no pickles.
 """
 
 from __future__ import annotations
 
-import fcntl
+import ctypes
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
-import shutil
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from pipeline.errors import CflowError
-from pipeline.inference.tuning import Tuning, cache_folder
+from pipeline.child import run_child
+from pipeline.errors import PackageError
+from pipeline.inference.package_store import PackageStore
+from pipeline.inference.tuning import Tuning, as_compiled, cache_folder
 from pipeline.models.card import ModelCard
-from pipeline.models.detector import Encode
+from pipeline.models.detector import Encode, rows_of
+
+_LOGGER = logging.getLogger(__name__)
 
 ENCODER_FILE, FLOWS_FILE = "encoder.so", "flows.so"
 
 _ROOT = Path(__file__).resolve().parents[2]
 _SOURCES = ("pipeline/inference", "pipeline/models")
 _LIBRARIES = ("torch", "timm", "FrEIA")
-_BUILT_WITHIN_S = 240.0  # before a run gives its actors up
-_KEPT = 8
-_ABANDONED_AFTER_S = 3600.0
 
 
-class PackageError(CflowError):
-    """A model could not be compiled on this machine; it runs as it stands instead."""
+class PackagedEncoder:
+    """The encoder of a package as an ``Encode``.
+
+    Args:
+        card: of the model.
+        library: the compiled encoder: images in, features of all levels out.
+        device: where it runs.
+    """
+
+    def __init__(self, card: ModelCard, library: Path, device: torch.device) -> None:
+        self._run = _runner(library, device)
+        self._image_shape = (*card.model.image_size_px, 3)
+
+    def __call__(self, images: Tensor) -> Sequence[Tensor]:
+        """As ``Encode``.
+
+        Raises:
+            ValueError: the images do not have the model's size.
+        """
+        if images.shape[1:] != self._image_shape or images.dtype != torch.uint8:
+            shape = ", ".join(map(str, self._image_shape))
+            raise ValueError(
+                f"images: expected uint8 images of shape (B, {shape}), got {images.dtype} {tuple(images.shape)}"
+            )
+        return [level[: len(images)] for level in self._run([as_compiled(images)])]
 
 
 class PackagedFlows:
@@ -59,23 +81,24 @@ class PackagedFlows:
 
     def __init__(self, card: ModelCard, library: Path, device: torch.device) -> None:
         self._run = _runner(library, device)
-        self._row_of = {scene: row for row, scene in enumerate(card.scenes)}
-        self._embedded = bool(card.model.flow.camera_embedding)
+        embedded = card.scenes if card.model.flow.camera_embedding else ()
+        self._row_of = {scene: row for row, scene in enumerate(embedded)}
 
     def scene_rows(self, scenes: Sequence[str]) -> Tensor:
-        """As ``Detector.scene_rows``; the row behind the last scene's is that of scenes the model does not know."""
-        rows = [self._row_of.get(scene, len(self._row_of)) if self._embedded else 0 for scene in scenes]
-        return torch.tensor(rows, dtype=torch.int64)
+        """As ``Detector.scene_rows``."""
+        return rows_of(scenes, self._row_of)
 
     def judge(self, images: Tensor, encode: Encode, scene_rows: Tensor) -> tuple[Tensor, Tensor]:
         """As ``Detector.judge``."""
-        # The code was made for this order in memory and does not look; encoders give it, so nothing is copied.
-        features = [level.contiguous(memory_format=torch.channels_last) for level in encode(images)]
-        anomaly_maps, scores = self._run([*features, scene_rows])
-        return anomaly_maps, scores
+        # Encoders give this order, so nothing is copied.
+        features = [as_compiled(level, torch.channels_last) for level in encode(images)]
+        anomaly_maps, scores = self._run([*features, as_compiled(scene_rows)])
+        return anomaly_maps[: len(images)], scores[: len(images)]
 
 
-def load_package(folder: Path, card: ModelCard, tuning: Tuning, device: torch.device) -> tuple[Encode, PackagedFlows]:
+def load_package(
+    folder: Path, card: ModelCard, tuning: Tuning, device: torch.device
+) -> tuple[PackagedEncoder, PackagedFlows]:
     """A checkpoint's encoder and flows as machine code; made first where this machine has none yet.
 
     Args:
@@ -85,15 +108,52 @@ def load_package(folder: Path, card: ModelCard, tuning: Tuning, device: torch.de
         device: where they are to run.
 
     Raises:
-        PackageError: they could not be made or loaded.
+        PackageError: they could not be made, or have no memory to be loaded into.
     """
-    package = _found_or_built(folder, card, tuning, device)
+    key = _key(card, tuning, device)
     try:
-        run = _runner(package / ENCODER_FILE, device)
-        return (lambda images: run([images])), PackagedFlows(card, package / FLOWS_FILE, device)
+        store = PackageStore(cache_folder("packages"))
+        loaded = _loaded(store, key, card, device)
+        if loaded is None:
+            store.make(key, (ENCODER_FILE, FLOWS_FILE), partial(_build, folder, card, tuning, device))
+            loaded = _loaded(store, key, card, device)
     except (RuntimeError, OSError) as error:
-        shutil.rmtree(package, ignore_errors=True)  # the next start makes it anew
-        raise PackageError(f"{package}: {_last_line(str(error))}") from error
+        raise PackageError(_last_line(str(error))) from error
+    if loaded is None:
+        why = "this machine cannot load what its compiler made"
+        store.note_failure(key, why)
+        raise PackageError(why)
+    return loaded
+
+
+def _loaded(
+    store: PackageStore, key: str, card: ModelCard, device: torch.device
+) -> tuple[PackagedEncoder, PackagedFlows] | None:
+    """A package's encoder and flows; None where there is none, or only one that was damaged, which is deleted.
+
+    Raises:
+        RuntimeError: torch has no memory for it, or whatever else it has against it.
+        OSError: the folder of packages cannot be used.
+    """
+    with store.held(key) as package:
+        if package is None:
+            return None
+        encoder, flows = package / ENCODER_FILE, package / FLOWS_FILE
+        damage = _damage(encoder) or _damage(flows)
+        if not damage:
+            return PackagedEncoder(card, encoder, device), PackagedFlows(card, flows, device)
+    _LOGGER.warning("%s: the compiled model is damaged and is made anew: %s", package, damage)
+    store.forget(key)
+    return None
+
+
+def _damage(library: Path) -> str:
+    """Why the dynamic linker cannot load a library; torch has one error for that and for any other trouble."""
+    try:
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 def _runner(library: Path, device: torch.device) -> Any:
@@ -104,45 +164,21 @@ def _runner(library: Path, device: torch.device) -> Any:
     return aoti.AOTIModelContainerRunnerCpu(str(library), 1).run
 
 
-def _found_or_built(folder: Path, card: ModelCard, tuning: Tuning, device: torch.device) -> Path:
-    root = cache_folder() / "packages"
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    package = root / _key(card, tuning, device)
-    if not package.exists():
-        with _locked(root / "lock"):  # of several detectors that start at once, one makes it
-            if not package.exists():
-                _forget_old(root)
-                _build(folder, package, tuning, device)
-    os.utime(package)
-    return package
-
-
-def _build(folder: Path, package: Path, tuning: Tuning, device: torch.device) -> None:
-    staged = Path(tempfile.mkdtemp(prefix=".", dir=package.parent))
-    work = staged / "work"  # beside the libraries a compiler leaves its sources
+def _build(folder: Path, card: ModelCard, tuning: Tuning, device: torch.device, out: Path, within_s: float) -> None:
+    """Have a process of its own write a package's files; it ends with this one."""
     precision = str(tuning.precision).removeprefix("torch.")
-    words = [str(folder), str(work), precision, str(device), str(torch.get_num_threads())]
+    words = [str(folder), card.fingerprint, str(out), precision, str(device), str(torch.get_num_threads())]
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     try:
-        done = subprocess.run(
+        done = run_child(
             [sys.executable, "-m", "pipeline.inference.build_package", *words],
-            env={**os.environ, "PYTHONPATH": path, "TORCHINDUCTOR_CACHE_DIR": str(work)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_BUILT_WITHIN_S,
+            env={**os.environ, "PYTHONPATH": path, "TORCHINDUCTOR_CACHE_DIR": str(out)},
+            within_s=within_s,
         )
-        if done.returncode != 0:
-            raise PackageError(_last_line(done.stderr) or f"exit code {done.returncode}")
-        for name in (ENCODER_FILE, FLOWS_FILE):
-            (work / name).rename(staged / name)
-        shutil.rmtree(work)
-        staged.rename(package)
     except subprocess.TimeoutExpired:
-        raise PackageError(f"it took longer than {_BUILT_WITHIN_S:g} s") from None
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        raise PackageError(f"it took longer than {within_s:.0f} s") from None
+    if done.returncode != 0:
+        raise PackageError(_last_line(done.stderr) or f"exit code {done.returncode}")
 
 
 def _key(card: ModelCard, tuning: Tuning, device: torch.device) -> str:
@@ -174,25 +210,6 @@ def _processor() -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith(("flags", "Features")))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Wait until no other process holds the file; the kernel lets go of it for a process that dies."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _forget_old(root: Path) -> None:
-    """Keep the packages that were used last, and nothing that a killed process left half made."""
-    packages = sorted(root.glob("[!.]*/"), key=lambda path: path.stat().st_mtime, reverse=True)
-    stale = [path for path in root.glob(".*/") if path.stat().st_mtime < time.time() - _ABANDONED_AFTER_S]
-    for path in [*packages[_KEPT - 1 :], *stale]:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _last_line(text: str) -> str:

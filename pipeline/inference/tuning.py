@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.config import RuntimeSettings
 from pipeline.model_settings import Method
 from pipeline.models.detector import Encode
+from pipeline.own_folder import make_own
 
 if TYPE_CHECKING:  # it imports timm, which most detectors can do without
     from pipeline.models.encoder import Encoder
@@ -104,8 +105,11 @@ def compile_module(module: _Module, *, freeze: bool = False) -> _Module:
     Args:
         module: its forward is compiled, in place.
         freeze: whether its weights may become constants, which lets them be laid out anew (convolutions gain).
+
+    Raises:
+        OSError: as ``cache_folder``.
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "kernels"))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("kernels")))
     # It warns of a CUDA toolkit on a machine without a GPU, which is nothing to worry about.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
@@ -125,23 +129,48 @@ def compiled_encoder(encoder: Encoder) -> Encode:
     """
     compile_module(encoder, freeze=True)
 
-    def encode(images: torch.Tensor) -> Sequence[torch.Tensor]:
+    def encode(images: Tensor) -> Sequence[Tensor]:
+        count = len(images)
+        images = as_compiled(images)
         torch._dynamo.maybe_mark_dynamic(images, 0)
         # Otherwise the second size (DifferNet's scales) makes torch look for code that suits any, which is slower, and
         # cannot be had of encoders that compute their padding from the size.
         for dimension in (1, 2, 3):
             torch._dynamo.mark_static(images, dimension)
-        return encoder(images)
+        return [level[:count] for level in encoder(images)]
 
     return encode
 
 
-def cache_folder() -> Path:
-    """Where what was compiled on this machine is kept; made private to its user."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(root) / "cflow-stream"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+def as_compiled(values: Tensor, order: torch.memory_format = torch.contiguous_format) -> Tensor:
+    """What compiled code takes: values of two frames at least, in the order in memory that the code was made for.
+
+    One that was compiled ahead of time does not look: it would read whatever lies where it expects the next value.
+
+    Args:
+        values: of at least one frame, its number being the first dimension; a lone frame is taken twice.
+        order: in memory.
+    """
+    if len(values) == 1:
+        values = values.expand(2, *values.shape[1:])
+    return values.contiguous(memory_format=order)
+
+
+def cache_folder(name: str) -> Path:
+    """Where what was compiled on this machine is kept, to be loaded as code: a folder that is this user's alone.
+
+    Args:
+        name: of the folder, among those of this project.
+
+    Raises:
+        OSError: it cannot be made, or another user could have put something there.
+    """
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    own = root / "cflow-stream"
+    make_own(own)
+    make_own(own / name)
+    return own / name
 
 
 def _products_per_s(device: torch.device) -> dict[str, float]:

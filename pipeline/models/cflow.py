@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.model_settings import ModelSettings
 from pipeline.models.condition import CameraEmbedding, position_encoding
+from pipeline.models.detector import rows_of
 from pipeline.models.flow import Flow
 
 # Feature vectors go through a flow in groups whose widest intermediate stays below this many values (256 MiB in
@@ -47,9 +48,7 @@ class CFlow(nn.Module):
 
     def scene_rows(self, scenes: Sequence[str]) -> Tensor:
         """Row of each scene in the camera embedding's table (0 without one); int64, shape (scenes,), on the CPU."""
-        if self.embedding is None:
-            return torch.zeros(len(scenes), dtype=torch.int64)
-        return self.embedding.rows(scenes)
+        return rows_of(scenes, {} if self.embedding is None else self.embedding.row_of)
 
     def flow(self, level: int) -> Flow:
         """The flow of one level."""

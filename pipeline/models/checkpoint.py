@@ -10,7 +10,6 @@ import glob
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pipeline.abandoned import forget_abandoned
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.model_settings import ModelSettings
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, check_matches, read_card, write_card
@@ -25,8 +25,6 @@ from pipeline.models.cflow import CFlow
 from pipeline.models.encoder import Encoder, bare_encoder
 from pipeline.models.halves import smallest
 from pipeline.models.memory import check_memory
-
-_ABANDONED_AFTER_S = 3600.0  # saving takes seconds
 
 
 def check_writable(folder: Path) -> None:
@@ -71,7 +69,8 @@ def save_checkpoint(folder: Path, card: ModelCard, encoder: Encoder, method: CFl
     tensors = {name: smallest(tensor) for name, tensor in tensors.items()}
     if not isinstance(method, CFlow):
         tensors |= method
-    _forget_abandoned(folder)
+    # What processes left that were killed while they saved this checkpoint.
+    forget_abandoned(folder.parent, f"{glob.escape(_staged_prefix(folder))}*")
     staged = Path(tempfile.mkdtemp(prefix=_staged_prefix(folder), dir=folder.parent))
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, staged / WEIGHTS_FILE)
@@ -96,26 +95,20 @@ def save_checkpoint(folder: Path, card: ModelCard, encoder: Encoder, method: CFl
     return written
 
 
-def read_checkpoint(
-    folder: Path, expected: ModelSettings | None = None
-) -> tuple[ModelCard, Encoder, dict[str, Tensor]]:
+def read_checkpoint(folder: Path, card: ModelCard) -> tuple[Encoder, dict[str, Tensor]]:
     """Read a checkpoint of any method onto the CPU.
 
     Args:
         folder: as written by ``train``.
-        expected: the configuration's model settings; whatever they state must hold for the checkpoint. Settings left to
-            their defaults state nothing.
+        card: its card, as ``read_card`` checked it against the weights.
 
     Returns:
-        The card, the encoder, and the tensors that the method made, by name.
+        The encoder, and the tensors that the method made, by name.
 
     Raises:
-        CheckpointError: it is missing, damaged, made by another format, or not the model that was expected.
+        CheckpointError: it is missing or damaged.
         ModelSizeError: the memory there is cannot hold it.
     """
-    card = read_card(folder)
-    if expected is not None:
-        check_matches(expected, card, folder)
     try:
         encoder = bare_encoder(card.model.encoder)
     except ConfigError as error:
@@ -123,8 +116,8 @@ def read_checkpoint(
             f"{folder / CARD_FILE}: the timm on this machine cannot build its encoder: {error}"
         ) from error
     path = folder / WEIGHTS_FILE
-    check_memory(path.stat().st_size, str(path), "use another machine, or a model trained on fewer frames")
     try:
+        check_memory(path.stat().st_size, str(path), "use another machine, or a model trained on fewer frames")
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: expected readable safetensors, got: {error}") from error
@@ -136,7 +129,7 @@ def read_checkpoint(
         encoder.backbone.load_state_dict(backbone)
     except RuntimeError as error:
         raise strange_tensors(folder, error) from error
-    return card, encoder, rest
+    return encoder, rest
 
 
 def load_checkpoint(folder: Path, expected: ModelSettings | None = None) -> tuple[ModelCard, Encoder, CFlow]:
@@ -144,13 +137,18 @@ def load_checkpoint(folder: Path, expected: ModelSettings | None = None) -> tupl
 
     Args:
         folder: as written by ``train``.
-        expected: as for ``read_checkpoint``.
+        expected: the configuration's model settings; whatever they state must hold for the checkpoint. Settings left to
+            their defaults state nothing.
 
     Raises:
-        CheckpointError: as ``read_checkpoint``; or it is another method's.
-        ModelSizeError: as ``read_checkpoint``.
+        CheckpointError: it is missing, damaged, made by another format, another method's, or not the model that was
+            expected.
+        ModelSizeError: the memory there is cannot hold it.
     """
-    card, encoder, tensors = read_checkpoint(folder, expected)
+    card = read_card(folder)
+    if expected is not None:
+        check_matches(expected, card, folder)
+    encoder, tensors = read_checkpoint(folder, card)
     if card.model.method != "cflow":
         raise CheckpointError(f"{folder}: model.method: expected 'cflow', got {card.model.method!r}")
     return card, encoder, build_flows(folder, card, encoder, tensors)
@@ -221,13 +219,6 @@ def library_versions() -> dict[str, str]:
 
 def _staged_prefix(folder: Path) -> str:
     return f".{folder.name}.part-"
-
-
-def _forget_abandoned(folder: Path) -> None:
-    """Delete what processes that were killed while they saved this checkpoint left beside it."""
-    for path in folder.parent.glob(f"{glob.escape(_staged_prefix(folder))}*/"):
-        if path.stat().st_mtime < time.time() - _ABANDONED_AFTER_S:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _fsync(path: Path) -> None:

@@ -52,17 +52,16 @@ class CameraEmbedding(nn.Module):
     Args:
         scenes: names of the training scenes.
         dims: length of the vectors, at least 1.
+
+    Attributes:
+        row_of: row of each scene in ``table``; scenes that were not trained on have the last.
     """
 
     def __init__(self, scenes: Sequence[str], dims: int) -> None:
         super().__init__()
-        self._row_of = {scene: row for row, scene in enumerate(scenes)}
+        self.row_of = {scene: row for row, scene in enumerate(scenes)}
         # Unit variance, the scale of the position encoding beside it.
-        self.vectors = nn.Parameter(torch.randn(len(self._row_of), dims))
-
-    def rows(self, scenes: Sequence[str]) -> Tensor:
-        """Row of each scene in ``table``; unknown scenes get the last. int64, shape (len(scenes),), on the CPU."""
-        return torch.tensor([self._row_of.get(scene, len(self._row_of)) for scene in scenes], dtype=torch.int64)
+        self.vectors = nn.Parameter(torch.randn(len(self.row_of), dims))
 
     def table(self) -> Tensor:
         """Vectors of all scenes and, last, their mean; shape (scenes + 1, dims)."""

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 Encode = Callable[[Tensor], Sequence[Tensor]]
 """uint8 images (B, H, W, 3) on the device -> per level float32 (B, D_k, h_k, w_k), finest first."""
+
+
+def rows_of(scenes: Sequence[str], row_of: Mapping[str, int]) -> Tensor:
+    """Rows of scenes in a table of all that were trained on; int64, shape (len(scenes),), on the CPU.
+
+    Args:
+        scenes: by name.
+        row_of: row of each scene that was trained on, 0 to N - 1; others get row N. Where it is empty, every scene gets
+            row 0.
+    """
+    return torch.tensor([row_of.get(scene, len(row_of)) for scene in scenes], dtype=torch.int64)
 
 
 class Detector(Protocol):

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import redis
 
+from pipeline.child import ending_with_us
 from pipeline.errors import RedisError
 from pipeline.own_folder import own_socket
 from pipeline.sinks.redis_client import check_redis, connect
@@ -31,16 +31,6 @@ _FOLDER_FREE_WITHIN_S = 3.0  # a server whose command was killed needs a moment 
 _SOUND_AFTER_S = 2.0  # up for that long, a server does not count as one that fails again and again
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
-
-# Started between us and the server: asks the kernel to end it with the thread that started it, which ends with us,
-# whatever ends us, and becomes the server. In its own interpreter, since code between fork and exec of a threaded
-# process may dead-lock. 1 is PR_SET_PDEATHSIG.
-_DIE_WITH_PARENT = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class EmbeddedRedis:
@@ -225,10 +215,8 @@ class EmbeddedRedis:
             *("--save", "", "--appendonly", "yes", "--appendfsync", "everysec"),
             *("--daemonize", "no", "--dir", str(self.folder), "--logfile", str(self.folder / "redis.log")),
         ]
-        if sys.platform == "linux":
-            server = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *server]
         return subprocess.Popen(
-            server,
+            ending_with_us(server),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -1,6 +1,8 @@
 """The model as torch compiles it, with the machine's C++ compiler, against the model as it stands."""
 
 import logging
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +13,18 @@ import torch
 
 from pipeline.baselines.differnet import Differnet
 from pipeline.config import RuntimeSettings
+from pipeline.errors import PackageError
+from pipeline.inference import packages
 from pipeline.inference.engine import Engine
-from pipeline.inference.tuning import Tuning, can_compile
+from pipeline.inference.tuning import Tuning, cache_folder, can_compile
 from pipeline.model_settings import ModelSettings
+from pipeline.models.card import read_card
 from pipeline.models.checkpoint import save_checkpoint
 from pipeline.models.encoder import build_encoder
+from pipeline.types import FrameBatch
 from tests.inference.test_engine import batch, scenes_of
 from tests.models.tiny import ENCODER, SIZE_PX, tiny_checkpoint, tiny_model
+from tests.test_child import HANGS, Lifeline
 
 pytestmark = pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="no C++ compiler on this machine")
 
@@ -61,6 +68,78 @@ def test_a_frames_score_does_not_depend_on_its_batch(compiled):
             assert one.anomaly_score == pytest.approx(other.anomaly_score, rel=1e-4)
 
 
+BEFORE_A_WALL = """
+import ctypes, mmap, sys
+from pathlib import Path
+
+import torch
+
+from pipeline.config import RuntimeSettings
+from pipeline.inference.engine import Engine
+
+engine = Engine.ready(Path(sys.argv[1]), RuntimeSettings(precision="float32", compile=True, batch_frames=7))
+height, width = engine.image_size_px
+wanted = height * width * 3
+pages = -(-wanted // mmap.PAGESIZE)
+memory = mmap.mmap(-1, (pages + 1) * mmap.PAGESIZE)
+wall = ctypes.addressof(ctypes.c_char.from_buffer(memory)) + pages * mmap.PAGESIZE
+protected = ctypes.CDLL(None).mprotect(ctypes.c_void_p(wall), ctypes.c_size_t(mmap.PAGESIZE), 0)
+assert protected == 0
+frame = torch.frombuffer(memory, dtype=torch.uint8, count=wanted, offset=pages * mmap.PAGESIZE - wanted)
+frame = frame.view(1, height, width, 3)
+with torch.inference_mode():
+    assert [len(level) for level in engine.encode(frame)] == [1, 1, 1]
+maps, scores = engine._judge(frame, ["gate"])
+assert (len(maps), len(scores)) == (1, 1)
+print(scores.item().hex())
+"""
+
+
+def run_script(text, folder):
+    """Run Python with this process's number of threads, which is part of a package's name."""
+    return subprocess.run(
+        [sys.executable, "-c", f"import torch; torch.set_num_threads({torch.get_num_threads()})\n{text}", str(folder)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120.0,
+    )
+
+
+def test_a_lone_frame_is_read_to_its_end_and_no_further(folder):
+    engine = Engine.ready(folder, RuntimeSettings(precision="float32", **SETTINGS))
+    empty = FrameBatch(batch([0]).headers, np.zeros((1, *SIZE_PX, 3), np.uint8))
+    done = run_script(BEFORE_A_WALL, folder)
+    assert done.returncode == 0, done.stderr or f"exit code {done.returncode}"
+    assert done.stdout.split() == [engine.predict(empty, ["gate"])[0].anomaly_score.hex()]
+
+
+@pytest.mark.parametrize("count", [1, 2, FRAMES])
+def test_features_and_scores_do_not_depend_on_how_their_inputs_lie_in_memory(folder, count):
+    engine = Engine.ready(folder, RuntimeSettings(precision="float32", **SETTINGS))
+    images = torch.from_numpy(batch(range(count)).images.copy())
+    upside_down = images.permute(0, 3, 2, 1).contiguous().permute(0, 3, 2, 1)
+    rows = engine.detector.scene_rows(scenes_of(range(count)))
+    spread = torch.stack([rows, rows], dim=1)[:, 0]
+    assert not upside_down.is_contiguous()
+    with torch.inference_mode():
+        features = engine.encode(images)
+        for level, other in zip(features, engine.encode(upside_down), strict=True):
+            assert torch.equal(level, other)
+        expected = engine.detector.judge(images, lambda _: features, rows)
+        in_rows = [level.contiguous() for level in features]
+        for found, wanted in zip(engine.detector.judge(images, lambda _: in_rows, spread), expected, strict=True):
+            assert torch.equal(found, wanted)
+
+
+def test_frames_that_the_code_was_not_made_for_are_refused(folder):
+    engine = Engine.ready(folder, RuntimeSettings(precision="float32", **SETTINGS))
+    for images in (torch.zeros(2, 32, 32, 3, dtype=torch.uint8), torch.zeros(2, *SIZE_PX, 3)):
+        with pytest.raises(ValueError, match=r"expected uint8 images of shape \(B, 64, 96, 3\), got"):
+            engine.encode(images)
+
+
 FRESH = """
 import sys
 from pathlib import Path
@@ -84,28 +163,89 @@ print(*(one.anomaly_score.hex() for one in engine.predict(batch(range(7)), scene
 def test_a_later_process_loads_what_was_made_without_what_made_it_and_scores_the_same_to_the_last_bit(folder):
     engine = Engine.ready(folder, RuntimeSettings(precision="float32", **SETTINGS))
     expected = [one.anomaly_score.hex() for one in engine.predict(batch(range(FRAMES)), scenes_of(range(FRAMES)))]
-    done = subprocess.run(
-        [sys.executable, "-c", f"import torch; torch.set_num_threads({torch.get_num_threads()})\n{FRESH}", str(folder)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120.0,
-    )
+    done = run_script(FRESH, folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == expected
 
 
 def test_a_machine_whose_compiler_fails_runs_the_model_as_it_stands(folder, expected, monkeypatch, tmp_path, caplog):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("CXX", "false")  # the program of that name: it fails whatever it is asked
+    calls, compiler = tmp_path / "calls", tmp_path / "g++"
+    compiler.write_text(f"#!/bin/sh\necho $@ >> {calls}\nexit 1\n", encoding="ascii")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
     with caplog.at_level(logging.WARNING):
         engine = Engine.ready(folder, RuntimeSettings(precision="float32", **SETTINGS))
     assert "compiling it failed" in caplog.text
     assert not engine.tuning.compiled
     got = engine.predict(batch(range(FRAMES)), scenes_of(range(FRAMES)))
     assert [one.anomaly_score for one in got] == pytest.approx([one.anomaly_score for one in expected], rel=1e-5)
-    assert [path.name for path in (tmp_path / "cflow-stream" / "packages").iterdir()] == ["lock"]  # nothing half made
+    tried = calls.read_text()
+    assert tried
+    caplog.clear()
+    assert not Engine.ready(folder, RuntimeSettings(precision="float32", **SETTINGS)).tuning.compiled
+    assert "not tried for an hour" in caplog.text
+    assert calls.read_text() == tried
+    left = {path.name for path in (tmp_path / "cflow-stream" / "packages").iterdir()} - {"lock", "in-use"}
+    assert [Path(name).suffix for name in left] == [".failed"]  # nothing half made
+
+
+def test_a_compiler_that_hangs_ends_with_the_process_that_waits_for_it(folder, tmp_path):
+    lifeline = Lifeline(tmp_path / "lifeline")
+    compiler = tmp_path / "g++"
+    compiler.write_text(f"#!/bin/sh\n{HANGS.format(pipe=lifeline.path)}\n", encoding="ascii")
+    compiler.chmod(0o755)
+    with subprocess.Popen(
+        [sys.executable, "-c", FRESH.replace("packages._build = build", ""), str(folder)],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path), "CXX": str(compiler)},
+    ) as waits:
+        lifeline.wait_for_start(100.0)
+        waits.kill()
+    lifeline.wait_for_end(10.0)
+
+
+def test_a_build_that_takes_too_long_is_given_up(folder, tmp_path):
+    how = Tuning(torch.float32, compiled=True), torch.device("cpu")
+    with pytest.raises(PackageError, match="it took longer than 1 s"):
+        packages._build(folder, read_card(folder), *how, tmp_path, 1.0)
+
+
+def test_another_model_in_the_folder_is_not_taken_for_the_one_that_is_wanted(folder, tmp_path):
+    wanted = tiny_checkpoint(tmp_path / "other", seed=1)
+    how = Tuning(torch.float32, compiled=True), torch.device("cpu")
+    with pytest.raises(PackageError, match=f"expected the model {wanted.short_fingerprint}, got"):
+        packages._build(folder, wanted, *how, tmp_path, 100.0)
+
+
+@pytest.fixture
+def package(monkeypatch, tmp_path, folder):
+    """The model's package in a cache of this test alone."""
+    Engine.ready(folder, RuntimeSettings(precision="float32", **SETTINGS))
+    key = packages._key(read_card(folder), Tuning(torch.float32, compiled=True), torch.device("cpu"))
+    theirs = cache_folder("packages") / key
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return Path(shutil.copytree(theirs, cache_folder("packages") / key))
+
+
+def test_a_package_that_is_damaged_is_deleted_and_made_anew(package, folder, expected, caplog):
+    (package / packages.FLOWS_FILE).write_bytes(b"no library")
+    with caplog.at_level(logging.WARNING):
+        engine = Engine.load(folder, tuning=Tuning(compiled=True))
+    assert "the compiled model is damaged and is made anew" in caplog.text
+    got = engine.predict(batch(range(FRAMES)), scenes_of(range(FRAMES)))
+    assert [one.anomaly_score for one in got] == pytest.approx([one.anomaly_score for one in expected], rel=1e-4)
+    assert (package / packages.FLOWS_FILE).read_bytes() != b"no library"
+
+
+def test_a_package_that_torch_cannot_run_at_present_is_kept(package, folder):
+    """As where a GPU's memory is full; here the library has nothing that torch asks for."""
+    library = package / packages.FLOWS_FILE
+    library.unlink()
+    subprocess.run(["g++", "-shared", "-x", "c++", "/dev/null", "-o", str(library)], check=True)
+    with pytest.raises(PackageError, match="AOTInductorModelContainer"):
+        Engine.load(folder, tuning=Tuning(compiled=True))
+    assert library.exists()
 
 
 @pytest.fixture
@@ -133,4 +273,6 @@ def test_a_method_that_encodes_several_sizes_is_compiled_for_each(several_sizes)
     frames = batch(range(FRAMES)), scenes_of(range(FRAMES))
     with torch._dynamo.config.patch(error_on_recompile=True):
         got = [one.anomaly_score for one in engine.predict(*frames)]
+        alone = engine.predict(batch([0]), scenes_of([0]))[0].anomaly_score
+    assert alone == pytest.approx(got[0], rel=1e-4)
     assert got == pytest.approx([one.anomaly_score for one in Engine.load(several_sizes).predict(*frames)], rel=1e-4)

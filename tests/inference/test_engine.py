@@ -1,15 +1,19 @@
+import hashlib
 import warnings
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.config import RuntimeSettings
 from pipeline.errors import CheckpointError
 from pipeline.inference import engine as engine_module
 from pipeline.inference.engine import Engine
 from pipeline.model_settings import ModelSettings
+from pipeline.models.card import WEIGHTS_FILE
 from pipeline.types import FrameBatch, FrameHeader
 from tests.models.tiny import SIZE_PX, tiny_checkpoint
 
@@ -117,6 +121,15 @@ def test_a_batch_that_does_not_fit_the_model_is_refused(engine, fault):
         headers = headers[:1]
     with pytest.raises(ValueError, match="batch: expected uint8 images of shape"):
         engine.predict(FrameBatch(headers, images), scenes)
+
+
+def test_a_start_reads_all_weights_once_to_check_them(tmp_path, monkeypatch):
+    tiny_checkpoint(tmp_path / "m")
+    hashed = []
+    real = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, *kind: hashed.append(file.name) or real(file, *kind))
+    Engine.ready(tmp_path / "m", RuntimeSettings(precision="float32", compile=False), expected=ModelSettings())
+    assert [Path(name) for name in hashed] == [tmp_path / "m" / WEIGHTS_FILE]
 
 
 def test_an_engine_of_another_encoder_is_refused(tmp_path):

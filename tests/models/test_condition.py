@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.models.condition import CameraEmbedding, position_encoding
+from pipeline.models.detector import rows_of
 
 
 @given(quarter=st.integers(1, 32), height=st.integers(1, 9), width=st.integers(1, 9))
@@ -40,7 +41,7 @@ def test_a_length_that_is_no_multiple_of_four_is_refused(dims):
 
 def test_an_unknown_scene_gets_the_mean_of_all_embeddings():
     embedding = CameraEmbedding(["gate", "yard", "roof"], 5)
-    rows = embedding.rows(["roof", "cellar", "gate"])
+    rows = rows_of(["roof", "cellar", "gate"], embedding.row_of)
     vectors = embedding.table()[rows]
     assert torch.equal(vectors[0], embedding.vectors[2])
     assert torch.equal(vectors[2], embedding.vectors[0])

@@ -1,0 +1,67 @@
+"""Child processes that end with this one, whatever ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+# Started between us and the child: asks the kernel to end it with the thread that started it, which ends with us,
+# whatever ends us, and becomes the child. In its own interpreter, since code between fork and exec of a threaded
+# process may dead-lock. 1 is PR_SET_PDEATHSIG.
+_DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def ending_with_us(command: Sequence[str]) -> list[str]:
+    """A command whose process gets SIGTERM when the thread that starts it ends; on Linux alone, elsewhere it does not.
+
+    Args:
+        command: a program's path and its arguments.
+    """
+    if sys.platform != "linux":
+        return list(command)
+    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
+
+
+def run_child(command: Sequence[str], *, env: Mapping[str, str], within_s: float) -> subprocess.CompletedProcess[str]:
+    """Run a program that gets SIGTERM when this process ends; one that takes too long is killed, with all below it.
+
+    A terminal's Ctrl-C does not reach it by itself: it ends because this process does.
+
+    Args:
+        command: the program's path and its arguments.
+        env: its environment.
+        within_s: how long it may take.
+
+    Returns:
+        Its exit code and what it wrote.
+
+    Raises:
+        subprocess.TimeoutExpired: it took longer.
+        OSError: it cannot be started.
+    """
+    with subprocess.Popen(
+        ending_with_us(command),
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            written, complained = process.communicate(timeout=within_s)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, written, complained)
