@@ -407,6 +407,11 @@ def main() -> None:
         for line in str(error).splitlines():
             err.print(f"error: {line}", markup=False, highlight=False, style="red")
         sys.exit(2 if isinstance(error, BadInputError) else 1)
+    except OSError as error:  # a path that the system refuses: too long, forbidden, on a disk that fails
+        if error.filename is None:
+            raise
+        err.print(f"error: {error.filename}: {error.strerror}", markup=False, highlight=False, style="red")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

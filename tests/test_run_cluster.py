@@ -90,6 +90,11 @@ def test_a_command_asks_for_the_secrets_that_it_needs_and_no_others(tmp_path, ar
     assert named in done.stderr.splitlines()[0], done.stderr
 
 
+@pytest.mark.parametrize("arguments", [("evaluate", "--scores", "s", "--data"), ("bench", "--model")])
+def test_a_path_that_the_system_refuses_is_named(arguments):
+    refused(command(*arguments, "x" * 300), "xxx", "File name too long")
+
+
 def test_a_training_folder_without_frames_is_named(tmp_path):
     (tmp_path / "training" / "videos").mkdir(parents=True)
     refused(command("train", "--config", config_file(tmp_path), "--data", tmp_path, "--out", tmp_path / "m"), tmp_path)
