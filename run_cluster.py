@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from pipeline.config import Config
 from pipeline.config_file import METHODS, load_config, with_method
 from pipeline.errors import BadInputError, CflowError, ConfigError
 
@@ -109,9 +110,7 @@ def check(
     """Look at everything that `stream` needs: cameras, model, Redis, disk, ports. Ends with 1 where something fails."""
     from pipeline.console.check import check_run
 
-    settings = load_config(config)
-    if not settings.cameras:
-        raise ConfigError(f"{config}: cameras: expected at least one camera, got none")
+    settings = _load_with_cameras(config)
     if not check_run(settings, config, model or settings.model_folder, as_json=as_json, out=out):
         raise typer.Exit(1)
 
@@ -130,12 +129,10 @@ def stream(
     """Score the config's cameras until they end, the time is up or Ctrl-C."""
     from pipeline.sinks.run_lock import check_unused
 
-    settings = load_config(config)
+    settings = _load_with_cameras(config)
     folder = model or settings.model_folder
     if folder is None:
         raise ConfigError(f"{config}: model_folder: expected a trained model here or with --model, got nothing")
-    if not settings.cameras:
-        raise ConfigError(f"{config}: cameras: expected at least one camera, got none")
     check_unused(settings.output.folder)  # before Ray is even imported; the run itself takes the lock
 
     from actors.commands import stream_cameras
@@ -207,7 +204,6 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """Measure this machine: how many cameras does it carry, and what is the bottleneck?"""
-    from pipeline.config import Config
     from pipeline.console.benchmark import bench as measure_and_show
 
     settings = Config() if config is None else load_config(config, only=("camera_defaults", "runtime", "output"))
@@ -237,7 +233,6 @@ def compare(
     Given again after an interruption, it goes on where it stopped.
     """
     from actors.commands import replay_dataset
-    from pipeline.config import Config
     from pipeline.console.comparison import compare_methods
     from pipeline.console.comparison_folder import STATE_FILE
     from pipeline.datasets.base import Dataset
@@ -282,9 +277,10 @@ def alerts(
 
 @app.command(epilog="Example: python run_cluster.py status --json")
 def status(as_json: JsonOption = False, config: WhereOption = None) -> None:
-    """Print how the newest run (or that of the config's Redis) and its cameras stand. Ends with 1 where it is lost.
+    """Print how the newest run (or that of the config's Redis) and its cameras stand.
 
-    With --json the first line is the run's.
+    Ends with 0 where the run goes on or ended in good order, with 1 where it is lost, failed or never began, and with 2
+    where Redis or the config cannot be read. With --json the first line is the run's: {"run": null} where none began.
     """
     from pipeline.console.run_state import is_well, run_line, trouble_lines
     from pipeline.console.tables import camera_faults, cameras_table
@@ -295,7 +291,7 @@ def status(as_json: JsonOption = False, config: WhereOption = None) -> None:
     with readable_redis(config) as url:
         run, statuses = read_run(url), list(read_statuses(url).values())
     if as_json:
-        for said in [*([run] if run is not None else []), *statuses]:
+        for said in [run or {"run": None}, *statuses]:
             _emit(said, str, as_json)
     else:
         out.print(run_line(run), markup=False, highlight=False)
@@ -382,6 +378,18 @@ def _emit(value: dict[str, Any], line: Callable[[dict[str, Any]], Any], as_json:
         sys.stdout.flush()
     else:
         out.print(line(value))
+
+
+def _load_with_cameras(config: Path) -> Config:
+    """The settings of a run.
+
+    Raises:
+        ConfigError: they are not as they should be, or name no camera.
+    """
+    settings = load_config(config)
+    if not settings.cameras:
+        raise ConfigError(f"{config}: cameras: expected at least one camera, got none")
+    return settings
 
 
 def _remove_folder(folder: Path, expected: str) -> None:

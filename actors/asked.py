@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import ActorDiedError, RayError
+from ray.exceptions import ActorDiedError, RayError, RayTaskError
+
+from pipeline.errors import RunError, StoppedError
+from pipeline.redaction import redact
 
 _log = logging.getLogger(__name__)
 
 _PATIENCE_S = 30.0  # without an answer, of one that has answered before
 _START_PATIENCE_S = 180.0  # importing torch in several processes of a small machine takes a while
 _RECREATE_EVERY_S = 2.0
+_LOOK_EVERY_S = 0.2
 
 
 class Asked:
@@ -85,3 +91,59 @@ class Asked:
             self.handle = self._create()
         except (RayError, ValueError) as error:  # ValueError: Ray has not let go of the name yet
             _log.warning("an actor that is gone could not be created yet: %s", error)
+
+
+def cause_of(error: RayTaskError) -> str:
+    """What a call of an actor raised, in one line without credentials."""
+    return redact(" ".join(str(error.cause).split()))
+
+
+def wait_for_start(answers: Mapping[ray.ObjectRef, str], stop: threading.Event, within_s: float) -> None:
+    """Wait until actors answer; with the first that does not come up, the others are not waited for.
+
+    Args:
+        answers: calls, and the name of the actor that was called.
+        stop: set by a user who will wait no longer.
+        within_s: seconds for all of them.
+
+    Raises:
+        StoppedError: ``stop`` was set.
+        RunError: an actor did not come up.
+    """
+    give_up_at = time.monotonic() + within_s
+    waiting = list(answers)
+    while waiting:
+        done, waiting = ray.wait(waiting, timeout=_LOOK_EVERY_S)
+        for answer in done:
+            try:
+                ray.get(answer)
+            except RayError as error:
+                last_line = str(error).strip().splitlines()[-1].strip()
+                raise RunError(f"{answers[answer]} did not start: {redact(last_line)}") from None
+        if stop.is_set():
+            raise StoppedError("stopped before all actors had started; nothing was scored")
+        if waiting and time.monotonic() >= give_up_at:
+            late = ", ".join(answers[answer] for answer in waiting)
+            raise RunError(f"expected all actors to start within {within_s:g} s, got no answer from {late}")
+
+
+def insist(call: Callable[[float], ray.ObjectRef], left_s: Callable[[], float]) -> Any:
+    """The answer of an actor that may be restarting: it is asked again until it answers.
+
+    Args:
+        call: asks, given the seconds that are left.
+        left_s: seconds that are left now.
+
+    Raises:
+        RayTaskError: it answered with an error; asked again, it would do so again.
+        RayError: it did not answer in time.
+    """
+    while True:
+        try:
+            return ray.get(call(left_s()), timeout=left_s())
+        except RayTaskError:
+            raise
+        except RayError:
+            if left_s() <= 0.0:
+                raise
+            time.sleep(min(_LOOK_EVERY_S, left_s()))

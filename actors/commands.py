@@ -12,9 +12,9 @@ from pathlib import Path
 from pydantic import SecretStr
 from rich.console import Console
 
-from actors.control import CameraDesk, served
+from actors.control import Apply, CameraDesk, served
 from actors.plans import replay_plan, stream_plan
-from actors.session import Apply, run
+from actors.session import run
 from pipeline.config import CameraSettings, Config
 from pipeline.console.progress import Bar, progress_bars
 from pipeline.console.tables import alert_line, camera_faults, cameras_table
@@ -28,6 +28,7 @@ from pipeline.sinks.locate import run_redis
 from pipeline.sinks.parquet import discard_journals
 from pipeline.sinks.redis_reader import read_alerts
 from pipeline.sinks.run_lock import check_unused, run_lock
+from pipeline.sinks.run_status import living_run
 
 _REDIS_PAUSE_S = 1.0
 _LAST_ALERTS_S = 1.0  # following ends within half a second, unless Redis hangs
@@ -54,6 +55,7 @@ def stream_cameras(
     _warn_of_scenes(config.cameras, card, err)
     folder = config.output.folder
     with run_lock(folder), run_redis(config, config_file, folder) as redis_url:
+        _warn_of_other_run(config, redis_url, err)
         plan = stream_plan(config, card, model_folder, redis_url)
         with _stop_on_signal(err) as signals:
             attended = _attending(config, config_file, card, folder, signals, err)
@@ -103,15 +105,16 @@ def replay_dataset(
     counts = [clip.frame_count for clip in dataset.test]
     total = None if None in counts else sum(count or 0 for count in counts)
     with run_lock(state_folder), run_redis(config, config_file, state_folder) as redis_url:
+        _warn_of_other_run(config, redis_url, err)
         discard_journals(scores_folder)  # of a replay that was killed: its rows are not this one's
         plan = replay_plan(config, cameras, card, model_folder, redis_url, scores_folder)
         with _stop_on_signal(err) as signals:
             final = _run_shown(plan, total, signals, address=address, duration_s=None, err=err)
-    scored = sum(camera.account.scored for camera in final.cameras)
-    decoded = sum(camera.account.decoded for camera in final.cameras)
+    totals = final.totals()
+    scored, decoded = totals["scored"], totals["decoded"]
     out.print(f"{len(final.cameras)} clips, {decoded:,} frames decoded, {scored:,} scored: {scores_folder}")
     _print_faults(final, err)
-    damaged = sum(camera.account.dropped.get(reason, 0) for camera in final.cameras for reason in _DAMAGED)
+    damaged = sum(totals["dropped"].get(reason, 0) for reason in _DAMAGED)
     if scored != decoded - damaged or any(camera.state != "finished" for camera in final.cameras):
         raise RunError(
             f"expected every frame of every clip scored, got {scored} of {decoded - damaged} that could be decoded; "
@@ -122,6 +125,17 @@ def replay_dataset(
 
 def _warn_of_scenes(cameras: Sequence[CameraSettings], card: ModelCard, err: Console) -> None:
     for line in unknown_scenes(cameras, card.scenes):
+        _warn(err, line)
+
+
+def _warn_of_other_run(config: Config, redis_url: str, err: Console) -> None:
+    if config.redis.is_embedded:  # nobody else's: at most the sign of life of a run that was killed here seconds ago
+        return
+    try:
+        line = living_run(redis_url)
+    except RedisError as error:  # what stands there is none of ours, and is written anew
+        line = str(error)
+    if line is not None:
         _warn(err, line)
 
 
@@ -166,11 +180,10 @@ def _run_shown(
                 if _gist(trouble) not in {_gist(known) for known in troubles}:
                     _warn(err, trouble)
             troubles = status.troubles
-            accounts = [status.former, *(camera.account for camera in status.cameras)]
-            dropped = sum(sum(account.dropped.values()) for account in accounts)
-            scored = sum(account.scored for account in accounts)
+            totals = status.totals()
+            dropped = sum(totals["dropped"].values())
             bar.rename("scored")
-            bar(scored, total_frames, f"{dropped} dropped" if dropped else "")
+            bar(totals["scored"], total_frames, f"{dropped} dropped" if dropped else "")
 
         # A camera process that does not hear of the end in time leaves its ledgers, which nobody needs then.
         with held_folder(plan.ledgers.name, inside=plan.ledgers.parent):
@@ -236,7 +249,7 @@ def _alerts_shown(plan: RunPlan, watched: Collection[str], err: Console) -> Iter
             try:
                 for alert in read_alerts(url, since=since, follow=True, stop=done):
                     since = alert["id"]
-                    if alert["kind"].startswith("run_"):  # whoever sees this has started it
+                    if alert["event_id"].startswith(f"{plan.name}-"):  # whoever sees this has started the run
                         continue
                     if alert["camera_id"] is None or alert["camera_id"] in watched:
                         err.print(alert_line(alert))

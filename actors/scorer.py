@@ -69,7 +69,7 @@ class ScorerActor:
         failing = states.pop(_STORAGE, "")
         self._tuning: dict[str, Any] = json.loads(states.pop(_TUNING, "{}"))
         self._failing: Notice | None = Notice(**json.loads(failing)) if failing else None
-        begun = states.pop(_RUN, "")
+        said_of_run = states.pop(_RUN, "")
         self._scorer = Scorer(card, states)
         self._redis = RedisSink(
             sinks.redis_url.get_secret_value(),
@@ -86,7 +86,8 @@ class ScorerActor:
             confirmed={name: CameraState.of_json(text).last for name, text in states.items()},
         )
         self._end_abandoned()
-        self._begun = Notice(**json.loads(begun)) if begun else self._begin(plan)
+        # Of the run itself, the newest: that it has begun or, where a process before this one said so, that it is over.
+        self._said_of_run = Notice(**json.loads(said_of_run)) if said_of_run else self._begin(plan)
 
     def agree(self, tuning: Mapping[str, Any]) -> dict[str, Any]:
         """How all detectors of the run are to run the model, as long as it lasts: as the first one that asked would.
@@ -166,10 +167,10 @@ class ScorerActor:
         """
         self._write(self._scorer.close(time.time()))
         self.tend()
-        self._commit({}, [_end(self._begun, failure)])
+        self._end(failure)
         self._parquet.close(_WRITING_SHARE * within_s)
         self._redis.close(_WRITING_SHARE * within_s)
-        self._store.end_run()
+        self._store.end_run({_RUN: _as_state(self._said_of_run)})
         faults, alerts = [*self._redis.faults(), *self._parquet.faults()], self._alert_counts()
         self._store.close()
         return faults, alerts
@@ -198,7 +199,7 @@ class ScorerActor:
         if trouble and self._failing is None:
             event_id = f"storage-{round(now_s * 1000)}"
             self._failing = Notice("storage_failing", event_id, None, trouble, now_s, None, now_s)
-            self._commit({_STORAGE: json.dumps(asdict(self._failing))}, [self._failing])
+            self._commit({_STORAGE: _as_state(self._failing)}, [self._failing])
         elif not trouble and self._failing is not None:
             begun, self._failing = self._failing, None
             said = "rows are written again"
@@ -210,8 +211,14 @@ class ScorerActor:
         now_s = time.time()
         said = f"{plan.name} begins with {len(plan.cameras)} cameras"
         begun = Notice("run_started", f"{plan.name}-{round(now_s * 1000)}", None, said, now_s, None, now_s)
-        self._commit({_RUN: json.dumps(asdict(begun))}, [begun])
+        self._commit({_RUN: _as_state(begun)}, [begun])
         return begun
+
+    def _end(self, failure: str) -> None:
+        """Say that the run is over, and remember it in the same commit: whoever comes after says it no second time."""
+        if self._said_of_run.until_at_s is None:
+            self._said_of_run = _over(self._said_of_run, failure)
+            self._commit({_RUN: _as_state(self._said_of_run)}, [self._said_of_run])
 
     def _end_abandoned(self) -> None:
         """End the events that an earlier run into this folder left open because it was killed whole, and say so."""
@@ -221,12 +228,16 @@ class ScorerActor:
         for camera_id, text in abandoned.items():
             if not camera_id.startswith("#"):
                 ends += end_of_abandoned(camera_id, CameraState.of_json(text), now_s)
-        if _RUN in abandoned:
-            ends.append(_end(Notice(**json.loads(abandoned[_RUN])), _LOST))
+        if _RUN in abandoned and (said := Notice(**json.loads(abandoned[_RUN]))).until_at_s is None:
+            ends.append(_over(said, _LOST))
         self._store.forget_abandoned(ends)
 
 
-def _end(begun: Notice, failure: str) -> Notice:
+def _as_state(notice: Notice) -> str:
+    return json.dumps(asdict(notice))
+
+
+def _over(begun: Notice, failure: str) -> Notice:
     """The end of a run that was said to have begun."""
     now_s = time.time()
     kind = "run_lost" if failure else "run_ended"

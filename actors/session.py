@@ -5,22 +5,21 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 from actors.cluster import ray_cluster
+from actors.control import Apply
 from actors.supervisor import Supervisor
-from pipeline.config import CameraSettings
-from pipeline.errors import CflowError, RunError, StoppedError
+from pipeline.errors import CflowError, RunError
 from pipeline.redaction import redact
 from pipeline.runtime.ending import Ending
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import RunStatus
-from pipeline.sinks.run_status import RunState, RunStatusWriter
+from pipeline.sinks.run_status import RunState, RunStatusWriter, how_it_ended
 
 _POLL_S = 0.5
-
-Apply = Callable[[Sequence[CameraSettings], frozenset[str]], None]
 
 
 def run(
@@ -52,20 +51,25 @@ def run(
     """
     redis_url, nothing = plan.sinks.redis_url.get_secret_value(), RunStatus((), done=False).totals()
     with RunStatusWriter(redis_url, plan.name, nothing) as told, ray_cluster(address):
+
+        def show(status: RunStatus) -> None:
+            on_status(status if told.trouble is None else replace(status, troubles=(*status.troubles, told.trouble)))
+
         supervisor = Supervisor(plan, lambda status, ending: _tell(told, "ending" if ending else "running", status))
         try:
             supervisor.start(stop)
             end_at = math.inf if duration_s is None else time.monotonic() + duration_s
             with attended(supervisor.apply):
-                while not _follow(supervisor, on_status) and not stop.is_set() and time.monotonic() < end_at:
+                while not _follow(supervisor, show) and not stop.is_set() and time.monotonic() < end_at:
                     stop.wait(max(0.0, min(_POLL_S, end_at - time.monotonic())))
                 ending = Ending.begun(time.monotonic())
-            final = _end(supervisor, ending, on_status)
+            final = _end(supervisor, ending, show)
             _tell(told, "ended", final)
             on_status(final)
             return final
-        except CflowError as error:
-            supervisor.abort("" if isinstance(error, StoppedError) else f"the run failed: {redact(error)}")
+        except BaseException as error:  # also a second Ctrl-C, a terminal that is gone, a bug: the run is over
+            state, reason = how_it_ended(error)
+            supervisor.abort("" if state == "ended" else f"the run failed: {reason}")
             raise
         finally:
             supervisor.kill()

@@ -13,13 +13,12 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from actors import cluster
-from actors.asked import Asked
+from actors.asked import Asked, cause_of, insist, wait_for_start
 from actors.camera import CameraOrder
 from actors.detector import CameraRole, DetectorOrder
 from actors.local_ray import dead_ray_processes
 from pipeline.config import CameraSettings
-from pipeline.errors import RunError, StoppedError
-from pipeline.redaction import redact
+from pipeline.errors import RunError
 from pipeline.runtime.assignment import place, split_cameras
 from pipeline.runtime.ending import Ending
 from pipeline.runtime.plan import RunPlan
@@ -109,7 +108,7 @@ class Supervisor:
             StoppedError: ``stop`` was set.
             RunError: an actor did not come up.
         """
-        _wait_for([asked.handle.pid.remote() for asked in self._everyone()], stop)
+        wait_for_start({a.handle.pid.remote(): name for name, a in self._named().items()}, stop, _START_TIMEOUT_S)
         # Loading beside the others, spare ones would only have kept the first frame waiting.
         for name in self._pool.detectors[self._fleet.active :]:
             self._add_detector(name)
@@ -175,7 +174,10 @@ class Supervisor:
                 ray.kill(asked.handle)
 
     def _everyone(self) -> list[Asked]:
-        return [self._scorer, *self._detectors.values(), *self._processes.values()]
+        return list(self._named().values())
+
+    def _named(self) -> dict[str, Asked]:
+        return {"the scorer": self._scorer, **self._detectors, **self._processes}
 
     def _abandon(self, ending: Ending) -> None:
         """Discard what waits in camera processes, and give the detectors a moment for what they hold."""
@@ -188,14 +190,13 @@ class Supervisor:
             time.sleep(_TICK_S / 2)
 
     def _close_scorer(self, ending: Ending) -> tuple[list[str], Mapping[str, int]]:
-        while (left_s := ending.left_s(time.monotonic())) > 0.0:
-            try:
-                unwritten, alerts = ray.get(self._scorer.handle.close.remote(left_s), timeout=left_s)
-                return unwritten, alerts
-            except RayError:  # it is restarting
-                time.sleep(_TICK_S)
-        unwritten = ["the scorer did not come back in time to close its files: the next run into this folder does"]
-        return unwritten, self._status.alerts
+        try:
+            return insist(self._scorer.handle.close.remote, lambda: ending.left_s(time.monotonic()))
+        except RayTaskError as error:
+            unwritten = f"the scorer could not close its files: {cause_of(error)}"
+        except RayError:
+            unwritten = "the scorer did not come back in time to close its files: the next run into this folder does"
+        return [unwritten], self._status.alerts
 
     def _watch(self) -> None:
         try:
@@ -263,8 +264,7 @@ class Supervisor:
         )
 
     def _deaths(self) -> list[str]:
-        named = {"the scorer": self._scorer, **self._detectors, **self._processes}
-        return [f"{name} died; it is being started anew" for name, a in named.items() if a.died_at is not None]
+        return [f"{name} died; it is being started anew" for name, a in self._named().items() if a.died_at is not None]
 
     def _place_cameras(self) -> None:
         """Find a process for every camera that is wanted; those of a process that is gone go to the others."""
@@ -388,7 +388,7 @@ class Supervisor:
         try:
             ray.get(reference)
         except RayTaskError as error:
-            self._refusals[name] = f"{name} cannot do what it is told: {redact(' '.join(str(error.cause).split()))}"
+            self._refusals[name] = f"{name} cannot do what it is told: {cause_of(error)}"
         except RayError:
             pass
 
@@ -420,23 +420,6 @@ class Supervisor:
             self._published_at = time.monotonic()
             self._scorer.handle.tend.remote()
             self._publish_status(self._status, self._draining)
-
-
-def _wait_for(answers: list[ray.ObjectRef], stop: threading.Event) -> None:
-    """Wait until actors answer; with the first that does not come up, the others are not waited for."""
-    give_up_at = time.monotonic() + _START_TIMEOUT_S
-    waiting = answers
-    try:
-        while waiting:
-            done, waiting = ray.wait(waiting, timeout=_TICK_S)
-            ray.get(done)
-            if stop.is_set():
-                raise StoppedError("stopped before all actors had started; nothing was scored")
-            if time.monotonic() >= give_up_at:
-                raise RunError(f"expected all actors to start within {_START_TIMEOUT_S:.0f} s, some did not")
-    except RayError as error:
-        last_line = str(error).strip().splitlines()[-1].strip()
-        raise RunError(f"an actor did not start: {redact(last_line)}") from None
 
 
 def _role(camera: CameraSettings) -> CameraRole:

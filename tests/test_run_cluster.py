@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.sinks.run_lock import run_lock
+from pipeline.sinks.run_status import RunStatusWriter
 from tests.models_for_tests import TINY
 from tests.videos import write_video
 
@@ -233,6 +234,18 @@ def test_a_checkpoint_with_a_flipped_byte_is_refused(tmp_path, trained):
 
 def test_alerts_without_any_run_says_what_to_do(tmp_path):
     refused(command("alerts", XDG_STATE_HOME=str(tmp_path)), "--config")
+
+
+def test_the_first_line_of_a_status_is_the_runs_also_where_none_began(tmp_path, redis_url):
+    config = config_file(tmp_path, redis={"url": redis_url})
+    done = command("status", "--json", "--config", config)
+    assert (done.returncode, done.stdout) == (1, '{"run": null}\n')
+    with RunStatusWriter(redis_url, "run-1") as told:
+        told.write("ended", {}, {"gate": {"camera_id": "gate"}})
+    done = command("status", "--json", "--config", config)
+    assert done.returncode == 0
+    run, camera = map(json.loads, done.stdout.splitlines())
+    assert (run["run"], camera["camera_id"]) == ("run-1", "gate")
 
 
 def test_scores_that_are_not_there_are_named(tmp_path, trained):

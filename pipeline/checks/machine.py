@@ -15,6 +15,7 @@ from pipeline.redaction import redact
 from pipeline.sinks.embedded_redis import find_server, server_version
 from pipeline.sinks.redis_probe import probe_redis
 from pipeline.sinks.run_lock import check_unused
+from pipeline.sinks.run_status import living_run
 
 _GIB = 2**30
 _LITTLE_OUTPUT_BYTES = 2 * _GIB
@@ -31,8 +32,11 @@ def check_redis(config: Config) -> Finding:
             return Finding("redis", "ok", f"embedded: {server_version(binary)} at {binary}")
         url = config.redis.url.get_secret_value()
         took_s = probe_redis(url)
+        other = living_run(url)
     except CflowError as error:
         return Finding("redis", "failed", str(error))
+    if other is not None:
+        return Finding("redis", "warning", other)
     return Finding("redis", "ok", f"{redact(url)}: takes a write, answers within {1000 * took_s:.0f} ms")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -57,15 +58,16 @@ class RunNews:
 
     def __init__(self) -> None:
         self._known: tuple[Any, str] | None = None
-        self._unanswered = 0
+        self._answered_at = 0.0
 
-    def seen(self, run: Mapping[str, Any] | None) -> str | None:
+    def seen(self, run: Mapping[str, Any] | None, now: float) -> str | None:
         """What is new, in one line, now that a run was found so.
 
         Args:
             run: as ``read_run`` gives it.
+            now: monotonic seconds.
         """
-        self._unanswered = 0
+        self._answered_at = now
         if run is None:
             return None
         how = "alive" if run["is_alive"] else run["state"] if run["state"] in OVER else "lost"
@@ -74,17 +76,18 @@ class RunNews:
             return None
         return run_line(run)
 
-    def unanswered(self, error: RedisError) -> str | None:
-        """What is new, now that Redis could not be asked; to be called every second.
+    def unanswered(self, error: RedisError, now: float) -> str | None:
+        """What is new, now that Redis could not be asked.
 
         Args:
             error: why not.
+            now: monotonic seconds.
         """
-        self._unanswered += 1
-        if self._unanswered != ALIVE_FOR_S or self._known is None or self._known[1] != "alive":
+        silent_s = now - self._answered_at
+        if silent_s < ALIVE_FOR_S or self._known is None or self._known[1] != "alive":
             return None
         self._known = (self._known[0], "unknown")
-        return f"run {plain(self._known[0])}: no sign of life for {ALIVE_FOR_S} s: {error}"
+        return f"run {plain(self._known[0])}: no sign of life for {silent_s:.0f} s: {error}"
 
 
 @contextmanager
@@ -101,9 +104,9 @@ def run_watched(url: str, say: Callable[[str], None]) -> Iterator[None]:
     def watch() -> None:
         while not done.is_set():
             try:
-                line = news.seen(read_run(url))
+                line = news.seen(read_run(url), time.monotonic())
             except RedisError as error:
-                line = news.unanswered(error)
+                line = news.unanswered(error, time.monotonic())
             if line is not None:
                 say(line)
             done.wait(_LOOK_EVERY_S)

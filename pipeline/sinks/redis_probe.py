@@ -10,11 +10,11 @@ import redis
 from pipeline.errors import RedisError
 from pipeline.redaction import redact
 from pipeline.sinks.redis_client import connect, explain
-from pipeline.sinks.schema import ALERTS_KEY, FIELD, scores_key
+from pipeline.sinks.schema import ALERTS_KEY, ALIVE_FOR_S, CAMERAS_KEY, FIELD, RUN_KEY, scores_key
 
 
 def probe_redis(url: str, timeout_s: float = 2.0) -> float:
-    """Append to a stream as a run does and delete it in the same transaction, so that nobody ever sees it.
+    """Write what a run writes under keys of its own, and delete it in the same transaction: nobody ever sees it.
 
     Args:
         url: the address.
@@ -27,13 +27,22 @@ def probe_redis(url: str, timeout_s: float = 2.0) -> float:
         RedisError: nobody answers, or it refuses reading or writing; one line without credentials.
     """
     client = connect(url, timeout_s=timeout_s, retries=0)
-    key = scores_key(f"check-{uuid.uuid4().hex}")
+    own = f"check-{uuid.uuid4().hex}"
+    stream, text, table = scores_key(own), f"{RUN_KEY}:{own}", f"{CAMERAS_KEY}:{own}"
     try:
+        client.ping()
         client.xrevrange(ALERTS_KEY, count=1)  # fails where the key holds something else, as it would for a run
+        client.xread({ALERTS_KEY: "0"}, count=1)  # as the run's terminal does
         started_at = time.monotonic()
         with client.pipeline(transaction=True) as pipe:
-            pipe.xadd(key, {FIELD: "{}"}, maxlen=1, approximate=True)
-            pipe.delete(key)
+            pipe.watch(stream)
+            pipe.xrange(stream, count=1)
+            pipe.unwatch()
+            pipe.multi()
+            pipe.xadd(stream, {FIELD: "{}"}, maxlen=1, approximate=True)
+            pipe.set(text, "{}", ex=ALIVE_FOR_S)
+            pipe.hset(table, own, "{}")
+            pipe.delete(stream, text, table)
             pipe.execute()
         return time.monotonic() - started_at
     except (redis.RedisError, OSError) as error:

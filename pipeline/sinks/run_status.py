@@ -6,8 +6,8 @@ which any client can watch, and ``cflow:run`` says when the run gave its last si
 
 from __future__ import annotations
 
-import contextlib
 import json
+import logging
 import os
 import socket
 import threading
@@ -18,11 +18,13 @@ from typing import Any, Literal, Self, cast
 
 import redis
 
-from pipeline.errors import RedisError
+from pipeline.errors import CflowError, RedisError, StoppedError
 from pipeline.redaction import redact
 from pipeline.sinks.redis_client import connect, explain
 from pipeline.sinks.redis_reader import parse_object
 from pipeline.sinks.schema import ALIVE_FOR_S, ALIVE_KEY, CAMERAS_KEY, RUN_KEY, VERSION
+
+_log = logging.getLogger(__name__)
 
 RunState = Literal["starting", "running", "ending", "ended", "failed"]
 Totals = Mapping[str, Any]
@@ -37,7 +39,8 @@ class RunStatusWriter:
     """Writes ``cflow:run``, ``cflow:alive`` and ``cflow:cameras``; a context manager that writes how the run ended.
 
     A thread writes the newest status again and again, so that the run's sign of life depends on nobody but the process
-    itself. Redis may go and come: nothing waits for it.
+    itself. Redis may go and come: nothing waits for it. A run begins without cameras: those in Redis are of the one
+    before it.
 
     Args:
         url: the server's address.
@@ -50,6 +53,8 @@ class RunStatusWriter:
 
     def __init__(self, url: str, run: str, totals: Totals = MappingProxyType({})) -> None:
         self._client = connect(url, retries=0)
+        self._shown_url = redact(url)
+        self._refusal: str | None = None
         self._fixed = {
             "version": VERSION,
             "run": run,
@@ -57,7 +62,7 @@ class RunStatusWriter:
             "pid": os.getpid(),
             "started_at_s": time.time(),
         }
-        self._newest: tuple[RunState, Totals, Cameras | None, str] = ("starting", totals, None, "")
+        self._newest: tuple[RunState, Totals, Cameras, str] = ("starting", totals, {}, "")
         self._changed = threading.Condition()
         self._over = False
         self._thread = threading.Thread(target=self._renew, name="run-status", daemon=True)
@@ -69,25 +74,36 @@ class RunStatusWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        state, totals, cameras, reason = self._newest
+        state, totals, cameras, _ = self._newest
         if state not in OVER:
-            self.write(
-                "failed", totals, cameras, reason or redact(" ".join(str(error or "it was interrupted").split()))
-            )
+            state, reason = how_it_ended(error)
+            self.write(state, totals, cameras, reason)
         with self._changed:
             self._over = True
             self._changed.notify_all()
         self._thread.join(2 * _LAST_WORD_S)
         self._client.close()
+        if self._refusal is not None:
+            _log.warning("Redis %s: how the run ended was not written: %s", self._shown_url, self._refusal)
 
-    def write(self, state: RunState, totals: Totals, cameras: Cameras | None, reason: str = "") -> None:
+    @property
+    def trouble(self) -> str | None:
+        """Why Redis refuses the status, in one line without credentials; None when all is well, or nobody answers.
+
+        That nobody answers, the scorer says. What it writes may be allowed where a status is not, and the other way.
+        """
+        if self._refusal is None:
+            return None
+        return f"Redis {self._shown_url}: how the run stands is not written, and it looks dead: {self._refusal}"
+
+    def write(self, state: RunState, totals: Totals, cameras: Cameras, reason: str = "") -> None:
         """Take the newest status; it is written within a second, or at once where it is the last.
 
         Args:
             state: of the run.
             totals: what is said of the run as a whole, serialisable as JSON.
-            cameras: camera id to its status, likewise; None leaves those there are.
-            reason: why it failed, in one line without credentials.
+            cameras: camera id to its status, likewise.
+            reason: why it ended so, in one line without credentials.
         """
         with self._changed:
             self._newest = state, totals, cameras, reason
@@ -99,13 +115,26 @@ class RunStatusWriter:
         while not over:
             with self._changed:
                 over, newest = self._over, self._newest
-            with contextlib.suppress(redis.RedisError, OSError):  # the scorer meets the same, and says so
-                self._send(*newest)
+            self._refusal = self._try_to_send(newest)
             with self._changed:
-                if not self._over and not over:
-                    self._changed.wait_for(lambda: self._over, _RENEW_EVERY_S)
+                if not over:
+                    self._changed.wait_for(lambda sent=newest: self._over or self._ends_after(sent), _RENEW_EVERY_S)
 
-    def _send(self, state: RunState, totals: Totals, cameras: Cameras | None, reason: str) -> None:
+    def _ends_after(self, sent: tuple[RunState, Totals, Cameras, str]) -> bool:
+        """Whether there is a last status, and it is not the one that was sent."""
+        return self._newest is not sent and self._newest[0] in OVER
+
+    def _try_to_send(self, status: tuple[RunState, Totals, Cameras, str]) -> str | None:
+        """Why Redis refuses it; None where it does not."""
+        try:
+            self._send(*status)
+        except redis.ResponseError as error:
+            return explain(error)
+        except (redis.RedisError, OSError):
+            return None
+        return None
+
+    def _send(self, state: RunState, totals: Totals, cameras: Cameras, reason: str) -> None:
         run = {**self._fixed, "state": state, "updated_at_s": time.time(), "reason": reason, **totals}
         with self._client.pipeline(transaction=True) as pipe:
             pipe.set(RUN_KEY, json.dumps(run))
@@ -113,12 +142,27 @@ class RunStatusWriter:
                 pipe.delete(ALIVE_KEY)
             else:
                 pipe.set(ALIVE_KEY, str(self._fixed["run"]), ex=ALIVE_FOR_S)
-            if cameras is not None:
-                pipe.delete(CAMERAS_KEY)
-                if cameras:
-                    texts = {camera_id: json.dumps(camera) for camera_id, camera in cameras.items()}
-                    pipe.hset(CAMERAS_KEY, mapping=cast("dict[Any, Any]", texts))  # redis-py's dict type is invariant
+            pipe.delete(CAMERAS_KEY)
+            if cameras:
+                texts = {camera_id: json.dumps(camera) for camera_id, camera in cameras.items()}
+                pipe.hset(CAMERAS_KEY, mapping=cast("dict[Any, Any]", texts))  # redis-py's dict type is invariant
             pipe.execute()
+
+
+def how_it_ended(error: BaseException | None) -> tuple[RunState, str]:
+    """How a run ended whose work was left with an error, and why, in one line without credentials.
+
+    Args:
+        error: what it was left with; None where it was done.
+    """
+    if error is None:
+        return "ended", ""
+    if isinstance(error, KeyboardInterrupt):
+        return "failed", "it was interrupted"
+    said = redact(" ".join(str(error).split()))
+    if isinstance(error, CflowError):
+        return ("ended" if isinstance(error, StoppedError) else "failed"), said
+    return "failed", ": ".join(filter(None, (type(error).__name__, said)))
 
 
 def read_run(url: str) -> dict[str, Any] | None:
@@ -135,7 +179,10 @@ def read_run(url: str) -> dict[str, Any] | None:
     """
     client = connect(url, timeout_s=2.0, retries=0)
     try:
-        text, left_ms = cast("str | None", client.get(RUN_KEY)), cast("int", client.pttl(ALIVE_KEY))
+        with client.pipeline(transaction=True) as pipe:  # or one that ends well in between would look lost
+            pipe.get(RUN_KEY)
+            pipe.pttl(ALIVE_KEY)
+            text, left_ms = cast("tuple[str | None, int]", pipe.execute())
     except (redis.RedisError, OSError, UnicodeDecodeError) as error:
         raise RedisError(f"redis.url: {redact(url)}: {explain(error)}") from error
     finally:
@@ -145,3 +192,22 @@ def read_run(url: str) -> dict[str, Any] | None:
     run = parse_object(url, RUN_KEY, text, needs=frozenset({"run", "state", "updated_at_s"}))
     silent_s = ALIVE_FOR_S - left_ms / 1000.0 if left_ms > 0 else max(time.time() - (run["updated_at_s"] or 0.0), 0.0)
     return {**run, "is_alive": left_ms > 0, "silent_s": round(silent_s, 1)}
+
+
+def living_run(url: str) -> str | None:
+    """Which run lives in a Redis, as a warning to whoever would begin another there; None where none does.
+
+    Args:
+        url: the server's address.
+
+    Raises:
+        RedisError: Redis does not answer or refuses, or the entry is not ours.
+    """
+    run = read_run(url)
+    if run is None or not run["is_alive"]:
+        return None
+    who = f"{run['run']!a} on {run.get('host')!a}"  # anybody may write there: what a terminal would obey is escaped
+    return (
+        f"redis.url: {redact(url)}: expected no other run in this Redis, but {who} gave a sign of life "
+        f"{run['silent_s']:.1f} s ago: if it goes on, each hides how the other stands"
+    )

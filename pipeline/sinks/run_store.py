@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from pipeline.errors import RunError
 from pipeline.sinks.redis_queue import Entry, EntryId, Lane, alert_entry, next_id
@@ -119,12 +120,16 @@ class RunStore:
             self._states.update(states)
             self._commit(states, alerts)
 
-    def end_run(self) -> None:
-        """Forget the states of a run that ended in good order; alerts that wait stay."""
+    def end_run(self, last: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Forget the states of a run that ended in good order; alerts that wait stay.
+
+        Args:
+            last: states that stay, for a process of this run that is started once more, until the next run begins.
+        """
         with self._lock:
-            self._states = {}
+            self._states = dict(last)
             self._retry_at = 0.0
-            self._commit({}, (), forget="run = ?")
+            self._commit(last, (), forget="run = ?")
 
     def close(self) -> None:
         """Let go of the file; a second call does nothing. Later calls change memory alone and hand out no alerts."""

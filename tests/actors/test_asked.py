@@ -1,11 +1,14 @@
 import os
+import threading
 import time
 
 import pytest
 import ray
+from ray.exceptions import GetTimeoutError, RayTaskError
 
 from actors import asked
-from actors.asked import Asked
+from actors.asked import Asked, cause_of, insist, wait_for_start
+from pipeline.errors import RunError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -74,3 +77,68 @@ def test_an_actor_that_is_gone_for_good_is_created_anew(actor):
     before = actor.report
     ray.kill(actor.handle, no_restart=True)
     follow(actor, lambda: actor.alive and actor.report not in {None, before})
+
+
+class Odd:
+    """An actor that may not start, and whose files cannot be closed."""
+
+    def __init__(self, how):
+        self.asked = 0
+        if how == "hangs":
+            threading.Event().wait()
+        if how == "fails":
+            raise OSError("no such weights")
+
+    def pid(self):
+        return os.getpid()
+
+    def close(self, within_s):
+        self.asked += 1
+        raise ValueError(f"no room at rtsp://viewer:hunter2@gate/main (asked {self.asked} times)")
+
+    def hang(self, within_s):
+        threading.Event().wait()
+
+    def answer(self, within_s):
+        return within_s
+
+
+@pytest.fixture
+def odd():
+    made = []
+
+    def create(how="works"):
+        made.append(ray.remote(num_cpus=0, max_restarts=-1)(Odd).remote(how))
+        return made[-1]
+
+    yield create
+    for handle in made:
+        ray.kill(handle)
+
+
+def test_whoever_does_not_start_is_named(odd):
+    with pytest.raises(RunError, match=r"^eager did not start: OSError: no such weights$"):
+        wait_for_start({odd("fails").pid.remote(): "eager"}, threading.Event(), 60.0)
+    well = odd()
+    assert ray.get(well.pid.remote(), timeout=60.0)
+    with pytest.raises(RunError, match=r"^expected all actors to start within 1 s, got no answer from late$"):
+        wait_for_start({well.pid.remote(): "well", odd("hangs").pid.remote(): "late"}, threading.Event(), 1.0)
+
+
+def left_of(seconds):
+    ends_at = time.monotonic() + seconds
+    return lambda: max(ends_at - time.monotonic(), 0.0)
+
+
+def test_an_actor_that_answers_with_an_error_is_not_asked_again(odd):
+    with pytest.raises(RayTaskError) as caught:
+        insist(odd().close.remote, left_of(60.0))
+    assert cause_of(caught.value) == "no room at rtsp://***@gate/main (asked 1 times)"
+
+
+def test_an_actor_that_is_restarting_is_asked_until_it_answers_or_time_is_over(odd):
+    handle = odd()
+    os.kill(ray.get(handle.pid.remote(), timeout=60.0), 9)
+    assert 0.0 < insist(handle.answer.remote, left_of(60.0)) < 60.0
+    with pytest.raises(GetTimeoutError):
+        insist(handle.hang.remote, left_of(0.5))

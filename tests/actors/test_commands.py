@@ -16,13 +16,19 @@ import pytest
 from rich.console import Console
 
 from actors.commands import replay_dataset, stream_cameras
+from actors.plans import stream_plan
+from actors.scorer import ScorerActor
 from pipeline.config_file import load_config
 from pipeline.console.evaluation import evaluate_scores
 from pipeline.errors import BadInputError, CheckpointError, VideoError
+from pipeline.models.card import read_card
 from pipeline.sinks.locate import readable_redis
 from pipeline.sinks.parquet import staging_folder
 from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.sinks.redis_reader import read_alerts, read_scores, read_statuses
+from pipeline.sinks.run_status import RunStatusWriter, read_run
+from tests.actors.test_scorer import killed
+from tests.faults.live import live_config
 from tests.models_for_tests import TINY
 from tests.videos import audio_only, truncate, write_video
 
@@ -218,3 +224,21 @@ def test_a_replay_into_a_filled_folder_is_refused(trained, tmp_path):
     (tmp_path / "out" / "mine.txt").write_text("keep me")
     with pytest.raises(BadInputError, match="expected an empty folder"):
         replay(trained, tmp_path / "out")
+
+
+def test_a_stream_tells_its_terminal_of_the_run_that_was_killed_before_it_and_of_one_that_lives_beside_it(
+    trained, redis_url, tmp_path
+):
+    folder, gate = tmp_path / "run", {"gate": trained.dataset.test[0].url}
+    config = live_config(gate, folder, redis_url)
+    abandoned = stream_plan(config, read_card(trained.folder), trained.folder, redis_url)
+    killed(ScorerActor(abandoned))
+    with RunStatusWriter(redis_url, "run-beside"):
+        wait_for(lambda: read_run(redis_url) is not None)
+        stream(trained, tmp_path, gate, redis={"url": redis_url})
+    printed = " ".join(stream.printed.split())
+    assert f"run_lost run {abandoned.name}-" in printed
+    assert "run_started" not in printed  # whoever sees this has started it
+    assert "run_ended" not in printed
+    assert "warning: redis.url" in printed
+    assert "expected no other run in this Redis, but 'run-beside' on" in printed

@@ -1,5 +1,8 @@
 """A scorer that is started anew: what it must know of cameras nobody told it of."""
 
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 from fractions import Fraction
 
@@ -98,3 +101,34 @@ def test_all_detectors_run_the_model_as_the_first_one_asked_to_also_after_the_sc
     other = ScorerActor(replace(plan, name="another-run"))  # decides for itself
     assert other.agree({**first, "precision": "float32"})["precision"] == "float32"
     other.close()
+
+
+def close_and_die(plan, sink):
+    """In a process of its own: it is killed where it would close one of its sinks."""
+    scorer = ScorerActor(plan)
+    getattr(scorer, sink).close = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    scorer.close()
+
+
+@pytest.mark.parametrize("sink", ["_parquet", "_redis", "_store"])
+@pytest.mark.parametrize("successor", ["the same run", "the next run"])
+def test_a_scorer_killed_after_it_said_that_the_run_is_over_leaves_nothing_to_be_said_of_it(
+    plan, redis_url, sink, successor
+):
+    dying = multiprocessing.get_context("spawn").Process(target=close_and_die, args=(plan, sink))
+    dying.start()
+    dying.join(60.0)
+    assert dying.exitcode == -signal.SIGKILL
+    after = plan if successor == "the same run" else replace(plan, name="next")
+    assert ScorerActor(after).close()[0] == []
+    told = [alert for alert in read_alerts(redis_url) if alert["kind"].startswith("run_")]
+    runs = 1 if after is plan else 2
+    assert [alert["kind"] for alert in told] == ["run_started", "run_ended"] * runs
+    assert len({alert["event_id"] for alert in told}) == runs
+
+
+def test_a_scorer_that_is_asked_to_close_once_more_says_no_second_time_that_the_run_is_over(plan, redis_url):
+    scorer = ScorerActor(plan)
+    assert scorer.close()[0] == []
+    assert scorer.close(failure="the run failed: its terminal is gone")[0] == []
+    assert [alert["kind"] for alert in read_alerts(redis_url)] == ["run_started", "run_ended"]

@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -10,7 +11,9 @@ import redis
 from pipeline.checks.machine import check_output, check_ports, check_redis, check_temporary
 from pipeline.config_file import parse_config
 from pipeline.sinks.run_lock import run_lock
+from pipeline.sinks.run_status import RunStatusWriter
 from tests.faults.conftest import SmallDisk, disk  # noqa: F401
+from tests.sinks.made import wait_until
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "hunter2secret"
@@ -48,12 +51,34 @@ def test_a_redis_that_may_only_be_read_fails_though_it_answers(lasting_server, c
     )
 
 
+A_RUN_SENDS = re.search(r"A run sends (.*?);", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL).group(1)
+COMMANDS = [command.lower() for command in re.findall(r"`([A-Z]+)`", A_RUN_SENDS)]
+
+
+def as_user_who_may(lasting_server, client, commands):
+    may = ["resetkeys", "nocommands", "~cflow:*", *(f"+{command}" for command in commands)]
+    client.execute_command("ACL", "SETUSER", "run", "on", f">{PASSWORD}", *may)
+    return of_redis(lasting_server.url.replace("unix://", f"unix://run:{PASSWORD}@"))
+
+
 def test_a_user_who_may_do_what_a_run_does_is_enough(lasting_server, client):
-    commands = ("ping", "client", "xadd", "del", "hset", "xrange", "xrevrange", "watch", "unwatch", "multi", "exec")
-    may = [f"+{command}" for command in commands]
-    client.execute_command("ACL", "SETUSER", "run", "on", f">{PASSWORD}", "~cflow:*", *may)
-    found = of_redis(lasting_server.url.replace("unix://", f"unix://run:{PASSWORD}@"))
+    found = as_user_who_may(lasting_server, client, COMMANDS)
     assert found.state == "ok", found
+
+
+@pytest.mark.parametrize("missing", COMMANDS)
+def test_a_user_who_may_not_do_all_that_a_run_does_fails(lasting_server, client, missing):
+    found = as_user_who_may(lasting_server, client, [command for command in COMMANDS if command != missing])
+    assert found.state == "failed"
+    assert missing in found.detail.lower()
+    assert client.keys() == []
+
+
+def test_a_redis_in_which_another_run_lives_is_a_warning(lasting_server, client):
+    with RunStatusWriter(lasting_server.url, "run-1"):
+        wait_until(lambda: client.exists("cflow:alive"))
+        found = of_redis(lasting_server.url)
+    assert (found.state, "expected no other run in this Redis, but 'run-1'" in found.detail) == ("warning", True)
 
 
 def test_a_full_redis_and_one_with_another_thing_under_our_key_fail(lasting_server, client):

@@ -1,10 +1,14 @@
 """Whether a run lives, in words."""
 
+import time
+
 import pytest
 
-from pipeline.console.run_state import RunNews, is_well, run_line, trouble_lines
+from pipeline.console.run_state import RunNews, is_well, run_line, run_watched, trouble_lines
 from pipeline.errors import RedisError
+from pipeline.sinks.run_status import RunStatusWriter
 from pipeline.sinks.schema import ALIVE_FOR_S
+from tests.sinks.made import wait_until
 
 
 def run(state="running", is_alive=True, silent_s=0.4, **more):
@@ -36,24 +40,45 @@ def test_troubles_are_shown_in_lines_that_no_terminal_obeys():
 
 def test_whoever_follows_is_told_once_that_a_run_was_lost_and_that_another_began():
     news = RunNews()
-    said = [news.seen(found) for found in [None, run(), run(), run(is_alive=False), run(is_alive=False), run()]]
+    said = [news.seen(found, 0.0) for found in [None, run(), run(), run(is_alive=False), run(is_alive=False), run()]]
     assert said[:3] == [None, None, None]
     assert "LOST" in said[3]
     assert said[4] is None
     assert "running" in said[5]
-    assert "ended" in news.seen(run("ended", False))
-    assert news.seen(run("ended", False)) is None
+    assert "ended" in news.seen(run("ended", False), 0.0)
+    assert news.seen(run("ended", False), 0.0) is None
 
 
 def test_whoever_comes_after_the_loss_is_told_of_it():
-    assert "LOST" in RunNews().seen(run(is_alive=False))
+    assert "LOST" in RunNews().seen(run(is_alive=False), 0.0)
 
 
-def test_a_redis_that_stays_away_is_told_once_and_so_is_its_return():
+@pytest.mark.parametrize("call_takes_s", [1, 4])  # nobody answers there; it hangs
+def test_a_redis_that_stays_away_is_told_once_within_seconds_and_so_is_its_return(call_takes_s):
     news = RunNews()
-    assert news.seen(run()) is None
+    assert news.seen(run(), 100.0) is None
     error = RedisError("redis.url: nobody answers there")
-    said = [news.unanswered(error) for _ in range(2 * ALIVE_FOR_S)]
-    assert [line is not None for line in said] == [n == ALIVE_FOR_S - 1 for n in range(2 * ALIVE_FOR_S)]
-    assert "no sign of life" in said[ALIVE_FOR_S - 1]
-    assert "running" in news.seen(run())
+    times = [100.0 + call_takes_s * (n + 1) for n in range(12)]
+    said = {now: line for now in times if (line := news.unanswered(error, now)) is not None}
+    ((now, line),) = said.items()
+    assert ALIVE_FOR_S <= now - 100.0 < ALIVE_FOR_S + call_takes_s
+    assert f"run run-1: no sign of life for {now - 100.0:.0f} s: redis.url" in line
+    assert "running" in news.seen(run(), 200.0)
+
+
+def test_whoever_follows_a_redis_that_hangs_is_told_within_ten_seconds(server):
+    said = []
+    with RunStatusWriter(server.url, "run-0"):
+        pass
+    with run_watched(server.url, said.append):
+        wait_until(lambda: len(said) == 1)
+        with RunStatusWriter(server.url, "run-1"):
+            wait_until(lambda: len(said) == 2)
+            server.freeze()
+            frozen_at = time.monotonic()
+            wait_until(lambda: len(said) == 3, 30.0)
+            assert time.monotonic() - frozen_at < 10.0
+            server.thaw()
+    ended, begun, silent = said
+    assert ("ended" in ended, "starting" in begun) == (True, True)
+    assert "run run-1: no sign of life for" in silent

@@ -199,6 +199,29 @@ def test_a_camera_that_goes_away_is_told_with_the_reason_and_so_is_its_return(li
     live.wait_for_scores("gate")
 
 
+def test_a_camera_that_is_removed_while_it_is_offline_ends_its_outage_with_that_reason(live, cameras, redis_url):
+    last = list(read_alerts(redis_url))[-1]["id"]
+
+    def told():
+        notices = [alert for alert in read_alerts(redis_url, since=last) if alert["camera_id"] == "door"]
+        return [notice for notice in notices if notice["kind"].startswith("camera_")]
+
+    live.ask(do="add", camera={"id": "door", "url": cameras.url("door"), "scene": "plaza"})
+    live.wait_for_scores("door")
+    cameras.command("stall", "door")
+    live.wait(lambda: bool(told()), "it is told that the camera is offline")
+    live.ask(do="remove", id="door")
+    live.wait(lambda: len(told()) == 2, "it is told that nobody watches it any more")
+    cameras.command("resume", "door")
+    live.wait(lambda: live.camera("door").account.in_flight == 0, "its books are closed")
+    live.wait_for_scores("gate", "yard")
+    begun, over = told()
+    assert (begun["kind"], over["kind"]) == ("camera_offline", "camera_offline")
+    assert (begun["until_at_s"], over["reason"]) == (None, "the camera was removed")
+    assert (over["event_id"], over["since_at_s"]) == (begun["event_id"], begun["since_at_s"])
+    assert over["until_at_s"] > begun["since_at_s"]
+
+
 def test_the_status_in_redis_holds_every_camera_without_credentials(live, redis_url):
     live.wait(lambda: set(read_statuses(redis_url)) == {"gate", "yard"}, "both are there")
     statuses = read_statuses(redis_url)

@@ -32,11 +32,12 @@ def config(cameras, redis_url, tmp_path):
     return path
 
 
-def raylet_of(command):
-    return next(c for c in psutil.Process(command).children(recursive=True) if "raylet/raylet" in " ".join(c.cmdline()))
+def process_of(command, program):
+    """Of Ray's own processes, that of a run with this program."""
+    return next(c for c in psutil.Process(command).children(recursive=True) if program in " ".join(c.cmdline()[:1]))
 
 
-@pytest.mark.parametrize("killed", ["the command", "the raylet"])
+@pytest.mark.parametrize("killed", ["the command", "raylet/raylet", "gcs/gcs_server"])
 def test_a_run_that_is_killed_is_lost_to_all_who_look_and_the_next_one_says_so(
     trained, config, redis_url, tmp_path, killed
 ):
@@ -55,7 +56,7 @@ def test_a_run_that_is_killed_is_lost_to_all_who_look_and_the_next_one_says_so(
         if killed == "the command":
             running.send_signal(signal.SIGKILL)
         else:
-            raylet_of(running.pid).kill()
+            process_of(running.pid, killed).kill()
         until(lambda: not read_run(redis_url)["is_alive"], "its sign of life stops", 60.0)
         until(lambda: "run run-" in (tmp_path / "follower.txt").read_text(), "the follower is told", 30.0)
         dead = other("status", config=config)
@@ -89,8 +90,11 @@ def test_troubles_of_a_run_are_in_its_status_while_they_last(trained, config, re
     try:
         until(lambda: " gate  gate-" in (tmp_path / "stderr.txt").read_text(), "the camera is scored")
         (scorer,) = actors_of(psutil.Process(running.pid), "ScorerActor")
+        raylet = process_of(running.pid, "raylet/raylet")  # would start it again before anybody has looked
+        raylet.suspend()
         scorer.kill()
         until(lambda: any("scorer died" in trouble for trouble in read_run(redis_url)["troubles"]), "it is told", 30.0)
+        raylet.resume()
         until(lambda: not read_run(redis_url)["troubles"], "it is over", 60.0)
         running.send_signal(signal.SIGTERM)
         assert running.wait(30.0) == 0

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from pipeline.sinks.parquet_reader import read_clip_scores
+from pipeline.sinks.redis_reader import read_alerts
 from tests.faults.live import QUICK, actors_of
 from tests.models_for_tests import TINY
 from tests.rtsp import RtspServer, require_rtsp, write_footage
@@ -132,6 +133,35 @@ def test_a_stream_ends_in_time_with_nothing_left_behind_though_its_scorer_hangs(
     said = log.read_text()
     assert ("the scorer did not come back in time" in said) == (hung is not None)
     assert "Traceback" not in said
+
+
+def test_a_second_ctrl_c_ends_a_stream_at_once_and_it_says_that_it_was_interrupted(
+    trained, cameras, redis_url, tmp_path
+):
+    config, log = tmp_path / "cameras.yaml", tmp_path / "stderr.txt"
+    listed = [{"id": "gate", "url": cameras.url("gate"), "scene": "plaza"}]
+    sections = {"camera_defaults": QUICK, "output": {"folder": str(tmp_path / "run")}, "redis": {"url": redis_url}}
+    config.write_text(yaml.safe_dump({**TINY, **sections, "cameras": listed}))
+    running = begin(config, trained.folder, log)
+    try:
+        until(lambda: " gate  gate-" in log.read_text(), "the camera is scored")
+        everyone = psutil.Process(running.pid).children(recursive=True)
+        for detector in actors_of(psutil.Process(running.pid), "DetectorActor"):
+            detector.suspend()  # its frames keep the run from ending
+        press_ctrl_c(running)
+        until(lambda: "stopping: " in log.read_text(), "the first one is heard")
+        asked_at = time.monotonic()
+        press_ctrl_c(running)
+        assert running.wait(30.0) != 0
+        assert time.monotonic() - asked_at < 5.0
+        until(lambda: not any(is_running(process) for process in everyone), "no process is left", 10.0)
+    finally:
+        running.kill()
+    found = other("status", config=config)
+    assert (found.returncode, "failed" in found.stdout, "it was interrupted" in found.stdout) == (1, True, True)
+    told = [alert for alert in read_alerts(redis_url) if alert["kind"].startswith("run_")]
+    assert [alert["kind"] for alert in told] == ["run_started", "run_lost"]
+    assert told[1]["reason"] == "the run failed: it was interrupted"
 
 
 def is_running(process):

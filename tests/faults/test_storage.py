@@ -1,7 +1,10 @@
 """A full disk under a scorer: it is told, scoring and Redis go on, and so it is when there is room again."""
 
+import signal
 from dataclasses import replace
 from fractions import Fraction
+
+import yaml
 
 from actors.plans import stream_plan
 from actors.scorer import ScorerActor
@@ -9,7 +12,10 @@ from pipeline.models.card import read_card
 from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.sinks.redis_reader import read_alerts, read_scores
 from pipeline.types import FrameHeader, Prediction
-from tests.faults.live import live_config
+from tests.faults.live import QUICK, live_config
+from tests.faults.test_signals import begin, other, until
+from tests.models_for_tests import TINY
+from tests.rtsp import RtspServer, require_rtsp, write_footage
 
 
 def predictions(first, count):
@@ -58,3 +64,34 @@ def test_a_full_disk_is_told_once_scoring_goes_on_and_its_end_is_told_even_by_an
     rows = read_clip_scores(disk.folder / "scores")["gate"].index.tolist()
     assert rows == sorted(set(rows))
     assert set(range(60, 70)) | set(range(10)) <= set(rows)
+
+
+def test_a_run_on_a_full_disk_says_so_in_its_status_while_it_lasts(disk, trained, redis_url, tmp_path):
+    require_rtsp()
+    with RtspServer({"gate": write_footage(tmp_path / "a.mp4")}) as cameras:
+        config, log = tmp_path / "cameras.yaml", tmp_path / "stderr.txt"
+        listed = [{"id": "gate", "url": cameras.url("gate"), "scene": "plaza"}]
+        output = {"folder": str(disk.folder), "maps": False, "rotate_s": 1}
+        sections = {"camera_defaults": QUICK, "output": output, "redis": {"url": redis_url}, "cameras": listed}
+        config.write_text(yaml.safe_dump({**TINY, **sections}))
+        running = begin(config, trained.folder, log)
+
+        def shown(*words):
+            return " ".join(other("status", *words, config=config).stderr.split())
+
+        def kinds():
+            return [alert["kind"] for alert in read_alerts(redis_url) if alert["kind"].startswith("storage_")]
+
+        try:
+            until(lambda: " gate  gate-" in log.read_text(), "the camera is scored")
+            assert "No space left" not in shown()
+            disk.fill()
+            until(lambda: kinds() == ["storage_failing"], "it is told")
+            until(lambda: "No space left" in shown(), "the status says so")
+            disk.free()
+            until(lambda: kinds() == ["storage_failing", "storage_restored"], "its end is told")
+            until(lambda: "No space left" not in shown(), "the status no longer says so")
+            running.send_signal(signal.SIGTERM)
+            assert running.wait(30.0) == 0
+        finally:
+            running.kill()

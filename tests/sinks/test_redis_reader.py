@@ -1,10 +1,13 @@
+import re
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from pipeline.errors import RedisError
 from pipeline.sinks.redis_reader import read_alerts, read_scores, read_statuses
+from pipeline.sinks.run_status import RunStatusWriter, read_run
 from tests.sinks.made import alert, score, wait_until
 
 
@@ -134,3 +137,18 @@ def test_a_key_of_another_type_is_named(server):
     server.client().set("cflow:alerts", "mine")
     with pytest.raises(RedisError, match="WRONGTYPE"):
         list(read_alerts(server.url))
+
+
+def test_a_user_who_may_send_what_the_document_says_can_read_all_that_readers_read(server):
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    sentence = re.search(r"`status` and `alerts` send (.*?)\. ", page, re.DOTALL).group(1)
+    may = [f"+{command.lower()}" for command in re.findall(r"`([A-Z]+)`", sentence)]
+    server.client().execute_command("ACL", "SETUSER", "reader", "on", ">hunter2secret", "~cflow:*", *may)
+    url = server.url.replace("unix://", "unix://reader:hunter2secret@")
+    with RunStatusWriter(server.url, "run-1") as told:
+        told.write("ended", {}, {"gate": {"camera_id": "gate", "state": "finished"}})
+    server.client().xadd("cflow:alerts", {"json": '{"kind": "new", "event_id": "x", "emitted_at_s": 1}'})
+    assert read_run(url)["state"] == "ended"
+    assert set(read_statuses(url)) == {"gate"}
+    assert [alert["kind"] for alert in read_alerts(url)] == ["new"]
+    assert list(read_alerts(url, since="now")) == []
