@@ -7,7 +7,7 @@
     |   +-- ConfigError           also ValueError: a wrong key or value in the YAML
     |   +-- DatasetError          also ValueError: a folder that is not the data set it should be
     |   +-- VideoError            also OSError: a stream that cannot be opened or decoded
-    |   |   `-- RefusedError        whoever answers says no (401, 403, 404)
+    |   |   `-- RefusedError        whoever answers says no (401, 403, 404), or sends the password elsewhere
     |   +-- CheckpointError       also ValueError: a model folder that is damaged or does not fit
     |   +-- ModelSizeError        also MemoryError: a model larger than its limit, or than the memory there is
     |   +-- WeightsError          also OSError: encoder weights that cannot be had
@@ -45,7 +45,7 @@ class VideoError(BadInputError, OSError):
 
 
 class RefusedError(VideoError):
-    """Whoever answers says no (401, 403, 404): trying again soon will not change that."""
+    """Whoever answers says no (401, 403, 404), or sends the password elsewhere: trying again soon changes nothing."""
 
 
 class CheckpointError(BadInputError, ValueError):

@@ -71,15 +71,18 @@ def _locate(root: Path) -> tuple[_Layout, Path]:
     if not root.is_dir():
         got = "a file" if root.exists() else "nothing there"
         raise DatasetError(f"{root}: expected the folder of a data set, got {got}.\n{DOWNLOADS}")
-    found = list(_layouts_below(root, _DEPTH))
+    by_place: dict[tuple[str, Path], tuple[_Layout, Path]] = {}
+    for layout, folder in _layouts_below(root, _DEPTH):
+        by_place.setdefault((layout.NAME, folder.resolve()), (layout, folder))  # links may lead to it again
+    found = list(by_place.values())
     if not found:
         raise DatasetError(f"{root}: expected the folder of a data set, got none of the known layouts.\n{DOWNLOADS}")
     if len(found) > 1:
         names = ", ".join(f"{folder} ({layout.NAME})" for layout, folder in found[:_NAMED])
         names += f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-        raise DatasetError(
-            f"{root}: expected one data set, got {len(found)}: {names}; name the folder of one, or move the others away"
-        )
+        named = "name the folder of one, or move the others away"
+        advice = "move the others out of it" if found[0][1] == root else named
+        raise DatasetError(f"{root}: expected one data set, got {len(found)}: {names}; {advice}")
     return found[0]
 
 
@@ -92,7 +95,7 @@ def _layouts_below(folder: Path, depth: int) -> Iterator[tuple[_Layout, Path]]:
     yield from ((layout, folder) for layout in here)
     if depth == 0:
         return
-    parts = {part for layout in here for part in layout.PARTS}
+    parts = {(folder / part).resolve() for layout in here for part in layout.PARTS}
     for child in entries(folder):
-        if child.is_dir() and child.name not in parts and os.access(child, os.R_OK | os.X_OK):
+        if child.is_dir() and child.resolve() not in parts and os.access(child, os.R_OK | os.X_OK):
             yield from _layouts_below(child, depth - 1)

@@ -15,6 +15,12 @@ import av
 from av.video.stream import VideoStream
 
 _START_CODE = b"\0\0\1"
+_ANNEX_B = b"\0" + _START_CODE
+# What is held back has limits, whatever a stream says of itself: what comes before a picture (parameter sets,
+# delimiters, messages), a picture's slices (HEVC allows 600), and their bytes (9,000,000 pixels, uncompressed).
+_MOST_BEFORE_PICTURE = 64
+_MOST_SLICES = 1_000
+_MOST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,8 @@ class _Codec:
         header_bytes: length of their header; the first bit after it tells a picture's first slice from the others.
         type_shift, type_mask: where in the first byte their type is.
         slices, key_slices: types of slices, and of those that a decoder can begin with.
+        lengths_from: mp4's and RTMP's extradata begins with this or more, what holds start codes with less; HEVC's was
+            at version 0 before the standard was out.
         extradata_length_at: where mp4's and RTMP's extradata says how long the lengths before NAL units are.
     """
 
@@ -33,12 +41,13 @@ class _Codec:
     type_mask: int
     slices: frozenset[int]
     key_slices: frozenset[int]
+    lengths_from: bytes
     extradata_length_at: int
 
 
 _CODECS = {
-    "h264": _Codec(1, 0, 0x1F, frozenset({1, 2, 5}), frozenset({5}), 4),
-    "hevc": _Codec(2, 1, 0x3F, frozenset(range(22)), frozenset(range(16, 22)), 21),
+    "h264": _Codec(1, 0, 0x1F, frozenset({1, 2, 5}), frozenset({5}), b"\1", 4),
+    "hevc": _Codec(2, 1, 0x3F, frozenset(range(22)), frozenset(range(16, 22)), b"\0\0\2", 21),
 }
 
 
@@ -46,7 +55,8 @@ class AccessUnits:
     """Puts packets of one connection together; other codecs' packets pass as they come.
 
     Only the next packet tells whether another part follows. Waiting for it costs a frame's time, so a stream pays that
-    for its first keyframe, and for all of its pictures once one has come in parts.
+    for its first keyframe, and for all of its pictures once one has come in parts. Packets in which no picture can be
+    told (encrypted ones, layers above the base) pass as they come once 64 have waited for one.
 
     Args:
         stream: whose packets come.
@@ -57,7 +67,8 @@ class AccessUnits:
         self._codec = _CODECS.get(context.name)
         self._length_bytes = _length_bytes(self._codec, bytes(context.extradata or b""))
         self._parts: list[av.Packet] = []
-        self._has_picture = False
+        self._held_bytes = 0
+        self._has_picture = self._expects_none = False
         self._come_in_parts = False
         self._keyframes_are_whole = False
 
@@ -66,7 +77,7 @@ class AccessUnits:
         if self._codec is None:
             return [packet]
         data = bytes(packet)
-        found = _slices(data, self._codec, self._length_bytes)
+        found = _slices(data, self._codec, 0 if _has_start_codes(data) else self._length_bytes)
         first = next(found, None)
         if first is None or first.is_first:
             return self._add(packet, begins=first is not None)
@@ -84,17 +95,32 @@ class AccessUnits:
 
     def flush(self) -> list[av.Packet]:
         """What waits; to be called at the end of the connection."""
-        parts, self._parts, self._has_picture = self._parts, [], False
-        self._keyframes_are_whole = self._keyframes_are_whole or (len(parts) == 1 and parts[0].is_keyframe)
+        parts = self._taken()
+        if not self._come_in_parts and any(part.is_keyframe for part in parts):
+            self._keyframes_are_whole = True
         return [_joined(parts)] if parts else []
+
+    def _taken(self) -> list[av.Packet]:
+        parts, self._parts = self._parts, []
+        self._held_bytes, self._has_picture = 0, False
+        return parts
 
     def _add(self, part: av.Packet, *, begins: bool, continues: bool = False) -> list[av.Packet]:
         """Take a part that begins a picture, goes on with it, or does neither: then it belongs to the next one."""
         whole = self.flush() if self._has_picture and not continues else []
         self._parts.append(part)
+        self._held_bytes += part.size
         self._has_picture = self._has_picture or begins or continues
+        self._expects_none = not self._has_picture and (self._expects_none or self._is_full(_MOST_BEFORE_PICTURE))
+        if self._expects_none:
+            return whole + self._taken()
         may_go_on = self._come_in_parts or (not self._keyframes_are_whole and any(p.is_keyframe for p in self._parts))
-        return whole if may_go_on or not self._has_picture else whole + self.flush()
+        if not self._has_picture or (may_go_on and not self._is_full(_MOST_SLICES)):
+            return whole
+        return whole + self.flush()
+
+    def _is_full(self, most_parts: int) -> bool:
+        return len(self._parts) >= most_parts or self._held_bytes >= _MOST_BYTES
 
 
 def parameter_sets_once(extradata: bytes) -> bytes:
@@ -149,9 +175,14 @@ def _nal_units(data: bytes, length_bytes: int) -> Iterator[tuple[int, int, int]]
 
 
 def _length_bytes(codec: _Codec | None, extradata: bytes) -> int:
-    if codec is None or extradata[:1] != b"\x01" or len(extradata) <= codec.extradata_length_at:
+    if codec is None or extradata < codec.lengths_from or len(extradata) <= codec.extradata_length_at:
         return 0
     return (extradata[codec.extradata_length_at] & 3) + 1
+
+
+def _has_start_codes(data: bytes) -> bool:
+    """Whether a packet holds start codes where its stream announced lengths; FFmpeg's decoder tells by the same."""
+    return data.startswith(_ANNEX_B) and int.from_bytes(data[5:9]) > len(data)
 
 
 def _piece(packet: av.Packet, data: bytes, is_keyframe: bool) -> av.Packet:

@@ -85,6 +85,9 @@ class ContainerFeed:
 
     Raises:
         VideoError: no video stream, no decoder for it, or frames that are too large.
+
+    Attributes:
+        failure: what ended the reading of a file early, or None.
     """
 
     def __init__(self, container: InputContainer, *, live: bool, shown: str) -> None:
@@ -98,8 +101,9 @@ class ContainerFeed:
         self._stream.thread_type = "SLICE"  # frame threads add latency; sixteen cameras share the cores anyway
         context.thread_count = 1
         context.options = {"max_pixels": str(MAX_PIXELS)}  # FFmpeg ignores it among the options of av.open
-        self.frame_rate_fps = _frame_rate(self._stream)
+        self.frame_rate_fps = frame_rate(self._stream)
         self.codec = context.codec.name
+        self.failure: av.error.FFmpegError | None = None
         # Read now: what a PyAV stream says once its container is closed comes from memory that was freed.
         self._declared = 0 if live else self._stream.frames
         self._units = AccessUnits(self._stream)
@@ -135,6 +139,7 @@ class ContainerFeed:
         except av.error.FFmpegError as error:
             if self._live:
                 raise VideoError(f"{self._shown}: expected more packets, got {said(error)}") from None
+            self.failure = error
             _log.warning("%s: reading ended early: %s", self._shown, said(error))
             for unit in [*self._units.flush(), None]:  # what waits here, and what the decoder still holds
                 yield from self._decoded(unit)
@@ -163,8 +168,7 @@ class ContainerFeed:
     def _stamped(self, frame: av.VideoFrame) -> RawFrame:
         """Give the frame a time stamp: its own, else its packet's, else one frame after the last."""
         base = frame.time_base or self._stream.time_base
-        # PyAV 19 has a rational type of its own here; both have these two.
-        time_base = Fraction(base.numerator, base.denominator) if base else Fraction(1, _UNKNOWN_RATE_FPS)
+        time_base = base or Fraction(1, _UNKNOWN_RATE_FPS)
         pts = frame.pts if frame.pts is not None else frame.dts
         if pts is None:
             pts = self._next_pts
@@ -180,7 +184,7 @@ def open_file(path: Path, shown: str) -> InputContainer:
     """Open a video file.
 
     Raises:
-        VideoError: it cannot be read, or is no video file.
+        VideoError: it cannot be read, or is no video file; its cause is what the system or FFmpeg said.
     """
     head = _head(path, shown)
     try:
@@ -191,7 +195,7 @@ def open_file(path: Path, shown: str) -> InputContainer:
             detail = "an mp4 without its index (moov): it was cut off before the recorder finished it"
         else:
             detail = f"something else ({said(error)})"
-        raise VideoError(f"{shown}: expected a video file, got {detail}") from None
+        raise VideoError(f"{shown}: expected a video file, got {detail}") from error
 
 
 def open_live(url: str, shown: str, *, open_timeout_s: float, read_timeout_s: float) -> InputContainer:
@@ -260,8 +264,8 @@ def _video_stream(container: InputContainer, shown: str) -> VideoStream:
     return footage[0]
 
 
-def _frame_rate(stream: VideoStream) -> float | None:
-    """Average frame rate that the container states or FFmpeg guessed, where it is plausible."""
+def frame_rate(stream: VideoStream) -> float | None:
+    """Average frame rate in frames/s that the container states or FFmpeg guessed, where it is plausible."""
     for rate in (stream.average_rate, stream.guessed_rate):
         if rate and 0 < rate.numerator / rate.denominator <= _FASTEST_RATE_FPS:
             return rate.numerator / rate.denominator

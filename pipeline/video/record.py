@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,8 +21,9 @@ from pipeline.redaction import redact
 from pipeline.runtime.backoff import Backoff
 from pipeline.video.access_units import AccessUnits
 from pipeline.video.container import RefusedError, open_live, said
+from pipeline.video.read_back import is_readable
 from pipeline.video.recordings import RecordingFolder
-from pipeline.video.segment import PictureReader, Segment, Stamped, is_readable, one_line, timeline_of, video_stream
+from pipeline.video.segment import PictureReader, Segment, Stamped, one_line, timeline_of, video_stream
 from pipeline.video.turn import MAX_STUCK_THREADS, Turn, unexpected
 
 State = Literal["opening", "recording", "waiting", "stopped"]
@@ -238,21 +239,14 @@ class CameraRecorder:
             stream = video_stream(container, self._shown)
             self._connections += 1
             self._waits_for = "waiting for a keyframe"
-            units, timeline, pictures = AccessUnits(stream), timeline_of(stream), PictureReader(stream)
-
-            def take(whole: Iterable[av.Packet]) -> None:
-                gaps = timeline.gaps
-                for unit in whole:
-                    for stamped in timeline.push(unit):
-                        self._take(turn, stamped, stream, pictures)
-                self._gaps += timeline.gaps - gaps
-
+            timeline, pictures = timeline_of(stream), PictureReader(stream)
             error: VideoError | None = None
             try:
-                for packet in self._packets(turn, container, stream):
-                    take(units.push(packet))
-                if self._may_go_on(turn):  # the stream has ended; what waits otherwise may be half a picture
-                    take(units.flush())
+                for unit in self._units(turn, container, stream):
+                    gaps = timeline.gaps
+                    for stamped in timeline.push(unit):
+                        self._take(turn, stamped, stream, pictures)
+                    self._gaps += timeline.gaps - gaps
             except av.error.FFmpegError as failure:
                 error = VideoError(f"{self._shown}: expected more packets, got {said(failure)}")
             for stamped in timeline.flush():
@@ -260,22 +254,23 @@ class CameraRecorder:
             if error is not None:
                 raise error
 
-    def _packets(self, turn: Turn, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
-        """The stream's packets, until it ends, falls silent or the recorder is stopped."""
-        newest_at = time.monotonic()
+    def _units(self, turn: Turn, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
+        """The stream's access units, until it ends, none comes or the recorder is stopped."""
+        units, newest_at = AccessUnits(stream), time.monotonic()
         # All streams: FFmpeg's own limit starts afresh with every packet, of sound, too.
         for packet in container.demux():
             if not self._may_go_on(turn):
-                return
-            now = turn.progress_at_s
-            if packet.stream_index == stream.index and packet.size:
-                newest_at = now
-                yield packet
-            elif now - newest_at > self._settings.stall_timeout_s:
+                return  # what waits may be half a picture
+            whole = units.push(packet) if packet.stream_index == stream.index and packet.size else []
+            yield from whole
+            if whole:
+                newest_at = turn.progress_at_s
+            elif turn.progress_at_s - newest_at > self._settings.stall_timeout_s:
                 raise VideoError(
-                    f"{self._shown}: expected video within {self._settings.stall_timeout_s:g} s (stall_timeout_s), "
+                    f"{self._shown}: expected a picture within {self._settings.stall_timeout_s:g} s (stall_timeout_s), "
                     "got none"
                 )
+        yield from units.flush()
 
     def _take(self, turn: Turn, stamped: Stamped, stream: VideoStream, pictures: PictureReader) -> None:
         """Write an access unit, at a keyframe perhaps into a new segment."""
@@ -300,12 +295,21 @@ class CameraRecorder:
         """
         if self._read_back_s is None or segment.duration_s < self._read_back_s + _READ_BACK_EVERY_S:
             return
-        self._read_back_s = None if is_readable(segment.path) else segment.duration_s
-        if self._read_back_s is not None and segment.duration_s >= self._settings.stall_timeout_s:
+        readable = self._is_readable(segment)
+        self._read_back_s = None if readable else segment.duration_s
+        if readable is False and segment.duration_s >= self._settings.stall_timeout_s:
             raise VideoError(
                 f"{self._shown}: expected a recording that can be read back, got {segment.duration_s:.0f} s in which "
                 "nothing can be decoded: not kept"
             )
+
+    def _is_readable(self, segment: Segment) -> bool | None:
+        """Whether a segment can be read back; None, said in the log, where the system does not let anybody tell."""
+        try:
+            return is_readable(segment.path)
+        except OSError as error:
+            _log.warning("%s: a segment is kept, though it could not be read back: %s", self._shown, error.strerror)
+            return None
 
     def _turn_over(self, stamped: Stamped, stream: VideoStream, pictures: PictureReader) -> None:
         """Begin a segment at a keyframe, if there is none, or if the one there is long enough or shows others."""
@@ -340,7 +344,7 @@ class CameraRecorder:
         if not segment.packets:
             self._folder.discard(segment.path)
             return
-        if self._read_back_s is not None and not is_readable(segment.path):
+        if self._read_back_s is not None and self._is_readable(segment) is False:
             self._folder.discard(segment.path)
             self._unreadable += 1
             _log.warning(

@@ -13,6 +13,7 @@ construction (a folder beside ``--out`` need not be, where a disk is mounted the
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import threading
 import uuid
@@ -21,7 +22,8 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.errors import BadInputError, RunError
-from pipeline.video.segment import SUFFIX, copy_readable
+from pipeline.video.read_back import copy_readable
+from pipeline.video.segment import SUFFIX
 
 LONGEST_SCENE = 64 - len("_00000")
 """Characters of a scene's name: clips are named after it, and those names have 64 at most."""
@@ -29,6 +31,8 @@ LONGEST_SCENE = 64 - len("_00000")
 _STAGING = ".recording"
 _COPY_SUFFIX = ".copy"
 _OF_THE_DISK = frozenset({"lost+found"})
+
+_log = logging.getLogger(__name__)
 
 
 class RecordingFolder:
@@ -110,6 +114,8 @@ class RecordingFolder:
     def salvage(self) -> list[Path]:
         """Publish what can be read of segments that a killed process left, and remove the rest.
 
+        What the system does not let it read stays where it is, and is told of in the log.
+
         Returns:
             The segments that were published.
 
@@ -121,7 +127,13 @@ class RecordingFolder:
             left.unlink()
         for left in sorted(self._staging.glob(f"*/*{SUFFIX}"), key=lambda path: path.stat().st_mtime):
             copy = left.with_suffix(_COPY_SUFFIX)
-            if copy_readable(left, copy):
+            try:
+                packets = copy_readable(left, copy)
+            except OSError as error:
+                copy.unlink(missing_ok=True)
+                _log.warning("%s: cannot be read to its end and stays for the next run: %s", left, error.strerror)
+                continue
+            if packets:
                 # In one step: killed at any time, this leaves either the one or the other, never both or none.
                 copy.replace(left)
                 published.append(self.publish(left))

@@ -24,9 +24,12 @@ from av.video.stream import VideoStream
 from pipeline.errors import RunError, VideoError
 from pipeline.redaction import redact
 from pipeline.video.access_units import parameter_sets_once
-from pipeline.video.container import MAX_PIXELS, ContainerFeed, RawFrame, open_file, said
+from pipeline.video.container import MAX_PIXELS, frame_rate, said
 
 SUFFIX = ".mkv"
+
+DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.ENOENT})
+"""Errors of the system after which no camera can be recorded."""
 
 _TICK = Fraction(1, 1000)
 _UNKNOWN_INTERVAL_MS = 40.0
@@ -36,7 +39,6 @@ _LEAP_MS = 600_000.0
 # A killed process loses what has not left the muxer: up to a second, not FFmpeg's five. All packets share one stream,
 # so the muxer has nothing to shift.
 _MUXER_OPTIONS = {"cluster_time_limit": "1000", "flush_packets": "1", "avoid_negative_ts": "disabled"}
-_DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.ENOENT})
 _JPEG_FRAME_HEADERS = frozenset({0xC0, 0xC1, 0xC2})
 
 
@@ -185,7 +187,11 @@ class PictureReader:
         return parameter_sets_once(bytes(found[0])) if self._codec in {"h264", "hevc"} else bytes(found[0])
 
     def picture(self, packet: av.Packet, mark: bytes | None) -> Picture | None:
-        """Decode a keyframe to see what it shows; None when it cannot be decoded."""
+        """Decode a keyframe to see what it shows; None when it cannot be decoded.
+
+        A recovery point of a stream whose pictures are renewed bit by bit (intra refresh), all that such a camera
+        sends for a keyframe, shows nothing yet: its size is what its parameter sets say.
+        """
         extradata = self._announced if mark is None or self._codec == "mjpeg" else mark
         decoder = av.CodecContext.create(self._codec, "r")
         assert isinstance(decoder, VideoCodecContext)
@@ -243,9 +249,8 @@ class Segment:
             self._container.start_encoding()
         except (av.error.FFmpegError, ValueError) as error:
             self._refuse(error)
-            raise VideoError(
-                f"expected video that Matroska can hold, got {stream.codec_context.name}: {error}"
-            ) from None
+            codec = stream.codec_context.name
+            raise VideoError(f"expected video that Matroska can hold, got {codec}: {error}") from error
 
     def write(self, stamped: Stamped) -> None:
         """Add a packet.
@@ -259,7 +264,7 @@ class Segment:
             return
         packet = stamped.packet
         packet.stream = self._stream
-        duration_ms = round((packet.duration or 0) * _fraction(packet.time_base) * 1000)
+        duration_ms = round((packet.duration or 0) * (packet.time_base or _TICK) * 1000)
         packet.duration, packet.time_base = max(duration_ms, 0), _TICK
         # Matroska stores no dts; the muxer wants them rising and below the pts all the same.
         wished_ms = self._dts_ms + 1 if stamped.dts_ms is None else stamped.dts_ms - self._first_ms
@@ -290,7 +295,7 @@ class Segment:
 
     def _refuse(self, error: Exception) -> None:
         """Raise if it is the disk that fails, not the packet."""
-        if isinstance(error, av.error.FFmpegError) and error.errno in _DISK_TROUBLE:
+        if isinstance(error, av.error.FFmpegError) and error.errno in DISK_TROUBLE:
             raise RunError(f"{self.path}: cannot be written: {said(error)}") from None
 
 
@@ -308,59 +313,8 @@ def video_stream(container: InputContainer, shown: str) -> VideoStream:
 
 def timeline_of(stream: VideoStream) -> Timeline:
     """An empty timeline for a stream's packets."""
-    rate = next((r for r in (stream.average_rate, stream.guessed_rate) if r), None)
-    fps = None if rate is None else rate.numerator / rate.denominator
-    plausible = fps is not None and 0 < fps <= 1000
-    context = stream.codec_context
-    return Timeline(_fraction(stream.time_base), fps if plausible else None, reorders=bool(context.has_b_frames))
-
-
-def is_readable(path: Path) -> bool:
-    """Whether a sound picture can be decoded from a segment, whole or in the making."""
-    try:
-        feed = ContainerFeed(open_file(path, str(path)), live=False, shown=str(path))
-    except VideoError:
-        return False
-    try:
-        return any(isinstance(came, RawFrame) for came in feed.frames())
-    finally:
-        feed.close()
-
-
-def copy_readable(path: Path, target: Path) -> int:
-    """Copy what can be read of a segment that was cut off into a whole one.
-
-    Returns:
-        Packets copied; 0 (and no target) when nothing can be read.
-
-    Raises:
-        RunError: the disk is full, or cannot be written.
-    """
-    segment: Segment | None = None
-    try:
-        with open_file(path, str(path)) as container:
-            stream = video_stream(container, str(path))
-            timeline, pictures = timeline_of(stream), PictureReader(stream)
-            for packet in container.demux(stream):
-                if not packet.size or packet.is_corrupt:
-                    continue
-                for stamped in timeline.push(packet):
-                    if segment is None and (picture := pictures.picture(packet, None)) is not None:
-                        segment = Segment(target, stream, picture, stamped.pts_ms)
-                    if segment is not None:
-                        segment.write(stamped)
-    except (av.error.FFmpegError, VideoError):
-        pass  # it was cut off here, or is damaged
-    if segment is None:
-        return 0
-    segment.close()
-    return segment.packets
-
-
-def _fraction(time_base: object) -> Fraction:
-    """A PyAV rational as a fraction; PyAV 19 has a type of its own for it, and 0 where nothing is known."""
-    numerator, denominator = getattr(time_base, "numerator", 0), getattr(time_base, "denominator", 0)
-    return Fraction(numerator, denominator) if numerator and denominator else _TICK
+    reorders = bool(stream.codec_context.has_b_frames)
+    return Timeline(stream.time_base or _TICK, frame_rate(stream), reorders=reorders)
 
 
 def _jpeg_frame_header(data: bytes) -> bytes | None:

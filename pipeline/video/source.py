@@ -72,7 +72,7 @@ def open_source(
         name: what errors call it beside its address, such as the camera's id.
 
     Raises:
-        RefusedError: whoever answers says no: 401, 403 or 404.
+        RefusedError: access is refused, there is no such stream, or a redirect would take the password elsewhere.
         VideoError: it cannot be opened; one line that names it, without credentials.
     """
     live = is_live(url)

@@ -366,7 +366,17 @@ def test_a_data_set_that_lies_in_the_folder_of_another_is_not_passed_over(tmp_pa
 def test_two_layouts_in_one_folder_are_refused(tmp_path):
     write_stc(tmp_path)
     write_ucsd(tmp_path, name="")
-    assert f"got 2: {tmp_path} (stc), {tmp_path} (ucsd)" in complaint(tmp_path)
+    assert f"got 2: {tmp_path} (stc), {tmp_path} (ucsd); move the others out of it" in complaint(tmp_path)
+
+
+def test_links_to_a_data_set_or_to_its_parts_do_not_make_several_of_it(tmp_path):
+    base = write_ucsd(tmp_path)
+    (base / "latest").symlink_to(base)
+    (base / "footage").symlink_to(base / "Test")
+    write_images(base / "Test/Test001/Train", 1, suffix=".jpg")
+    (tmp_path / "mine").symlink_to(base)
+    for root in (base, tmp_path):
+        assert open_dataset(root, need="train").root == base
 
 
 def test_of_many_data_sets_a_few_are_named(tmp_path):

@@ -18,7 +18,8 @@ from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 
 from pipeline.errors import VideoError
-from pipeline.video.segment import SUFFIX, copy_readable
+from pipeline.video.read_back import copy_readable
+from pipeline.video.segment import SUFFIX
 from pipeline.video.source import open_source
 
 ROOT = Path(__file__).parents[2]

@@ -58,6 +58,19 @@ def repeat_before_slices(path, out):
     return out
 
 
+def with_start_codes(path, out):
+    """An mp4 that announces lengths before its NAL units and holds start codes, as some recorders write it."""
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        for packet in container.demux(video=0):
+            at = packet.pos
+            for unit in units_of(bytes(packet), 4):
+                data[at : at + 4] = START
+                at += 4 + len(unit)
+    out.write_bytes(data)
+    return out
+
+
 def numbers(source):
     return [frame_number(frame.image) for frame in source]
 
@@ -149,6 +162,87 @@ def test_interlaced_pictures_of_two_slices_are_read_whole(tmp_path, codec):
     with open_source(str(repeat_before_slices(path, tmp_path / "parts.ts")), SIZE_PX) as source:
         assert numbers(source) == list(range(40))
     assert (source.corrupt, source.decode_errors) == (0, 0)
+
+
+@pytest.mark.parametrize("slices", [1, 2])
+def test_start_codes_in_a_file_that_announces_lengths_are_told_from_them(tmp_path, slices):
+    path = write_video(tmp_path / "a.mp4", 40, slices=slices, size_px=SIZE_PX)
+    with open_source(str(with_start_codes(path, tmp_path / "b.mp4")), SIZE_PX) as source:
+        assert numbers(source) == list(range(40))
+    assert (source.corrupt, source.decode_errors) == (0, 0)
+
+
+def test_an_early_hevc_file_whose_description_has_version_0_is_read_whole(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 40, codec="libx265", size_px=SIZE_PX)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"hvcC") + 4] = 0
+    path.write_bytes(data)
+    with open_source(str(path), SIZE_PX) as source:
+        assert numbers(source) == list(range(40))
+    assert (source.corrupt, source.decode_errors) == (0, 0)
+
+
+def pushed(path, packets):
+    """What comes out after each packet of data that is given, and at the end."""
+    with av.open(str(path)) as container:
+        units = AccessUnits(container.streams.video[0])
+        came = []
+        for data, is_keyframe in packets:
+            packet = av.Packet(data)
+            packet.is_keyframe = is_keyframe
+            came.append([bytes(unit) for unit in units.push(packet)])
+        return came, [bytes(unit) for unit in units.flush()]
+
+
+def test_parameter_sets_in_packets_of_their_own_delay_the_first_keyframe_alone(tmp_path):
+    path = write_video(tmp_path / "a.ts", 30, size_px=SIZE_PX, gop=10)
+    with av.open(str(path)) as container:
+        pictures = [(units_of(bytes(p)), p.is_keyframe) for p in container.demux(video=0) if p.size]
+    before_slices = [([u for u in units if u[0] & 0x1F in {6, 7, 8, 9}], False) for units, _ in pictures]
+    slices = [([u for u in units if u[0] & 0x1F in {1, 5}], is_keyframe) for units, is_keyframe in pictures]
+    sent = [
+        (b"".join(START + unit for unit in units), is_keyframe)
+        for units, is_keyframe in itertools.chain(*zip(before_slices, slices, strict=True))
+    ]
+    came, waiting = pushed(path, sent)
+    whole = [first + second for (first, _), (second, _) in zip(sent[::2], sent[1::2], strict=True)]
+    assert [[], [], [whole[0]], [whole[1]]] == came[:4]
+    assert came[4:] == [step for unit in whole[2:] for step in ([], [unit])]
+    assert waiting == []
+
+
+@pytest.mark.parametrize("size", [10, 10_000, 1_000_000])
+@pytest.mark.parametrize("header", [b"\x74", b"\x41\x40"], ids=["in which no picture begins", "that go on and on"])
+@pytest.mark.parametrize("suffix", [".ts", ".mp4"])
+def test_packets_without_an_end_of_a_picture_are_not_held_for_ever(tmp_path, suffix, header, size):
+    """Layers above the base and encrypted pictures; slices whose first one never comes."""
+    path = write_video(tmp_path / f"a{suffix}", 3, size_px=SIZE_PX)
+    head = START if suffix == ".ts" else size.to_bytes(4)
+    data = head + header + b"\xaa" * (size - len(header))
+    held = most = 0
+    came, waiting = pushed(path, [(data, False)] * 2_500 if size < 1_000_000 else [(data, False)] * 40)
+    for units in came:
+        held += len(data) - sum(map(len, units))
+        most = max(most, held)
+    assert most <= min(1_000 * len(data), 18_000_000)
+    assert sum(map(len, waiting)) == held
+    if header == b"\x74" and size < 1_000_000:
+        assert came[:63] == [[]] * 63  # what precedes a picture: no camera sends as much
+        assert came[63] == [data] * 64
+        assert came[64:] == [[data]] * (2_500 - 64)
+
+
+def test_pictures_that_come_after_all_are_put_together_again(tmp_path):
+    path = write_video(tmp_path / "a.ts", 20, slices=2, size_px=SIZE_PX)
+    with av.open(str(path)) as container:
+        pictures = [units_of(bytes(packet)) for packet in container.demux(video=0) if packet.size]
+    slices = [START + unit for unit in itertools.chain(*pictures) if unit[0] & 0x1F in {1, 5}]
+    enhancement = START + b"\x74\xaa"
+    came, waiting = pushed(path, [(data, False) for data in [enhancement] * 70 + slices])
+    out = [*itertools.chain(*came), *waiting]
+    assert out[:70] == [enhancement] * 70
+    assert out[70] + out[71] == slices[0] + slices[1]  # parts are known by the first that goes on
+    assert out[72:] == [first + second for first, second in zip(slices[2::2], slices[3::2], strict=True)]
 
 
 def test_parameter_sets_that_come_again_count_once():

@@ -30,6 +30,7 @@ from pipeline.video.recordings import RecordingFolder
 from pipeline.video.segment import PictureReader, Timeline
 from pipeline.video.source import open_source
 from tests.rtsp import RtspServer, require_rtsp, write_footage
+from tests.video.failing_system import cannot_open_files, failing_disk
 from tests.video.station import until
 from tests.videos import frame_number, numbered_frame, write_video
 
@@ -263,6 +264,125 @@ def test_a_short_segment_that_cannot_be_read_back_is_not_kept_either(tmp_path, r
     assert "could not be read back" in caplog.text
     assert not videos(out)
     assert not staged(out)
+
+
+def test_what_a_killed_process_left_stays_where_the_disk_does_not_let_it_be_read(tmp_path, caplog):
+    with RecordingFolder(tmp_path / "out") as folder:
+        write_video(folder.stage("gate"), 5)
+        left = failing_disk(folder.stage("gate"))
+        (published,) = folder.salvage()
+        assert published == folder.videos / "gate_0001.mkv"
+        assert staged(tmp_path / "out") == [left]
+        assert f"{left}: cannot be read to its end and stays for the next run: " in caplog.text
+
+
+def test_a_segment_in_the_making_that_cannot_be_opened_is_told_of_and_goes_on(tmp_path, rtsp, caplog):
+    out = tmp_path / "out"
+    with recording(out, camera(rtsp.url("gate"), stall_timeout_s=2.0)) as (recorder,):
+        recorded_s(recorder, 1.5)
+        with cannot_open_files():
+            until(lambda: "segment" in caplog.text, "it is tried to be read back")
+    assert "a segment is kept, though it could not be read back: Too many open files" in caplog.text
+    assert (recorder.status().segments, recorder.status().unreadable) == (1, 0)
+    (numbers,) = clips(out).values()
+    assert is_in_a_row(numbers, of=100)
+
+
+def test_a_segment_that_cannot_be_opened_at_its_end_waits_for_the_next_run(tmp_path, rtsp):
+    out = tmp_path / "out"
+    with (
+        pytest.raises(RunError, match="cannot be kept: Too many open files"),
+        contextlib.ExitStack() as until_it_has_ended,
+        recording(out, camera(rtsp.url("gate"))) as (recorder,),
+    ):
+        recorded_s(recorder, 1.5)
+        until_it_has_ended.enter_context(cannot_open_files())
+    with RecordingFolder(out) as folder:
+        assert folder.salvage() == [folder.videos / "gate_0001.mkv"]
+    (numbers,) = clips(out).values()
+    assert is_in_a_row(numbers, of=100)
+
+
+@contextlib.contextmanager
+def encrypted(video, interval_s):
+    """A camera whose packets come without an end and say nothing of pictures: their slices are called layers."""
+    over, data = threading.Event(), bytearray(video.read_bytes())
+    with av.open(str(video)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    for packet in packets:
+        at, content = data.index(bytes(packet), packet.pos), bytes(packet)
+        while content:
+            length = int.from_bytes(content[:4])
+            data[at + 4] = data[at + 4] & 0xE0 | 20
+            at, content = at + 4 + length, content[4 + length :]
+
+    class Camera(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):  # it was left
+                for start, end in itertools.pairwise([0, *(packet.pos for packet in packets[40:])]):
+                    self.wfile.write(data[start:end])
+                    if over.wait(interval_s):
+                        return
+
+        def log_message(self, format, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/main"
+    over.set()
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_camera_whose_packets_make_no_picture_in_time_is_told_of_and_opened_anew(tmp_path):
+    video = write_video(tmp_path / "camera.mkv", 1_000, gop=1_000, size_px=(64, 96))
+    with (
+        encrypted(video, interval_s=0.05) as url,
+        recording(tmp_path / "out", camera(url, stall_timeout_s=0.3, read_timeout_s=2.0)) as (recorder,),
+    ):
+        until(lambda: "expected a picture within 0.3 s" in recorder.status().error, "it is told")
+        until(lambda: recorder.status().reconnects >= 1, "it is tried again")
+    assert recorder.failure is None
+    assert not staged(tmp_path / "out")
+
+
+def test_a_camera_that_sends_no_keyframe_that_can_be_decoded_is_told_of(tmp_path):
+    video = write_video(tmp_path / "camera.mkv", 1_000, gop=1_000, size_px=(64, 96))
+    with (
+        encrypted(video, interval_s=0.01) as url,
+        recording(tmp_path / "out", camera(url, stall_timeout_s=20.0, read_timeout_s=2.0)) as (recorder,),
+    ):
+        until(lambda: "waiting for a keyframe" in recorder.status().error, "it is told")
+        until(lambda: recorder.status().left_out >= 100, "no packet is held for ever")
+    assert not staged(tmp_path / "out")
+
+
+def test_a_camera_that_renews_its_picture_bit_by_bit_is_recorded_from_wherever_it_is_joined(tmp_path, http_folder):
+    """Intra refresh: after the first one there are no keyframes, only points from which pictures recover."""
+    folder, address = http_folder
+    path = folder / "camera.ts"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        stream.options = {"crf": "12", "bf": "0", "x264-params": "intra-refresh=1:keyint=12:threads=1"}
+        for number in range(80):
+            frame = av.VideoFrame.from_ndarray(numbered_frame(number, (64, 96)), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        second = [packet.pos for packet in container.demux(video=0) if packet.size][1]
+    ts_packets = path.read_bytes()
+    path.write_bytes(ts_packets[: 3 * 188] + ts_packets[second:])  # joined after its only keyframe
+    with recording(tmp_path / "out", camera(f"{address}/camera.ts")) as (recorder,):
+        until(lambda: recorder.status().segments >= 1, "it has come to the end")
+    with open_source(str(videos(tmp_path / "out")[0]), (64, 96)) as source:
+        numbers = [frame_number(frame.image) for frame in source]
+    assert numbers == list(range(numbers[0], 80))
+    assert len(numbers) >= 40
 
 
 def test_a_webcam_that_sends_jpegs_is_recorded_and_another_size_begins_another_segment(tmp_path):
