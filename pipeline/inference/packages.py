@@ -1,8 +1,8 @@
 """Machine code for a model, made once on a machine and kept: loaded in milliseconds, without what made it.
 
 A package is the encoder and the flows of one checkpoint, compiled ahead of time (AOTInductor) for this processor, this
-precision and this number of threads. Making one takes about 40 s on two cores and a process of its own; loading one needs
-neither timm nor FrEIA nor torch's compiler, which is most of what a detector would otherwise import and hold in memory.
+precision and this number of threads. Making one takes about 40 s on two cores and a process of its own; loading one
+needs neither timm nor FrEIA nor torch's compiler, which is most of what a detector would otherwise import and hold.
 
 What is loaded is what a compiler on this machine wrote into a folder that nobody but its user can write into
 (``~/.cache/cflow-stream``): shared libraries, no pickles.
