@@ -16,14 +16,12 @@ from pathlib import Path
 
 import av
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 import pipeline.video.record as record_module
 from pipeline.config import CameraSettings
 from pipeline.datasets.detect import open_dataset
-from pipeline.errors import BadInputError, RunError, VideoError
+from pipeline.errors import RunError, VideoError
 from pipeline.video.container import open_file
 from pipeline.video.record import CameraRecorder, record_cameras
 from pipeline.video.recordings import RecordingFolder
@@ -631,106 +629,3 @@ def test_recorders_that_get_stuck_again_and_again_do_not_pile_up_threads_and_end
     assert recorder.status().state == "stopped"
     release.set()
     until(lambda: not any(thread.is_alive() for thread in stuck), "all threads end")
-
-
-# --- where it goes ------------------------------------------------------------------------------------------------
-
-
-def test_a_folder_with_anything_else_in_it_is_refused(tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(BadInputError, match=r"expected a new folder or one that 'record' wrote, got .*'thesis.tex'"):
-        RecordingFolder(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-    with pytest.raises(BadInputError, match="got a file"):
-        RecordingFolder(tmp_path / "thesis.tex")
-    with pytest.raises(BadInputError, match="expected a folder to record into, got: Not a directory"):
-        RecordingFolder(tmp_path / "thesis.tex" / "out")
-
-
-def test_a_data_set_that_was_not_recorded_is_never_added_to(tmp_path):
-    write_video(tmp_path / "training/videos/01_001.avi", 5)
-    with pytest.raises(BadInputError, match="'training'"):
-        RecordingFolder(tmp_path)
-
-
-def test_two_processes_never_record_into_one_folder(tmp_path):
-    with (
-        RecordingFolder(tmp_path / "out"),
-        pytest.raises(BadInputError, match="another process records"),
-    ):
-        RecordingFolder(tmp_path / "out")
-    with RecordingFolder(tmp_path / "out"):
-        pass
-
-
-def test_the_empty_folder_of_a_new_disk_will_do(tmp_path):
-    (tmp_path / "lost+found").mkdir()
-    with RecordingFolder(tmp_path):
-        pass
-
-
-def test_numbers_go_on_after_the_highest_whatever_the_case_of_the_scene(tmp_path):
-    with RecordingFolder(tmp_path / "out") as folder:
-        for name in ("gate_0007.mkv", "Gate_0012.mp4", "gate_x.mkv", "gate_yard_0099.mkv", "notes.txt"):
-            (folder.videos / name).write_text("")
-        staged_path = folder.stage("GATE")
-        staged_path.write_text("whole")
-        assert folder.publish(staged_path).name == "GATE_0013.mkv"
-
-
-# --- time stamps --------------------------------------------------------------------------------------------------
-
-
-def packets(*stamps):
-    made = []
-    for pts, dts in stamps:
-        packet = av.Packet(b"x")
-        packet.pts, packet.dts, packet.time_base = pts, dts, Fraction(1, 1000)
-        made.append(packet)
-    return made
-
-
-def stamped(*stamps, fps=25.0):
-    timeline = Timeline(Fraction(1, 1000), fps)
-    come = [s for packet in packets(*stamps) for s in timeline.push(packet)] + timeline.flush()
-    return [s.pts_ms for s in come], timeline
-
-
-def test_a_first_packet_without_time_comes_one_frame_before_the_others():
-    assert stamped((None, None), (120, 120), (160, 160))[0] == [80, 120, 160]
-    assert stamped((None, None), (120, None), (40, None), (80, 40), (240, 80))[0] == [0, 120, 40, 80, 240]
-
-
-def test_a_stream_without_any_times_gets_steady_ones():
-    assert stamped(*[(None, None)] * 40, fps=10.0)[0] == [100 * i for i in range(40)]
-
-
-def test_a_clock_that_is_set_back_leaves_a_gap_and_time_goes_on():
-    times, timeline = stamped((90_000, 90_000), (90_040, 90_040), (50, 50), (90, 90))
-    assert times == [90_000, 90_040, 90_080, 90_120]
-    assert timeline.gaps == 1
-
-
-def test_lost_frames_are_a_gap_and_keep_their_time():
-    times, timeline = stamped((0, 0), (40, 40), (4_000, 4_000))
-    assert times == [0, 40, 4_000]
-    assert timeline.gaps == 1
-
-
-_TIME = st.none() | st.integers(-(2**40), 2**40) | st.integers(0, 300)
-
-
-@given(st.lists(st.tuples(_TIME, _TIME), max_size=60))
-def test_no_packet_is_lost_or_shares_a_time_whatever_the_stream_says(stamps):
-    made = packets(*stamps)
-    timeline = Timeline(Fraction(1, 1000), 25.0)
-    come = [s for packet in made for s in timeline.push(packet)] + timeline.flush()
-    assert [id(s.packet) for s in come] == [id(packet) for packet in made]
-    for earlier, later in itertools.pairwise([s.pts_ms for s in come]):
-        assert earlier != later
-
-
-@given(st.lists(st.none() | st.integers(-(2**40), 2**40) | st.integers(0, 300), max_size=60))
-def test_a_stream_that_never_reorders_always_rises(times):
-    times_ms, _ = stamped(*[(pts, pts) for pts in times])
-    assert all(earlier < later for earlier, later in itertools.pairwise(times_ms))
