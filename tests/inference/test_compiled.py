@@ -89,7 +89,7 @@ frame = torch.frombuffer(memory, dtype=torch.uint8, count=wanted, offset=pages *
 frame = frame.view(1, height, width, 3)
 with torch.inference_mode():
     assert [len(level) for level in engine.encode(frame)] == [1, 1, 1]
-maps, scores = engine._judge(frame, ["gate"])
+maps, scores = engine.score(frame, ["gate"])
 assert (len(maps), len(scores)) == (1, 1)
 print(scores.item().hex())
 """
@@ -116,7 +116,7 @@ def test_a_lone_frame_is_read_to_its_end_and_no_further(folder):
 
 
 @pytest.mark.parametrize("count", [1, 2, FRAMES])
-def test_features_and_scores_do_not_depend_on_how_their_inputs_lie_in_memory(folder, count):
+def test_features_and_maps_do_not_depend_on_how_their_inputs_lie_in_memory(folder, count):
     engine = Engine.ready(folder, RuntimeSettings(precision="float32", **SETTINGS))
     images = torch.from_numpy(batch(range(count)).images.copy())
     upside_down = images.permute(0, 3, 2, 1).contiguous().permute(0, 3, 2, 1)
@@ -127,10 +127,11 @@ def test_features_and_scores_do_not_depend_on_how_their_inputs_lie_in_memory(fol
         features = engine.encode(images)
         for level, other in zip(features, engine.encode(upside_down), strict=True):
             assert torch.equal(level, other)
-        expected = engine.detector.judge(images, lambda _: features, rows)
+        expected = engine.detector.anomaly_maps(images, lambda _: features, rows)
         in_rows = [level.contiguous() for level in features]
-        for found, wanted in zip(engine.detector.judge(images, lambda _: in_rows, spread), expected, strict=True):
-            assert torch.equal(found, wanted)
+        found = engine.detector.anomaly_maps(images, lambda _: in_rows, spread)
+        assert torch.equal(found.shown, expected.shown)
+        assert torch.equal(found.scored, expected.scored)
 
 
 def test_frames_that_the_code_was_not_made_for_are_refused(folder):
