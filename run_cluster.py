@@ -21,7 +21,7 @@ from rich.console import Console
 from pipeline.config import Config
 from pipeline.config_file import load_config, with_method
 from pipeline.errors import BadInputError, CflowError, ConfigError
-from pipeline.methods import CHOICES
+from pipeline.methods import CHOICES, METHODS
 
 app = typer.Typer(
     help=__doc__,
@@ -223,7 +223,7 @@ def compare(
     data: DataOption,
     methods: Annotated[
         str, typer.Option("--methods", help=f"Some of {','.join(CHOICES)}, with commas between.")
-    ] = "cflow,padim,spade,differnet",
+    ] = ",".join(METHODS),
     compare_out: Annotated[Path, typer.Option("--out", help="Folder for models, scores and the table.")] = Path(
         "runs/compare"
     ),

@@ -58,10 +58,10 @@ class SceneModels(nn.Module):
             return self._maps_of_scene(features, rows[0])
         frames = {row: [frame for frame, of in enumerate(rows) if of == row] for row in sorted(set(rows))}
         device = features[0].device
-        found = [
-            self._maps_of_scene([part[torch.tensor(chosen, device=device)] for part in features], row)
-            for row, chosen in frames.items()
-        ]
+        found: list[AnomalyMaps] = []
+        for row, members in frames.items():
+            chosen = torch.tensor(members, device=device)
+            found.append(self._maps_of_scene([part[chosen] for part in features], row))
         places = torch.tensor(list(chain.from_iterable(frames.values())), device=device).argsort()
         shown = torch.cat([maps.shown for maps in found])[places]
         if all(maps.scored is maps.shown for maps in found):

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, Validati
 
 from pipeline.config import CameraSettings, Config, TrainingSettings
 from pipeline.errors import CheckpointError
-from pipeline.methods import DEFAULT_METHOD, METHODS, method_of
+from pipeline.methods import DEFAULT_METHOD, METHODS
 from pipeline.model_settings import ModelSettings
 from pipeline.types import SceneView
 
@@ -269,12 +269,13 @@ def _fingerprint(values: dict[str, Any], weights: Path) -> str:
     model["encoder"] = {key: value for key, value in encoder.items() if key not in {"weights", "seed"}}
     # As the file has them, not as this release would write them: a card from before a setting, a section or the choice
     # of a method came to be lacks it, and its fingerprint stays what it was.
-    method = method_of(model.get("method", DEFAULT_METHOD))
-    for path in _strange_sections(method.name):
-        model.pop(path.removeprefix("model."), None)
-    section: dict[str, Any] = model.get(method.section, {})
-    if section:
-        model[method.section] = {key: value for key, value in section.items() if key not in method.limits}
+    name = model.get("method", DEFAULT_METHOD)
+    for method in METHODS.values():
+        section: Any = model.get(method.section)
+        if method.name != name:
+            model.pop(method.section, None)
+        elif isinstance(section, dict):
+            model[method.section] = {key: value for key, value in section.items() if key not in method.limits}
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return hashlib.sha256(_text({**identity, "model": model, "weights": digest}).encode()).hexdigest()
