@@ -53,7 +53,7 @@ def test_a_position_is_left_out_by_the_alias_and_taken_back_by_the_name():
 
 @pytest.mark.parametrize("name", ["patchcore", "", "CFLOW", "unconditional"])
 def test_a_name_that_is_no_methods_is_refused_in_one_line(name):
-    said = rf"model\.method: expected one of cflow, padim, spade, differnet, got '{name}'"
+    said = rf"model\.method: expected one of {', '.join(METHODS)}, got '{name}'"
     with pytest.raises(ConfigError, match=rf"^{said}$"):
         method_of(name)
     with pytest.raises(ConfigError, match=rf"^config: {said}$"):
