@@ -19,8 +19,9 @@ import typer
 from rich.console import Console
 
 from pipeline.config import Config
-from pipeline.config_file import METHODS, load_config, with_method
+from pipeline.config_file import load_config, with_method
 from pipeline.errors import BadInputError, CflowError, ConfigError
+from pipeline.methods import CHOICES, METHODS
 
 app = typer.Typer(
     help=__doc__,
@@ -70,7 +71,7 @@ def train(
     data: DataOption,
     model_out: Annotated[Path, typer.Option("--out", help="Folder of the model to be made.")],
     method: Annotated[
-        str | None, typer.Option("--method", help=f"{', '.join(METHODS)}; default: the config's.")
+        str | None, typer.Option("--method", help=f"{', '.join(CHOICES)}; default: the config's.")
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -221,8 +222,8 @@ def compare(
     config: ConfigOption,
     data: DataOption,
     methods: Annotated[
-        str, typer.Option("--methods", help=f"Some of {','.join(METHODS)}, with commas between.")
-    ] = "cflow,padim,spade,differnet",
+        str, typer.Option("--methods", help=f"Some of {','.join(CHOICES)}, with commas between.")
+    ] = ",".join(METHODS),
     compare_out: Annotated[Path, typer.Option("--out", help="Folder for models, scores and the table.")] = Path(
         "runs/compare"
     ),

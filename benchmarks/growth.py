@@ -29,13 +29,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # it is a scrip
 
 from pipeline.config import RuntimeSettings, TrainingSettings
 from pipeline.evaluation.speed import encoder_mb
-from pipeline.inference.methods import load_detector
+from pipeline.inference.loading import load_detector
 from pipeline.inference.tuning import choose_tuning
 from pipeline.model_settings import EncoderSettings, ModelSettings
 from pipeline.models.card import WEIGHTS_FILE, LevelConstants, ModelCard, Provenance, read_card
 from pipeline.models.cflow import CFlow
 from pipeline.models.checkpoint import library_versions, save_checkpoint
 from pipeline.models.encoder import Encoder, bare_encoder
+from pipeline.models.score import read_scores
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE_PX = (256, 384)
@@ -99,14 +100,14 @@ def measure(
     torch.compiler.reset()
     encoder = bare_encoder(EncoderSettings(weights="random"))
     made = [_made(system, encoder, size_px, frames) for system in systems]
-    for judge, _ in made:
-        judge()  # the first call compiles
+    for score, _ in made:
+        score()  # the first call compiles
     times: list[list[float]] = [[] for _ in systems]
     ends_at = time.monotonic() + _LEAST_S
     while len(times[0]) < _LEAST_ROUNDS or time.monotonic() < ends_at:
-        for (judge, _), of_system in zip(made, times, strict=True):
+        for (score, _), of_system in zip(made, times, strict=True):
             started_at = time.perf_counter()
-            judge()
+            score()
             of_system.append(time.perf_counter() - started_at)
     return [
         Point(
@@ -148,10 +149,10 @@ def _made(
     ]
 
     @torch.inference_mode()
-    def judge() -> object:
-        return detector.judge(images, lambda _: levels, rows)
+    def score() -> object:
+        return read_scores(detector.anomaly_maps(images, lambda _: levels, rows).scored, settings.score.top_fraction)
 
-    return judge, size_mb
+    return score, size_mb
 
 
 def _method(
@@ -171,10 +172,12 @@ def _method(
             made[f"models.{row}.channels"] = torch.arange(dims)
             made[f"models.{row}.mean"] = torch.zeros(areas[0], dims)
             made[f"models.{row}.whitening"] = torch.eye(dims).repeat(areas[0], 1, 1)
-        else:
+        elif settings.method == "spade":
             made[f"models.{row}.pooled"] = torch.randn(frames, sum(encoder.channels))
             for level, (area, dims) in enumerate(zip(areas, encoder.channels, strict=True)):
                 made[f"models.{row}.level_{level}"] = torch.randn(1, area, dims).half().repeat(frames, 1, 1)
+        else:
+            raise ValueError(f"expected one of cflow, padim, spade, got {settings.method!r}")
     return made
 
 

@@ -131,8 +131,8 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         before_mb = peak_mb(device)
         ways: dict[str, Callable[[], object]] = {
             "encoder": lambda: engine.encode(images),
-            "detector": lambda: engine.detector.judge(images, engine.encode, rows),
-            "flows": lambda: engine.detector.judge(images, lambda _: features, rows),
+            "detector": lambda: scores(engine, images, engine.encode, rows),
+            "flows": lambda: scores(engine, images, lambda _: features, rows),
         }
         for way in ways.values():
             for _ in range(2):
@@ -149,8 +149,8 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         }
         mixed = torch.arange(arguments.batch, device=device)
         ways |= {
-            "one": lambda: several.detector.judge(images, lambda _: features, rows),
-            "mixed": lambda: several.detector.judge(images, lambda _: features, mixed),
+            "one": lambda: scores(several, images, lambda _: features, rows),
+            "mixed": lambda: scores(several, images, lambda _: features, mixed),
         }
         seconds = interleaved(ways, arguments.rounds, device)
     milliseconds = {key: 1e3 * value / arguments.batch for key, value in seconds.items()}
@@ -173,6 +173,13 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "model_mb": round(size_mb, 1),
         "paper_mb": PAPER_MB.get(name),
     }
+
+
+def scores(engine: Any, images: Any, encode: Any, rows: Any) -> object:
+    """Scores of images, whose maps go nowhere."""
+    from pipeline.models.score import read_scores
+
+    return read_scores(engine.detector.anomaly_maps(images, encode, rows).scored, engine.card.model.score.top_fraction)
 
 
 def published(flows: Any, features: list[Any], vectors_per_call: int) -> list[Any]:

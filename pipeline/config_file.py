@@ -18,12 +18,10 @@ from pydantic import ValidationError
 
 from pipeline.config import Config, is_identifier
 from pipeline.errors import ConfigError
+from pipeline.methods import chosen_method
 from pipeline.model_settings import Settings
 from pipeline.redaction import redact
 from pipeline.yaml_file import parse_yaml
-
-METHODS = ("cflow", "padim", "spade", "differnet", "unconditional")
-"""What ``train --method`` and ``compare --methods`` take."""
 
 _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
@@ -88,21 +86,18 @@ def with_method(config: Config, name: str | None) -> Config:
 
     Args:
         config: the settings.
-        name: one of ``METHODS``, or None for the configuration's own. ``unconditional`` is ``cflow`` without the
-            condition on the position.
+        name: one of ``pipeline.methods.CHOICES``, or None for the configuration's own. ``unconditional`` is ``cflow``
+            without the condition on the position.
 
     Raises:
         ConfigError: no such method.
     """
     if name is None:
         return config
-    if name not in METHODS:
-        raise ConfigError(f"method: expected one of {', '.join(METHODS)}, got {name!r}")
-    unconditional = name == "unconditional"
-    changed: dict[str, Any] = {"method": "cflow" if unconditional else name}
-    if name in {"cflow", "unconditional"}:
-        condition = "none" if unconditional else "position"
-        changed["flow"] = config.model.flow.model_copy(update={"condition": condition})
+    method, stated = chosen_method(name)
+    changed: dict[str, Any] = {"method": method.name}
+    if stated:
+        changed[method.section] = getattr(config.model, method.section).model_copy(update=stated)
     return config.model_copy(update={"model": config.model.model_copy(update=changed)})
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from pipeline.methods import DEFAULT_METHOD, check_method
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 # A model that is larger than any that was ever built is a slip of the pen, or damage: better refused than allocated.
 ImageSide = Annotated[int, Field(gt=0, le=8192)]
-Method = Literal["cflow", "padim", "spade", "differnet"]
+MethodName = Annotated[str, AfterValidator(check_method)]
 
 
 class Settings(BaseModel):
@@ -155,8 +157,8 @@ class ModelSettings(Settings):
     Attributes:
         image_size_px: (height, width) of the encoder's input; frames are resized to it without keeping the aspect.
         encoder: the frozen backbone.
-        method: what is made of its features; each method reads the section below that bears its name, ``cflow`` reads
-            ``flow``.
+        method: what is made of its features, by its name in ``pipeline.methods``; each method reads the section below
+            that bears its name, ``cflow`` reads ``flow``.
         flow: the flows.
         padim: the Gaussians.
         spade: the gallery.
@@ -166,7 +168,7 @@ class ModelSettings(Settings):
 
     image_size_px: tuple[ImageSide, ImageSide] = (256, 256)
     encoder: EncoderSettings = EncoderSettings()
-    method: Method = "cflow"
+    method: MethodName = DEFAULT_METHOD
     flow: FlowSettings = FlowSettings()
     padim: PadimSettings = PadimSettings()
     spade: SpadeSettings = SpadeSettings()

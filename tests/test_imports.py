@@ -20,6 +20,7 @@ HOMES = {
 TORCH_FREE = (
     "pipeline.types",
     "pipeline.config",
+    "pipeline.methods",
     "pipeline.model_settings",
     "pipeline.errors",
     "pipeline.redaction",

@@ -15,7 +15,7 @@ from torchvision.transforms.functional import rotate
 
 from pipeline.baselines.scenes import SceneModels, check_tensor, level_sizes
 from pipeline.model_settings import DiffernetSettings, ModelSettings
-from pipeline.models.detector import Encode
+from pipeline.models.detector import AnomalyMaps, Encode, StoredModel
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", SyntaxWarning)  # FrEIA's docstrings hold unescaped backslashes
@@ -105,22 +105,20 @@ class DiffernetScene(nn.Module):
         self.flow = GlowFlow(dims, settings.differnet)
         self._map_size = level_sizes(settings.image_size_px, settings.encoder.strides)[0]
 
-    def judge(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def maps_of_features(self, features: Sequence[Tensor]) -> AnomalyMaps:
         """Logarithm of the mean of z squared over features and views, in ``features[0]`` of shape (B, views, D).
 
         The logarithm ranks frames as the paper's mean does. Without it a frame unlike all that was learned scores more
         than a map's float16 can hold, for the flow multiplies what it does not know.
 
-        The method says whether, not where: every position of a map holds its frame's score.
-
-        Returns:
-            Maps (B, h, w) and scores (B,).
+        The method says whether, not where: every position of the map that is shown, (B, h, w), holds its frame's score,
+        and the one that is scored, (B, 1, 1), holds nothing else.
         """
         count, views, dims = features[0].shape
         latents, _ = self.flow(features[0].reshape(-1, dims))
         squares = latents.double().nan_to_num(nan=_LARGEST, posinf=_LARGEST, neginf=_LARGEST).square()
-        scores = squares.mean(dim=1).view(count, views).mean(dim=1).clamp(min=_TINY).log().float()
-        return scores.view(count, 1, 1).expand(count, *self._map_size).contiguous(), scores
+        scores = squares.mean(dim=1).view(count, views).mean(dim=1).clamp(min=_TINY).log().float().view(count, 1, 1)
+        return AnomalyMaps(scores.expand(count, *self._map_size).contiguous(), scores)
 
 
 class Differnet(SceneModels):
@@ -134,7 +132,7 @@ class Differnet(SceneModels):
 
     def __init__(self, settings: ModelSettings, channels: Sequence[int], scenes: Sequence[str]) -> None:
         dims = pooled_dims(settings, channels)
-        super().__init__(scenes, [DiffernetScene(dims, settings) for _ in scenes])
+        super().__init__(scenes, [DiffernetScene(dims, settings) for _ in scenes], settings.score.top_fraction)
         self.settings = settings
 
     def flow(self, row: int) -> GlowFlow:
@@ -143,9 +141,9 @@ class Differnet(SceneModels):
         assert isinstance(scene, DiffernetScene)
         return scene.flow
 
-    def judge(self, images: Tensor, encode: Encode, scene_rows: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``Detector.judge``; ``encode`` is called once per view and scale."""
-        return self.judge_features([pooled_views(images, encode, self.settings)], scene_rows)
+    def anomaly_maps(self, images: Tensor, encode: Encode, scene_rows: Tensor) -> AnomalyMaps:
+        """As ``Detector.anomaly_maps``; ``encode`` is called once per view and scale."""
+        return self.maps_of_features([pooled_views(images, encode, self.settings)], scene_rows)
 
     @classmethod
     def build(
@@ -169,6 +167,12 @@ class Differnet(SceneModels):
         return model
 
 
+def build_differnet(stored: StoredModel, precision: torch.dtype) -> Differnet:
+    """DifferNet of a checkpoint, as ``Method.builder``; it is float32 always."""
+    del precision
+    return Differnet.build(stored.card.model, stored.channels, stored.card.scenes, stored.tensors)
+
+
 def pooled_dims(settings: ModelSettings, channels: Sequence[int]) -> int:
     """Length of what ``pooled_views`` makes of one view."""
     return channels[-1] * len(settings.differnet.scales)
@@ -179,7 +183,7 @@ def pooled_views(images: Tensor, encode: Encode, settings: ModelSettings) -> Ten
 
     Args:
         images: uint8, shape (B, H, W, 3).
-        encode: as for ``Detector.judge``.
+        encode: as for ``Detector.anomaly_maps``.
         settings: of the model.
 
     Returns:

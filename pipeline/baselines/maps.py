@@ -55,10 +55,3 @@ def smoothed(maps: Tensor, sigma: float) -> Tensor:
     kernel = (kernel / kernel.sum()).to(maps.dtype)
     framed = pad(maps.unsqueeze(1), (radius, radius, radius, radius), mode="replicate")
     return conv2d(conv2d(framed, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1)).squeeze(1)
-
-
-def top_mean(maps: Tensor, top_fraction: float) -> Tensor:
-    """Mean of each map's highest values, at least one; 0 takes the maximum, as the papers do. Shape (B,)."""
-    values = maps.flatten(1)
-    count = max(1, round(top_fraction * values.shape[1]))
-    return values.topk(count, dim=1).values.mean(dim=1)

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from pipeline.baselines.maps import smoothed, stack_levels, top_mean
+from pipeline.baselines.maps import smoothed, stack_levels
 from pipeline.baselines.scenes import SceneModels, check_tensor, level_sizes, scene_tensors
 from pipeline.model_settings import ModelSettings
-from pipeline.models.detector import Encode
+from pipeline.models.detector import AnomalyMaps, Encode, StoredModel
 from pipeline.models.memory import check_memory
 
 _TENSORS = ("channels", "mean", "whitening")
@@ -122,19 +122,19 @@ class PadimScene(nn.Module):
         found = torch.linalg.vector_norm(torch.bmm(self.whitening, centred), dim=1)
         return found.T.reshape(len(vectors), *vectors.shape[-2:])
 
-    def judge(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Smoothed distances (B, h, w), and the mean of the highest of them (B,)."""
+    def maps_of_features(self, features: Sequence[Tensor]) -> AnomalyMaps:
+        """Smoothed distances, (B, h, w): scores are read off the map that is shown."""
         sigma = self._settings.padim.smoothing_px / self._settings.encoder.strides[0]
         maps = smoothed(self.distances(features), sigma)
-        return maps, top_mean(maps, self._settings.score.top_fraction)
+        return AnomalyMaps(maps, maps)
 
 
 class Padim(SceneModels):
     """PaDiM for all scenes of a checkpoint."""
 
-    def judge(self, images: Tensor, encode: Encode, scene_rows: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``Detector.judge``."""
-        return self.judge_features(encode(images), scene_rows)
+    def anomaly_maps(self, images: Tensor, encode: Encode, scene_rows: Tensor) -> AnomalyMaps:
+        """As ``Detector.anomaly_maps``."""
+        return self.maps_of_features(encode(images), scene_rows)
 
     @classmethod
     def build(
@@ -161,4 +161,10 @@ class Padim(SceneModels):
             mean = check_tensor(of_scene["mean"], "mean", (area, dims))
             whitening = check_tensor(of_scene["whitening"], "whitening", (area, dims, dims))
             models.append(PadimScene(chosen, mean, whitening, settings))
-        return cls(scenes, models)
+        return cls(scenes, models, settings.score.top_fraction)
+
+
+def build_padim(stored: StoredModel, precision: torch.dtype) -> Padim:
+    """PaDiM of a checkpoint, as ``Method.builder``; it is float32 always."""
+    del precision
+    return Padim.build(stored.card.model, stored.channels, stored.card.scenes, stored.tensors)

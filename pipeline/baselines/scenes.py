@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.detector import rows_of
+from pipeline.models.detector import AnomalyMaps, rows_of
+from pipeline.models.score import read_scores
 
 
 class SceneModel(Protocol):
     """The model of one scene."""
 
-    def judge(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Maps (B, h, w) and scores (B,) of frames of the scene, from whatever features the method takes."""
+    def maps_of_features(self, features: Sequence[Tensor]) -> AnomalyMaps:
+        """Maps of frames of the scene, from whatever features the method takes."""
         ...
 
 
 class SceneModels(nn.Module):
     """The models of all scenes of a checkpoint, and which frame goes to which.
 
-    A scene that was not trained on is judged by every scene's model, and each of its frames keeps the judgement of the
-    one it surprises least: an unknown camera is as anomalous as it is unlike all that are known.
+    Frames of a scene that was not trained on are given to every scene's model, and each keeps the maps of the one that
+    scores it lowest: an unknown camera is as anomalous as it is unlike all that are known.
 
     Args:
         scenes: names of the training scenes.
         models: of each, a ``SceneModel``.
+        top_fraction: as for ``read_scores``.
+
+    Attributes:
+        top_fraction: as given.
     """
 
-    def __init__(self, scenes: Sequence[str], models: Sequence[nn.Module]) -> None:
+    def __init__(self, scenes: Sequence[str], models: Sequence[nn.Module], top_fraction: float) -> None:
         super().__init__()
+        self.top_fraction = top_fraction
         self._row_of = {scene: row for row, scene in enumerate(scenes)}
         self.models = nn.ModuleList(models)
 
@@ -39,39 +46,44 @@ class SceneModels(nn.Module):
         """Number of each scene's model; unknown scenes get the number of models. int64, shape (len(scenes),)."""
         return rows_of(scenes, self._row_of)
 
-    def judge_features(self, features: Sequence[Tensor], scene_rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Judge frames of any scenes.
+    def maps_of_features(self, features: Sequence[Tensor], scene_rows: Tensor) -> AnomalyMaps:
+        """Maps of frames of any scenes.
 
         Args:
             features: tensors whose first dimension is the frame.
             scene_rows: as ``scene_rows`` gives them, int64, shape (B,).
-
-        Returns:
-            Maps (B, h, w) and scores (B,).
         """
         rows = scene_rows.tolist()
         if len(set(rows)) == 1:
-            return self._judge_scene(features, rows[0])
-        maps: list[Tensor] = [torch.empty(0)] * len(rows)
-        scores: list[Tensor] = [torch.empty(0)] * len(rows)
-        for row in sorted(set(rows)):
-            members = [frame for frame, of in enumerate(rows) if of == row]
-            chosen = torch.tensor(members, device=features[0].device)
-            found = self._judge_scene([part[chosen] for part in features], row)
-            for frame, anomaly_map, score in zip(members, *found, strict=True):
-                maps[frame], scores[frame] = anomaly_map, score
-        return torch.stack(maps), torch.stack(scores)
+            return self._maps_of_scene(features, rows[0])
+        frames = {row: [frame for frame, of in enumerate(rows) if of == row] for row in sorted(set(rows))}
+        device = features[0].device
+        found: list[AnomalyMaps] = []
+        for row, members in frames.items():
+            chosen = torch.tensor(members, device=device)
+            found.append(self._maps_of_scene([part[chosen] for part in features], row))
+        places = torch.tensor(list(chain.from_iterable(frames.values())), device=device).argsort()
+        shown = torch.cat([maps.shown for maps in found])[places]
+        if all(maps.scored is maps.shown for maps in found):
+            return AnomalyMaps(shown, shown)
+        return AnomalyMaps(shown, torch.cat([maps.scored for maps in found])[places])
 
-    def _judge_scene(self, features: Sequence[Tensor], row: int) -> tuple[Tensor, Tensor]:
+    def _maps_of_scene(self, features: Sequence[Tensor], row: int) -> AnomalyMaps:
         if row < len(self.models):
-            return self._model(row).judge(features)
-        maps, scores = self._model(0).judge(features)
+            return self._model(row).maps_of_features(features)
+        best = self._model(0).maps_of_features(features)
         for other in range(1, len(self.models)):
-            maps_there, scores_there = self._model(other).judge(features)
-            nearer = scores_there < scores
-            maps = torch.where(nearer[:, None, None], maps_there, maps)
-            scores = torch.where(nearer, scores_there, scores)
-        return maps, scores
+            best = self._nearer(best, self._model(other).maps_of_features(features))
+        return best
+
+    def _nearer(self, one: AnomalyMaps, other: AnomalyMaps) -> AnomalyMaps:
+        """Of each frame the maps with the lower score, the first ones of two that are alike."""
+        scores, scores_there = (read_scores(maps.scored, self.top_fraction) for maps in (one, other))
+        nearer = (scores_there < scores)[:, None, None]
+        shown = torch.where(nearer, other.shown, one.shown)
+        if one.scored is one.shown:
+            return AnomalyMaps(shown, shown)
+        return AnomalyMaps(shown, torch.where(nearer, other.scored, one.scored))
 
     def _model(self, row: int) -> SceneModel:
         return cast(SceneModel, self.models[row])

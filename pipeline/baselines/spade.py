@@ -11,7 +11,7 @@ from pipeline.baselines.maps import smoothed, stack_levels
 from pipeline.baselines.scenes import SceneModels, check_tensor, level_sizes, scene_tensors
 from pipeline.errors import ModelSizeError
 from pipeline.model_settings import ModelSettings
-from pipeline.models.detector import Encode
+from pipeline.models.detector import AnomalyMaps, Encode, StoredModel
 from pipeline.models.memory import check_memory
 
 _GIB = 2**30
@@ -120,11 +120,12 @@ class SpadeScene(nn.Module):
             maps.append(nearest.sqrt().mean(dim=1))
         return torch.stack(maps).view(len(stacked), *stacked.shape[-2:])
 
-    def judge(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Smoothed pixel distances (B, h, w), and the mean distance to the K nearest frames (B,)."""
+    def maps_of_features(self, features: Sequence[Tensor]) -> AnomalyMaps:
+        """Smoothed pixel distances (B, h, w), and to be scored the mean distance to the K nearest frames (B, 1, 1)."""
         distances, frames = self.neighbours(features)
         sigma = self._settings.spade.smoothing_px / self._settings.encoder.strides[0]
-        return smoothed(self.pixel_distances(features, list(frames)), sigma), distances.mean(dim=1)
+        shown = smoothed(self.pixel_distances(features, list(frames)), sigma)
+        return AnomalyMaps(shown, distances.mean(dim=1).view(-1, 1, 1))
 
     def _vectors(self, frame: int) -> Tensor:
         """Feature vectors of one training frame at the finest level's positions; float32, shape (P, sum of D_k)."""
@@ -138,9 +139,9 @@ class SpadeScene(nn.Module):
 class Spade(SceneModels):
     """SPADE for all scenes of a checkpoint."""
 
-    def judge(self, images: Tensor, encode: Encode, scene_rows: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``Detector.judge``."""
-        return self.judge_features(encode(images), scene_rows)
+    def anomaly_maps(self, images: Tensor, encode: Encode, scene_rows: Tensor) -> AnomalyMaps:
+        """As ``Detector.anomaly_maps``."""
+        return self.maps_of_features(encode(images), scene_rows)
 
     @classmethod
     def build(
@@ -164,4 +165,10 @@ class Spade(SceneModels):
                 for level, ((h, w), dims) in enumerate(zip(sizes, channels, strict=True))
             ]
             models.append(SpadeScene(of_scene["pooled"], levels, settings))
-        return cls(scenes, models)
+        return cls(scenes, models, settings.score.top_fraction)
+
+
+def build_spade(stored: StoredModel, precision: torch.dtype) -> Spade:
+    """SPADE of a checkpoint, as ``Method.builder``; it is float32 always."""
+    del precision
+    return Spade.build(stored.card.model, stored.channels, stored.card.scenes, stored.tensors)

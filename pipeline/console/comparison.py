@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.config import Config, RuntimeSettings
-from pipeline.config_file import METHODS, with_method
+from pipeline.config_file import with_method
 from pipeline.console.comparison_folder import ComparisonFolder, Trained
 from pipeline.console.progress import Bar, TrainingBars, progress_bars
 from pipeline.console.tables import metrics_table
@@ -30,11 +30,11 @@ from pipeline.datasets.base import Dataset
 from pipeline.errors import ConfigError, DatasetError, RunError
 from pipeline.evaluation.comparison import COLUMNS, Comparison, MethodResult, comparison_rows, write_comparison
 from pipeline.evaluation.protocols import Evaluation, evaluate
+from pipeline.methods import CHOICES, chosen_method
 from pipeline.models.card import WEIGHTS_FILE, read_card
 from pipeline.video.source import open_source
 
 _SPEED_S = 120.0
-_OWN_FEATURES = {"differnet"}  # reads nothing of the pyramid's cached features
 
 Replay = Callable[[Config, Dataset, Path, Path], object]
 """Scores every test clip of a data set: settings, data set, model folder, scores folder."""
@@ -55,7 +55,7 @@ def compare_methods(
     Args:
         config: the settings that all share.
         dataset: with training and test clips.
-        methods: some of ``METHODS``, each once.
+        methods: some of ``pipeline.methods.CHOICES``, each once.
         folder: empty, new, or of the same comparison interrupted, which is gone on with; gets ``METHOD/model``,
             ``METHOD/scores`` and the comparison.
         replay: how a model's scores are made.
@@ -68,7 +68,7 @@ def compare_methods(
     """
     _check(config, dataset, methods)
     place = ComparisonFolder(folder, _deciding(config, dataset))
-    if any(method not in _OWN_FEATURES and not place.trained(method) for method in methods):
+    if any(_shares_features(method) and not place.trained(method) for method in methods):
         _share_features(config, dataset, place)
     evaluations: dict[str, Evaluation] = {}
     for method in methods:
@@ -76,7 +76,7 @@ def compare_methods(
         if not place.trained(method):
             err.print(f"{method}: training", markup=False, highlight=False)
             place.begin_training(method)
-            shared = None if method in _OWN_FEATURES else place.features
+            shared = place.features if _shares_features(method) else None
             place.note_trained(method, _apart(_train, chosen, dataset, place.model(method), shared))
         if not place.replayed(method):
             err.print(f"{method}: scoring", markup=False, highlight=False)
@@ -106,7 +106,7 @@ def _check(config: Config, dataset: Dataset, methods: Sequence[str]) -> None:
         with_method(config, method)
     if not methods or len(set(methods)) != len(methods):
         raise ConfigError(
-            f"methods: expected some of {', '.join(METHODS)}, each once, got {', '.join(methods) or 'none'}"
+            f"methods: expected some of {', '.join(CHOICES)}, each once, got {', '.join(methods) or 'none'}"
         )
     for part, clips in (("training", dataset.train), ("test", dataset.test)):
         if not clips:
@@ -117,6 +117,11 @@ def _deciding(config: Config, dataset: Dataset) -> dict[str, Any]:
     """Plain values of whatever the numbers follow from, but the methods."""
     footage = {"train": [clip.stamp() for clip in dataset.train], "test": [clip.stamp() for clip in dataset.test]}
     return {"footage": footage, **config.model_dump(mode="json", include={"model", "training", "runtime"})}
+
+
+def _shares_features(method: str) -> bool:
+    """Whether it reads the features that are extracted once for all."""
+    return chosen_method(method)[0].shares_features
 
 
 def _share_features(config: Config, dataset: Dataset, place: ComparisonFolder) -> None:
@@ -160,7 +165,7 @@ def _measured(
                 encoder_mb=encoder_mb,
                 peak_memory_mb=peak_mb,
                 peak_gpu_mb=gpu_mb,
-                train_s=took.seconds + (0.0 if method in _OWN_FEATURES else place.features_s or 0.0),
+                train_s=took.seconds + ((place.features_s or 0.0) if _shares_features(method) else 0.0),
                 train_peak_memory_mb=took.peak_memory_mb,
             )
         )

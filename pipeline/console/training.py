@@ -10,6 +10,7 @@ from pipeline.config import Config
 from pipeline.console.progress import TrainingBars, progress_bars
 from pipeline.datasets.base import Dataset
 from pipeline.errors import RunError
+from pipeline.methods import DEFAULT_METHOD, method_of
 from pipeline.models.card import ModelCard
 
 
@@ -25,16 +26,17 @@ def train_with_bars(
     from pipeline.training.train import train  # imports torch: not before it is needed
 
     with progress_bars(err) as progress:
-        fitting = "flows" if config.model.method == "cflow" else config.model.method
-        card = train(config, dataset, out_folder, TrainingBars(progress, fitting), features=features)
+        method = method_of(config.model.method)
+        bars = TrainingBars(progress, method.fitted or method.name)
+        card = train(config, dataset, out_folder, bars, features=features)
     made = card.provenance
     if not made.completed:
         raise RunError(
             f"interrupted after {made.epochs} of {config.training.epochs} epochs: {out_folder} holds a usable model of "
             "that state; the same command goes on from there"
         )
-    method, encoder = card.model.method, card.model.encoder.name
-    what = encoder if method == "cflow" else f"{method} on {encoder}"
+    encoder = card.model.encoder.name
+    what = encoder if method.name == DEFAULT_METHOD else f"{method.name} on {encoder}"
     out.print(
         f"model {card.short_fingerprint} in {out_folder}: {what}, scenes {', '.join(card.scenes)}; "
         f"{made.train_frames:,} frames learned, thresholds from {made.holdout_frames:,} held-out normal frames",

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.methods import chosen_method
+
 COLUMNS = (
     "method",
     "frame AUROC",
@@ -136,10 +138,7 @@ def comparison_markdown(comparison: Comparison) -> str:
         f"Speed on {comparison.device}: batches of {comparison.batch_frames}, {comparison.threads} CPU threads, "
         "methods interleaved, medians.",
     ]
-    if any(result.method == "differnet" for result in comparison.results):
-        lines.append(
-            "DifferNet scores whole frames: its pixel numbers are those of the frame's score on all of its pixels."
-        )
+    lines += filter(None, (chosen_method(result.method)[0].note for result in comparison.results))
     return "\n".join(lines) + "\n"
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from pipeline.config import RuntimeSettings
 from pipeline.inference.engine import Engine
 from pipeline.models.card import WEIGHTS_FILE
+from pipeline.models.score import read_scores
 from pipeline.types import FrameBatch, FrameHeader
 
 _LEAST_ROUNDS = 3
@@ -152,7 +153,7 @@ def _features(engine: Engine, images: npt.NDArray[np.uint8], scenes: Sequence[st
         return answers[-1]
 
     rows = engine.detector.scene_rows(scenes).to(engine.device)
-    engine.detector.judge(torch.from_numpy(images.copy()).to(engine.device), recording, rows)
+    engine.detector.anomaly_maps(torch.from_numpy(images.copy()).to(engine.device), recording, rows)
     return answers
 
 
@@ -165,8 +166,9 @@ def _post_s(
     answers: Iterator[Sequence[Tensor]] = iter(features)
     _synchronise(engine)
     started_at = time.perf_counter()
-    maps, _ = engine.detector.judge(given, lambda _: next(answers), rows)
-    maps.cpu()
+    maps = engine.detector.anomaly_maps(given, lambda _: next(answers), rows)
+    read_scores(maps.scored, engine.card.model.score.top_fraction)
+    maps.shown.cpu()
     _synchronise(engine)
     return time.perf_counter() - started_at
 

@@ -1,4 +1,4 @@
-"""From log-likelihoods to anomaly maps and anomaly scores, with constants that were fixed in training."""
+"""From log-likelihoods to anomaly maps, with constants that were fixed in training."""
 
 from __future__ import annotations
 
@@ -10,24 +10,21 @@ from torch.nn.functional import interpolate
 
 from pipeline.model_settings import ScoreSettings
 from pipeline.models.card import LevelConstants
+from pipeline.models.detector import AnomalyMaps
 
 
-def judge(
+def anomaly_maps(
     log_likelihoods: Sequence[Tensor], constants: Sequence[LevelConstants], settings: ScoreSettings
-) -> tuple[Tensor, Tensor]:
-    """Anomaly maps and anomaly scores.
+) -> AnomalyMaps:
+    """The map of all levels, and the map of those levels that scores are read off.
 
     Args:
         log_likelihoods: per level, nats per dimension, shape (B, h_k, w_k), finest first.
         constants: of the same levels.
-        settings: how a score is read off the levels.
-
-    Returns:
-        Maps, float32, shape (B, h, w) with the finest level's h and w; and scores, shape (B,).
+        settings: ``levels`` is read.
     """
-    maps = combine(log_likelihoods, constants)
-    judged = maps if settings.levels == "all" else combine(log_likelihoods[:1], constants[:1])
-    return maps, anomaly_scores(judged, settings.top_fraction)
+    shown = combine(log_likelihoods, constants)
+    return AnomalyMaps(shown, shown if settings.levels == "all" else combine(log_likelihoods[:1], constants[:1]))
 
 
 def combine(log_likelihoods: Sequence[Tensor], constants: Sequence[LevelConstants]) -> Tensor:
@@ -53,21 +50,6 @@ def combine(log_likelihoods: Sequence[Tensor], constants: Sequence[LevelConstant
             surprise = interpolate(surprise.unsqueeze(1), size=size, mode="bilinear", align_corners=False).squeeze(1)
         total = total + surprise
     return total
-
-
-def anomaly_scores(anomaly_maps: Tensor, top_fraction: float) -> Tensor:
-    """Mean of each map's highest values.
-
-    Args:
-        anomaly_maps: shape (B, h, w).
-        top_fraction: part of the map that counts, at least one value; 0 takes the maximum, as the paper does.
-
-    Returns:
-        Shape (B,).
-    """
-    values = anomaly_maps.flatten(1)
-    count = max(1, round(top_fraction * values.shape[1]))
-    return values.topk(count, dim=1).values.mean(dim=1)
 
 
 def level_constants(log_likelihoods: Tensor, stride: int, channels: int) -> LevelConstants:

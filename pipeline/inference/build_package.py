@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import CflowError, CheckpointError
 from pipeline.inference.cflow import CflowDetector
-from pipeline.inference.methods import load_detector
+from pipeline.inference.loading import load_detector
 from pipeline.inference.packages import ENCODER_FILE, FLOWS_FILE
 from pipeline.inference.tuning import PRECISIONS, Tuning
 from pipeline.models.card import read_card
@@ -28,14 +28,15 @@ _MOST_FRAMES = 4096
 
 
 class _Flows(nn.Module):
-    """What is exported: maps and scores of features."""
+    """What is exported: the map that is shown, and after it the one that scores are read off where that is another."""
 
     def __init__(self, detector: CflowDetector) -> None:
         super().__init__()
         self.detector = detector
 
-    def forward(self, features: Sequence[Tensor], scene_rows: Tensor) -> tuple[Tensor, Tensor]:
-        return self.detector(features, scene_rows)
+    def forward(self, features: Sequence[Tensor], scene_rows: Tensor) -> tuple[Tensor, ...]:
+        maps = self.detector(features, scene_rows)
+        return (maps.shown,) if maps.scored is maps.shown else (maps.shown, maps.scored)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""CFLOW at inference: rewritten flows of all levels, and the map and score that are read off them."""
+"""CFLOW at inference: rewritten flows of all levels, and the maps that are made of them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pipeline.inference.anomaly_map import judge
+from pipeline.inference.anomaly_map import anomaly_maps
 from pipeline.inference.fused import FusedFlow
 from pipeline.models.card import LevelConstants
 from pipeline.models.cflow import CFlow
-from pipeline.models.detector import Encode
+from pipeline.models.checkpoint import build_flows
+from pipeline.models.detector import AnomalyMaps, Encode, StoredModel
 
 
 class CflowDetector(nn.Module):
@@ -38,8 +39,8 @@ class CflowDetector(nn.Module):
         )
         self.requires_grad_(False)
 
-    def judge(self, images: Tensor, encode: Encode, scene_rows: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``Detector.judge``."""
+    def anomaly_maps(self, images: Tensor, encode: Encode, scene_rows: Tensor) -> AnomalyMaps:
+        """As ``Detector.anomaly_maps``."""
         return self(encode(images), scene_rows)
 
     def log_likelihoods(self, features: Sequence[Tensor], scene_rows: Tensor) -> list[Tensor]:
@@ -51,6 +52,16 @@ class CflowDetector(nn.Module):
         """
         return [level(part, scene_rows) for level, part in zip(self.levels, features, strict=True)]
 
-    def forward(self, features: Sequence[Tensor], scene_rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Anomaly maps, float32, shape (B, h, w), and scores, shape (B,), of features as ``log_likelihoods`` takes."""
-        return judge(self.log_likelihoods(features, scene_rows), self._constants, self._score)
+    def forward(self, features: Sequence[Tensor], scene_rows: Tensor) -> AnomalyMaps:
+        """Anomaly maps of features as ``log_likelihoods`` takes them."""
+        return anomaly_maps(self.log_likelihoods(features, scene_rows), self._constants, self._score)
+
+
+def build_cflow(stored: StoredModel, precision: torch.dtype) -> CflowDetector:
+    """CFLOW of a checkpoint; arguments as for ``Method.builder``.
+
+    Raises:
+        CheckpointError: the tensors are not those that the card describes.
+    """
+    flows = build_flows(stored.folder, stored.card, stored.channels, stored.tensors)
+    return CflowDetector(flows, stored.card.levels, precision)

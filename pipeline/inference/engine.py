@@ -17,9 +17,11 @@ from pipeline.config import RuntimeSettings
 from pipeline.errors import CheckpointError
 from pipeline.inference.packages import load_package
 from pipeline.inference.tuning import PLAIN, Tuning, choose_tuning, compiled_encoder
+from pipeline.methods import method_of
 from pipeline.model_settings import ModelSettings
 from pipeline.models.card import ModelCard, check_matches, read_card
 from pipeline.models.detector import Detector, Encode
+from pipeline.models.score import read_scores
 from pipeline.types import FrameBatch, Prediction
 
 _LOGGER = logging.getLogger(__name__)
@@ -75,10 +77,10 @@ class Engine:
     def _load(cls, folder: Path, card: ModelCard, device: str, tuning: Tuning) -> Engine:
         """As ``load``, with the card as it was read: doing that again would hash all weights once more."""
         where = torch.device(device)
-        if tuning.compiled and card.model.method == "cflow":
+        if tuning.compiled and method_of(card.model.method).packaged:
             return cls(card, *load_package(folder, card, tuning, where), device=device, tuning=tuning)
         # What else there is costs its imports: timm, FrEIA.
-        from pipeline.inference.methods import load_detector
+        from pipeline.inference.loading import load_detector
 
         encoder, detector = load_detector(folder, card, device=where, tuning=tuning)
         faster = encoder.for_inference().to(where)
@@ -135,7 +137,7 @@ class Engine:
         """Run on empty frames, as few and as many as a batch will hold."""
         for count in {1, batch_frames}:
             images = torch.zeros(count, *self.image_size_px, 3, dtype=torch.uint8)
-            self._judge(images, [""] * count)
+            self.score(images, [""] * count)
 
     @property
     def image_size_px(self) -> tuple[int, int]:
@@ -169,7 +171,7 @@ class Engine:
         predictions = []
         for start in range(0, len(batch), group):
             part = slice(start, start + group)
-            anomaly_maps, scores = self._judge(self._upload(batch.images[part]), scenes[part])
+            anomaly_maps, scores = self.score(self._upload(batch.images[part]), scenes[part])
             shown = anomaly_maps.half().cpu().numpy() if maps else [None] * len(scores)
             predictions += [
                 Prediction(header, score, anomaly_map)
@@ -185,10 +187,19 @@ class Engine:
         return copied
 
     @torch.inference_mode()
-    def _judge(self, images: Tensor, scenes: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Anomaly maps (B, h, w) and scores (B,) of uint8 images (B, H, W, 3); on the device."""
+    def score(self, images: Tensor, scenes: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """One forward pass.
+
+        Args:
+            images: uint8, shape (B, H, W, 3), at ``image_size_px``, on any device.
+            scenes: as for ``predict``.
+
+        Returns:
+            Maps to be shown, float32, shape (B, h, w), and scores, shape (B,); on the device.
+        """
         rows = self.detector.scene_rows(scenes).to(self.device)
-        return self.detector.judge(images.to(self.device), self.encode, rows)
+        maps = self.detector.anomaly_maps(images.to(self.device), self.encode, rows)
+        return maps.shown, read_scores(maps.scored, self.card.model.score.top_fraction)
 
 
 def _expected_card(folder: Path, expected: ModelSettings | None) -> ModelCard:

@@ -32,7 +32,7 @@ from pipeline.errors import PackageError
 from pipeline.inference.package_store import PackageStore
 from pipeline.inference.tuning import Tuning, as_compiled, cache_folder
 from pipeline.models.card import ModelCard
-from pipeline.models.detector import Encode, rows_of
+from pipeline.models.detector import AnomalyMaps, Encode, rows_of
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class PackagedFlows:
 
     Args:
         card: of the model.
-        library: the compiled flows: features of all levels and rows in, maps and scores out.
+        library: the compiled flows: features of all levels and rows in, maps out.
         device: where they run.
     """
 
@@ -88,12 +88,13 @@ class PackagedFlows:
         """As ``Detector.scene_rows``."""
         return rows_of(scenes, self._row_of)
 
-    def judge(self, images: Tensor, encode: Encode, scene_rows: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``Detector.judge``."""
+    def anomaly_maps(self, images: Tensor, encode: Encode, scene_rows: Tensor) -> AnomalyMaps:
+        """As ``Detector.anomaly_maps``."""
         # Encoders give this order, so nothing is copied.
         features = [as_compiled(level, torch.channels_last) for level in encode(images)]
-        anomaly_maps, scores = self._run([*features, as_compiled(scene_rows)])
-        return anomaly_maps[: len(images)], scores[: len(images)]
+        found = self._run([*features, as_compiled(scene_rows)])
+        # One where scores are read off the map that is shown, else two.
+        return AnomalyMaps(found[0], found[-1]).changed(lambda values: values[: len(images)])
 
 
 def load_package(

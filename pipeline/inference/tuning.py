@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import RuntimeSettings
-from pipeline.model_settings import Method
+from pipeline.methods import DEFAULT_METHOD, method_of
 from pipeline.models.detector import Encode
 from pipeline.own_folder import make_own
 
@@ -67,7 +67,7 @@ PLAIN = Tuning()
 """As it was trained: the reference."""
 
 
-def choose_tuning(settings: RuntimeSettings, device: torch.device, method: Method = "cflow") -> Tuning:
+def choose_tuning(settings: RuntimeSettings, device: torch.device, method: str = DEFAULT_METHOD) -> Tuning:
     """Decide how to run a model on a device.
 
     Args:
@@ -76,7 +76,7 @@ def choose_tuning(settings: RuntimeSettings, device: torch.device, method: Metho
         method: of the model; only flows have products that ``precision`` speaks of.
     """
     compiled = can_compile(device) if settings.compile is None else settings.compile
-    if method != "cflow":
+    if not method_of(method).packaged:
         return Tuning(torch.float32, compiled)
     if settings.precision != "auto":
         return Tuning(PRECISIONS[settings.precision], compiled)

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, Validati
 
 from pipeline.config import CameraSettings, Config, TrainingSettings
 from pipeline.errors import CheckpointError
-from pipeline.model_settings import Method, ModelSettings
+from pipeline.methods import DEFAULT_METHOD, METHODS
+from pipeline.model_settings import ModelSettings
 from pipeline.types import SceneView
 
 CARD_FILE = "model.json"
@@ -26,10 +27,8 @@ FORMAT = 1
 
 # Where the encoder's weights came from; the checkpoint holds the weights themselves.
 _PROVENANCE = frozenset({"model.encoder.weights", "model.encoder.seed"})
-# The section of a model's settings that its method reads; what the other sections say decides nothing.
-_SECTIONS: dict[Method, str] = {"cflow": "flow", "padim": "padim", "spade": "spade", "differnet": "differnet"}
-# A limit that a training was held to, which no score depends on.
-_LIMITS = frozenset({"model.spade.gallery_gib"})
+# Limits that a training was held to, which no score depends on.
+_LIMITS = frozenset(f"model.{method.section}.{limit}" for method in METHODS.values() for limit in method.limits)
 # What decides a score. The rest of a card tells where the model comes from.
 _IDENTITY = ("format", "model", "scenes", "levels", "normal_scores", "normal_fps")
 
@@ -216,9 +215,9 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def _strange_sections(method: Method) -> frozenset[str]:
-    """Paths of the sections that a method does not read."""
-    return frozenset(f"model.{section}" for name, section in _SECTIONS.items() if name != method)
+def _strange_sections(method: str) -> frozenset[str]:
+    """Paths of the sections that a method does not read: what they say decides nothing."""
+    return frozenset(f"model.{other.section}" for name, other in METHODS.items() if name != method)
 
 
 def _compare(expected: BaseModel, found: BaseModel, where: str, folder: Path, passed_over: frozenset[str]) -> None:
@@ -268,11 +267,15 @@ def _fingerprint(values: dict[str, Any], weights: Path) -> str:
     model: dict[str, Any] = dict(identity["model"])
     encoder: dict[str, Any] = model.get("encoder", {})
     model["encoder"] = {key: value for key, value in encoder.items() if key not in {"weights", "seed"}}
-    # A card of an older release has neither method nor strange sections: its fingerprint stays what it was.
-    for path in _strange_sections(model.get("method", "cflow")):
-        model.pop(path.removeprefix("model."), None)
-    if isinstance(model.get("spade"), dict):
-        model["spade"] = {key: value for key, value in model["spade"].items() if f"model.spade.{key}" not in _LIMITS}
+    # As the file has them, not as this release would write them: a card from before a setting, a section or the choice
+    # of a method came to be lacks it, and its fingerprint stays what it was.
+    name = model.get("method", DEFAULT_METHOD)
+    for method in METHODS.values():
+        section: Any = model.get(method.section)
+        if method.name != name:
+            model.pop(method.section, None)
+        elif isinstance(section, dict):
+            model[method.section] = {key: value for key, value in section.items() if key not in method.limits}
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return hashlib.sha256(_text({**identity, "model": model, "weights": digest}).encode()).hexdigest()

@@ -10,7 +10,7 @@ import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -151,17 +151,17 @@ def load_checkpoint(folder: Path, expected: ModelSettings | None = None) -> tupl
     encoder, tensors = read_checkpoint(folder, card)
     if card.model.method != "cflow":
         raise CheckpointError(f"{folder}: model.method: expected 'cflow', got {card.model.method!r}")
-    return card, encoder, build_flows(folder, card, encoder, tensors)
+    return card, encoder, build_flows(folder, card, encoder.channels, tensors)
 
 
-def build_flows(folder: Path, card: ModelCard, encoder: Encoder, tensors: Mapping[str, Tensor]) -> CFlow:
+def build_flows(folder: Path, card: ModelCard, channels: Sequence[int], tensors: Mapping[str, Tensor]) -> CFlow:
     """Flows of what ``read_checkpoint`` gave, in evaluation mode.
 
     Raises:
         CheckpointError: the tensors are not those that the card describes.
     """
     try:
-        flows = CFlow(card.model, encoder.channels, card.scenes)
+        flows = CFlow(card.model, channels, card.scenes)
     except RuntimeError as error:  # torch's answer when there is no memory, too
         detail = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{folder / CARD_FILE}: the flows it describes cannot be built: {detail}") from None

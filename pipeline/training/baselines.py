@@ -35,7 +35,7 @@ def fit_padim(ground: Ground) -> Fitted:
             moments.add(stack_levels(levels, kept).flatten(2).transpose(1, 2))
             report(len(levels[0]))
         models.append(PadimScene(kept.clone(), *moments.gaussians(model.padim.ridge), model))
-    return _fitted(ground, Padim(scenes_of(ground.clips), models))
+    return _fitted(ground, Padim(scenes_of(ground.clips), models, model.score.top_fraction))
 
 
 def fit_spade(ground: Ground) -> Fitted:
@@ -58,7 +58,7 @@ def fit_spade(ground: Ground) -> Fitted:
             done += len(levels[0])
             report(len(levels[0]))
         models.append(SpadeScene(torch.cat(means), galleries, ground.model))
-    return _fitted(ground, Spade(scenes_of(ground.clips), models))
+    return _fitted(ground, Spade(scenes_of(ground.clips), models, ground.model.score.top_fraction))
 
 
 class _Report:
@@ -99,8 +99,7 @@ def _fitted(ground: Ground, models: SceneModels) -> Fitted:
     sizes = level_sizes(ground.model.image_size_px, ground.model.encoder.strides)
     models = models.requires_grad_(False).to(ground.device)
     normal_scores = score_features(
-        models.judge_features,
-        models.scene_rows,
+        models,
         lambda clip, frames: [level.to(ground.device) for level in feature_maps(clip, frames, sizes)],
         ground.clips,
         ground.split.heldout,

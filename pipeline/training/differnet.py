@@ -46,8 +46,7 @@ def fit_differnet(ground: Ground) -> Fitted:
     fit = DiffernetFit(model, ground.clips, split.train, training, ground.device)
     completed, heldout = run_steps(fit, ground)
     normal_scores = score_features(
-        model.judge_features,
-        model.scene_rows,
+        model,
         lambda clip, frames: [torch.from_numpy(_pooled(clip, frames)).to(ground.device)],
         ground.clips,
         heldout,

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from pipeline.datasets.base import Clip
 from pipeline.errors import DatasetError, RunError
+from pipeline.model_settings import ModelSettings
 from pipeline.models.encoder import Encoder
 from pipeline.training.views import SceneRecorder
 from pipeline.video.source import open_source
@@ -82,30 +83,27 @@ class ClipFeatures:
 
 def extract_features(
     clips: Sequence[Clip],
-    encoder: Encoder,
+    reading: Reading,
     size_px: tuple[int, int],
     *,
     frame_step: int,
     folder: Path,
     progress: Callable[[int, int], None],
-    reading: Reading | None = None,
 ) -> list[ClipFeatures]:
     """Compute, or find in ``folder``, the features of every clip.
 
     Args:
         clips: normal footage.
-        encoder: on the device it shall run on.
-        size_px: (height, width) of its input.
+        reading: what is computed of every frame and kept.
+        size_px: (height, width) of the frames it takes.
         frame_step: every how many-th frame is used.
         folder: where the files go; it holds features of this encoder, size and step only.
         progress: told the frames done and the frames there are, as far as that is known.
-        reading: what is computed and kept; by default the whole pyramid.
 
     Raises:
         VideoError: a clip cannot be opened or holds no frame.
         DatasetError: the disk has no room for the features.
     """
-    reading = reading or pyramid_reading(encoder, size_px)
     folder.mkdir(parents=True, exist_ok=True)
     expected = [_expected_frames(clip, frame_step) for clip in clips]
     _check_space(folder, reading, clips, expected)
@@ -123,9 +121,10 @@ def extract_features(
     return features
 
 
-def pyramid_reading(encoder: Encoder, size_px: tuple[int, int]) -> Reading:
+def pyramid_reading(model: ModelSettings, encoder: Encoder) -> Reading:
     """Every feature vector of every level."""
-    areas = [(size_px[0] // stride) * (size_px[1] // stride) for stride in encoder.strides]
+    height, width = model.image_size_px
+    areas = [(height // stride) * (width // stride) for stride in encoder.strides]
     return Reading(
         names=tuple(f"stride{stride}" for stride in encoder.strides),
         shapes=tuple(zip(areas, encoder.channels, strict=True)),

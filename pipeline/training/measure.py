@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from pipeline.inference.anomaly_map import judge, level_constants
+from pipeline.baselines.scenes import SceneModels
+from pipeline.inference.anomaly_map import anomaly_maps, level_constants
 from pipeline.models.card import LevelConstants
 from pipeline.models.cflow import CFlow
+from pipeline.models.score import read_scores
 from pipeline.training.features import ClipFeatures
 
 _BATCH_FRAMES = 16
@@ -52,8 +54,9 @@ def measure_normal(
         for level, stride in enumerate(strides)
     )
     scores: dict[str, list[tuple[float, ...]]] = {}
+    score = flows.settings.score
     for (clip, _), of_clip in zip(parts, maps, strict=True):
-        _, of_frames = judge(of_clip, constants, flows.settings.score)
+        of_frames = read_scores(anomaly_maps(of_clip, constants, score).scored, score.top_fraction)
         scores.setdefault(clip.clip.scene, []).append(tuple(of_frames.tolist()))
     return constants, {scene: tuple(of_clips) for scene, of_clips in scores.items()}
 
@@ -73,8 +76,7 @@ def _log_likelihoods(flows: CFlow, clip: ClipFeatures, frames: range) -> list[Te
 
 @torch.inference_mode()
 def score_features(
-    judge: Callable[[Sequence[Tensor], Tensor], tuple[Tensor, Tensor]],
-    scene_rows: Callable[[Sequence[str]], Tensor],
+    models: SceneModels,
     features: Callable[[ClipFeatures, range], Sequence[Tensor]],
     clips: Sequence[ClipFeatures],
     heldout: Sequence[range],
@@ -83,9 +85,8 @@ def score_features(
     """Score held-out normal frames by a method that needs no constants.
 
     Args:
-        judge: from features and scene rows to maps and scores.
-        scene_rows: from names of scenes to rows.
-        features: some frames of a clip as ``judge`` takes them, on its device.
+        models: fitted, of every scene.
+        features: some frames of a clip as they take them, on their device.
         clips: features of the normal footage.
         heldout: per clip, its held-out frames.
         progress: told the frames done and the frames there are.
@@ -101,8 +102,8 @@ def score_features(
         for start in range(frames.start, frames.stop, _BATCH_FRAMES):
             batch = range(start, min(start + _BATCH_FRAMES, frames.stop))
             found = features(clip, batch)
-            _, of_frames = judge(found, scene_rows([clip.clip.scene] * len(batch)).to(found[0].device))
-            of_clip += of_frames.tolist()
+            rows = models.scene_rows([clip.clip.scene] * len(batch)).to(found[0].device)
+            of_clip += read_scores(models.maps_of_features(found, rows).scored, models.top_fraction).tolist()
             done += len(batch)
             progress(done, total)
         scores.setdefault(clip.clip.scene, []).append(tuple(of_clip))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pipeline.config import TrainingSettings
 from pipeline.datasets.base import Dataset
+from pipeline.methods import method_of
 from pipeline.model_settings import ModelSettings
 from pipeline.models.encoder import Encoder
 
@@ -60,8 +61,10 @@ def features_key(dataset: Dataset, encoder: Encoder, model: ModelSettings, frame
         "frame_step": frame_step,
         "clips": [clip.stamp() for clip in dataset.train],
     }
-    if model.method == "differnet":  # the others keep the whole pyramid, and can share it
-        facts["pooled"] = [model.differnet.scales, model.differnet.rotations]
+    method = method_of(model.method)
+    if not method.shares_features:
+        section = getattr(model, method.section)
+        facts["kept"] = [method.name, *(getattr(section, name) for name in method.feature_settings)]
     digest.update(_canonical(facts))
     return digest.hexdigest()
 
@@ -70,7 +73,7 @@ def fit_key(features: str, model: ModelSettings, training: TrainingSettings, dev
     """Digest of everything that decides the fitted weights."""
     facts = {
         "features": features,
-        "method": (model.differnet if model.method == "differnet" else model.flow).model_dump(mode="json"),
+        "method": getattr(model, method_of(model.method).section).model_dump(mode="json"),
         "training": training.model_dump(mode="json", exclude={"checkpoint_every_s"}),
         "device": device,
     }

@@ -19,6 +19,7 @@ import torch
 from pipeline.config import Config
 from pipeline.datasets.base import Dataset
 from pipeline.errors import CheckpointError, ConfigError, DatasetError
+from pipeline.methods import method_of
 from pipeline.model_settings import ModelSettings
 from pipeline.models.card import CARD_FILE, ModelCard, Provenance, read_card
 from pipeline.models.checkpoint import check_writable, library_versions, save_checkpoint
@@ -27,7 +28,6 @@ from pipeline.models.halves import round_weights
 from pipeline.training.features import ClipFeatures, extract_features
 from pipeline.training.ground import Fitted, Ground, scenes_of
 from pipeline.training.holdout import Split, split_clips
-from pipeline.training.methods import fit_method, reading_of
 from pipeline.training.progress import NullProgress, TrainingProgress
 from pipeline.training.state import features_key, prepare_features, training_folder
 from pipeline.training.views import measure_views
@@ -77,7 +77,8 @@ def train(
         [clip.clip.scene for clip in clips], [len(clip) for clip in clips], config.training.holdout_fraction
     )
     folder.mkdir(parents=True, exist_ok=True)
-    fitted = fit_method(Ground(config, model, encoder, device, clips, split, folder, key, told))
+    fit = method_of(model.method).load_fit()
+    fitted = fit(Ground(config, model, encoder, device, clips, split, folder, key, told))
     written = save_checkpoint(out, _card(dataset, config, model, clips, split, fitted), encoder, fitted.method)
     if fitted.completed:
         shutil.rmtree(folder, ignore_errors=True)
@@ -110,12 +111,11 @@ def _read_footage(
     key = features_key(dataset, encoder, model, config.training.frame_step)
     clips = extract_features(
         dataset.train,
-        encoder,
+        method_of(model.method).load_feature_spec()(model, encoder.for_inference()),
         model.image_size_px,
         frame_step=config.training.frame_step,
         folder=prepare_features(folder, key),
         progress=progress.features,
-        reading=reading_of(model, encoder.for_inference()),
     )
     return model, encoder, device, key, clips
 

@@ -104,22 +104,24 @@ def test_a_rotation_turns_the_image():
 
 def test_a_frames_score_is_the_log_of_its_latents_mean_square_and_its_map_holds_nothing_else():
     model = made(rotations=2)
-    maps, scores = model.judge(images(), encode, model.scene_rows(["gate", "yard", "gate"]))
-    assert maps.shape == (3, 8, 12)
+    maps = model.anomaly_maps(images(), encode, model.scene_rows(["gate", "yard", "gate"]))
+    assert maps.shown.shape == (3, 8, 12)
+    assert maps.scored.shape == (3, 1, 1)
     vectors = pooled_views(images(), encode, model.settings)
     for frame, row in enumerate((0, 1, 0)):
         expected = model.flow(row)(vectors[frame])[0].square().mean().log()
-        torch.testing.assert_close(scores[frame], expected)
-        assert (maps[frame] == scores[frame]).all()
+        torch.testing.assert_close(maps.scored[frame].squeeze(), expected)
+        assert (maps.shown[frame] == maps.scored[frame]).all()
 
 
-def test_what_was_stored_judges_alike():
+def test_what_was_stored_gives_the_same_maps():
     model = made()
     model.flow(1).standardise(torch.rand(27), torch.rand(27) + 0.5)
     again = Differnet.build(model.settings, CHANNELS, ["gate", "yard"], model.state_dict())
     rows = model.scene_rows(["yard", "gate", "moon"])
-    for one, other in zip(model.judge(images(), encode, rows), again.judge(images(), encode, rows), strict=True):
-        assert torch.equal(one, other)
+    one, other = (of.anomaly_maps(images(), encode, rows) for of in (model, again))
+    assert torch.equal(one.shown, other.shown)
+    assert torch.equal(one.scored, other.scored)
 
 
 @pytest.mark.parametrize("fault", ["missing", "shape", "type", "shuffle"])
@@ -155,6 +157,6 @@ def test_a_fresh_flow_only_standardises():
 @pytest.mark.parametrize("far", [1e6, 1e30, 3e38, float("inf")])
 def test_what_is_unlike_all_that_was_learned_still_has_a_finite_map(far):
     scene = made(scenes=("gate",)).models[0]
-    maps, scores = scene.judge([torch.full((1, 1, 27), far)])
-    assert torch.isfinite(maps.half()).all()
-    assert scores > scene.judge([torch.zeros(1, 1, 27)])[1]
+    maps = scene.maps_of_features([torch.full((1, 1, 27), far)])
+    assert torch.isfinite(maps.shown.half()).all()
+    assert maps.scored > scene.maps_of_features([torch.zeros(1, 1, 27)]).scored

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from pipeline.baselines.maps import smoothed, stack_levels, top_mean
+from pipeline.baselines.maps import smoothed, stack_levels
 from tests.baselines.made import levels, repeated
 
 
@@ -31,8 +31,3 @@ def test_smoothing_is_scipys(sigma):
 def test_no_smoothing_leaves_the_map_alone():
     maps = torch.randn(1, 3, 3)
     assert smoothed(maps, 0.0) is maps
-
-
-@pytest.mark.parametrize(("fraction", "expected"), [(0.0, 10.0), (0.2, 9.5), (1.0, 5.5)])
-def test_a_score_is_the_mean_of_the_highest_values(fraction, expected):
-    assert top_mean(torch.arange(1.0, 11.0).view(1, 2, 5), fraction).tolist() == [expected]

@@ -79,25 +79,26 @@ def test_channels_are_drawn_from_the_seed_without_repeats():
 
 def test_a_score_does_not_depend_on_the_frames_beside_it():
     scene, test = fitted(levels(30)), levels(5, seed=2)
-    maps, scores = scene.judge(test)
+    maps = scene.maps_of_features(test)
+    assert maps.scored is maps.shown
     for frame in range(5):
-        alone_maps, alone = scene.judge([part[frame : frame + 1] for part in test])
-        torch.testing.assert_close(alone[0], scores[frame])
-        torch.testing.assert_close(alone_maps[0], maps[frame])
+        alone = scene.maps_of_features([part[frame : frame + 1] for part in test])
+        torch.testing.assert_close(alone.shown[0], maps.shown[frame])
 
 
-def test_what_was_stored_judges_alike():
+def test_what_was_stored_gives_the_same_maps():
     model = settings(padim={"channels": 12})
-    scenes = Padim(["a", "b"], [fitted(levels(30)), fitted(levels(30, seed=9))])
+    scenes = Padim(["a", "b"], [fitted(levels(30)), fitted(levels(30, seed=9))], 0.005)
     again = Padim.build(model, CHANNELS, ["a", "b"], scenes.state_dict())
     rows = scenes.scene_rows(["b", "a", "c"])
-    for one, other in zip(scenes.judge_features(levels(3), rows), again.judge_features(levels(3), rows), strict=True):
-        assert torch.equal(one, other)
+    one, other = (of.maps_of_features(levels(3), rows) for of in (scenes, again))
+    assert torch.equal(one.shown, other.shown)
+    assert one.scored is one.shown
 
 
 @pytest.mark.parametrize("fault", ["order", "range", "mean", "whitening"])
 def test_tensors_that_do_not_fit_the_settings_are_refused(fault):
-    tensors = Padim(["a"], [fitted(levels(30))]).state_dict()
+    tensors = Padim(["a"], [fitted(levels(30))], 0.005).state_dict()
     if fault == "order":
         tensors["models.0.channels"] = tensors["models.0.channels"].flip(0)
     elif fault == "range":

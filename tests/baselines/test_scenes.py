@@ -3,35 +3,47 @@ import torch
 from torch import nn
 
 from pipeline.baselines.scenes import SceneModels, check_tensor, scene_tensors
+from pipeline.models.detector import AnomalyMaps
 
 
 class Distance(nn.Module):
-    """A scene whose normal frames hold one value."""
+    """A scene whose normal frames hold one value; scores are read off the map that is shown, or another."""
 
-    def __init__(self, value):
+    def __init__(self, value, whole_frames):
         super().__init__()
         self.value = value
+        self.whole_frames = whole_frames
 
-    def judge(self, features):
-        away = (features[0] - self.value).abs()
-        return away.view(-1, 1, 1).expand(-1, 2, 3), away
+    def maps_of_features(self, features):
+        away = (features[0] - self.value).abs().view(-1, 1, 1)
+        shown = away.expand(-1, 2, 3)
+        return AnomalyMaps(shown, away if self.whole_frames else shown)
 
 
-MODELS = SceneModels(["gate", "yard"], [Distance(0.0), Distance(10.0)])
+def models(whole_frames):
+    return SceneModels(["gate", "yard"], [Distance(0.0, whole_frames), Distance(10.0, whole_frames)], 0.0)
 
 
-def test_a_batch_may_mix_scenes_in_any_order():
+MODELS = models(whole_frames=False)
+BOTH = pytest.mark.parametrize("models", [MODELS, models(whole_frames=True)], ids=["one map", "two maps"])
+
+
+@BOTH
+def test_a_batch_may_mix_scenes_in_any_order(models):
     values = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    maps, scores = MODELS.judge_features([values], MODELS.scene_rows(["yard", "gate", "yard", "gate"]))
-    assert scores.tolist() == [9.0, 2.0, 7.0, 4.0]
-    assert maps.shape == (4, 2, 3)
-    assert maps[:, 0, 0].tolist() == scores.tolist()
+    maps = models.maps_of_features([values], models.scene_rows(["yard", "gate", "yard", "gate"]))
+    assert maps.shown.shape == (4, 2, 3)
+    assert maps.shown[:, 0, 0].tolist() == [9.0, 2.0, 7.0, 4.0]
+    assert maps.scored[:, 0, 0].tolist() == [9.0, 2.0, 7.0, 4.0]
+    assert (maps.scored is maps.shown) == (models is MODELS)
 
 
-def test_a_frame_of_an_unknown_scene_keeps_the_judgement_of_the_scene_it_suits_best():
-    maps, scores = MODELS.judge_features([torch.tensor([1.0, 8.0, 1.0])], MODELS.scene_rows(["moon", "moon", "yard"]))
-    assert scores.tolist() == [1.0, 2.0, 9.0]
-    assert maps[:, 1, 2].tolist() == [1.0, 2.0, 9.0]
+@BOTH
+def test_a_frame_of_an_unknown_scene_keeps_the_maps_of_the_scene_it_suits_best(models):
+    maps = models.maps_of_features([torch.tensor([1.0, 8.0, 1.0])], models.scene_rows(["moon", "moon", "yard"]))
+    assert maps.shown[:, 1, 2].tolist() == [1.0, 2.0, 9.0]
+    assert maps.scored[:, 0, 0].tolist() == [1.0, 2.0, 9.0]
+    assert (maps.scored is maps.shown) == (models is MODELS)
 
 
 def test_rows_are_on_the_cpu_and_unknown_scenes_share_the_last():

@@ -41,50 +41,51 @@ def test_frames_and_distances_are_scikit_learns():
 
 def test_maps_are_scikit_learns_over_the_positions_of_the_nearest_frames():
     spade, test = scene(), levels(2, seed=5)
-    maps, scores = spade.judge(test)
+    found = spade.maps_of_features(test)
     _, frames = spade.neighbours(test)
     gallery, asked = repeated(as_kept()), repeated(test)
     for frame in range(2):
         vectors = gallery[frames[frame]].flatten(2).transpose(1, 2).flatten(0, 1).numpy()
-        found, _ = NearestNeighbors(n_neighbors=2).fit(vectors).kneighbors(asked[frame].flatten(1).T.numpy())
-        np.testing.assert_allclose(maps[frame].flatten().numpy(), found.mean(axis=1), rtol=1e-4)
-    torch.testing.assert_close(scores, spade.neighbours(test)[0].mean(dim=1))
+        expected, _ = NearestNeighbors(n_neighbors=2).fit(vectors).kneighbors(asked[frame].flatten(1).T.numpy())
+        np.testing.assert_allclose(found.shown[frame].flatten().numpy(), expected.mean(axis=1), rtol=1e-4)
+    torch.testing.assert_close(found.scored, spade.neighbours(test)[0].mean(dim=1).view(2, 1, 1))
 
 
 def test_more_neighbours_than_frames_are_all_frames():
     spade = scene(count=2, image_neighbours=50, pixel_neighbours=100)
     assert spade.neighbours(levels(3))[0].shape == (3, 2)
-    assert torch.isfinite(spade.judge(levels(1))[0]).all()
+    assert torch.isfinite(spade.maps_of_features(levels(1)).shown).all()
 
 
 def test_a_training_frame_is_its_own_neighbour():
     spade = scene(image_neighbours=1, pixel_neighbours=1)
-    maps, scores = spade.judge(as_kept())
-    torch.testing.assert_close(scores, torch.zeros(FRAMES), atol=1e-5, rtol=0.0)
-    torch.testing.assert_close(maps, torch.zeros(FRAMES, *SIZES[0]), atol=2e-2, rtol=0.0)
+    maps = spade.maps_of_features(as_kept())
+    torch.testing.assert_close(maps.scored, torch.zeros(FRAMES, 1, 1), atol=1e-5, rtol=0.0)
+    torch.testing.assert_close(maps.shown, torch.zeros(FRAMES, *SIZES[0]), atol=2e-2, rtol=0.0)
 
 
 def test_a_score_does_not_depend_on_the_frames_beside_it():
     spade, test = scene(smoothing_px=4.0), levels(4, seed=2)
-    maps, scores = spade.judge(test)
+    maps = spade.maps_of_features(test)
     for frame in range(4):
-        alone_maps, alone = spade.judge([part[frame : frame + 1] for part in test])
-        torch.testing.assert_close(alone[0], scores[frame])
-        torch.testing.assert_close(alone_maps[0], maps[frame])
+        alone = spade.maps_of_features([part[frame : frame + 1] for part in test])
+        torch.testing.assert_close(alone.scored[0], maps.scored[frame])
+        torch.testing.assert_close(alone.shown[0], maps.shown[frame])
 
 
-def test_what_was_stored_judges_alike():
+def test_what_was_stored_gives_the_same_maps():
     model = settings(spade={"image_neighbours": 3, "pixel_neighbours": 2, "smoothing_px": 0.0})
-    scenes = Spade(["a", "b"], [scene(), scene(4, seed=9)])  # scenes of different lengths
+    scenes = Spade(["a", "b"], [scene(), scene(4, seed=9)], 0.005)  # scenes of different lengths
     again = Spade.build(model, CHANNELS, ["a", "b"], scenes.state_dict())
     rows = scenes.scene_rows(["b", "a", "c"])
-    for one, other in zip(scenes.judge_features(levels(3), rows), again.judge_features(levels(3), rows), strict=True):
-        assert torch.equal(one, other)
+    one, other = (of.maps_of_features(levels(3), rows) for of in (scenes, again))
+    assert torch.equal(one.shown, other.shown)
+    assert torch.equal(one.scored, other.scored)
 
 
 @pytest.mark.parametrize("fault", ["pooled", "level_1", "none"])
 def test_tensors_that_do_not_fit_the_settings_are_refused(fault):
-    tensors = Spade(["a"], [scene()]).state_dict()
+    tensors = Spade(["a"], [scene()], 0.005).state_dict()
     tensors["models.0.pooled" if fault == "none" else f"models.0.{fault}"] = torch.zeros(0 if fault == "none" else 3)
     with pytest.raises(RuntimeError, match="pooled" if fault == "none" else fault):
         Spade.build(settings(), CHANNELS, ["a"], tensors)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from pipeline.inference.anomaly_map import anomaly_scores, combine, judge, level_constants
+from pipeline.inference.anomaly_map import anomaly_maps, combine, level_constants
 from pipeline.model_settings import ScoreSettings
 from pipeline.models.card import LevelConstants
 
@@ -54,30 +54,27 @@ def test_a_less_likely_frame_never_has_a_lower_map_anywhere():
     assert (combine(worse, of) > combine(parts, of)).all()
 
 
-@pytest.mark.parametrize(("fraction", "expected"), [(0.0, 10.0), (0.1, 10.0), (0.2, 9.5), (1.0, 5.5), (0.01, 10.0)])
-def test_the_score_is_the_mean_of_the_highest_values(fraction, expected):
-    values = torch.arange(1.0, 11.0)[torch.randperm(10, generator=torch.Generator().manual_seed(0))]
-    assert anomaly_scores(values.view(1, 2, 5), fraction).tolist() == [expected]
-
-
 @given(count=st.integers(1, 9), seed=st.integers(0, 99))
-def test_scores_of_frames_do_not_depend_on_their_neighbours(count, seed):
+def test_maps_of_frames_do_not_depend_on_their_neighbours(count, seed):
     parts = levels(count, seed)
     of = [constants(stride, mean=-1.5, std=0.3) for stride in (8, 16, 32)]
-    _, together = judge(parts, of, ScoreSettings())
-    alone = [judge([part[frame : frame + 1] for part in parts], of, ScoreSettings())[1] for frame in range(count)]
-    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-6, atol=1e-6)
+    for name in ("all", "finest"):
+        chosen = ScoreSettings(levels=name)
+        together = anomaly_maps(parts, of, chosen)
+        alone = [anomaly_maps([part[at : at + 1] for part in parts], of, chosen) for at in range(count)]
+        torch.testing.assert_close(together.shown, torch.cat([maps.shown for maps in alone]), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(together.scored, torch.cat([maps.scored for maps in alone]), rtol=1e-6, atol=1e-6)
 
 
-def test_a_score_is_read_off_the_levels_that_the_settings_name():
+def test_the_scored_map_is_of_the_levels_that_the_settings_name_and_the_shown_one_of_all():
     parts = levels()
     of = [constants(stride, mean=-1.5, std=0.3) for stride in (8, 16, 32)]
-    maps, scores = judge(parts, of, ScoreSettings(levels="all", top_fraction=0.1))
-    maps_again, finest = judge(parts, of, ScoreSettings(levels="finest", top_fraction=0.1))
-    assert torch.equal(maps, maps_again)  # the map always shows all levels
-    assert torch.equal(scores, anomaly_scores(maps, 0.1))
-    assert torch.equal(finest, anomaly_scores(combine(parts[:1], of[:1]), 0.1))
-    assert not torch.allclose(scores, finest)
+    every = anomaly_maps(parts, of, ScoreSettings(levels="all"))
+    finest = anomaly_maps(parts, of, ScoreSettings(levels="finest"))
+    assert every.scored is every.shown
+    assert torch.equal(finest.shown, every.shown)
+    assert torch.equal(finest.scored, combine(parts[:1], of[:1]))
+    assert not torch.allclose(finest.scored, finest.shown)
 
 
 def test_float16_maps_rank_pixels_as_float32_maps_do():

@@ -44,16 +44,36 @@ def expected(folder):
     return Engine.load(folder).predict(batch(range(FRAMES)), scenes_of(range(FRAMES)))
 
 
+@pytest.fixture(scope="module")
+def finest(tmp_path_factory):
+    """The same model, whose score is read off the finest level: the map that is shown is not the one that is scored."""
+    made = tmp_path_factory.mktemp("finest") / "m"
+    card, encoder, flows = tiny_model(camera_embedding=4)
+    score = card.model.score.model_copy(update={"levels": "finest"})
+    model = card.model.model_copy(update={"score": score})
+    save_checkpoint(made, card.model_copy(update={"model": model}), encoder, flows)
+    return made
+
+
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
-def compiled(request, folder):
-    engine = Engine.ready(folder, RuntimeSettings(precision=request.param, **SETTINGS))
+def both(request, folder, finest):
+    """A model compiled, and as it stands."""
+    of_model = folder if request.param == "float32" else finest
+    engine = Engine.ready(of_model, RuntimeSettings(precision=request.param, **SETTINGS))
     assert engine.tuning == Tuning(getattr(torch, request.param), compiled=True)
-    return engine
+    return engine, Engine.load(of_model)
 
 
-def test_scores_are_those_of_the_model_as_it_stands(compiled, expected):
+@pytest.fixture(scope="module")
+def compiled(both):
+    return both[0]
+
+
+def test_scores_are_those_of_the_model_as_it_stands(both):
+    compiled, as_it_stands = both
     exact = compiled.tuning.precision == torch.float32
-    got = compiled.predict(batch(range(FRAMES)), scenes_of(range(FRAMES)))
+    got, expected = (one.predict(batch(range(FRAMES)), scenes_of(range(FRAMES))) for one in both)
+    assert compiled.card == as_it_stands.card
     for one, other in zip(got, expected, strict=True):
         assert one.anomaly_score == pytest.approx(other.anomaly_score, rel=1e-4 if exact else 0.05)
         tolerance = 2e-3 if exact else 0.15
@@ -89,7 +109,7 @@ frame = torch.frombuffer(memory, dtype=torch.uint8, count=wanted, offset=pages *
 frame = frame.view(1, height, width, 3)
 with torch.inference_mode():
     assert [len(level) for level in engine.encode(frame)] == [1, 1, 1]
-maps, scores = engine._judge(frame, ["gate"])
+maps, scores = engine.score(frame, ["gate"])
 assert (len(maps), len(scores)) == (1, 1)
 print(scores.item().hex())
 """
@@ -116,7 +136,7 @@ def test_a_lone_frame_is_read_to_its_end_and_no_further(folder):
 
 
 @pytest.mark.parametrize("count", [1, 2, FRAMES])
-def test_features_and_scores_do_not_depend_on_how_their_inputs_lie_in_memory(folder, count):
+def test_features_and_maps_do_not_depend_on_how_their_inputs_lie_in_memory(folder, count):
     engine = Engine.ready(folder, RuntimeSettings(precision="float32", **SETTINGS))
     images = torch.from_numpy(batch(range(count)).images.copy())
     upside_down = images.permute(0, 3, 2, 1).contiguous().permute(0, 3, 2, 1)
@@ -127,10 +147,11 @@ def test_features_and_scores_do_not_depend_on_how_their_inputs_lie_in_memory(fol
         features = engine.encode(images)
         for level, other in zip(features, engine.encode(upside_down), strict=True):
             assert torch.equal(level, other)
-        expected = engine.detector.judge(images, lambda _: features, rows)
+        expected = engine.detector.anomaly_maps(images, lambda _: features, rows)
         in_rows = [level.contiguous() for level in features]
-        for found, wanted in zip(engine.detector.judge(images, lambda _: in_rows, spread), expected, strict=True):
-            assert torch.equal(found, wanted)
+        found = engine.detector.anomaly_maps(images, lambda _: in_rows, spread)
+        assert torch.equal(found.shown, expected.shown)
+        assert torch.equal(found.scored, expected.scored)
 
 
 def test_frames_that_the_code_was_not_made_for_are_refused(folder):

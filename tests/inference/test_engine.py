@@ -80,8 +80,8 @@ def test_the_same_batch_gives_exactly_the_same_scores_again(engine):
 def test_a_wide_batch_is_done_in_parts(engine, alone, monkeypatch):
     monkeypatch.setattr(engine_module, "_MAX_PIXELS", 2 * SIZE_PX[0] * SIZE_PX[1])
     sizes = []
-    real = engine._judge
-    monkeypatch.setattr(engine, "_judge", lambda images, scenes: sizes.append(len(images)) or real(images, scenes))
+    real = engine.score
+    monkeypatch.setattr(engine, "score", lambda images, scenes: sizes.append(len(images)) or real(images, scenes))
     predictions = engine.predict(batch(range(5)), scenes_of(range(5)))
     assert sizes == [2, 2, 1]
     expected = [prediction.anomaly_score for prediction in alone[:5]]

@@ -9,10 +9,10 @@ import torch
 from pipeline.datasets.base import Clip
 from pipeline.errors import DatasetError, RunError, VideoError
 from pipeline.models.encoder import build_encoder
-from pipeline.training.features import extract_features
+from pipeline.training.features import extract_features, pyramid_reading
 from pipeline.training.views import SceneRecorder
 from pipeline.video.source import open_source
-from tests.models.tiny import ENCODER, SIZE_PX
+from tests.models.tiny import ENCODER, SIZE_PX, tiny_settings
 from tests.training.footage import make_dataset
 from tests.videos import truncate, write_images
 
@@ -28,7 +28,8 @@ def encoder():
 
 
 def extract(clips, encoder, folder, frame_step=1, progress=lambda done, total: None):
-    return extract_features(clips, encoder, SIZE_PX, frame_step=frame_step, folder=folder, progress=progress)
+    reading = pyramid_reading(tiny_settings(), encoder)
+    return extract_features(clips, reading, SIZE_PX, frame_step=frame_step, folder=folder, progress=progress)
 
 
 def test_features_are_those_of_the_decoded_frames_in_their_order(dataset, encoder, tmp_path):

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from safetensors.torch import load_file, save_file
 
 from pipeline.config import Config, TrainingSettings
-from pipeline.config_file import METHODS, with_method
+from pipeline.config_file import with_method
 from pipeline.datasets.base import Clip, Dataset
 from pipeline.errors import CheckpointError, ConfigError, ModelSizeError
 from pipeline.inference.engine import Engine
+from pipeline.methods import CHOICES
 from pipeline.models import card as card_file
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, check_matches, read_card, write_card
 from pipeline.models.checkpoint import load_checkpoint
@@ -57,10 +58,10 @@ def dataset(tmp_path_factory):
 def models(dataset, tmp_path_factory):
     """A model of every method: folder and card."""
     folder = tmp_path_factory.mktemp("models")
-    return {method: (folder / method, train(config_of(method), dataset, folder / method)) for method in METHODS}
+    return {method: (folder / method, train(config_of(method), dataset, folder / method)) for method in CHOICES}
 
 
-@pytest.fixture(params=METHODS)
+@pytest.fixture(params=CHOICES)
 def made(request, models):
     return request.param, *models[request.param]
 
@@ -167,6 +168,25 @@ def test_a_gallery_over_its_limit_ends_the_training_in_one_line(dataset, tmp_pat
 def test_a_method_that_is_none_is_named():
     with pytest.raises(ConfigError, match=r"expected one of cflow, padim, .* got 'patchcore'"):
         with_method(Config(), "patchcore")
+
+
+def test_a_method_that_nobody_knows_is_not_fitted_as_another(dataset, tmp_path):
+    config = config_of("differnet")
+    unknown = config.model_copy(update={"model": config.model.model_copy(update={"method": "patchcore"})})
+    with pytest.raises(ConfigError, match=r"model\.method: expected one of cflow, .* got 'patchcore'"):
+        train(unknown, dataset, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_card_of_a_method_that_nobody_knows_is_refused_in_one_line(made, tmp_path):
+    _, out, card = made
+    folder = tmp_path / "m"
+    folder.mkdir()
+    (folder / WEIGHTS_FILE).symlink_to(out / WEIGHTS_FILE)
+    write_card(card.model_copy(update={"model": card.model.model_copy(update={"method": "patchcore"})}), folder)
+    with pytest.raises(CheckpointError, match=r"model\.method: .*expected one of cflow, .* got 'patchcore'") as caught:
+        Engine.load(folder, expected=card.model)
+    assert "\n" not in str(caught.value)
 
 
 def test_flows_are_not_loaded_from_another_methods_checkpoint(made):

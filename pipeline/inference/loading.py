@@ -1,4 +1,4 @@
-"""Which Detector a checkpoint asks for. The one place that knows every method; each is imported when it is needed."""
+"""From a checkpoint of any method to its encoder and its Detector."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 
 from pipeline.inference.tuning import PLAIN, Tuning
+from pipeline.methods import method_of
 from pipeline.models.card import ModelCard
-from pipeline.models.checkpoint import build_flows, read_checkpoint, strange_tensors
-from pipeline.models.detector import Detector
+from pipeline.models.checkpoint import read_checkpoint, strange_tensors
+from pipeline.models.detector import Detector, StoredModel
 from pipeline.models.encoder import Encoder
 
 
@@ -32,19 +33,9 @@ def load_detector(
         ModelSizeError: the memory there is cannot hold it.
     """
     encoder, tensors = read_checkpoint(folder, card)
-    if card.model.method == "cflow":
-        from pipeline.inference.cflow import CflowDetector
-
-        flows = build_flows(folder, card, encoder, tensors)
-        return encoder, CflowDetector(flows, card.levels, tuning.precision).to(device)
-    if card.model.method == "padim":
-        from pipeline.baselines.padim import Padim as Method
-    elif card.model.method == "spade":
-        from pipeline.baselines.spade import Spade as Method
-    else:
-        from pipeline.baselines.differnet import Differnet as Method
+    build = method_of(card.model.method).load_builder()
     try:
-        detector = Method.build(card.model, encoder.channels, card.scenes, tensors)
+        detector = build(StoredModel(folder, card, encoder.channels, tensors), tuning.precision)
     except RuntimeError as error:
         raise strange_tensors(folder, error) from error
     return encoder, detector.requires_grad_(False).to(device)
