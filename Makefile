@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types wheel lock clean
+.PHONY: demo test lint types lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.synced
@@ -19,6 +19,7 @@ types: .venv/.synced
 	$(BIN)/pyright
 
 # The wheel, installed into an environment of its own and used from another folder.
+.PHONY: wheel
 wheel: .venv/.synced
 	.ci/wheel
 
