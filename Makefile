@@ -18,6 +18,11 @@ lint: .venv/.synced
 types: .venv/.synced
 	$(BIN)/pyright
 
+# The wheel, installed into an environment of its own and used from another folder.
+.PHONY: wheel
+wheel: .venv/.synced
+	.ci/wheel
+
 # Exact pins without index addresses: the registry is the machine's own business.
 lock: .venv/bin/uv
 	$(BIN)/uv pip compile --universal --no-emit-index-url --no-emit-find-links --python-version 3.11 \
@@ -28,8 +33,9 @@ lock: .venv/bin/uv
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
 
-.venv/.synced: .venv/bin/uv requirements.lock
+.venv/.synced: .venv/bin/uv requirements.lock pyproject.toml
 	$(BIN)/uv pip sync --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
 clean:

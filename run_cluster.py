@@ -1,4 +1,4 @@
-"""Command line of cflow-stream: from `demo` and `train` to `stream`, `alerts` and `status`.
+"""Streaming anomaly detection for many cameras: from `demo` and `train` to `stream`, `alerts` and `status`.
 
 Exit codes: 0 done, 1 failed, 2 bad input or config.
 """
@@ -22,16 +22,18 @@ from pipeline.config import Config
 from pipeline.config_file import load_config, with_method
 from pipeline.errors import BadInputError, CflowError, ConfigError
 from pipeline.methods import CHOICES, METHODS
+from pipeline.shipped import shipped_config, shipped_configs
+from pipeline.version import VERSION
 
 app = typer.Typer(
     help=__doc__,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _OF_TRAINING = ("model", "training", "runtime")
 _OF_REPLAY = ("model", "camera_defaults", "runtime", "redis", "output")
+_DEMO_CONFIG = shipped_config("demo.yaml")
 _PIPE_WIDTH = 120  # of tables in files and pipes, which have no width of their own
 out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)  # results
 err = Console(stderr=True, soft_wrap=True)  # progress, news and errors
@@ -49,12 +51,27 @@ WhereOption = Annotated[
 ]
 
 
-@app.command(epilog="Example: python run_cluster.py demo --out runs/demo")
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"cflow-stream {VERSION}", markup=False, highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """What the program takes before a command; ``app`` holds the help."""
+
+
+@app.command(epilog="Example: cflow-stream demo --out runs/demo")
 def demo(
     out_folder: Annotated[Path, typer.Option("--out", help="Where footage, model, scores and report go.")] = Path(
         "runs/demo"
     ),
-    config: ConfigOption = Path(__file__).parent / "configs" / "demo.yaml",
+    config: ConfigOption = _DEMO_CONFIG,
 ) -> None:
     """Render synthetic cameras, train on them, stream them, show the alerts and write a report."""
     from actors.demo import run_demo
@@ -62,9 +79,19 @@ def demo(
     run_demo(load_config(config, only={*_OF_TRAINING, *_OF_REPLAY}), config, out_folder, out=out, err=err)
 
 
+@app.command(epilog="Example: cflow-stream configs cameras.example.yaml > cameras.yaml")
+def configs(
+    name: Annotated[str | None, typer.Argument(help="Of the one to print; without it their names are listed.")] = None,
+) -> None:
+    """Print a config that came with the program, to be edited: the cameras' example, the demo's, a data set's."""
+    if name is None:
+        sys.stdout.write("".join(f"{known}\n" for known in shipped_configs()))
+    else:
+        sys.stdout.write(shipped_config(name).read_text(encoding="utf-8"))
+
+
 @app.command(
-    epilog="Example: python run_cluster.py train --config configs/ped2.yaml --data ../shared/data/ped2 "
-    "--out models/ped2"
+    epilog="Example: cflow-stream train --config configs/ped2.yaml --data ../shared/data/ped2 --out models/ped2"
 )
 def train(
     config: ConfigOption,
@@ -86,7 +113,7 @@ def train(
     train_with_bars(settings, dataset, model_out, out=out, err=err)
 
 
-@app.command(epilog="Example: python run_cluster.py record --config configs/cameras.yaml --minutes 60 --out footage")
+@app.command(epilog="Example: cflow-stream record --config configs/cameras.yaml --minutes 60 --out footage")
 def record(
     config: ConfigOption,
     footage_out: Annotated[Path, typer.Option("--out", help="Folder for the footage; goes on where it has some.")],
@@ -102,7 +129,7 @@ def record(
     record_with_table(settings, config, footage_out, minutes=minutes, segment_minutes=segment_minutes, out=out, err=err)
 
 
-@app.command(epilog="Example: python run_cluster.py check --config configs/cameras.yaml --model models/mine")
+@app.command(epilog="Example: cflow-stream check --config configs/cameras.yaml --model models/mine")
 def check(
     config: ConfigOption,
     model: Annotated[Path | None, typer.Option("--model", help="Trained model; default: the config's.")] = None,
@@ -116,9 +143,7 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command(
-    epilog="Example: python run_cluster.py stream --config configs/cameras.yaml --model models/mine --duration 60"
-)
+@app.command(epilog="Example: cflow-stream stream --config configs/cameras.yaml --model models/mine --duration 60")
 def stream(
     config: ConfigOption,
     model: Annotated[Path | None, typer.Option("--model", help="Trained model; default: the config's.")] = None,
@@ -142,7 +167,7 @@ def stream(
 
 
 @app.command(
-    epilog="Example: python run_cluster.py replay --config configs/ped2.yaml --data ../shared/data/ped2 "
+    epilog="Example: cflow-stream replay --config configs/ped2.yaml --data ../shared/data/ped2 "
     "--model models/ped2 --out runs/ped2"
 )
 def replay(
@@ -168,9 +193,7 @@ def replay(
     replay_dataset(settings, config, dataset, model, scores_out, address=address, out=out, err=err)
 
 
-@app.command(
-    epilog="Example: python run_cluster.py evaluate --scores runs/ped2 --data ../shared/data/ped2 --json ped2.json"
-)
+@app.command(epilog="Example: cflow-stream evaluate --scores runs/ped2 --data ../shared/data/ped2 --json ped2.json")
 def evaluate(
     scores: Annotated[Path, typer.Option("--scores", help="What `replay` wrote.")],
     data: DataOption,
@@ -184,7 +207,7 @@ def evaluate(
     evaluate_scores(scores, open_dataset(data, need="test"), json_file, report, out=out, err=err)
 
 
-@app.command(epilog="Example: python run_cluster.py bench --model models/mine --video gate.mp4 --fps 5 --stream-fps 25")
+@app.command(epilog="Example: cflow-stream bench --model models/mine --video gate.mp4 --fps 5 --stream-fps 25")
 def bench(
     model: ModelOption,
     config: Annotated[
@@ -215,7 +238,7 @@ def bench(
 
 
 @app.command(
-    epilog="Example: python run_cluster.py compare --config configs/ped2.yaml --data ../shared/data/ped2 "
+    epilog="Example: cflow-stream compare --config configs/ped2.yaml --data ../shared/data/ped2 "
     "--methods cflow,padim --out runs/compare"
 )
 def compare(
@@ -256,7 +279,7 @@ def compare(
         raise
 
 
-@app.command(epilog="Example: python run_cluster.py alerts --follow --json")
+@app.command(epilog="Example: cflow-stream alerts --follow --json")
 def alerts(
     follow: Annotated[bool, typer.Option("--follow", help="Keep waiting for new alerts until Ctrl-C.")] = False,
     as_json: JsonOption = False,
@@ -276,7 +299,7 @@ def alerts(
             _emit(alert, alert_line, as_json)
 
 
-@app.command(epilog="Example: python run_cluster.py status --json")
+@app.command(epilog="Example: cflow-stream status --json")
 def status(as_json: JsonOption = False, config: WhereOption = None) -> None:
     """Print how the newest run (or that of the config's Redis) and its cameras stand.
 
@@ -313,7 +336,7 @@ app.add_typer(cameras_app, name="cameras")
 CameraArgument = Annotated[str, typer.Argument(help="Id of the camera.")]
 
 
-@cameras_app.command("list", epilog="Example: python run_cluster.py cameras list --json")
+@cameras_app.command("list", epilog="Example: cflow-stream cameras list --json")
 def cameras_list(as_json: JsonOption = False, config: WhereOption = None) -> None:
     """Print the cameras of the run, without credentials."""
     for camera in _ask({"do": "list"}, config)["cameras"]:
@@ -324,9 +347,7 @@ def _camera_line(camera: dict[str, Any]) -> str:
     return f"{camera['id']}  {camera['url']}  scene {camera['scene']}" + ("  paused" if camera["paused"] else "")
 
 
-@cameras_app.command(
-    "add", epilog="Example: python run_cluster.py cameras add yard 'rtsp://viewer:${YARD}@10.0.0.8/main'"
-)
+@cameras_app.command("add", epilog="Example: cflow-stream cameras add yard 'rtsp://viewer:${YARD}@10.0.0.8/main'")
 def cameras_add(
     camera: CameraArgument,
     url: Annotated[str, typer.Argument(help="Its address; ${NAME} comes from the environment and stays unseen.")],
@@ -342,19 +363,19 @@ def cameras_add(
     _say(_ask({"do": "add", "camera": fill_variables(wanted, source="cameras add")}, config))
 
 
-@cameras_app.command("remove", epilog="Example: python run_cluster.py cameras remove yard")
+@cameras_app.command("remove", epilog="Example: cflow-stream cameras remove yard")
 def cameras_remove(camera: CameraArgument, config: WhereOption = None) -> None:
     """Stop reading a camera; its open event ends."""
     _say(_ask({"do": "remove", "id": camera}, config))
 
 
-@cameras_app.command("pause", epilog="Example: python run_cluster.py cameras pause yard")
+@cameras_app.command("pause", epilog="Example: cflow-stream cameras pause yard")
 def cameras_pause(camera: CameraArgument, config: WhereOption = None) -> None:
     """Close a camera's stream until `resume`; no offline alert follows."""
     _say(_ask({"do": "pause", "id": camera}, config))
 
 
-@cameras_app.command("resume", epilog="Example: python run_cluster.py cameras resume yard")
+@cameras_app.command("resume", epilog="Example: cflow-stream cameras resume yard")
 def cameras_resume(camera: CameraArgument, config: WhereOption = None) -> None:
     """Read a paused camera again."""
     _say(_ask({"do": "resume", "id": camera}, config))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -17,12 +19,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.local_ray import local_ray
 from pipeline.errors import BadInputError
+from pipeline.held_folder import held_folder
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.plan import RunPlan
 from pipeline.video.source import is_live
 
 NAMESPACE = "cflow-stream"
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parent.parent  # a checkout, or where packages are installed
+_SENT = ("actors", "pipeline")
 _CAMERA_CPUS = 0.1  # Ray's resources only place actors; decoders share the cores with everyone
 _SCORER_CPUS = 0.1
 _FOREVER = {"max_restarts": -1, "max_task_retries": 0}
@@ -63,14 +67,15 @@ def _signals_kept() -> Iterator[None]:
 
 @contextmanager
 def _joined(address: str, **options: Any) -> Iterator[None]:
-    # As in a .gitignore: without the slash, `models` would leave `pipeline/models` out as well.
-    code = {"working_dir": str(_ROOT), "excludes": ["/.venv", "/.git", "/runs", "/models", "/tests"]}
-    try:
-        ray.init(address=address, runtime_env=code, **options)
-    except Exception as error:
-        got = " ".join(str(error).split())[:300]
-        hint = " (is it the cluster's token? RAY_AUTH_MODE, RAY_AUTH_TOKEN_PATH)" if _is_about_token(error) else ""
-        raise BadInputError(f"--address {address}: expected a running Ray cluster, got {got}{hint}") from error
+    with held_folder(f"code-{secrets.token_hex(4)}") as folder:  # Ray sends it while it joins
+        for package in _SENT:
+            shutil.copytree(_ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        try:
+            ray.init(address=address, runtime_env={"working_dir": str(folder)}, **options)
+        except Exception as error:
+            got = " ".join(str(error).split())[:300]
+            hint = " (is it the cluster's token? RAY_AUTH_MODE, RAY_AUTH_TOKEN_PATH)" if _is_about_token(error) else ""
+            raise BadInputError(f"--address {address}: expected a running Ray cluster, got {got}{hint}") from error
     try:
         yield
     finally:

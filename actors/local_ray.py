@@ -24,6 +24,7 @@ import os
 import secrets
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ from typing import Any
 
 import ray
 import ray._raylet
+from ray.job_config import JobConfig
 
 from pipeline.errors import RunError
 from pipeline.held_folder import held_folder
@@ -49,6 +51,23 @@ _raylet: Any = ray._raylet  # compiled, and without types
 
 Replacement = tuple[object, str, object]
 """An object, the name of an attribute, and what is put there."""
+
+
+class _OwnCode(JobConfig):
+    """Where actors import the project from: the place where this process found it.
+
+    Left to itself, Ray has actors look into the working folder first, before the standard library even: whoever starts
+    a run in a folder with a ``pipeline`` of its own would run that one's code.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        installed = Path(sysconfig.get_path("purelib")).resolve() == _ROOT  # every interpreter looks there by itself
+        self._py_driver_sys_path = [] if installed else [str(_ROOT)]
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        """What keeps Ray from adding the folders of script and command; a Ray that does not ask for it adds them."""
+        return True
 
 
 @contextmanager
@@ -97,6 +116,7 @@ def _start(folder: Path, read_authentication_anew: Callable[[], None], options: 
                 num_cpus=os.cpu_count(),
                 object_store_memory=_OBJECT_STORE_BYTES,
                 include_dashboard=False,
+                job_config=_OwnCode(),
                 _temp_dir=str(folder),
                 **options,
             )
@@ -108,7 +128,6 @@ def _start(folder: Path, read_authentication_anew: Callable[[], None], options: 
 
 def _settings(token: str) -> dict[str, str]:
     """The environment in which Ray's processes start."""
-    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         # Ray gives its workers the lowest priority; beside any busy process they would then fall behind the cameras.
         "RAY_worker_niceness": "0",
@@ -125,7 +144,6 @@ def _settings(token: str) -> dict[str, str]:
         # Nobody reads Ray's own metrics where there is no dashboard.
         "RAY_enable_metrics_collection": "0",
         **{name: value for name, value in os.environ.items() if name.startswith("RAY_")},
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),  # workers import the project from here
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": token,
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # for Ray's processes what `_on_loopback` is for this one

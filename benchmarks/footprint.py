@@ -1,7 +1,7 @@
 """What a run of three live cameras costs, how soon it scores, how fast it is back, and whether it grows.
 
-    .venv/bin/python benchmarks/footprint.py                   # start, take-over, CPU and memory; about 6 minutes
-    .venv/bin/python benchmarks/footprint.py --minutes 120     # the same, then two hours of watching memory
+    .venv/bin/python -m benchmarks.footprint                   # start, take-over, CPU and memory; about 6 minutes
+    .venv/bin/python -m benchmarks.footprint --minutes 120     # the same, then two hours of watching memory
 
 Needs Debian's gst-rtsp-server (see .ci/run). MobileNetV2 at 256 x 256 with eight blocks per flow, cameras of 15
 frames/s of which 5 are scored; weights are random, which costs the same. The command is started as a user starts it
@@ -20,7 +20,6 @@ import os
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -28,8 +27,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import psutil
 import yaml

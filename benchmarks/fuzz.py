@@ -1,6 +1,6 @@
 """Fuzzing for as long as one likes: what comes from outside, broken at random, through the checks of ``tests/fuzz``.
 
-Usage: python benchmarks/fuzz.py --minutes 60 --seed 1 [TARGET...]
+Usage: python -m benchmarks.fuzz --minutes 60 --seed 1 [TARGET...]
 Targets: configs, damaged-configs, hostile-configs, addresses, videos, models, cards, weights, redis; all by default.
 The same seed tries the same cases in the same order. Each failure is printed as soon as it is found, reduced to its
 smallest form; a damaged video that broke something is kept. Ends with one JSON line, and exit code 1 after any failure.
@@ -23,10 +23,8 @@ from typing import Any
 import redis
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from machine import describe
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # it is a script: the project is not installed
-
+from benchmarks.machine import describe
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE
 from pipeline.models.checkpoint import load_checkpoint
 from tests.fuzz import targets

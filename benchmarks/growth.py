@@ -1,6 +1,6 @@
 """How cost grows: speed and memory against training frames, image size and number of cameras.
 
-Usage: python benchmarks/growth.py [--neighbours K] [--out docs/figures/growth.png]
+Usage: python -m benchmarks.growth [--neighbours K] [--out docs/figures/growth.png]
 
 Features are random numbers in the shapes of the encoder's: cost does not depend on what they say. Systems take turns,
 batch by batch, so that whatever else the machine does meets them all alike. Speed is that of the methods'
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,11 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import describe, store
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # it is a script: the project is not installed
-
+from benchmarks.machine import describe, store
 from pipeline.config import RuntimeSettings, TrainingSettings
 from pipeline.evaluation.speed import encoder_mb
 from pipeline.inference.loading import load_detector

@@ -1,6 +1,6 @@
 """How fast the rewritten flows are: beside the encoder, beside FrEIA as published code calls it, beside the hardware.
 
-Usage: python benchmarks/inference.py [--encoder NAME]... [--size H W] [--batch B] [--device cpu|cuda] [--rounds N]
+Usage: python -m benchmarks.inference [--encoder NAME]... [--size H W] [--batch B] [--device cpu|cuda] [--rounds N]
 
 For every encoder (random weights: speed does not depend on them) one process measures, interleaved, round by round:
 
@@ -30,11 +30,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from machine import describe, store
+from benchmarks.machine import describe, store
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
 ENCODERS = ("mobilenetv2_100", "mobilenetv3_large_100", "resnet18", "wide_resnet50_2")
 # The paper's table of complexity: MB of encoder and flows, MobileNetV3-L, ResNet-18 and WideResNet-50 at three levels.
 PAPER_MB = {"mobilenetv3_large_100": 25, "resnet18": 96, "wide_resnet50_2": 947}
@@ -60,7 +58,11 @@ def main() -> None:
     found = {}
     for name in arguments.encoder or ENCODERS:
         done = subprocess.run(
-            [sys.executable, __file__, *sys.argv[1:], "--one", name], check=False, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "benchmarks.inference", *sys.argv[1:], "--one", name],
+            check=False,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
         )
         if done.returncode:
             sys.exit(f"{name}: measuring failed with exit code {done.returncode}")

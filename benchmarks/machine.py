@@ -1,4 +1,8 @@
-"""What every benchmark says beside its numbers, and where it keeps them."""
+"""What every benchmark says beside its numbers, and where it keeps them.
+
+Benchmarks are started as modules, ``python -m benchmarks.NAME``, in the folder of the checkout that they measure: they
+then import that checkout's code, whatever else is installed.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Draw why a flow: CFLOW-AD's opening argument on two-dimensional data, with the methods of this project.
 
-Usage: python benchmarks/opening_figure.py [--out docs/figures/opening.png]
+Usage: python -m benchmarks.opening_figure [--out docs/figures/opening.png]
 
 Normal points lie along a horseshoe whose ends differ in width: nothing like a Gaussian, and not equally dense.
 Anomalies are of the three kinds that the literature tells apart (Goldstein and Uchida, PLOS ONE 2016): global ones far
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # it is a script: the project is not installed
 
 from pipeline.baselines.padim import Moments
 from pipeline.baselines.spade import nearest_squared

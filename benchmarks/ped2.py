@@ -1,6 +1,6 @@
 """Train, replay and evaluate UCSD Ped2 with configs/ped2.yaml by the very commands a user types, and time them.
 
-Usage: python benchmarks/ped2.py DATA [--keep FOLDER]
+Usage: python -m benchmarks.ped2 DATA [--keep FOLDER]
 Prints a table and, last, one JSON line; writes the same into benchmarks/results/.
 """
 
@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from machine import describe, store
+from benchmarks.machine import describe, store
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,6 +1,6 @@
 """What bfloat16 does to accuracy: one model replayed in both precisions by the very commands a user types.
 
-Usage: python benchmarks/precision.py MODEL DATA [--config configs/ped2.yaml]
+Usage: python -m benchmarks.precision MODEL DATA [--config configs/ped2.yaml]
 Prints a table and, last, one JSON line; writes the same into benchmarks/results/.
 """
 
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from machine import describe, store
+
+from benchmarks.machine import describe, store
 
 ROOT = Path(__file__).resolve().parent.parent
 METRICS = ("frame_auroc", "frame_auroc_macro", "pixel_auroc", "aupro")

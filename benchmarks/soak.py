@@ -1,6 +1,6 @@
 """Real RTSP cameras while things break: are the books exact, is every alert delivered once, how fast is all back?
 
-    .venv/bin/python benchmarks/soak.py --cameras 8 --minutes 10 --faults
+    .venv/bin/python -m benchmarks.soak --cameras 8 --minutes 10 --faults
 
 Needs Debian's gst-rtsp-server (see .ci/run) and redis-server. A seeded loop kills actors (SIGKILL), freezes and
 restarts the RTSP server, stalls and corrupts streams, drops all clients, and stops, kills and freezes Redis, one fault
@@ -13,7 +13,6 @@ import argparse
 import json
 import signal
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -22,8 +21,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import psutil
 from rich.console import Console

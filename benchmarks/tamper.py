@@ -1,6 +1,6 @@
 """What watching for tampered cameras costs, and how far apart a good camera and a tampered one are, on real footage.
 
-Usage: python benchmarks/tamper.py DATA
+Usage: python -m benchmarks.tamper DATA
 DATA holds ``ped2`` and ``cameras``, as described in docs/evaluation.md. Prints tables and, last, one JSON line; writes
 the same into benchmarks/results/.
 """
@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import describe, store
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # it is a script: the project is not installed
-
+from benchmarks.machine import describe, store
 from pipeline.config import HealthSettings
 from pipeline.types import SceneView
 from pipeline.video.scene import MEMORY_S, Background, KnownScene, SceneWatch, least_alike, outline, shrink

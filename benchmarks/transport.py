@@ -1,6 +1,6 @@
 """What the way from a camera's buffer through Ray to the Redis entry costs, beside decoding and the model.
 
-    .venv/bin/python benchmarks/transport.py --cameras 5 --fps 10
+    .venv/bin/python -m benchmarks.transport --cameras 5 --fps 10
 
 Real RTSP cameras (Debian's gst-rtsp-server, see .ci/run), camera processes, detector actor, scorer, Redis and Parquet;
 only the model is a stand-in that predicts at once. Ends with one JSON line.
@@ -34,8 +34,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import numpy.typing as npt

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 # Started between us and the child: asks the kernel to end it with the thread that started it, which ends with us,
 # whatever ends us, and becomes the child. In its own interpreter, since code between fork and exec of a threaded
@@ -31,7 +32,9 @@ def ending_with_us(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
 
 
-def run_child(command: Sequence[str], *, env: Mapping[str, str], within_s: float) -> subprocess.CompletedProcess[str]:
+def run_child(
+    command: Sequence[str], *, env: Mapping[str, str], within_s: float, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a program that gets SIGTERM when this process ends; one that takes too long is killed, with all below it.
 
     A terminal's Ctrl-C does not reach it by itself: it ends because this process does.
@@ -40,6 +43,7 @@ def run_child(command: Sequence[str], *, env: Mapping[str, str], within_s: float
         command: the program's path and its arguments.
         env: its environment.
         within_s: how long it may take.
+        folder: where it works; this process's working folder by default.
 
     Returns:
         Its exit code and what it wrote.
@@ -51,6 +55,7 @@ def run_child(command: Sequence[str], *, env: Mapping[str, str], within_s: float
     with subprocess.Popen(
         ending_with_us(command),
         env=env,
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -46,6 +46,11 @@ def test_what_a_child_wrote_and_returned_is_told(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (3, "yes\n", "no\n")
 
 
+def test_a_child_works_in_the_folder_that_it_is_given(tmp_path):
+    done = run_child(["/bin/sh", "-c", "pwd"], env={}, within_s=20.0, folder=tmp_path)
+    assert done.stdout == f"{tmp_path}\n"
+
+
 def test_a_child_that_takes_too_long_is_killed_with_what_it_started(lifeline):
     command = ["/bin/sh", "-c", HANGS.format(pipe=lifeline.path)]
     with pytest.raises(subprocess.TimeoutExpired):

@@ -47,13 +47,35 @@ def config_file(folder, **sections):
 
 
 @pytest.mark.parametrize(
-    "name", ["demo", "train", "record", "check", "stream", "replay", "evaluate", "bench", "alerts", "status"]
+    "name", ["demo", "configs", "train", "record", "check", "stream", "replay", "evaluate", "bench", "alerts", "status"]
 )
 def test_help_of_every_command_shows_a_real_example(name):
     done = command(name, "--help")
     assert done.returncode == 0
-    assert f"run_cluster.py {name}" in " ".join(done.stdout.split())
+    assert f"cflow-stream {name}" in " ".join(done.stdout.split())
     assert "Example:" in done.stdout
+
+
+def test_the_version_is_that_of_the_changelogs_newest_release():
+    newest = re.search(r"^## (\d\S*)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert command("--version").stdout == f"cflow-stream {newest[1]}\n"
+
+
+def test_shipped_configs_are_listed_and_printed(tmp_path):
+    names = command("configs", cwd=tmp_path).stdout.splitlines()
+    assert "cameras.example.yaml" in names
+    for name in names:
+        assert command("configs", name, cwd=tmp_path).stdout == (ROOT / "configs" / name).read_text()
+    refused(command("configs", "none.yaml"), "none.yaml", "demo.yaml")
+
+
+def test_a_shell_completes_commands():
+    shell = {"_CFLOW_STREAM_COMPLETE": "complete_bash", "COMP_WORDS": "cflow-stream st", "COMP_CWORD": "1"}
+    code = "import sys, run_cluster; sys.argv = ['cflow-stream']; run_cluster.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **shell}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["stream", "status"]
 
 
 def test_an_unknown_yaml_key_is_named(tmp_path):

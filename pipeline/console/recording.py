@@ -70,7 +70,7 @@ def record_with_table(
             err.print(status.error, markup=False, highlight=False)
     if not any(status.segments for status in done):
         raise RunError(f"{out_folder}: expected recordings of {len(done)} cameras, got none")
-    out.print(f"train on it: run_cluster.py train --data {out_folder} ...", markup=False, highlight=False)
+    out.print(f"train on it: cflow-stream train --data {out_folder} ...", markup=False, highlight=False)
     return done
 
 

@@ -168,13 +168,14 @@ def _runner(library: Path, device: torch.device) -> Any:
 def _build(folder: Path, card: ModelCard, tuning: Tuning, device: torch.device, out: Path, within_s: float) -> None:
     """Have a process of its own write a package's files; it ends with this one."""
     precision = str(tuning.precision).removeprefix("torch.")
-    words = [str(folder), card.fingerprint, str(out), precision, str(device), str(torch.get_num_threads())]
-    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+    out = out.absolute()
+    words = [str(folder.absolute()), card.fingerprint, str(out), precision, str(device), str(torch.get_num_threads())]
     try:
         done = run_child(
             [sys.executable, "-m", "pipeline.inference.build_package", *words],
-            env={**os.environ, "PYTHONPATH": path, "TORCHINDUCTOR_CACHE_DIR": str(out)},
+            env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(out)},
             within_s=within_s,
+            folder=_ROOT,  # the project is imported from there, whatever lies in the working folder
         )
     except subprocess.TimeoutExpired:
         raise PackageError(f"it took longer than {within_s:.0f} s") from None

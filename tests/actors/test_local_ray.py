@@ -37,11 +37,11 @@ class Actor:
 """
 
 
-def python(code, **environment):
-    """Run code; what it told, one dictionary a line."""
+def python(code, folder=ROOT, **environment):
+    """Run code in a folder, as a script of the checkout; what it told, one dictionary a line."""
     done = subprocess.run(
-        [sys.executable, "-c", TOLD + code],
-        cwd=ROOT,
+        [sys.executable, "-c", f"import sys; sys.path[0] = {str(ROOT)!r}\n" + TOLD + code],
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
@@ -67,6 +67,23 @@ tell(added=sorted(added - {"RAY_USAGE_STATS_ENABLED", "RAY_CLIENT_MODE", "PYTHON
     assert len(first["token"]) == 64
     assert after["added"] == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_actors_import_this_project_whatever_lies_in_the_working_folder(tmp_path):
+    for name in ("actors", "pipeline", "json"):
+        (tmp_path / f"{name}.py").write_text(f"raise ImportError('the wrong {name}')")
+    code = """
+@ray.remote(num_cpus=0.1)
+class Reader:
+    def found(self):
+        import json, actors.camera, pipeline
+        return [Path.cwd() in map(Path, sys.path), actors.camera.__file__, pipeline.__file__, json.__name__]
+
+with ray_cluster():
+    tell(found=ray.get(Reader.remote().found.remote()))
+"""
+    (told,) = python(code, folder=tmp_path)
+    assert told["found"] == [False, str(ROOT / "actors/camera.py"), str(ROOT / "pipeline/__init__.py"), "json"]
 
 
 def test_only_what_a_run_needs_is_started_and_actors_come_back_without_it():

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -8,8 +6,7 @@ from pipeline.inference.tuning import PLAIN
 
 @pytest.fixture
 def growth(monkeypatch):
-    """The script, which finds its neighbours beside itself; everything in it made small."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    """The script, with everything in it made small."""
     from benchmarks import growth
 
     monkeypatch.setattr(growth, "SIZE_PX", (64, 96))

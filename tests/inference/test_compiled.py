@@ -195,6 +195,8 @@ def test_a_machine_whose_compiler_fails_runs_the_model_as_it_stands(folder, expe
     compiler.write_text(f"#!/bin/sh\necho $@ >> {calls}\nexit 1\n", encoding="ascii")
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
+    (tmp_path / "pipeline.py").write_text("raise ImportError('the wrong pipeline')")
+    monkeypatch.chdir(tmp_path)  # the compiler is called all the same
     with caplog.at_level(logging.WARNING):
         engine = Engine.ready(folder, RuntimeSettings(precision="float32", **SETTINGS))
     assert "compiling it failed" in caplog.text
