@@ -9,14 +9,13 @@ import time
 import numpy as np
 import pytest
 
-import pipeline.video.file_reader as file_reader_module
 import pipeline.video.live_reader as live_reader_module
 from pipeline.config import CameraSettings
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.ledger import CameraLedger
 from pipeline.video.file_reader import FileReader
 from pipeline.video.live_reader import LiveReader
-from pipeline.video.source import open_source
+from pipeline.video.source import Resizer, open_source
 from tests.video.station import SIZE_PX, Station, start_daemon, until
 from tests.videos import frame_number, truncate, write_images, write_video
 
@@ -434,13 +433,7 @@ def test_an_unforeseen_failure_of_one_camera_is_told_in_one_line_and_costs_nobod
 
 def test_a_file_on_which_something_unforeseen_fails_has_failed_alone(tmp_path, monkeypatch):
     write_video(tmp_path / "a.mp4", 20)
-
-    def open_broken(url, *arguments, **options):
-        source = open_source(url, *arguments, **options)
-        monkeypatch.setattr(source, "_resize", lambda frame: frame.no_such_thing)  # what no file on disk can bring out
-        return source
-
-    monkeypatch.setattr(file_reader_module, "open_source", open_broken)
+    monkeypatch.setattr(Resizer, "__call__", lambda resize, frame: frame.no_such_thing)  # no file on disk brings it out
     with Station(tmp_path) as station:
         station.add("gate", tmp_path / "a.mp4")
         status = ended(station)
