@@ -25,9 +25,8 @@ from pipeline.runtime.handover import Unconfirmed
 from pipeline.runtime.ledger import CameraLedger, Slot
 from pipeline.runtime.status import ReaderStatus
 from pipeline.types import Dropped, DropReason, Frame, FrameBatch, SceneView, stacked
-from pipeline.video.reader import CameraReader
+from pipeline.video.reader import CameraReader, make_reader
 from pipeline.video.scene import SceneWatch
-from pipeline.video.source import is_live
 
 _log = logging.getLogger(__name__)
 
@@ -189,7 +188,7 @@ class CameraActor:
     def _next_frames(self, max_frames: int, timeout_s: float) -> list[Frame]:
         if not self._unconfirmed.suspects:
             frames = self._buffers.take(BatchPolicy(max_frames, max_wait_s=0.0), timeout_s)
-            self._unconfirmed.add([frame for frame in frames if not self._readings[frame.header.camera_id].live])
+            self._unconfirmed.add([frame for frame in frames if not self._readings[frame.header.camera_id].reader.live])
             return frames
         suspect = self._unconfirmed.next_suspect()
         if suspect is None:  # the one before it is still in the detector
@@ -202,7 +201,7 @@ class CameraActor:
         with self._lock:  # a ledger that is let go of can no longer be written to
             for camera_id, serial in confirmed.items():
                 reading = self._readings.get(camera_id)
-                if reading is not None and not reading.live and not reading.over:
+                if reading is not None and not reading.reader.live and not reading.over:
                     reading.ledger["confirmed"] = max(serial, reading.ledger["confirmed"])
 
     def _set_aside(self, frame: Frame) -> Dropped:
@@ -273,26 +272,25 @@ class CameraActor:
         if not ledger.resumed:
             ledger["session"] = self._order.sessions.get(settings.id, 0)
         view = self._order.views.get(settings.id)
-        live = is_live(settings.url.get_secret_value())
-        reader = CameraReader(
+        reader = make_reader(
             settings,
             self._size_px,
             self._buffers,
             ledger,
-            watch=SceneWatch(settings.health, view) if live else None,
+            make_watch=lambda: SceneWatch(settings.health, view),
             start_thread=self._start_thread,
         )
         reader.paced = self._order.paced
-        self._readings[settings.id] = _Reading(settings, reader, ledger, live)
+        self._readings[settings.id] = _Reading(settings, reader, ledger)
 
     def _start_waiting(self) -> None:
         """Start readers that have not been: live ones at once, files a few at a time."""
-        started = [r for r in self._readings.values() if r.started and not r.live and not r.status().ended]
+        started = [r for r in self._readings.values() if r.started and not r.reader.live and not r.status().ended]
         room = self._files_at_once - len(started)
         for reading in self._readings.values():
             if reading.started or reading.over or self._stopping:
                 continue
-            if not reading.live:
+            if not reading.reader.live:
                 if room <= 0:
                     continue
                 room -= 1
@@ -315,7 +313,6 @@ class _Reading:
     settings: CameraSettings
     reader: CameraReader
     ledger: CameraLedger
-    live: bool
     started: bool = False
     final: ReaderStatus | None = None
 

@@ -12,8 +12,8 @@ from pipeline.checks.finding import Finding
 from pipeline.config import CameraSettings
 from pipeline.errors import VideoError
 from pipeline.redaction import redact
+from pipeline.video.failures import unexpected
 from pipeline.video.source import DecodedFrame, VideoSource, open_source
-from pipeline.video.turn import unexpected
 
 _AT_ONCE = 8
 _SIZE_PX = (32, 32)  # what frames are resized to, which nobody looks at

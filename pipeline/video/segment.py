@@ -22,7 +22,6 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from pipeline.errors import RunError, VideoError
-from pipeline.redaction import redact
 from pipeline.video.access_units import parameter_sets_once
 from pipeline.video.container import MAX_PIXELS, frame_rate, said
 
@@ -326,8 +325,3 @@ def _jpeg_frame_header(data: bytes) -> bytes | None:
             return data[at + 4 : at + 2 + length]
         at += 2 + length
     return None
-
-
-def one_line(error: Exception) -> str:
-    """An error's text in one line, without credentials."""
-    return " ".join(redact(error).split())

@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-import pipeline.video.reader as reader_module
+import pipeline.video.live_reader as live_reader_module
 from pipeline.video.source import open_source
 from tests.rtsp import FPS, RtspServer, require_rtsp, write_footage
 from tests.tcp_proxy import TcpProxy, black_hole, peer
@@ -58,7 +58,7 @@ def tries(monkeypatch):
         urls.append(url)
         return open_source(url, *arguments, **options)
 
-    monkeypatch.setattr(reader_module, "open_source", open_and_note)
+    monkeypatch.setattr(live_reader_module, "open_source", open_and_note)
     return urls
 
 

@@ -13,8 +13,10 @@ from pipeline.config import CameraSettings
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.ledger import CameraLedger, Slot
+from pipeline.runtime.status import ReaderStatus
 from pipeline.types import DropReason, Frame
-from pipeline.video.reader import CameraReader, PictureWatch, ReaderStatus
+from pipeline.video.live_reader import PictureWatch
+from pipeline.video.reader import CameraReader, make_reader
 
 SIZE_PX = (32, 48)
 
@@ -66,8 +68,14 @@ class Station:
         limits = {"open_timeout_s": 1.0, "read_timeout_s": 0.5, "reconnect_max_s": 0.4, **settings}
         camera = CameraSettings.model_validate({"id": camera_id, "url": str(url), **limits})
         ledger = self.ledgers[camera_id] = CameraLedger(self._folder / f"{camera_id}.ledger")
-        reader = CameraReader(
-            camera, SIZE_PX, self.buffers, ledger, watch=watch, start_thread=self._run, **(clock or {})
+        reader = make_reader(
+            camera,
+            SIZE_PX,
+            self.buffers,
+            ledger,
+            make_watch=lambda: watch,
+            start_thread=self._run,
+            **(clock or {}),
         )
         reader.paced = paced
         self.readers[camera_id] = reader
@@ -143,6 +151,11 @@ class Station:
     def _take(self) -> None:
         while not self._over.is_set():
             self.frames += self.buffers.take(BatchPolicy(8, 0.0), 0.05)
+
+
+def start_daemon(task: Callable[[], None]) -> None:
+    """Run a task in a thread of its own."""
+    threading.Thread(target=task, daemon=True).start()
 
 
 def until(condition: Callable[[], object], what: str, within_s: float = 20.0) -> None:

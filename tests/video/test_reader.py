@@ -9,13 +9,14 @@ import time
 import numpy as np
 import pytest
 
-import pipeline.video.reader as reader_module
+import pipeline.video.live_reader as live_reader_module
 from pipeline.config import CameraSettings
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.ledger import CameraLedger
-from pipeline.video.reader import CameraReader
-from pipeline.video.source import open_source
-from tests.video.station import SIZE_PX, Station, until
+from pipeline.video.file_reader import FileReader
+from pipeline.video.live_reader import LiveReader
+from pipeline.video.source import Resizer, open_source
+from tests.video.station import SIZE_PX, Station, start_daemon, until
 from tests.videos import frame_number, truncate, write_images, write_video
 
 
@@ -183,6 +184,25 @@ def test_a_reader_stopped_before_it_was_started_has_ended(tmp_path):
         assert station.status().state == "stopped"
 
 
+def test_a_file_that_was_stopped_ends_though_it_is_paused_afterwards(tmp_path):
+    """As when a run ends: its owner stops everything, and then looks again at what its order says is paused."""
+    write_video(tmp_path / "a.mp4", 10)
+    threads = []
+    reader = FileReader(
+        CameraSettings.model_validate({"id": "gate", "url": str(tmp_path / "a.mp4")}),
+        SIZE_PX,
+        FrameBuffers(time.monotonic),
+        CameraLedger(tmp_path / "gate.ledger"),
+        start_thread=lambda task: threads.append(threading.Thread(target=task, daemon=True)),
+    )
+    reader.start()
+    reader.stop()
+    reader.pause()
+    threads[0].start()
+    threads[0].join(20.0)
+    assert (reader.status().state, reader.status().decoded) == ("stopped", 0)
+
+
 class Clock:
     """Time that passes only while somebody waits for it; ``at`` calls something at the given wait, counted from 1."""
 
@@ -326,7 +346,8 @@ def test_a_live_camera_starts_with_the_session_that_its_fresh_ledger_names(tmp_p
     ledger = CameraLedger(tmp_path / "gate.ledger")
     buffers = FrameBuffers(time.monotonic)
     ledger["session"] = 4  # set by the owner: another node had used those below
-    reader = CameraReader(CameraSettings.model_validate({"id": "gate", "url": stream}), SIZE_PX, buffers, ledger)
+    settings = CameraSettings.model_validate({"id": "gate", "url": stream})
+    reader = LiveReader(settings, SIZE_PX, buffers, ledger, start_thread=start_daemon)
     reader.start()
     until(lambda: ledger["decoded"], "frames come")
     assert reader.status().session == 4
@@ -412,13 +433,7 @@ def test_an_unforeseen_failure_of_one_camera_is_told_in_one_line_and_costs_nobod
 
 def test_a_file_on_which_something_unforeseen_fails_has_failed_alone(tmp_path, monkeypatch):
     write_video(tmp_path / "a.mp4", 20)
-
-    def open_broken(url, *arguments, **options):
-        source = open_source(url, *arguments, **options)
-        monkeypatch.setattr(source, "_resize", lambda frame: frame.no_such_thing)  # what no file on disk can bring out
-        return source
-
-    monkeypatch.setattr(reader_module, "open_source", open_broken)
+    monkeypatch.setattr(Resizer, "__call__", lambda resize, frame: frame.no_such_thing)  # no file on disk brings it out
     with Station(tmp_path) as station:
         station.add("gate", tmp_path / "a.mp4")
         status = ended(station)
@@ -442,7 +457,7 @@ def test_a_thread_stuck_in_ffmpeg_is_left_to_itself_and_another_takes_over(tmp_p
             monkeypatch.setattr(source, "close", lambda: (closed_in.append(threading.current_thread()), close()))
         return source
 
-    monkeypatch.setattr(reader_module, "open_source", open_stuck_at_first)
+    monkeypatch.setattr(live_reader_module, "open_source", open_stuck_at_first)
     with Station(tmp_path) as station:
         station.add("gate", stream, open_timeout_s=0.1, stall_timeout_s=0.3, buffer_frames=100)
         until(lambda: "its thread is stuck" in caplog.text, "the stuck thread is noticed")
@@ -467,11 +482,11 @@ def test_threads_that_get_stuck_again_and_again_do_not_pile_up(tmp_path, stream,
         return open_source(*arguments, **options)
 
     clock_s = [0.0]
-    monkeypatch.setattr(reader_module, "open_source", open_stuck)
+    monkeypatch.setattr(live_reader_module, "open_source", open_stuck)
     buffers = FrameBuffers(time.monotonic)
     settings = CameraSettings.model_validate({"id": "gate", "url": stream})
     ledger = CameraLedger(tmp_path / "gate.ledger")
-    reader = CameraReader(settings, SIZE_PX, buffers, ledger, now=lambda: clock_s[0])
+    reader = LiveReader(settings, SIZE_PX, buffers, ledger, start_thread=start_daemon, now=lambda: clock_s[0])
     reader.start()
     for threads in (1, 2, 3, 4, 5, 5, 5):
         until(lambda threads=threads: len(stuck) >= threads, "a thread opens the stream")
@@ -490,7 +505,7 @@ def test_a_file_whose_buffer_is_full_is_not_stuck(tmp_path):
     buffers = FrameBuffers(time.monotonic)
     settings = CameraSettings.model_validate({"id": "gate", "url": str(tmp_path / "a.mp4"), "buffer_frames": 1})
     threads = []
-    reader = CameraReader(
+    reader = FileReader(
         settings,
         SIZE_PX,
         buffers,

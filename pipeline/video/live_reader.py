@@ -1,0 +1,212 @@
+"""Reading a live camera: one that is connected to again and again, and whose oldest frames give way to newer ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.config import CameraSettings
+from pipeline.errors import VideoError
+from pipeline.runtime.buffer import FrameBuffers
+from pipeline.runtime.ledger import CameraLedger
+from pipeline.runtime.status import ReaderStatus
+from pipeline.types import Frame
+from pipeline.video.arrivals import ArrivalCounter, is_sound
+from pipeline.video.live_connection import LiveConnection, ReadLease
+from pipeline.video.sampling import PtsSampler
+from pipeline.video.source import DecodedFrame, Omission, VideoSource, open_source
+
+
+class PictureWatch(Protocol):
+    """What looks at a live camera's pictures for signs that it is out of order."""
+
+    def update(self, image: npt.NDArray[np.uint8], now: float) -> frozenset[str]:
+        """Look at a picture, uint8 (H, W, 3), RGB; returns what holds: ``frozen``, ``dark``, ``moved``."""
+        ...
+
+    def reset(self) -> None:
+        """Forget the pictures so far: another connection, or another picture size."""
+        ...
+
+
+@dataclass(slots=True)
+class _Newest:
+    """The newest sound frame of a connection.
+
+    Attributes:
+        at_s: its monotonic time, or that of the opening.
+        size_px: its (height, width) as it came; None before the first.
+        packets_since: packets and damaged frames since then.
+    """
+
+    at_s: float
+    size_px: tuple[int, int] | None = None
+    packets_since: int = 0
+
+
+class LiveReader:
+    """Reads a live camera into its buffer until it is stopped; every connection that opens is a new session.
+
+    Implements ``pipeline.video.reader.CameraReader``. It goes on counting where an earlier process stopped.
+
+    Args:
+        settings: the camera.
+        size_px: (height, width) of the frames.
+        buffers: where frames go; the camera's buffer is opened here. Its callbacks count what they drop and hand over.
+        ledger: the camera's counters.
+        watch: looks at the pictures.
+        start_thread: runs a task in a thread of its own, which must not die unnoticed.
+        now: monotonic clock in seconds.
+        unix_now: Unix time in seconds.
+
+    Attributes:
+        live: True.
+        paced: without meaning: a camera sets the pace itself.
+    """
+
+    live = True
+
+    def __init__(
+        self,
+        settings: CameraSettings,
+        size_px: tuple[int, int],
+        buffers: FrameBuffers,
+        ledger: CameraLedger,
+        *,
+        watch: PictureWatch | None = None,
+        start_thread: Callable[[Callable[[], None]], None],
+        now: Callable[[], float] = time.monotonic,
+        unix_now: Callable[[], float] = time.time,
+    ) -> None:
+        self.paced = False
+        self._settings, self._size_px = settings, size_px
+        self._ledger, self._watch, self._now = ledger, watch, now
+        self._arrivals = ArrivalCounter(settings, buffers, ledger, unix_now=unix_now)
+        self._connection = LiveConnection(
+            settings, self._open, self._read, brings="frames", start_thread=start_thread, now=now
+        )
+        self._conditions: frozenset[str] = frozenset()
+        self._session_is_used = False
+        if ledger.resumed:
+            ledger.settle_lost()
+            ledger.add("session")
+        buffers.add_camera(settings.id, settings.buffer_frames, "drop_oldest", settings.max_frame_age_s)
+
+    def start(self) -> None:
+        """Begin to read; to be called once."""
+        self._connection.start()
+
+    def stop(self) -> None:
+        """Stop at once; the thread closes its own stream."""
+        self._connection.stop()
+
+    def pause(self) -> None:
+        """Close the connection until ``resume``."""
+        self._connection.pause()
+        self._conditions = frozenset()
+
+    def resume(self) -> None:
+        """Connect again after a pause; otherwise nothing happens."""
+        self._connection.resume()
+
+    def check(self) -> None:
+        """Leave the thread to itself, and start another, when it is stuck."""
+        self._connection.check()
+
+    def status(self) -> ReaderStatus:
+        """Counts as of now."""
+        connection = self._connection
+        return self._arrivals.status(
+            "paused" if connection.paused else connection.state,
+            live=True,
+            error=connection.error,
+            conditions=self._conditions,
+        )
+
+    def _open(self) -> VideoSource:
+        settings = self._settings
+        return open_source(
+            settings.url.get_secret_value(),
+            self._size_px,
+            open_timeout_s=settings.open_timeout_s,
+            read_timeout_s=settings.read_timeout_s,
+            name=settings.id,
+        )
+
+    def _read(self, lease: ReadLease, source: VideoSource) -> None:
+        """Take in what an open stream brings, up to its end.
+
+        Raises:
+            VideoError: it fails, or brings no sound frame for ``stall_timeout_s``.
+        """
+        if not self._begin_session(lease):
+            return
+        newest, stall_timeout_s = _Newest(self._now()), self._settings.stall_timeout_s
+        for came in source.arrivals(PtsSampler(self._settings.sample_fps).wants):
+            if not self._take_in(lease, came, newest, source.size_px):
+                return
+            if self._now() - newest.at_s > stall_timeout_s:
+                raise VideoError(
+                    f"{self._connection.shown}: expected a frame within {stall_timeout_s:g} s (stall_timeout_s), "
+                    f"got {newest.packets_since} packets that make none: no keyframe, or all damaged"
+                )
+
+    def _begin_session(self, lease: ReadLease) -> bool:
+        with self._connection.lock:
+            if not self._connection.may_go_on(lease):
+                return False
+            if self._session_is_used:
+                self._ledger.add("session")
+            self._session_is_used = True
+            self._arrivals.restart()
+            self._forget_pictures()
+            return True
+
+    def _take_in(
+        self,
+        lease: ReadLease,
+        came: DecodedFrame | Omission | None,
+        newest: _Newest,
+        size_px: tuple[int, int] | None,
+    ) -> bool:
+        """Count what came, and put it into the buffer if it is wanted; False when the thread is to end."""
+        with self._connection.lock:
+            if not self._connection.may_go_on(lease):
+                return False
+            newest.packets_since += 1
+            if came is None:
+                return True
+            frame = self._count(came, newest, size_px)
+            if frame is not None and not self._arrivals.put(frame):
+                lease.over.set()
+                return False
+            return True
+
+    def _count(self, came: DecodedFrame | Omission, newest: _Newest, size_px: tuple[int, int] | None) -> Frame | None:
+        """Count a frame; returns it if it is wanted."""
+        with self._arrivals.counted(came):
+            if is_sound(came):
+                self._note_sound_frame(newest, size_px)
+            if isinstance(came, str):
+                return None
+            if self._watch is not None:
+                self._conditions = self._watch.update(came.image, newest.at_s)
+            return self._arrivals.frame(came)
+
+    def _note_sound_frame(self, newest: _Newest, size_px: tuple[int, int] | None) -> None:
+        newest.at_s, newest.packets_since = self._now(), 0
+        self._connection.streams()
+        self._connection.succeeded()
+        if newest.size_px not in {None, size_px}:
+            self._forget_pictures()
+        newest.size_px = size_px
+
+    def _forget_pictures(self) -> None:
+        self._conditions = frozenset()
+        if self._watch is not None:
+            self._watch.reset()
