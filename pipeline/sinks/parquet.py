@@ -18,12 +18,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.sinks.base import Sink, SinkContext, SinkSettings
 from pipeline.sinks.parquet_journal import (
     JOURNAL_SUFFIX,
     RUN_KEY,
@@ -67,7 +69,39 @@ _OF_HEADER, _OF_SCORE = (
 _ROW = pa.struct(list(_COLUMNS))
 
 
-class ParquetSink:
+class ParquetSinkSettings(SinkSettings):
+    """A data set, as the config's ``output`` has it.
+
+    Attributes:
+        folder: root of the data set.
+        maps: whether rows hold the anomaly map.
+        rotate_s: longest time before rows stand in a finished file.
+    """
+
+    takes_alerts: ClassVar[bool] = False
+
+    kind: Literal["parquet"] = "parquet"
+    folder: Path
+    maps: bool
+    rotate_s: float
+
+    def open(self, context: SinkContext) -> ParquetSink:
+        """Make the sink.
+
+        Raises:
+            OSError: the folders cannot be made.
+        """
+        return ParquetSink(
+            self.folder,
+            model_fingerprint=context.model_fingerprint,
+            maps=self.maps,
+            rotate_s=self.rotate_s,
+            run=context.run,
+            confirmed=context.confirmed,
+        )
+
+
+class ParquetSink(Sink):
     """Writes ``root/camera=ID/date=YYYY-MM-DD/part-*.parquet``; the date is the UTC day of ``captured_at_s``.
 
     A disk that is full or read-only costs rows, which are counted, and stops nothing; every write tries it again.
@@ -86,6 +120,8 @@ class ParquetSink:
     Raises:
         OSError: the folders cannot be made.
     """
+
+    is_storage: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -144,6 +180,10 @@ class ParquetSink:
         except OSError as error:  # a full disk must not stop the scorer
             self._lost += len(scores)
             self._rows_trouble = self._complain(error)
+
+    def tend(self) -> None:
+        """Turn into files what is due, and try again what failed."""
+        self.write([])
 
     def close(self, timeout_s: float = math.inf) -> None:
         """Turn the journal into files; what cannot be turned in time stays a journal, for the next sink to replay.

@@ -228,56 +228,56 @@ def test_on_a_read_only_disk_scoring_goes_on_and_writing_resumes_by_itself(disk,
 
 def test_a_store_on_a_full_disk_goes_on_from_memory_and_writes_all_of_it_when_there_is_room(disk, tmp_path, caplog):
     path = disk.folder / "run.sqlite"
-    store = RunStore(path, "run")
+    store = RunStore(path, "run", ["redis"])
     store.commit({"gate": "1"}, [alert(0)])
     disk.fill()
     for i in range(1, 300):
         store.commit({"gate": "x" * 1000 + str(i), f"camera-{i % 50}": "x" * 1000}, [alert(i)])
     assert "full" in (store.trouble or "")
-    assert store.counts.emitted == store.counts.waiting == 300
-    entries = store.take_alerts()  # Redis is well meanwhile
-    store.choose_ids((0, 0))
-    store.settle_alerts(entries)
+    assert store.alerts("redis").counts.emitted == store.alerts("redis").counts.waiting == 300
+    entries = store.alerts("redis").take()  # Redis is well meanwhile
+    store.alerts("redis").keep_receipts({entry.serial: "receipt" for entry in entries}, "mark")
+    store.alerts("redis").settle(entries)
     disk.free()
     wait_until(lambda: store.commit({"gate": "last"}, []) or store.trouble is None)
     assert caplog.text.count("database or disk is full") == 1
-    again = RunStore(as_killed(path, tmp_path / "killed"), "run")
+    again = RunStore(as_killed(path, tmp_path / "killed"), "run", ["redis"])
     assert again.states() == store.states()
     assert again.states()["gate"] == "last"
-    assert again.counts == store.counts
-    assert again.take_alerts()[0].text == store.take_alerts()[0].text
+    assert again.alerts("redis").counts == store.alerts("redis").counts
+    assert again.alerts("redis").take()[0].text == store.alerts("redis").take()[0].text
     store.close()
 
 
 def test_a_scorer_that_starts_anew_on_a_read_only_disk_remembers_everything(disk, tmp_path):
     path = disk.folder / "run.sqlite"
-    store = RunStore(path, "run")
+    store = RunStore(path, "run", ["redis"])
     store.commit({"gate": "1"}, [alert(0)])
     left = as_killed(path, tmp_path / "killed").parent
     store.close()
     shutil.copytree(left, disk.folder / "left")
     disk.remount("ro")
-    again = RunStore(disk.folder / "left" / "run.sqlite", "run")
+    again = RunStore(disk.folder / "left" / "run.sqlite", "run", ["redis"])
     assert again.states() == {"gate": "1"}
-    assert again.counts.waiting == 1
+    assert again.alerts("redis").counts.waiting == 1
     assert again.trouble is not None
     again.commit({"gate": "2"}, [])
     disk.remount("rw")
     wait_until(lambda: again.commit({"gate": "3"}, []) or again.trouble is None)
     again.close()
-    assert RunStore(disk.folder / "left" / "run.sqlite", "run").states() == {"gate": "3"}
+    assert RunStore(disk.folder / "left" / "run.sqlite", "run", ["redis"]).states() == {"gate": "3"}
 
 
 def test_a_first_start_on_a_full_disk_goes_on_from_memory(disk):
     disk.fill()
-    store = RunStore(disk.folder / "run.sqlite", "run")
+    store = RunStore(disk.folder / "run.sqlite", "run", ["redis"])
     store.commit({"gate": "1"}, [alert(0)])
     assert store.trouble is not None
-    assert len(store.take_alerts()) == 1
+    assert len(store.alerts("redis").take()) == 1
     disk.free()
     wait_until(lambda: store.commit({}, []) or store.trouble is None)
     store.close()
-    assert RunStore(disk.folder / "run.sqlite", "run").states() == {"gate": "1"}
+    assert RunStore(disk.folder / "run.sqlite", "run", ["redis"]).states() == {"gate": "1"}
 
 
 # The process that writes.
