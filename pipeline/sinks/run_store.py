@@ -220,7 +220,7 @@ class RunStore:
                 connection.execute(f"DELETE FROM run_state WHERE {forget}", (self._run,))
             self._write_states(connection, states)
             if run_state is not None:
-                self._write_run_state(connection, self._run, run_state)
+                self._write_run_state(connection, run_state)
             emitted(connection)
 
         self.save(change)
@@ -238,7 +238,7 @@ class RunStore:
                 connection.execute(f"DELETE FROM {table}")
             connection.execute(f"DELETE FROM {table} WHERE run = ?", (self._run,))
         self._write_states(connection, self._states)
-        self._write_run_state(connection, self._run, self._run_state)
+        self._write_run_state(connection, self._run_state)
         self._outbox.write_all(connection)
 
     def _write_states(self, connection: sqlite3.Connection, states: Mapping[str, str]) -> None:
@@ -247,9 +247,8 @@ class RunStore:
             [(self._run, camera_id, state) for camera_id, state in states.items()],
         )
 
-    @staticmethod
-    def _write_run_state(connection: sqlite3.Connection, run: str, state: SavedRunState) -> None:
+    def _write_run_state(self, connection: sqlite3.Connection, state: SavedRunState) -> None:
         connection.executemany(
             "INSERT INTO run_state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-            [(run, key, value) for key, value in state.rows().items()],
+            [(self._run, key, value) for key, value in state.rows().items()],
         )

@@ -14,6 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -34,7 +35,6 @@ _FIRST_PAUSE_S = 0.5
 _LONGEST_RETRY_AFTER_S = 600.0  # a receiver that asks for a longer pause is asked again after this one
 _ANSWER_BYTES = 2**16  # of an answer's body that are read, to use the connection again
 _JOIN_S = 0.1
-_ASKS_ALL_TO_WAIT = frozenset({429, 503})
 
 
 class WebhookSinkSettings(SinkSettings):
@@ -208,6 +208,8 @@ class WebhookSink(Sink):
                 paused = {camera_id: tries for camera_id, tries in self._cameras.items() if tries.not_before > now}
                 if self._receiver.not_before <= now and (alert := self._alerts.take_next(paused)) is not None:
                     return alert
+                if self._alerts.counts.waiting == 0:
+                    self._cameras.clear()  # what was refused gave way in a full queue
                 self._idle = True
                 self._changed.notify_all()  # whoever closes
                 later = [each.not_before for each in (self._receiver, *paused.values()) if each.not_before > now]
@@ -235,7 +237,7 @@ class WebhookSink(Sink):
         with self._changed:
             if answer.is_success:
                 self._delivered(alert)
-            elif (status in _ASKS_ALL_TO_WAIT and pause_s is not None) or status == 429:
+            elif status == 429 or (status == 503 and pause_s is not None):
                 self._receiver.failed(Reason(f"asks for a pause with {status}"), pause_s)
             else:
                 redirected = ", a redirect, which is not followed" if answer.is_redirect else ""
@@ -327,10 +329,11 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
 def _read_a_little(answer: httpx.Response, deadline: float) -> None:
     """Read an answer's body, which says nothing that is needed, so that the connection can be used again."""
     size = 0
-    for part in answer.iter_raw():
-        size += len(part)
-        if size > _ANSWER_BYTES or time.monotonic() > deadline:
-            return
+    with suppress(httpx.HTTPError):  # the status said all
+        for part in answer.iter_raw():
+            size += len(part)
+            if size > _ANSWER_BYTES or time.monotonic() > deadline:
+                return
 
 
 def _explain(error: Exception) -> Reason:

@@ -228,7 +228,7 @@ def test_on_a_read_only_disk_scoring_goes_on_and_writing_resumes_by_itself(disk,
 
 def test_a_store_on_a_full_disk_goes_on_from_memory_and_writes_all_of_it_when_there_is_room(disk, tmp_path, caplog):
     path = disk.folder / "run.sqlite"
-    store = RunStore(path, "run", ["redis"])
+    store = RunStore(path, "run", ["redis", "webhook"])
     store.commit({"gate": "1"}, [alert(0)])
     disk.fill()
     for i in range(1, 300):
@@ -241,11 +241,12 @@ def test_a_store_on_a_full_disk_goes_on_from_memory_and_writes_all_of_it_when_th
     disk.free()
     wait_until(lambda: store.commit({"gate": "last"}, []) or store.trouble is None)
     assert caplog.text.count("database or disk is full") == 1
-    again = RunStore(as_killed(path, tmp_path / "killed"), "run", ["redis"])
+    again = RunStore(as_killed(path, tmp_path / "killed"), "run", ["redis", "webhook"])
     assert again.states() == store.states()
     assert again.states()["gate"] == "last"
-    assert again.alerts("redis").counts == store.alerts("redis").counts
-    assert again.alerts("redis").take()[0].text == store.alerts("redis").take()[0].text
+    for sink in ("redis", "webhook"):
+        assert again.alerts(sink).counts == store.alerts(sink).counts
+        assert again.alerts(sink).take() == store.alerts(sink).take()
     store.close()
 
 

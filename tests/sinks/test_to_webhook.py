@@ -6,10 +6,12 @@ import http.client
 import json
 import logging
 import pickle
+import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from email.utils import formatdate
 from pathlib import Path
 
@@ -298,3 +300,27 @@ def test_a_server_that_speaks_no_http_is_trouble_and_stops_nothing(tmp_path, rec
     assert sink.flush()
     assert receiver.numbers() == [0]
     sink.close()
+
+
+def test_an_answer_that_breaks_off_after_its_status_counts_and_one_of_endless_length_holds_nothing_up(tmp_path):
+    listener = socket.create_server(("127.0.0.1", 0))
+    answers = [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nshort",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n" + b"x" * 2**20,
+    ]
+    requests: list[bytes] = []
+
+    def serve() -> None:
+        for answer in answers:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):  # the client may have read enough
+                requests.append(connection.recv(2**16))
+                connection.sendall(answer)
+
+    threading.Thread(target=serve, daemon=True).start()
+    sink = Sending(f"http://127.0.0.1:{listener.getsockname()[1]}/", tmp_path)
+    sink.send(alert(0), alert(1))
+    assert sink.flush()
+    assert len(requests) == 2
+    sink.close()
+    listener.close()
