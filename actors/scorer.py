@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from pipeline.scoring.scorer import Outcome, Scorer
 from pipeline.sinks.base import Sink, SinkContext
 from pipeline.sinks.run_store import RunStore
 from pipeline.sinks.saved_run_state import SavedRunState
-from pipeline.types import Alert, Dropped, Notice, Prediction, Score
+from pipeline.types import Alert, Dropped, Notice, Prediction, Score, Trouble
 
 _REDIS = "redis"  # the sink whose counts are the run's own; those of others are told apart
 _LOST = "the run did not end in good order: it was killed, or its machine went down"
@@ -129,9 +129,15 @@ class ScorerActor:
             version=self._version,
             notices=self._state.notices,
             cameras=self._scorer.status(),
-            troubles=tuple(t for t in (*(sink.trouble for sink in self.sinks.values()), self.store.trouble) if t),
+            troubles=tuple(trouble.text for trouble in self._troubles()),
             alerts=self._alert_counts(),
         )
+
+    def _troubles(self) -> Iterator[Trouble]:
+        """What stands in the way of writing at present."""
+        yield from (trouble for sink in self.sinks.values() if (trouble := sink.trouble) is not None)
+        if (text := self.store.trouble) is not None:
+            yield Trouble(text, text)
 
     def _alert_counts(self) -> dict[str, Any]:
         all_counts = {name: sink.alert_counts for name, sink in self.sinks.items()}
@@ -194,7 +200,7 @@ class ScorerActor:
         begun = self._state.storage
         if trouble and begun is None:
             event_id = f"storage-{round(now_s * 1000)}"
-            failing = Notice("storage_failing", event_id, None, trouble, now_s, None, now_s)
+            failing = Notice("storage_failing", event_id, None, trouble.text, now_s, None, now_s)
             self._commit({}, [failing], replace(self._state, storage=failing))
         elif not trouble and begun is not None:
             said = "rows are written again"

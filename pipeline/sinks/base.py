@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from pipeline.model_settings import Settings
-from pipeline.types import Score
+from pipeline.types import Score, Trouble
 
 if TYPE_CHECKING:
     from pipeline.sinks.alert_outbox import AlertCounts, AlertQueue
@@ -57,8 +57,8 @@ class Sink:
     is_storage: ClassVar[bool] = False
 
     @property
-    def trouble(self) -> str | None:
-        """One line without credentials while things cannot be written, else None."""
+    def trouble(self) -> Trouble | None:
+        """What is in the way while things cannot be written, without credentials; else None."""
         return None
 
     @property
@@ -167,10 +167,10 @@ class Outage:
         return self._reason
 
     @property
-    def trouble(self) -> str | None:
-        """The same in one line, for ``Sink.trouble``."""
+    def trouble(self) -> Trouble | None:
+        """The same, for ``Sink.trouble``."""
         reason = self._reason
-        return None if reason is None else f"{self._shown}: {reason}"
+        return None if reason is None else Trouble(f"{self._shown}: {reason.what}", f"{self._shown}: {reason}")
 
     def report(self, reason: Reason | None) -> None:
         """Take in how the last attempt went.

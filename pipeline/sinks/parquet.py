@@ -34,7 +34,7 @@ from pipeline.sinks.parquet_journal import (
     remove_unlocked,
 )
 from pipeline.sinks.parquet_schema import MAP, MAP_SHAPE, for_readers, journal_schema, rows_batch
-from pipeline.types import Score
+from pipeline.types import Score, Trouble
 
 _log = logging.getLogger(__name__)
 
@@ -130,10 +130,10 @@ class ParquetSink(Sink):
         self._replay(confirmed)
 
     @property
-    def trouble(self) -> str | None:
-        """One line while rows or files cannot be written, else None."""
+    def trouble(self) -> Trouble | None:
+        """Why rows or files cannot be written at present; None where they can."""
         trouble = self._rows_trouble or self._files_trouble
-        return None if trouble is None else f"Parquet {self._root}: {trouble}"
+        return None if trouble is None else Trouble(f"Parquet {self._root}", f"Parquet {self._root}: {trouble}")
 
     def write(self, scores: Sequence[Score]) -> None:
         """Add rows; they are in the operating system's hands when this returns, and survive this process.

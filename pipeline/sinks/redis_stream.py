@@ -26,7 +26,7 @@ from pipeline.sinks.base import Outage, Reason, Sink, SinkContext, SinkSettings
 from pipeline.sinks.redis_alerts import AlertStream
 from pipeline.sinks.redis_client import connect, explain
 from pipeline.sinks.redis_scores import ScoreQueue
-from pipeline.types import Score
+from pipeline.types import Score, Trouble
 
 _log = logging.getLogger(__name__)
 
@@ -124,8 +124,8 @@ class RedisSink(Sink):
         self._writer.start()
 
     @property
-    def trouble(self) -> str | None:
-        """Why nothing is delivered at present, in one line without credentials; None when all is well."""
+    def trouble(self) -> Trouble | None:
+        """Why nothing is delivered at present, without credentials; None when all is well."""
         return self._outage.trouble
 
     @property

@@ -28,6 +28,7 @@ from pipeline.errors import SinkError
 from pipeline.redaction import redact
 from pipeline.sinks.alert_outbox import AlertCounts, AlertQueue, QueuedAlert
 from pipeline.sinks.base import Outage, Reason, Sink, SinkContext, SinkSettings
+from pipeline.types import Trouble
 
 _log = logging.getLogger(__name__)
 
@@ -132,8 +133,8 @@ class WebhookSink(Sink):
         self._writer.start()
 
     @property
-    def trouble(self) -> str | None:
-        """Why alerts wait at present, in one line without credentials; None when all is well."""
+    def trouble(self) -> Trouble | None:
+        """Why alerts wait at present, without credentials; None when all is well."""
         with self._changed:
             tries = [self._receiver, *self._cameras.values()]
             return next((each.outage.trouble for each in tries if each.outage.trouble is not None), None)
@@ -187,7 +188,8 @@ class WebhookSink(Sink):
         if counts.dropped:
             lines.append(f"{self._shown}: dropped {counts.dropped} alerts")
         if counts.waiting:
-            why = self.trouble or f"{self._shown}: still on their way"
+            trouble = self.trouble
+            why = f"{self._shown}: still on their way" if trouble is None else trouble.text
             lines.append(f"{why}: {counts.waiting} alerts were not delivered; the next run delivers them")
         return lines
 

@@ -126,7 +126,7 @@ def test_redis_in_trouble_delays_alerts_and_scores_and_neither_loses_doubles_nor
         started = time.monotonic()
         sink.write([score(i)], [alert(i)])
         longest_s = max(longest_s, time.monotonic() - started)
-    wait_until(lambda: said in (sink.trouble or ""))
+    wait_until(lambda: said in str(sink.trouble))
     assert longest_s < 0.5
     if fault not in (slow, loading):  # which pass by themselves
         assert not sink.flush(1.0)  # some more attempts
@@ -189,7 +189,7 @@ def test_on_a_full_disk_rows_are_counted_as_lost_and_writing_resumes_by_itself(d
     disk.fill()
     for batch in batches[2:4]:
         sink.write(batch)
-    assert "No space left on device" in (sink.trouble or "")
+    assert "No space left on device" in str(sink.trouble)
     assert read_clip_scores(root)["gate"].index.tolist() == closed == list(range(50))
     now[0] = 20.0
     sink.write([])  # no room for files either
@@ -217,7 +217,7 @@ def test_on_a_read_only_disk_scoring_goes_on_and_writing_resumes_by_itself(disk,
     sink = ParquetSink(root, model_fingerprint="abc", maps=False, rotate_s=1e9)
     disk.remount("ro")
     sink.write([score(i) for i in range(10)])
-    assert "Read-only file system" in (sink.trouble or "")
+    assert "Read-only file system" in str(sink.trouble)
     disk.remount("rw")
     sink.write([score(i) for i in range(10, 20)])
     assert sink.trouble is None
