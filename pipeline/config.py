@@ -294,7 +294,7 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _sink_names_differ(self) -> Self:
-        taken = set(_BUILT_IN_SINKS)
+        taken: set[str] = set(_BUILT_IN_SINKS)
         for sink in self.sinks:
             if sink.sink_name in taken:
                 raise ValueError(f"sinks: expected a name of its own for each, got {sink.sink_name!r} twice")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -55,7 +55,7 @@ class ParquetSinkSettings(SinkSettings):
 
     takes_alerts: ClassVar[bool] = False
 
-    kind: Literal["parquet"] = "parquet"
+    kind: str = "parquet"
     folder: Path
     maps: bool
     rotate_s: float

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from pydantic import SecretStr
 
@@ -68,7 +67,7 @@ class RedisSinkSettings(SinkSettings):
         alerts_maxlen: alerts kept, approximately.
     """
 
-    kind: Literal["redis"] = "redis"
+    kind: str = "redis"
     url: SecretStr
     scores_maxlen: int = 100_000
     alerts_maxlen: int = 10_000

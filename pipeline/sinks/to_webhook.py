@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import httpx
@@ -49,7 +49,7 @@ class WebhookSinkSettings(SinkSettings):
         retry_max_s: longest pause between two tries of an alert.
     """
 
-    kind: Literal["webhook"] = "webhook"
+    kind: str = "webhook"
     url: SecretStr
     secret: Annotated[SecretStr, Field(min_length=16)]
     ca_file: Path | None = None
