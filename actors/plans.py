@@ -13,6 +13,9 @@ from pydantic import SecretStr
 from pipeline.config import CameraSettings, Config
 from pipeline.models.card import ModelCard
 from pipeline.runtime.plan import RunPlan, SinkPlan
+from pipeline.sinks.base import SinkSettings
+from pipeline.sinks.parquet import ParquetSinkSettings
+from pipeline.sinks.redis_stream import RedisSinkSettings
 
 
 def stream_plan(config: Config, card: ModelCard, model_folder: Path, redis_url: str) -> RunPlan:
@@ -26,7 +29,7 @@ def stream_plan(config: Config, card: ModelCard, model_folder: Path, redis_url: 
     """
     folder = config.output.folder
     plan = _plan(config, config.cameras, card, model_folder, redis_url, folder, folder / "scores")
-    return replace(plan, sinks=replace(plan.sinks, maps=config.output.maps))
+    return replace(plan, sinks=replace(plan.sinks, maps=config.output.maps, others=config.sinks))
 
 
 def replay_plan(
@@ -49,6 +52,15 @@ def replay_plan(
     """
     plan = _plan(config, cameras, card, model_folder, redis_url, scores_folder / "_run", scores_folder)
     return replace(plan, max_processes=os.cpu_count())
+
+
+def sink_settings(plan: SinkPlan) -> tuple[SinkSettings, ...]:
+    """All sinks of a run, those that keep every row first."""
+    return (
+        ParquetSinkSettings(folder=plan.scores_folder, maps=plan.maps, rotate_s=plan.rotate_s),
+        RedisSinkSettings(url=plan.redis_url, scores_maxlen=plan.scores_maxlen, alerts_maxlen=plan.alerts_maxlen),
+        *plan.others,
+    )
 
 
 def _plan(

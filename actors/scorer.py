@@ -1,32 +1,29 @@
-"""Actor that turns predictions into scores and alerts and hands them to Redis and Parquet."""
+"""Actor that turns predictions into scores and alerts and hands them to the run's sinks."""
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from actors.plans import sink_settings
 from pipeline.config import CameraSettings
 from pipeline.models.card import read_card
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import ScoringStatus
 from pipeline.scoring.camera import CameraState, end_of_abandoned
 from pipeline.scoring.scorer import Outcome, Scorer
-from pipeline.sinks.parquet import ParquetSink
-from pipeline.sinks.redis_stream import RedisSink
+from pipeline.sinks.base import Sink, SinkContext
 from pipeline.sinks.run_store import RunStore
-from pipeline.types import Alert, Dropped, Notice, Prediction
+from pipeline.sinks.saved_run_state import SavedRunState
+from pipeline.types import Alert, Dropped, Notice, Prediction, Score, Trouble
 
-_NOTICES = "#notices"  # kept beside the cameras' states; no camera's id begins so
-_STORAGE = "#storage"
-_TUNING = "#tuning"
-_RUN = "#run"
+_REDIS = "redis"  # the sink whose counts are the run's own; those of others are told apart
 _LOST = "the run did not end in good order: it was killed, or its machine went down"
 _ENDED = "the run ended in good order"
-_WRITING_SHARE = 0.4  # of the time for closing, for files and for Redis each; the rest is for whoever is slow
+_WRITING_SHARE = 0.8  # of the time for closing, for all sinks together; the rest is for whoever is slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +35,14 @@ class ScorerReport:
         notices: number of the newest notice it has taken in.
         cameras: what is known of each camera.
         troubles: what stands in the way of writing at present, one line each.
-        alerts: how many were emitted, delivered to Redis, dropped, and wait.
+        alerts: how many were emitted, delivered to Redis, dropped, and wait; under ``sinks`` the same of other sinks.
     """
 
     version: int
     notices: int
     cameras: Mapping[str, ScoringStatus]
     troubles: tuple[str, ...] = ()
-    alerts: Mapping[str, int] = field(default_factory=dict)
+    alerts: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ScorerActor:
@@ -54,6 +51,10 @@ class ScorerActor:
     Killed at any moment and started again, it goes on as if nothing had happened: what it remembers and the alerts it
     emits are committed together before a call is acknowledged, and detectors repeat calls that were not.
 
+    Attributes:
+        store: what outlives its process.
+        sinks: name to sink, in the order in which they are closed: those that keep every row first.
+
     Args:
         plan: the run.
     """
@@ -61,33 +62,24 @@ class ScorerActor:
     def __init__(self, plan: RunPlan) -> None:
         os.umask(0o077)  # what it writes is this user's: on a cluster of one's own, it is not the command's child
         card = read_card(plan.model_folder)
-        sinks = plan.sinks
+        settings = sink_settings(plan.sinks)
         self._version = 0
-        self._store = RunStore(sinks.store_file, plan.name)
-        states = self._store.states()
-        self._notices = int(states.pop(_NOTICES, 0))
-        failing = states.pop(_STORAGE, "")
-        self._tuning: dict[str, Any] = json.loads(states.pop(_TUNING, "{}"))
-        self._failing: Notice | None = Notice(**json.loads(failing)) if failing else None
-        said_of_run = states.pop(_RUN, "")
+        names = [sink.sink_name for sink in settings if sink.takes_alerts]
+        self.store = RunStore(plan.sinks.store_file, plan.name, names)
+        states = self.store.states()
+        confirmed = {name: CameraState.of_json(text).last for name, text in states.items()}
         self._scorer = Scorer(card, states)
-        self._redis = RedisSink(
-            sinks.redis_url.get_secret_value(),
-            store=self._store,
-            scores_maxlen=sinks.scores_maxlen,
-            alerts_maxlen=sinks.alerts_maxlen,
-        )
-        self._parquet = ParquetSink(
-            sinks.scores_folder,
-            model_fingerprint=card.fingerprint,
-            maps=sinks.maps,
-            rotate_s=sinks.rotate_s,
-            run=plan.name,
-            confirmed={name: CameraState.of_json(text).last for name, text in states.items()},
-        )
+        self.sinks: dict[str, Sink] = {}
+        for sink in settings:
+            alerts = self.store.alerts(sink.sink_name) if sink.takes_alerts else None
+            self.sinks[sink.sink_name] = sink.open(SinkContext(plan.name, card.fingerprint, confirmed, alerts))
         self._end_abandoned()
-        # Of the run itself, the newest: that it has begun or, where a process before this one said so, that it is over.
-        self._said_of_run = Notice(**json.loads(said_of_run)) if said_of_run else self._begin(plan)
+        if self._state.run is None:
+            self._begin(plan)
+
+    @property
+    def _state(self) -> SavedRunState:
+        return self.store.run_state
 
     def agree(self, tuning: Mapping[str, Any]) -> dict[str, Any]:
         """How all detectors of the run are to run the model, as long as it lasts: as the first one that asked would.
@@ -95,10 +87,9 @@ class ScorerActor:
         Args:
             tuning: what suits the detector that asks, as ``Tuning.as_json`` gives it.
         """
-        if not self._tuning:
-            self._tuning = dict(tuning)
-            self._commit({_TUNING: json.dumps(self._tuning)}, ())
-        return self._tuning
+        if not self._state.tuning:
+            self._commit({}, (), replace(self._state, tuning=dict(tuning)))
+        return dict(self._state.tuning)
 
     def configure(self, version: int, cameras: Sequence[CameraSettings], former: Sequence[CameraSettings] = ()) -> None:
         """Score these cameras from now on, and end the open events of others.
@@ -124,10 +115,9 @@ class ScorerActor:
 
     def notify(self, notices: Sequence[tuple[int, Notice]]) -> None:
         """Emit numbered notices; those that were taken in before are passed over."""
-        new = [(number, notice) for number, notice in notices if number > self._notices]
+        new = [(number, notice) for number, notice in notices if number > self._state.notices]
         if new:
-            self._notices = new[-1][0]
-            self._commit({_NOTICES: str(self._notices)}, [notice for _, notice in new])
+            self._commit({}, [notice for _, notice in new], replace(self._state, notices=new[-1][0]))
 
     def finish(self, camera_ids: Sequence[str]) -> None:
         """Close the open events of cameras that ended."""
@@ -137,27 +127,31 @@ class ScorerActor:
         """How it stands."""
         return ScorerReport(
             version=self._version,
-            notices=self._notices,
+            notices=self._state.notices,
             cameras=self._scorer.status(),
-            troubles=tuple(t for t in (self._redis.trouble, self._parquet.trouble, self._store.trouble) if t),
+            troubles=tuple(trouble.text for trouble in self._troubles()),
             alerts=self._alert_counts(),
         )
 
-    def _alert_counts(self) -> dict[str, int]:
-        stats = self._redis.stats()
-        return {
-            "emitted": stats.alerts_emitted,
-            "delivered": stats.alerts_delivered,
-            "dropped": stats.alerts_dropped,
-            "waiting": stats.alerts_waiting,
-        }
+    def _troubles(self) -> Iterator[Trouble]:
+        """What stands in the way of writing at present."""
+        yield from (trouble for sink in self.sinks.values() if (trouble := sink.trouble) is not None)
+        if (text := self.store.trouble) is not None:
+            yield Trouble(text, text)
+
+    def _alert_counts(self) -> dict[str, Any]:
+        all_counts = {name: sink.alert_counts for name, sink in self.sinks.items()}
+        counts = {name: found.as_json() for name, found in all_counts.items() if found is not None}
+        redis = counts.pop(_REDIS)
+        return {**redis, "sinks": counts} if counts else redis
 
     def tend(self) -> None:
         """What is to be done every second, also while no camera brings frames."""
-        self._parquet.write([])  # rotates, and tries again what failed
+        for sink in self.sinks.values():
+            sink.tend()
         self._watch_storage()
 
-    def close(self, within_s: float = 6.0, failure: str = "") -> tuple[list[str], dict[str, int]]:
+    def close(self, within_s: float = 6.0, failure: str = "") -> tuple[list[str], dict[str, Any]]:
         """Close all events and sinks; returns one line per thing that could not be written, and the alerts' counts.
 
         Args:
@@ -168,11 +162,11 @@ class ScorerActor:
         self._write(self._scorer.close(time.time()))
         self.tend()
         self._end(failure)
-        self._parquet.close(_WRITING_SHARE * within_s)
-        self._redis.close(_WRITING_SHARE * within_s)
-        self._store.end_run({_RUN: _as_state(self._said_of_run)})
-        faults, alerts = [*self._redis.faults(), *self._parquet.faults()], self._alert_counts()
-        self._store.close()
+        for sink in self.sinks.values():
+            sink.close(_WRITING_SHARE * within_s / len(self.sinks))
+        self.store.end_run(SavedRunState(run=self._state.run))
+        faults, alerts = [line for sink in self.sinks.values() for line in sink.faults()], self._alert_counts()
+        self.store.close()
         return faults, alerts
 
     def pid(self) -> int:
@@ -181,60 +175,61 @@ class ScorerActor:
 
     def _write(self, outcome: Outcome) -> None:
         """Rows first: those whose states were not committed when the process was killed are scored again."""
-        if outcome.scores:
-            self._parquet.write(outcome.scores)
+        self._hand_out(outcome.scores, to_storage=True)
         self._commit(outcome.states, outcome.alerts)
-        if outcome.scores:
-            self._redis.write(outcome.scores)
+        self._hand_out(outcome.scores, to_storage=False)
 
-    def _commit(self, states: Mapping[str, str], alerts: Sequence[Alert | Notice]) -> None:
-        if states or alerts:
-            self._store.commit(states, alerts)
+    def _hand_out(self, scores: Sequence[Score], *, to_storage: bool) -> None:
+        for sink in self.sinks.values():
+            if scores and sink.is_storage == to_storage:
+                sink.write(scores)
+
+    def _commit(
+        self, states: Mapping[str, str], alerts: Sequence[Alert | Notice], run_state: SavedRunState | None = None
+    ) -> None:
+        if states or alerts or run_state is not None:
+            self.store.commit(states, alerts, run_state)
         if alerts:
-            self._redis.wake()
+            for sink in self.sinks.values():
+                sink.wake()
 
     def _watch_storage(self) -> None:
         """Say so, once, when rows can no longer be written, and when they can again."""
-        trouble, now_s = self._parquet.trouble, time.time()
-        if trouble and self._failing is None:
+        troubles = (sink.trouble for sink in self.sinks.values() if sink.is_storage)
+        trouble, now_s = next((trouble for trouble in troubles if trouble), None), time.time()
+        begun = self._state.storage
+        if trouble and begun is None:
             event_id = f"storage-{round(now_s * 1000)}"
-            self._failing = Notice("storage_failing", event_id, None, trouble, now_s, None, now_s)
-            self._commit({_STORAGE: _as_state(self._failing)}, [self._failing])
-        elif not trouble and self._failing is not None:
-            begun, self._failing = self._failing, None
+            failing = Notice("storage_failing", event_id, None, trouble.text, now_s, None, now_s)
+            self._commit({}, [failing], replace(self._state, storage=failing))
+        elif not trouble and begun is not None:
             said = "rows are written again"
             restored = Notice("storage_restored", begun.event_id, None, said, begun.since_at_s, now_s, now_s)
-            self._commit({_STORAGE: ""}, [restored])
+            self._commit({}, [restored], replace(self._state, storage=None))
 
-    def _begin(self, plan: RunPlan) -> Notice:
+    def _begin(self, plan: RunPlan) -> None:
         """Say that the run has begun; whoever is told so is told how it ended, be it by the next run."""
         now_s = time.time()
         said = f"{plan.name} begins with {len(plan.cameras)} cameras"
         begun = Notice("run_started", f"{plan.name}-{round(now_s * 1000)}", None, said, now_s, None, now_s)
-        self._commit({_RUN: _as_state(begun)}, [begun])
-        return begun
+        self._commit({}, [begun], replace(self._state, run=begun))
 
     def _end(self, failure: str) -> None:
         """Say that the run is over, and remember it in the same commit: whoever comes after says it no second time."""
-        if self._said_of_run.until_at_s is None:
-            self._said_of_run = _over(self._said_of_run, failure)
-            self._commit({_RUN: _as_state(self._said_of_run)}, [self._said_of_run])
+        said = self._state.run
+        if said is not None and said.until_at_s is None:
+            over = _over(said, failure)
+            self._commit({}, [over], replace(self._state, run=over))
 
     def _end_abandoned(self) -> None:
         """End the events that an earlier run into this folder left open because it was killed whole, and say so."""
         now_s = time.time()
         ends: list[Alert | Notice] = []
-        abandoned = self._store.abandoned()
-        for camera_id, text in abandoned.items():
-            if not camera_id.startswith("#"):
-                ends += end_of_abandoned(camera_id, CameraState.of_json(text), now_s)
-        if _RUN in abandoned and (said := Notice(**json.loads(abandoned[_RUN]))).until_at_s is None:
+        for camera_id, text in self.store.abandoned().items():
+            ends += end_of_abandoned(camera_id, CameraState.of_json(text), now_s)
+        if (said := self.store.abandoned_run.run) is not None and said.until_at_s is None:
             ends.append(_over(said, _LOST))
-        self._store.forget_abandoned(ends)
-
-
-def _as_state(notice: Notice) -> str:
-    return json.dumps(asdict(notice))
+        self.store.forget_abandoned(ends)
 
 
 def _over(begun: Notice, failure: str) -> Notice:

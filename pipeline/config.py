@@ -14,14 +14,18 @@ from pydantic import (
     AfterValidator,
     Field,
     NonNegativeInt,
+    PlainValidator,
     PositiveFloat,
     PositiveInt,
     SecretStr,
+    SerializeAsAny,
     model_validator,
 )
 
 from pipeline.addresses import fault_of_camera, fault_of_redis
 from pipeline.model_settings import ModelSettings, Seed, Settings
+from pipeline.sinks.base import SinkSettings
+from pipeline.sinks.kinds import parse_sink
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -237,6 +241,10 @@ class OutputSettings(Settings):
     rotate_s: PositiveFloat = 60.0
 
 
+AnySink = Annotated[SerializeAsAny[SinkSettings], PlainValidator(parse_sink)]
+_BUILT_IN_SINKS = ("redis", "parquet")  # names that a run's own two have
+
+
 class Config(Settings):
     """The whole tree.
 
@@ -249,6 +257,7 @@ class Config(Settings):
         runtime: processes and batches.
         redis: where to read in real time.
         output: what is kept on disk.
+        sinks: where ``stream`` sends alerts beside Redis; the key ``kind`` of each says what else it has.
     """
 
     model: ModelSettings = ModelSettings()
@@ -259,6 +268,7 @@ class Config(Settings):
     runtime: RuntimeSettings = RuntimeSettings()
     redis: RedisSettings = RedisSettings()
     output: OutputSettings = OutputSettings()
+    sinks: tuple[AnySink, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -280,6 +290,15 @@ class Config(Settings):
             if camera.id.lower() in seen:
                 raise ValueError(f"cameras: expected every id once, got {camera.id!r} twice")
             seen.add(camera.id.lower())
+        return self
+
+    @model_validator(mode="after")
+    def _sink_names_differ(self) -> Self:
+        taken: set[str] = set(_BUILT_IN_SINKS)
+        for sink in self.sinks:
+            if sink.sink_name in taken:
+                raise ValueError(f"sinks: expected a name of its own for each, got {sink.sink_name!r} twice")
+            taken.add(sink.sink_name)
         return self
 
 

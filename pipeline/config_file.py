@@ -21,6 +21,7 @@ from pipeline.errors import ConfigError
 from pipeline.methods import chosen_method
 from pipeline.model_settings import Settings
 from pipeline.redaction import redact
+from pipeline.sinks.kinds import settings_class
 from pipeline.yaml_file import parse_yaml
 
 _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -42,8 +43,9 @@ def load_config(
 ) -> Config:
     """Read a YAML file into a ``Config``.
 
-    Relative paths of files that must exist (``model.encoder.weights``, ``model_folder``, camera files) are looked up
-    beside the YAML file first, then in the working folder; ``output.folder`` is taken from the working folder.
+    Relative paths of files that must exist (``model.encoder.weights``, ``model_folder``, camera files, a sink's
+    ``ca_file``) are looked up beside the YAML file first, then in the working folder; ``output.folder`` is taken from
+    the working folder.
 
     Args:
         path: the YAML file.
@@ -116,7 +118,7 @@ def _fault_lines(error: ValidationError, data: Mapping[str, Any], source: str) -
             loc = ("cameras", names[loc[1]], *loc[2:])
         where = ".".join(_key(part) for part in loc) or "top level"
         if fault["type"] == "extra_forbidden":
-            said = f"unknown key; expected one of: {', '.join(_known_keys(fault['loc'][:-1]))}"
+            said = f"unknown key; expected one of: {', '.join(_known_keys(fault['loc'][:-1], data))}"
         elif fault["type"] == "missing":
             said = "expected a value, got nothing"
         elif fault["type"] == "value_error":
@@ -153,10 +155,13 @@ def _names(items: Sequence[Any]) -> list[str]:
     ]
 
 
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """Keys that the settings at a location have."""
+def _known_keys(location: tuple[int | str, ...], data: Mapping[str, Any]) -> list[str]:
+    """Keys that the settings at a location of the data have."""
     node: Any = Config
-    for part in location:
+    for place, part in enumerate(location):
+        if location[:place] == ("sinks",) and isinstance(part, int):  # what has keys of its own, kind by kind
+            node = settings_class(data["sinks"][part].get("kind"))
+            continue
         if isinstance(part, int):
             continue
         annotation = node.model_fields[part].annotation
@@ -167,7 +172,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
 
 def _shown(where: str, value: Any) -> str:
     """A value for a message; addresses may hold passwords and are not shown."""
-    text = "" if where.rsplit(".", 1)[-1] == "url" else repr(value)
+    text = "" if where.rsplit(".", 1)[-1] in {"url", "secret"} else repr(value)
     if not text or "://" in text or "@" in text:
         return f"a {'str' if isinstance(value, str) else type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."
@@ -242,6 +247,11 @@ def _resolve_paths(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
     if isinstance(model, dict) and isinstance(model.get("encoder"), dict) and "weights" in model["encoder"]:
         encoder = {**model["encoder"], "weights": resolved(model["encoder"]["weights"])}
         result["model"] = {**model, "encoder": encoder}
+    if isinstance(result.get("sinks"), list):
+        result["sinks"] = [
+            {**sink, "ca_file": resolved(sink["ca_file"])} if isinstance(sink, dict) and "ca_file" in sink else sink
+            for sink in result["sinks"]
+        ]
     if isinstance(result.get("cameras"), list):
         result["cameras"] = [
             {**camera, "url": resolved(camera["url"])} if isinstance(camera, dict) and "url" in camera else camera

@@ -12,8 +12,9 @@
     |   +-- ModelSizeError        also MemoryError: a model larger than its limit, or than the memory there is
     |   +-- WeightsError          also OSError: encoder weights that cannot be had
     |   +-- ScoresError           also ValueError: a scores folder that cannot be read or does not fit the data set
-    |   `-- RedisError            also ConnectionError: Redis does not answer, or refuses
-    |       `-- FolderInUseError    another embedded server uses the folder
+    |   +-- RedisError            also ConnectionError: Redis does not answer, or refuses
+    |   |   `-- FolderInUseError    another embedded server uses the folder
+    |   `-- SinkError             also ConnectionError: a receiver of alerts does not answer, or is not to be trusted
     +-- PackageError              a model that could not be compiled: it runs as it stands instead
     `-- RunError                  something failed that was no fault of the input: exit code 1
         `-- StoppedError            the user stopped it before anything was done
@@ -70,6 +71,10 @@ class RedisError(BadInputError, ConnectionError):
 
 class FolderInUseError(RedisError):
     """Another embedded server uses the folder."""
+
+
+class SinkError(BadInputError, ConnectionError):
+    """A receiver of alerts does not answer, or is not to be trusted."""
 
 
 class PackageError(CflowError):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pipeline.config import Config
 from pipeline.config_file import load_config, parse_config
 from pipeline.errors import ConfigError
+from tests.sinks.receiver import self_made_certificate
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 
@@ -177,3 +178,64 @@ def test_a_missing_file_is_named(tmp_path):
 def test_the_image_size_must_fit_the_coarsest_stride():
     with pytest.raises(ConfigError, match="multiples of the coarsest stride 32"):
         parse_config({"model": {"image_size_px": [250, 256]}})
+
+
+WEBHOOK = {"kind": "webhook", "url": "https://alarms.example.org/hook?token=hunter2", "secret": "hunter2" * 3}
+
+
+def test_a_sink_is_read_by_its_kind():
+    first, second = parse_config({"sinks": [WEBHOOK, {**WEBHOOK, "name": "pager", "timeout_s": 3}]}).sinks
+    assert (first.sink_name, second.sink_name) == ("webhook", "pager")
+    assert second.model_dump()["timeout_s"] == 3.0
+    assert "hunter2" not in repr((first, second))
+
+
+@pytest.mark.parametrize(
+    ("sink", "said"),
+    [
+        ({"kind": "webhok"}, "sinks.0: expected a kind that is one of webhook, got 'webhok'"),
+        ({"url": "https://x"}, "sinks.0: expected a kind that is one of webhook, got none"),
+        ({"kind": ["webhook"]}, "sinks.0: expected a kind that is one of webhook, got \"['webhook']\""),
+        ("webhook", "sinks.0: expected a mapping with the key 'kind', got str"),
+        (
+            {**WEBHOOK, "url": "ftp://me:hunter2@x"},
+            "sinks.0.url: expected an address that begins with https:// or http://",
+        ),
+        ({**WEBHOOK, "secret": "hunter2"}, "sinks.0.secret: value should have at least 16 items"),
+        ({**WEBHOOK, "secret": {"a": "hunter2"}}, "sinks.0.secret: input should be a valid string"),
+        ({**WEBHOOK, "color": 1}, "sinks.0.color: unknown key; expected one of: ca_file, kind, name, retry_max_s,"),
+        ({**WEBHOOK, "timeout_s": 0}, "sinks.0.timeout_s: input should be greater than 0, got 0"),
+        (
+            {**WEBHOOK, "ca_file": "/nowhere.pem"},
+            "sinks.0.ca_file: expected a file of certificates (PEM), got: No such",
+        ),
+        ({**WEBHOOK, "name": "a b"}, "sinks.0.name: "),
+        ({"kind": "webhook"}, "sinks.0.url: expected a value, got nothing"),
+        ({**WEBHOOK, "name": "redis"}, "expected a name of its own for each, got 'redis' twice"),
+    ],
+)
+def test_a_wrong_sink_is_answered_in_one_line_without_its_secrets(sink, said):
+    lines = complaints(sinks=[sink])
+    assert lines[0].startswith("config: ")
+    assert said in lines[0]
+    assert "hunter2" not in "".join(lines)
+
+
+def test_two_sinks_of_one_name_are_refused():
+    assert complaints(sinks=[WEBHOOK, WEBHOOK]) == [
+        "config: top level: sinks: expected a name of its own for each, got 'webhook' twice"
+    ]
+
+
+def test_a_sinks_secret_comes_from_the_environment_and_its_certificates_from_beside_the_file(tmp_path):
+    certificate, _ = self_made_certificate(tmp_path)
+    (tmp_path / "c.yaml").write_text(
+        "sinks: [{kind: webhook, url: 'https://x/', secret: '${HOOK_SECRET}', ca_file: certificate.pem}]"
+    )
+    (sink,) = load_config(tmp_path / "c.yaml", {"HOOK_SECRET": "s" * 16}).sinks
+    assert sink.model_dump()["secret"].get_secret_value() == "s" * 16
+    assert sink.model_dump()["ca_file"] == certificate
+    with pytest.raises(
+        ConfigError, match=r"sinks\.0\.secret: expected the environment variable HOOK_SECRET, got nothing"
+    ):
+        load_config(tmp_path / "c.yaml", {})

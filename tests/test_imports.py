@@ -15,6 +15,7 @@ HOMES = {
     "FrEIA": ("pipeline/models/", "pipeline/baselines/"),
     "redis": ("pipeline/sinks/",),
     "pyarrow": ("pipeline/sinks/",),
+    "httpx": ("pipeline/sinks/",),
     "ray": ("actors/",),
 }
 TORCH_FREE = (
@@ -37,6 +38,7 @@ TORCH_FREE = (
     "pipeline.sinks.redis_stream",
     "pipeline.sinks.run_store",
     "pipeline.sinks.parquet",
+    "pipeline.sinks.to_webhook",
     "pipeline.sinks.parquet_reader",
     "pipeline.evaluation.metrics",
     "pipeline.evaluation.benchmark",
@@ -50,7 +52,7 @@ TORCH_FREE = (
 BELOW = {
     "models": {"models"},
     "video": {"video", "runtime"},
-    "runtime": {"runtime"},
+    "runtime": {"runtime", "sinks"},
     "datasets": {"datasets", "video"},
     "baselines": {"baselines", "models"},
     "inference": {"inference", "baselines", "models"},

@@ -1,4 +1,4 @@
-"""What a run needs of the machine it starts on: Redis, room to write, ports, and a folder that no run uses."""
+"""What a run needs where it starts: Redis and other sinks, room to write, ports, and a folder that no run uses."""
 
 from __future__ import annotations
 
@@ -38,6 +38,18 @@ def check_redis(config: Config) -> Finding:
     if other is not None:
         return Finding("redis", "warning", other)
     return Finding("redis", "ok", f"{redact(url)}: takes a write, answers within {1000 * took_s:.0f} ms")
+
+
+def check_sinks(config: Config) -> list[Finding]:
+    """Whoever else gets alerts can be reached; nothing is sent to them."""
+    findings: list[Finding] = []
+    for sink in config.sinks:
+        what = f"sink {sink.sink_name}"
+        try:
+            findings.append(Finding(what, "ok", sink.check()))
+        except CflowError as error:
+            findings.append(Finding(what, "failed", str(error)))
+    return findings
 
 
 def check_output(config: Config) -> list[Finding]:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from pipeline.checks.cameras import check_cameras
 from pipeline.checks.finding import Finding, State
-from pipeline.checks.machine import check_output, check_ports, check_redis, check_temporary
+from pipeline.checks.machine import check_output, check_ports, check_redis, check_sinks, check_temporary
 from pipeline.checks.model import check_model
 from pipeline.config import Config
 from pipeline.video.source import is_live
@@ -37,6 +37,7 @@ def check_run(settings: Config, config_file: Path, model_folder: Path | None, *,
         Finding("config", "ok", f"{config_file}: {len(settings.cameras)} cameras, {live} of them live"),
         *check_model(settings, model_folder),
         check_redis(settings),
+        *check_sinks(settings),
         *check_output(settings),
         check_temporary(),
         check_ports(),

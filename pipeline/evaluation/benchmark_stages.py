@@ -138,8 +138,8 @@ def measure_sinks(card: ModelCard, folder: Path, *, maps: bool, batch: int) -> f
     """
     servers = _children_s()
     with EmbeddedRedis(folder / "redis") as url:
-        store = RunStore(folder / "run.sqlite", "bench")
-        redis = RedisSink(url, store=store)
+        store = RunStore(folder / "run.sqlite", "bench", ["redis"])
+        redis = RedisSink(url, alerts=store.alerts("redis"))
         parquet = ParquetSink(folder / "scores", model_fingerprint=card.fingerprint, maps=maps, rotate_s=60.0)
         scorer = Scorer(card)
         scene = next(iter(card.scenes), "bench")

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from pipeline.config import CameraSettings, RuntimeSettings
 from pipeline.model_settings import ModelSettings
 from pipeline.own_folder import own_folder
+from pipeline.sinks.base import SinkSettings
 from pipeline.types import FrameBatch, Prediction, SceneView
 
 Predict = Callable[[FrameBatch, Sequence[str]], list[Prediction]]
@@ -29,6 +30,7 @@ class SinkPlan:
         store_file: what outlives the scorer's process: its memory, and alerts that are not delivered yet.
         maps: whether anomaly maps are kept there.
         rotate_s: longest time before scored rows stand in a finished file.
+        others: what the config names beside Redis and Parquet.
     """
 
     redis_url: SecretStr
@@ -38,6 +40,7 @@ class SinkPlan:
     store_file: Path
     maps: bool
     rotate_s: float
+    others: tuple[SinkSettings, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

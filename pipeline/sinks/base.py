@@ -1,29 +1,187 @@
-"""What every place that scores go to can do."""
+"""What every place that scores and alerts go to can do, and how it is made from settings.
+
+A sink is one module with two classes: settings, which say where it is and travel to the scorer's process, and the sink
+that they open there. ``pipeline.sinks.kinds`` finds those that the config may name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pipeline.types import Score
+from pydantic import Field
+
+from pipeline.model_settings import Settings
+from pipeline.types import Score, Trouble
+
+if TYPE_CHECKING:
+    from pipeline.sinks.alert_outbox import AlertCounts, AlertQueue
+
+_log = logging.getLogger(__name__)
+
+SinkName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
-class Sink(Protocol):
-    """Where scores go. Called by one thread. Alerts go through the run's store, which the Redis sink delivers from."""
+@dataclass(frozen=True, slots=True)
+class SinkContext:
+    """What a sink may need to know of the run that opens it.
+
+    Attributes:
+        run: name of the run.
+        model_fingerprint: of the model that makes the scores.
+        confirmed: of each camera (session, index) of the last frame whose score the run remembers, or None: frames
+            above it will be scored again.
+        alerts: the sink's end of the outbox; None for one whose settings take no alerts.
+    """
+
+    run: str
+    model_fingerprint: str
+    confirmed: Mapping[str, tuple[int, int] | None]
+    alerts: AlertQueue | None
+
+
+class Sink:
+    """Where scores and alerts go. What a sink does not need, it leaves as it stands here.
+
+    None of its methods raises for a place that is away, full or refuses: that is ``trouble``, and is tried again.
+
+    Attributes:
+        is_storage: whether it keeps every row. Then ``write`` comes before the states that belong to the rows are
+            committed, so that a row outlives the scorer's process before its frame counts as done (rows whose states
+            were not committed are left out by the next process, which scores their frames again), and trouble is told
+            as the notice ``storage_failing``. ``write`` of all others comes after the commit.
+    """
+
+    is_storage: ClassVar[bool] = False
 
     @property
-    def trouble(self) -> str | None:
-        """One line without credentials while things cannot be written, else None."""
-        ...
+    def trouble(self) -> Trouble | None:
+        """What is in the way while things cannot be written, without credentials; else None."""
+        return None
+
+    @property
+    def alert_counts(self) -> AlertCounts | None:
+        """What became of the alerts; None for a sink that takes none."""
+        return None
 
     def write(self, scores: Sequence[Score]) -> None:
-        """Take scores, in order per camera; may be empty. Never raises for a place that is away or full."""
-        ...
+        """Take scores, in order per camera, without waiting for whoever reads them.
 
-    def close(self) -> None:
-        """Bring what was taken to its readers, within a bounded time, and stop; a second call does nothing."""
-        ...
+        Args:
+            scores: at least one.
+        """
+
+    def wake(self) -> None:
+        """Say that the outbox has new alerts."""
+
+    def tend(self) -> None:
+        """Do what is due; called every second, also while no camera brings frames."""
+
+    def flush(self, timeout_s: float = 10.0) -> bool:
+        """Wait until everything that was taken has arrived; whether it has.
+
+        Args:
+            timeout_s: longest wait.
+        """
+        return True
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Bring what was taken to its readers, and stop; a second call does nothing. Alerts that are left wait.
+
+        Args:
+            timeout_s: longest time for it.
+        """
 
     def faults(self) -> list[str]:
         """One line per thing that could not be written so far."""
-        ...
+        return []
+
+
+class SinkSettings(Settings):
+    """Where a sink is; it is pickled on its way to the scorer.
+
+    Attributes:
+        kind: which one it is: ``webhook`` is ``pipeline.sinks.to_webhook``.
+        name: under which its alerts wait and are counted; None takes the kind. Two of one kind need one each.
+    """
+
+    takes_alerts: ClassVar[bool] = True
+
+    kind: str
+    name: SinkName | None = None
+
+    @property
+    def sink_name(self) -> str:
+        """Its name, unlike that of all other sinks of the run."""
+        return self.name or self.kind
+
+    def open(self, context: SinkContext) -> Sink:
+        """Make the sink, in the scorer's process. It waits for nobody.
+
+        Args:
+            context: the run.
+        """
+        raise NotImplementedError
+
+    def check(self) -> str:
+        """Look whether the place can be reached, and leave nothing there; what was found, in one line.
+
+        Raises:
+            BadInputError: it cannot; why not, in one line without credentials.
+        """
+        return "nothing to look at before a run"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something cannot be written.
+
+    Attributes:
+        what: in words that stay the same from attempt to attempt.
+        detail: what differs between attempts; may be empty.
+    """
+
+    what: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.detail})" if self.detail else self.what
+
+
+class Outage:
+    """What stands in the way of a sink at present; logged when it begins, changes and ends, not at every attempt.
+
+    Args:
+        shown: the sink, without credentials.
+    """
+
+    def __init__(self, shown: str) -> None:
+        self._shown = shown
+        self._reason: Reason | None = None
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why nothing is delivered; None when all is well."""
+        return self._reason
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """The same, for ``Sink.trouble``."""
+        reason = self._reason
+        return None if reason is None else Trouble(f"{self._shown}: {reason.what}", f"{self._shown}: {reason}")
+
+    def report(self, reason: Reason | None) -> None:
+        """Take in how the last attempt went.
+
+        Args:
+            reason: why it failed; None where it did not.
+        """
+        before, self._reason = self._reason, reason
+        if (before and before.what) == (reason and reason.what):
+            return
+        if reason is None:
+            _log.info("%s: delivering again", self._shown)
+        else:
+            _log.warning("%s: %s; scoring goes on and alerts wait", self._shown, reason)

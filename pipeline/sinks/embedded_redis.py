@@ -16,6 +16,7 @@ from pathlib import Path
 
 import redis
 
+from pipeline.backoff import Backoff
 from pipeline.child import ending_with_us
 from pipeline.errors import RedisError
 from pipeline.own_folder import own_socket
@@ -153,7 +154,7 @@ class EmbeddedRedis:
         In a thread that lives as long as this object is started, since the kernel ends a server with the thread that
         started it.
         """
-        failures = 0
+        failures, backoff = 0, Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         try:
             while True:
                 why = self._serve(binary, lock, started)
@@ -162,8 +163,10 @@ class EmbeddedRedis:
                 was_sound = self._up_at is not None and time.monotonic() - self._up_at > _SOUND_AFTER_S
                 failures = 1 if was_sound else failures + 1
                 self._say(failures, why)
-                pause_s = 0.0 if failures == 1 else _FIRST_PAUSE_S * 2 ** min(failures - 2, 10)
-                self._stopping.wait(min(pause_s, _LONGEST_PAUSE_S))
+                if failures == 1:  # at once
+                    backoff.succeeded()
+                else:
+                    self._stopping.wait(backoff.failed())
         except BaseException as error:
             if started.done():
                 raise

@@ -18,15 +18,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from typing import ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.sinks.base import Sink, SinkContext, SinkSettings
 from pipeline.sinks.parquet_journal import (
     JOURNAL_SUFFIX,
-    RUN_KEY,
     Journal,
     LeftJournal,
     Order,
@@ -34,7 +33,8 @@ from pipeline.sinks.parquet_journal import (
     read_journal,
     remove_unlocked,
 )
-from pipeline.types import FrameHeader, Score
+from pipeline.sinks.parquet_schema import MAP, MAP_SHAPE, for_readers, journal_schema, rows_batch
+from pipeline.types import Score, Trouble
 
 _log = logging.getLogger(__name__)
 
@@ -42,32 +42,41 @@ _RETRY_S = 5.0  # between attempts to turn journals into files on a disk that ha
 _ROTATE_BYTES = 64 * 2**20  # keeps converting a journal within some hundred MB
 # A file costs two syncs, and a thousand cameras have a thousand files: the scorer must not wait for all of them.
 _SLICE_S = 0.25
-_COLUMNS = (
-    pa.field("camera_id", pa.string(), nullable=False),
-    pa.field("session", pa.int64(), nullable=False),
-    pa.field("index", pa.int64(), nullable=False),
-    pa.field("pts", pa.int64(), nullable=False),
-    pa.field("media_time_s", pa.float64(), nullable=False),
-    pa.field("captured_at_s", pa.float64(), nullable=False),
-    pa.field("scored_at_s", pa.float64(), nullable=False),
-    pa.field("latency_s", pa.float32(), nullable=False),
-    pa.field("anomaly_score", pa.float64(), nullable=False),
-    pa.field("smoothed_score", pa.float64(), nullable=False),
-    pa.field("p_value", pa.float64(), nullable=False),
-    pa.field("threshold", pa.float64(), nullable=False),
-    pa.field("is_anomalous", pa.bool_(), nullable=False),
-    pa.field("event_id", pa.string()),
-    pa.field("event_start_s", pa.float64()),
-    pa.field("model", pa.string(), nullable=False),
-)
-
-_OF_HEADER, _OF_SCORE = (
-    [column.name for column in _COLUMNS if hasattr(source, column.name)] for source in (FrameHeader, Score)
-)
-_ROW = pa.struct(list(_COLUMNS))
 
 
-class ParquetSink:
+class ParquetSinkSettings(SinkSettings):
+    """A data set, as the config's ``output`` has it.
+
+    Attributes:
+        folder: root of the data set.
+        maps: whether rows hold the anomaly map.
+        rotate_s: longest time before rows stand in a finished file.
+    """
+
+    takes_alerts: ClassVar[bool] = False
+
+    kind: str = "parquet"
+    folder: Path
+    maps: bool
+    rotate_s: float
+
+    def open(self, context: SinkContext) -> ParquetSink:
+        """Make the sink.
+
+        Raises:
+            OSError: the folders cannot be made.
+        """
+        return ParquetSink(
+            self.folder,
+            model_fingerprint=context.model_fingerprint,
+            maps=self.maps,
+            rotate_s=self.rotate_s,
+            run=context.run,
+            confirmed=context.confirmed,
+        )
+
+
+class ParquetSink(Sink):
     """Writes ``root/camera=ID/date=YYYY-MM-DD/part-*.parquet``; the date is the UTC day of ``captured_at_s``.
 
     A disk that is full or read-only costs rows, which are counted, and stops nothing; every write tries it again.
@@ -86,6 +95,8 @@ class ParquetSink:
     Raises:
         OSError: the folders cannot be made.
     """
+
+    is_storage: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -119,10 +130,10 @@ class ParquetSink:
         self._replay(confirmed)
 
     @property
-    def trouble(self) -> str | None:
-        """One line while rows or files cannot be written, else None."""
+    def trouble(self) -> Trouble | None:
+        """Why rows or files cannot be written at present; None where they can."""
         trouble = self._rows_trouble or self._files_trouble
-        return None if trouble is None else f"Parquet {self._root}: {trouble}"
+        return None if trouble is None else Trouble(f"Parquet {self._root}", f"Parquet {self._root}: {trouble}")
 
     def write(self, scores: Sequence[Score]) -> None:
         """Add rows; they are in the operating system's hands when this returns, and survive this process.
@@ -144,6 +155,10 @@ class ParquetSink:
         except OSError as error:  # a full disk must not stop the scorer
             self._lost += len(scores)
             self._rows_trouble = self._complain(error)
+
+    def tend(self) -> None:
+        """Turn into files what is due, and try again what failed."""
+        self.write([])
 
     def close(self, timeout_s: float = math.inf) -> None:
         """Turn the journal into files; what cannot be turned in time stays a journal, for the next sink to replay.
@@ -194,8 +209,8 @@ class ParquetSink:
             self._retire()  # a file's maps are of one shape
             self._map_shape = shape
         if self._journal is None:
-            self._journal = Journal(self._staging, _journal_schema(shape, self._run), self._now())
-        self._journal.append(_batch(scores, self._model, shape, self._journal.schema))
+            self._journal = Journal(self._staging, journal_schema(shape, self._run), self._now())
+        self._journal.append(rows_batch(scores, self._model, shape, self._journal.schema))
 
     def _retire(self) -> None:
         if self._journal is not None:
@@ -247,71 +262,6 @@ def discard_journals(root: Path) -> None:
             journal.close()
 
 
-def scores_schema(map_shape: tuple[int, ...] | None, run: str) -> pa.Schema:
-    """Columns of finished files, as docs/parquet.md documents them.
-
-    Args:
-        map_shape: (height, width) of the anomaly maps; None where rows hold none.
-        run: name of the run that writes.
-
-    Returns:
-        The columns in their order, maps as float32 lists of height x width values; its metadata names the run.
-    """
-    columns = list(_COLUMNS)
-    if map_shape is not None:
-        # The shape stands in columns: not every reader shows a file's metadata, or knows Arrow's tensor type.
-        columns += [
-            pa.field("map_height", pa.int32(), nullable=False),
-            pa.field("map_width", pa.int32(), nullable=False),
-            _map_field(pa.float32(), math.prod(map_shape)),
-        ]
-    return pa.schema(columns, metadata={RUN_KEY: run})
-
-
-def _journal_schema(map_shape: tuple[int, ...] | None, run: str) -> pa.Schema:
-    """As ``scores_schema``, with maps as they come."""
-    schema = scores_schema(map_shape, run)
-    if map_shape is None:
-        return schema
-    return schema.set(schema.get_field_index("map"), _map_field(pa.float16(), math.prod(map_shape)))
-
-
-def _map_field(values: pa.DataType, size: int) -> pa.Field:
-    return pa.field("map", pa.list_(values, size), nullable=False)
-
-
-def _for_readers(table: pa.Table) -> pa.Table:
-    """A journal's rows with maps as float32: few readers know float16, which took 2 % less in a trial."""
-    at = table.schema.get_field_index("map")
-    if at < 0:
-        return table
-    field = _map_field(pa.float32(), table.schema.field("map").type.list_size)
-    return table.set_column(at, field, table["map"].cast(field.type))
-
-
-def _batch(scores: Sequence[Score], model: str, map_shape: tuple[int, ...] | None, schema: pa.Schema) -> pa.RecordBatch:
-    # One array of structs taken apart: a call per column costs more than all the rest of a small batch.
-    rows = [
-        {
-            **{name: getattr(score.header, name) for name in _OF_HEADER},
-            **{name: getattr(score, name) for name in _OF_SCORE},
-            "model": model,
-        }
-        for score in scores
-    ]
-    arrays = pa.array(rows, type=_ROW).flatten()
-    if map_shape is not None:
-        arrays += [pa.array([side] * len(scores), pa.int32()) for side in map_shape]
-        maps = np.stack([_flat_map(score) for score in scores])
-        arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(maps.ravel()), maps.shape[1]))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _flat_map(score: Score) -> npt.NDArray[np.float16]:
-    assert score.anomaly_map is not None  # one model, one answer: all maps or none
-    return np.ascontiguousarray(score.anomaly_map, dtype=np.float16).ravel()
-
-
 def _staged(journal: Path) -> Path:
     return journal.with_suffix(".parquet")
 
@@ -324,7 +274,7 @@ def _convert(journal: Path, root: Path) -> Iterator[None]:
     """
     for camera_id, day, part in _parts(journal):
         folder = root / f"camera={camera_id}" / f"date={day}"
-        _write_whole(_for_readers(part), _staged(journal), folder / f"part-{journal.stem}.parquet")
+        _write_whole(for_readers(part), _staged(journal), folder / f"part-{journal.stem}.parquet")
         yield
     journal.unlink()
 
@@ -354,14 +304,14 @@ def _utc_day(at_s: float) -> str:
 def _write_whole(table: pa.Table, staged: Path, target: Path) -> None:
     is_new = not target.parent.exists()
     target.parent.mkdir(parents=True, exist_ok=True)
-    encoding = {"map.list.element": "BYTE_STREAM_SPLIT"} if "map" in table.schema.names else None
+    encoding = {f"{MAP}.list.element": "BYTE_STREAM_SPLIT"} if MAP in table.schema.names else None
     try:
         with staged.open("wb") as file:
             pq.write_table(
                 table,
                 file,
                 compression="zstd",
-                use_dictionary=["camera_id", "event_id", "model", "map_height", "map_width"],  # pyright: ignore[reportArgumentType] # a list is documented
+                use_dictionary=["camera_id", "event_id", "model", *MAP_SHAPE],  # pyright: ignore[reportArgumentType] # a list is documented
                 column_encoding=encoding,
                 write_page_checksum=True,
             )

@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import ScoresError
-
-_OF_MAP = ("map_height", "map_width", "map")
+from pipeline.sinks.parquet_schema import COLUMNS, MAP, MAP_SHAPE
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +68,14 @@ class CameraScores:
         if not self.has_maps:
             raise ScoresError(f"camera {self.camera_id}: expected anomaly maps in the scores, found none")
         for path in self.files:
-            table = _read(path, list(_OF_MAP))
+            table = _read(path, [*MAP_SHAPE, MAP])
             height, width = _map_shape(path, table)
-            flat = pa.concat_arrays(table["map"].chunks).flatten()
+            flat = pa.concat_arrays(table[MAP].chunks).flatten()
             yield flat.to_numpy(zero_copy_only=False).astype(np.float16).reshape(-1, height, width)
 
 
-_OF_ALL_ROWS = {"camera_id", "models", "files", "has_maps"}
-_PER_ROW = [field.name for field in fields(CameraScores) if field.name not in _OF_ALL_ROWS]
+_KNOWN = {field.name for field in fields(CameraScores)} - {"camera_id"}
+_PER_ROW = [column.name for column in COLUMNS if column.name in _KNOWN]
 
 
 def read_clip_scores(root: Path) -> dict[str, CameraScores]:
@@ -115,17 +114,17 @@ def _read_camera(camera_id: str, paths: list[Path]) -> CameraScores:
         **columns,
         models=tuple(sorted(models)),
         files=tuple(ordered),
-        has_maps=all("map" in pq.read_schema(path).names for path in paths),
+        has_maps=all(MAP in pq.read_schema(path).names for path in paths),
     )
 
 
 def _map_shape(path: Path, table: pa.Table) -> tuple[int, int]:
     """Height and width of a file's maps."""
-    kind = table.schema.field("map").type
+    kind = table.schema.field(MAP).type
     size = kind.list_size if pa.types.is_fixed_size_list(kind) else -1
-    shapes = set(zip(table["map_height"].to_pylist(), table["map_width"].to_pylist(), strict=True))
+    shapes = set(zip(*(table[name].to_pylist() for name in MAP_SHAPE), strict=True))
     height, width = shapes.pop()
-    if shapes or None in (height, width) or height * width != size or table["map"].null_count:
+    if shapes or None in (height, width) or height * width != size or table[MAP].null_count:
         raise ScoresError(f"{path}: expected one map_height and map_width, and a map of that size in every row")
     return height, width
 

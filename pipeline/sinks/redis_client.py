@@ -9,6 +9,7 @@ from redis.retry import Retry
 
 from pipeline.errors import RedisError
 from pipeline.redaction import redact
+from pipeline.sinks.base import Reason
 
 
 def connect(url: str, *, timeout_s: float = 1.0, retries: int = 2) -> redis.Redis:
@@ -65,18 +66,18 @@ def check_redis(url: str, timeout_s: float = 2.0) -> None:
         client.close()
 
 
-def explain(error: Exception) -> str:
-    """One line without credentials for what a Redis call raised."""
+def explain(error: Exception) -> Reason:
+    """What a Redis call raised, without credentials."""
     # redis-py puts the whole command before the answer when it came in a transaction.
     text = redact(" ".join(str(error).rsplit("of pipeline caused error: ", 1)[-1].split()))
     if isinstance(error, redis.AuthenticationError | AuthorizationError) or text.startswith(("NOAUTH", "WRONGPASS")):
-        return f"Redis refuses the password or user name in redis.url ({text})"
+        return Reason("Redis refuses the password or user name in redis.url", text)
     if isinstance(error, redis.BusyLoadingError):
-        return f"Redis is still loading its data ({text})"
+        return Reason("Redis is still loading its data", text)
     if isinstance(error, redis.InvalidResponse) or "Protocol" in text:
-        return f"expected a Redis server, but what answers there is not one ({text})"
+        return Reason("expected a Redis server, but what answers there is not one", text)
     if isinstance(error, redis.TimeoutError | TimeoutError):
-        return f"no answer from Redis in time ({text})"
+        return Reason("no answer from Redis in time", text)
     if isinstance(error, redis.ConnectionError | OSError):
-        return f"nobody answers there: is Redis running? ({text})"
-    return f"Redis refuses: {text}"
+        return Reason("nobody answers there: is Redis running?", text)
+    return Reason(f"Redis refuses: {text}")

@@ -10,8 +10,8 @@ from typing import cast
 
 import redis
 
-from pipeline.sinks.schema import ALERTS_KEY, FIELD, alert_object, score_object, scores_key
-from pipeline.types import Alert, Notice, Score
+from pipeline.sinks.schema import FIELD, score_object, scores_key
+from pipeline.types import Score
 
 EntryId = tuple[int, int]
 """(Unix milliseconds, number), which Redis orders as Python does."""
@@ -29,14 +29,12 @@ class Entry:
         text: what it says, JSON.
         wanted: the id it would like.
         sent_as: the id it is sent with, kept over retries; None until it is chosen.
-        serial: of an alert, its place in the run's store; 0 for a score.
     """
 
     stream: str
     text: str
     wanted: EntryId
     sent_as: EntryId | None = None
-    serial: int = 0
 
 
 class Lane:
@@ -67,24 +65,19 @@ class Lane:
 
 def score_entry(score: Score) -> Entry:
     """A score's entry; its id tells the frame's capture and index, so the same frame wants the same id again."""
-    wanted = (_unix_ms(score.header.captured_at_s), score.header.index)
+    wanted = (unix_ms(score.header.captured_at_s), score.header.index)
     return Entry(scores_key(score.header.camera_id), json.dumps(score_object(score)), wanted)
-
-
-def alert_entry(alert: Alert | Notice, serial: int) -> Entry:
-    """An alert's entry; its id tells when it was emitted."""
-    return Entry(ALERTS_KEY, json.dumps(alert_object(alert)), (_unix_ms(alert.emitted_at_s), 0), serial=serial)
 
 
 def append(pipe: redis.Redis, entry: Entry, maxlen: int) -> None:
     """Add an entry, which has its id, to its stream, and trim the stream to about a length."""
     assert entry.sent_as is not None
-    pipe.xadd(entry.stream, {FIELD: entry.text}, id=_text(entry.sent_as), maxlen=maxlen, approximate=True)
+    pipe.xadd(entry.stream, {FIELD: entry.text}, id=as_text(entry.sent_as), maxlen=maxlen, approximate=True)
 
 
 def stored(client: redis.Redis, stream: str, entry_id: EntryId) -> str | None:
     """The JSON that a stream holds under an id, or None where there is no such entry."""
-    found = cast("_Answer", client.xrange(stream, _text(entry_id), _text(entry_id)))
+    found = cast("_Answer", client.xrange(stream, as_text(entry_id), as_text(entry_id)))
     return found[0][1].get(FIELD, "") if found else None
 
 
@@ -93,8 +86,7 @@ def top_id(client: redis.Redis, stream: str) -> EntryId:
     newest = cast("_Answer", client.xrevrange(stream, count=1))
     if not newest:
         return (0, 0)
-    ms, number = newest[0][0].split("-")
-    return int(ms), int(number)
+    return from_text(newest[0][0])
 
 
 def next_id(wanted: EntryId, top: EntryId) -> EntryId:
@@ -102,11 +94,19 @@ def next_id(wanted: EntryId, top: EntryId) -> EntryId:
     return wanted if wanted > top else (top[0], top[1] + 1)
 
 
-def _text(entry_id: EntryId) -> str:
+def as_text(entry_id: EntryId) -> str:
+    """An id as Redis writes it."""
     return f"{entry_id[0]}-{entry_id[1]}"
 
 
-def _unix_ms(time_s: float) -> int:
+def from_text(text: str) -> EntryId:
+    """An id that Redis wrote; (0, 0) for an empty text."""
+    ms, _, number = (text or "0-0").partition("-")
+    return int(ms), int(number)
+
+
+def unix_ms(time_s: float) -> int:
+    """Unix time in whole milliseconds."""
     return round(time_s * 1000)
 
 

@@ -20,22 +20,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import RunError
+from pipeline.sinks.alert_outbox import OUTBOX_TABLES
 
 _log = logging.getLogger(__name__)
 
 DiskFault = (sqlite3.Error, OSError)
 """What a full, read-only or broken disk raises here."""
 
-_LAYOUT = 1  # user_version; another one is not ours to read
+_LAYOUT = 2  # user_version; another one is not ours to read
 _LOCK_WITHIN_S = 5.0  # a scorer that was killed may take a moment to be gone
-_TABLES = """
+_TABLES = (
+    """
 CREATE TABLE IF NOT EXISTS states (run TEXT, camera_id TEXT, state TEXT NOT NULL, PRIMARY KEY (run, camera_id));
-CREATE TABLE IF NOT EXISTS alerts (
-    serial INTEGER PRIMARY KEY, text TEXT NOT NULL, wanted_ms INTEGER NOT NULL, sent_ms INTEGER, sent_number INTEGER);
-CREATE TABLE IF NOT EXISTS counts (
-    run TEXT PRIMARY KEY, carried_over INTEGER, emitted INTEGER, delivered INTEGER, dropped INTEGER);
-CREATE TABLE IF NOT EXISTS last_id (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), ms INTEGER, number INTEGER);
+CREATE TABLE IF NOT EXISTS run_state (run TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (run, key));
 """
+    + OUTBOX_TABLES
+)
 
 
 class RunDatabase:
@@ -162,4 +162,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise error
     (layout,) = connection.execute("PRAGMA user_version").fetchone()
     if layout not in (0, _LAYOUT):
-        raise RunError(f"{path}: expected a run store of layout {_LAYOUT}, got {layout}: written by another version")
+        raise RunError(
+            f"{path}: expected a run store of layout {_LAYOUT}, got {layout}: another version wrote it; "
+            "move it away to begin anew"
+        )

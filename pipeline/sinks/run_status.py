@@ -129,7 +129,7 @@ class RunStatusWriter:
         try:
             self._send(*status)
         except redis.ResponseError as error:
-            return explain(error)
+            return str(explain(error))
         except (redis.RedisError, OSError):
             return None
         return None

@@ -30,6 +30,7 @@ from pipeline.sinks.run_status import RunStatusWriter, read_run
 from tests.actors.test_scorer import killed
 from tests.faults.live import live_config
 from tests.models_for_tests import TINY
+from tests.sinks.receiver import SECRET, Receiver
 from tests.videos import audio_only, truncate, write_video
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +69,10 @@ def accounts(final):
 
 def test_every_frame_of_every_camera_is_scored_once_and_readable_in_redis_and_parquet(trained, tmp_path):
     clips = {clip.scene: clip for clip in trained.dataset.test}
-    final, scores = stream(trained, tmp_path, {scene: clip.url for scene, clip in clips.items()})
+    receiver = Receiver().start()
+    webhook = {"kind": "webhook", "name": "pager", "url": receiver.url, "secret": SECRET}
+    final, scores = stream(trained, tmp_path, {scene: clip.url for scene, clip in clips.items()}, sinks=[webhook])
+    receiver.stop()
     for scene, clip in clips.items():
         account = accounts(final)[scene]
         assert (account.decoded, account.scored, account.dropped) == (clip.frame_count, clip.frame_count, {})
@@ -80,7 +84,10 @@ def test_every_frame_of_every_camera_is_scored_once_and_readable_in_redis_and_pa
             assert [entry["index"] for entry in entries] == list(range(clip.frame_count))
             assert statuses[scene]["state"] == "finished"
             assert statuses[scene]["scored"] == clip.frame_count
-        alerts = [alert for alert in read_alerts(url) if alert["camera_id"] is not None]
+        told, counts = list(read_alerts(url)), read_run(url)["alerts"]
+    assert {counts["delivered"], counts["emitted"], counts["sinks"]["pager"]["delivered"]} == {len(told)}
+    assert receiver.taken == [{key: value for key, value in alert.items() if key != "id"} for alert in told]
+    alerts = [alert for alert in told if alert["camera_id"] is not None]
     ids = {alert["event_id"] for alert in alerts}
     assert sum(camera.scoring.events for camera in final.cameras) == len(ids)
     for event_id in ids:

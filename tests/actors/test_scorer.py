@@ -1,5 +1,6 @@
 """A scorer that is started anew: what it must know of cameras nobody told it of."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -7,13 +8,18 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+from pydantic import SecretStr
 
 from actors.plans import stream_plan
 from actors.scorer import ScorerActor
 from pipeline.models.card import read_card
+from pipeline.sinks.base import Sink, SinkSettings
 from pipeline.sinks.redis_reader import read_alerts
+from pipeline.sinks.to_webhook import WebhookSinkSettings
 from pipeline.types import FrameHeader, Prediction
 from tests.faults.live import live_config
+from tests.sinks.made import wait_until
+from tests.sinks.receiver import SECRET, Receiver
 
 ALARMING = 1e9
 
@@ -33,10 +39,10 @@ def predictions(camera_id, first, count):
 
 def killed(scorer):
     """What is left of a scorer that was killed is its store and its journal."""
-    assert scorer._redis.flush()
-    scorer._redis.close()
-    scorer._store.close()
-    scorer._parquet.close()
+    assert scorer.sinks["redis"].flush()
+    scorer.sinks["redis"].close()
+    scorer.store.close()
+    scorer.sinks["parquet"].close()
 
 
 def kinds(redis_url, camera_id):
@@ -61,7 +67,7 @@ def test_frames_of_a_camera_removed_while_the_scorer_was_away_are_taken_and_hold
     scorer = ScorerActor(plan)
     gate, yard = plan.cameras
     scorer.configure(2, [yard], [gate])
-    assert scorer._redis.flush()
+    assert scorer.sinks["redis"].flush()
     assert kinds(redis_url, "gate") == ["new", "end"]
     assert scorer.add([*predictions("gate", 3, 2), *predictions("yard", 0, 1)])
     assert {name: status.scored for name, status in scorer.report().cameras.items()} == {"yard": 1, "gate": 5}
@@ -106,11 +112,12 @@ def test_all_detectors_run_the_model_as_the_first_one_asked_to_also_after_the_sc
 def close_and_die(plan, sink):
     """In a process of its own: it is killed where it would close one of its sinks."""
     scorer = ScorerActor(plan)
-    getattr(scorer, sink).close = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    closed = scorer.store if sink == "store" else scorer.sinks[sink]
+    closed.close = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     scorer.close()
 
 
-@pytest.mark.parametrize("sink", ["_parquet", "_redis", "_store"])
+@pytest.mark.parametrize("sink", ["parquet", "redis", "store"])
 @pytest.mark.parametrize("successor", ["the same run", "the next run"])
 def test_a_scorer_killed_after_it_said_that_the_run_is_over_leaves_nothing_to_be_said_of_it(
     plan, redis_url, sink, successor
@@ -132,3 +139,69 @@ def test_a_scorer_that_is_asked_to_close_once_more_says_no_second_time_that_the_
     assert scorer.close()[0] == []
     assert scorer.close(failure="the run failed: its terminal is gone")[0] == []
     assert [alert["kind"] for alert in read_alerts(redis_url)] == ["run_started", "run_ended"]
+
+
+class InMemory(Sink):
+    """Keeps what it is given."""
+
+    def __init__(self, settings, context) -> None:
+        self.context = context
+        self.scores = []
+
+    @property
+    def alert_counts(self):
+        return self.context.alerts.counts
+
+    def write(self, scores) -> None:
+        self.scores += scores
+
+
+class InMemorySettings(SinkSettings):
+    """The whole of another sink is this file."""
+
+    kind: str = "memory"
+
+    def open(self, context) -> InMemory:
+        return InMemory(self, context)
+
+
+def test_a_further_sink_gets_every_score_and_alert_at_its_own_pace_and_has_counts_of_its_own(plan, redis_url):
+    plan = replace(plan, sinks=replace(plan.sinks, others=(InMemorySettings(),)))
+    scorer = ScorerActor(plan)
+    scorer.configure(1, plan.cameras)
+    assert scorer.add(predictions("gate", 0, 5))
+    assert scorer.sinks["redis"].flush()
+    memory = scorer.sinks["memory"]
+    assert [score.header.index for score in memory.scores] == [0, 1, 2, 3, 4]
+    alerts = scorer.report().alerts
+    assert alerts == {
+        **{"emitted": 2, "delivered": 2, "dropped": 0, "waiting": 0},
+        "sinks": {"memory": {"emitted": 2, "delivered": 0, "dropped": 0, "waiting": 2}},
+    }
+    assert [json.loads(alert.text)["kind"] for alert in memory.context.alerts.take()] == ["run_started", "new"]
+    killed(scorer)
+    scorer = ScorerActor(plan)
+    queue = scorer.sinks["memory"].context.alerts
+    queue.settle(queue.take())
+    assert scorer.report().alerts["sinks"]["memory"]["delivered"] == 2
+    _, alerts = scorer.close()
+    assert (alerts["waiting"], alerts["sinks"]["memory"]["waiting"]) == (0, 2)  # "end" and "run_ended"
+
+
+def test_a_scorer_killed_while_a_webhook_is_away_delivers_there_what_redis_has_long_had(plan, redis_url):
+    receiver = Receiver().start()
+    receiver.stop()
+    settings = WebhookSinkSettings(url=SecretStr(receiver.url), secret=SecretStr(SECRET), retry_max_s=0.2)
+    plan = replace(plan, sinks=replace(plan.sinks, others=(settings,)))
+    scorer = ScorerActor(plan)
+    scorer.configure(1, plan.cameras)
+    assert scorer.add(predictions("gate", 0, 3))
+    wait_until(lambda: any("nobody answers there" in trouble for trouble in scorer.report().troubles))
+    killed(scorer)
+    receiver.start()
+    scorer = ScorerActor(plan)
+    assert scorer.sinks["webhook"].flush()
+    assert scorer.close()[0] == []
+    told = [alert["kind"] for alert in receiver.taken]
+    assert told == [alert["kind"] for alert in read_alerts(redis_url)] == ["run_started", "new", "end", "run_ended"]
+    receiver.stop()

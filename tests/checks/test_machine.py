@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from pipeline.checks.machine import check_output, check_ports, check_redis, check_temporary
+from pipeline.checks.machine import check_output, check_ports, check_redis, check_sinks, check_temporary
 from pipeline.config_file import parse_config
 from pipeline.sinks.run_lock import run_lock
 from pipeline.sinks.run_status import RunStatusWriter
 from tests.faults.conftest import SmallDisk, disk  # noqa: F401
 from tests.sinks.made import wait_until
+from tests.sinks.receiver import SECRET, Receiver
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "hunter2secret"
@@ -162,3 +163,17 @@ def test_ports_can_be_had_and_not_where_a_process_may_open_next_to_nothing():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert "expected 32 free ports on 127.0.0.1, got: Too many open files" in done.stdout
+
+
+def test_a_sink_that_answers_is_ok_one_that_does_not_fails_and_neither_gets_an_alert_nor_shows_a_secret():
+    receiver = Receiver().start()
+    sinks = [{"kind": "webhook", "url": receiver.url, "secret": SECRET, "name": name} for name in ("pager", "gone")]
+    sinks[1]["url"] = "http://127.0.0.1:1/hook?token=hunter2"
+    found, failed = check_sinks(parse_config({"sinks": sinks}))
+    receiver.stop()
+    assert (found.what, found.state) == ("sink pager", "ok")
+    assert found.detail == f"http://127.0.0.1:{receiver.port}: answers HEAD with 405"
+    assert (failed.what, failed.state) == ("sink gone", "failed")
+    assert failed.detail.startswith("http://127.0.0.1:1: nobody answers there")
+    assert "hunter2" not in failed.detail
+    assert receiver.methods == ["HEAD"]

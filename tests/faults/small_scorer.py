@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from pipeline.sinks import parquet
+from pipeline.sinks.alert_outbox import AlertQueue
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.redis_stream import RedisSink
 from pipeline.sinks.run_store import RunStore
@@ -49,18 +50,25 @@ class Death:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-class DyingStore(RunStore):
-    death: Death
+class DyingQueue:
+    """A sink's end of the outbox, in which the process may die around the steps of a delivery."""
 
-    def choose_ids(self, top):
-        entries = super().choose_ids(top)
-        self.death.passed("ids chosen")
-        return entries
+    def __init__(self, queue: AlertQueue, death: Death) -> None:
+        self._queue = queue
+        self._death = death
 
-    def settle_alerts(self, entries):
-        self.death.passed("sent")
-        super().settle_alerts(entries)
-        self.death.passed("settled")
+    def __getattr__(self, name: str):
+        return getattr(self._queue, name)
+
+    def keep_receipts(self, receipts, mark):
+        kept = self._queue.keep_receipts(receipts, mark)
+        self._death.passed("ids chosen")
+        return kept
+
+    def settle(self, alerts):
+        self._death.passed("sent")
+        self._queue.settle(alerts)
+        self._death.passed("settled")
 
 
 class SmallScorer:
@@ -68,11 +76,10 @@ class SmallScorer:
 
     def __init__(self, folder: Path, url: str, death: Death) -> None:
         self.death = death
-        self.store = DyingStore(folder / "run.sqlite", "run")
-        self.store.death = death
+        self.store = RunStore(folder / "run.sqlite", "run", ["redis"])
         self.states = {camera_id: json.loads(text) for camera_id, text in self.store.states().items()}
         confirmed = {camera_id: tuple(state["last"]) for camera_id, state in self.states.items()}
-        self.redis = RedisSink(url, store=self.store)
+        self.redis = RedisSink(url, alerts=DyingQueue(self.store.alerts("redis"), death))  # pyright: ignore[reportArgumentType]
         self.parquet = ParquetSink(
             folder / "scores", model_fingerprint="abc", maps=False, rotate_s=0.0, run="run", confirmed=confirmed
         )
@@ -135,7 +142,7 @@ def main() -> None:
         if death.step in ("ids chosen", "sent", "settled"):
             scorer.redis.flush()  # or the next add might come first
     scorer.close()
-    counts = scorer.store.counts
+    counts = scorer.store.alerts("redis").counts
     say(json.dumps([counts.emitted, counts.delivered, counts.dropped, counts.waiting]))
 
 

@@ -34,7 +34,7 @@ def test_a_full_disk_is_told_once_scoring_goes_on_and_its_end_is_told_even_by_an
     scorer.configure(1, config.cameras)
 
     def notices():
-        assert scorer._redis.flush()
+        assert scorer.sinks["redis"].flush()
         return [alert for alert in read_alerts(redis_url) if alert["kind"].startswith("storage_")]
 
     assert scorer.add(predictions(0, 10))
@@ -49,9 +49,9 @@ def test_a_full_disk_is_told_once_scoring_goes_on_and_its_end_is_told_even_by_an
     assert "No space left" in failing["reason"]
     assert "No space left" in " ".join(scorer.report().troubles)
     assert len(read_scores(redis_url, "gate")) == 60
-    scorer._redis.close()  # what is left of a scorer that was killed is its store
-    scorer._store.close()
-    scorer._parquet.close()
+    scorer.sinks["redis"].close()  # what is left of a scorer that was killed is its store
+    scorer.store.close()
+    scorer.sinks["parquet"].close()
     disk.free()
     scorer = ScorerActor(plan)
     scorer.configure(2, config.cameras)

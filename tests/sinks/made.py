@@ -86,8 +86,8 @@ class SinkWithStore(RedisSink):
     """A sink and its store, written to in the scorer's order."""
 
     def __init__(self, url: str, folder: Path, *, run: str = "run", alerts_capacity: int = 50_000, **arguments) -> None:
-        self.store = RunStore(folder / "run.sqlite", run, alerts_capacity=alerts_capacity)
-        super().__init__(url, store=self.store, **arguments)
+        self.store = RunStore(folder / "run.sqlite", run, ["redis"], alerts_capacity=alerts_capacity)
+        super().__init__(url, alerts=self.store.alerts("redis"), **arguments)
 
     def write(self, scores, alerts=()) -> None:
         self.store.commit({}, alerts)

@@ -335,7 +335,7 @@ def test_what_was_left_out_stays_out_when_its_journal_could_not_become_files_at_
     (root / "camera=gate").mkdir(parents=True)
     (root / "camera=gate" / "date=2023-11-14").write_text("in the way")
     sink = make(root, run="mine", confirmed={"gate": (0, 4), "yard": (0, 4)})
-    assert "date=2023-11-14" in (sink.trouble or "")
+    assert "date=2023-11-14" in str(sink.trouble)
     sink.write([score(i, camera_id=camera_id) for i in range(5, 20) for camera_id in ("gate", "yard")])
     sink.close()
     (root / "camera=gate" / "date=2023-11-14").unlink()

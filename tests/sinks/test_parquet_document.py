@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.sinks.parquet import scores_schema
+from pipeline.sinks.parquet_schema import scores_schema
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "parquet.md").read_text(encoding="utf-8")
 
