@@ -22,6 +22,7 @@ from pipeline.datasets.base import Clip, Dataset
 from pipeline.errors import BadInputError, CflowError, RedisError, RunError, VideoError
 from pipeline.held_folder import held_folder
 from pipeline.models.card import ModelCard, read_matching_card, unknown_scenes
+from pipeline.run_folder import RunFolder
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import RunStatus
 from pipeline.sinks.locate import run_redis
@@ -53,14 +54,14 @@ def stream_cameras(
     """
     card = read_matching_card(config, model_folder)
     _warn_of_scenes(config.cameras, card, err)
-    folder = config.output.folder
+    folder, scores_folder = config.output.folder, RunFolder(config.output.folder).stream_scores
     with run_lock(folder), run_redis(config, config_file, folder) as redis_url:
         _warn_of_other_run(config, redis_url, err)
         plan = stream_plan(config, card, model_folder, redis_url)
         with _stop_on_signal(err) as signals:
             attended = _attending(config, config_file, card, folder, signals, err)
             final = _run_shown(plan, None, signals, address=address, duration_s=duration_s, err=err, attended=attended)
-    out.print(cameras_table((camera.as_json() for camera in final.cameras), f"scores in {folder / 'scores'}"))
+    out.print(cameras_table((camera.as_json() for camera in final.cameras), f"scores in {scores_folder}"))
     if final.former.decoded:
         dropped = sum(final.former.dropped.values())
         out.print(
@@ -93,7 +94,7 @@ def replay_dataset(
         BadInputError: the model or the output folder is not as expected.
         RunError: a frame was lost, or a clip could not be read.
     """
-    state_folder = scores_folder / "_run"
+    state_folder = RunFolder.of_replay(scores_folder).path
     check_unused(state_folder)  # or the folder would be told to be a filled one, which --overwrite empties
     card = read_matching_card(config, model_folder)
     if scores_folder.exists() and any(scores_folder.iterdir()):
