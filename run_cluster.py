@@ -22,6 +22,7 @@ from pipeline.config import Config
 from pipeline.config_file import load_config, with_method
 from pipeline.errors import BadInputError, CflowError, ConfigError
 from pipeline.methods import CHOICES, METHODS
+from pipeline.run_folder import RunFolder
 from pipeline.shipped import shipped_config, shipped_configs
 from pipeline.version import VERSION
 
@@ -183,10 +184,11 @@ def replay(
     from pipeline.sinks.run_lock import check_unused
 
     settings = load_config(config, only=_OF_REPLAY)
-    check_unused(scores_out / "_run")  # above all before --overwrite
+    run_folder = RunFolder.of_replay(scores_out).path
+    check_unused(run_folder)  # above all before --overwrite
     dataset = open_dataset(data, need="test")
     if overwrite:
-        _remove_folder(scores_out, expected="_run")
+        _remove_folder(scores_out, expected=run_folder.name)
 
     from actors.commands import replay_dataset
 

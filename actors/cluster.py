@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from pipeline.errors import BadInputError
 from pipeline.held_folder import held_folder
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.plan import RunPlan
+from pipeline.signals import kept_handlers
 from pipeline.video.source import is_live
 
 NAMESPACE = "cflow-stream"
@@ -51,18 +51,9 @@ def ray_cluster(address: str | None = None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     common = {"namespace": NAMESPACE, "log_to_driver": False, "configure_logging": False}
     with ExitStack() as stack:
-        with _signals_kept():
+        with kept_handlers(signal.SIGTERM):  # Ray's start takes it for itself, and would end the process undrained
             stack.enter_context(local_ray(**common) if address is None else _joined(address, **common))
         yield
-
-
-@contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Ray's start takes SIGTERM for itself, and would end the process without draining."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

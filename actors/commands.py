@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -22,8 +21,10 @@ from pipeline.datasets.base import Clip, Dataset
 from pipeline.errors import BadInputError, CflowError, RedisError, RunError, VideoError
 from pipeline.held_folder import held_folder
 from pipeline.models.card import ModelCard, read_matching_card, unknown_scenes
+from pipeline.run_folder import RunFolder
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import RunStatus
+from pipeline.signals import Signals, caught_signals
 from pipeline.sinks.locate import run_redis
 from pipeline.sinks.parquet import discard_journals
 from pipeline.sinks.redis_reader import read_alerts
@@ -53,14 +54,14 @@ def stream_cameras(
     """
     card = read_matching_card(config, model_folder)
     _warn_of_scenes(config.cameras, card, err)
-    folder = config.output.folder
+    folder, scores_folder = config.output.folder, RunFolder(config.output.folder).stream_scores
     with run_lock(folder), run_redis(config, config_file, folder) as redis_url:
         _warn_of_other_run(config, redis_url, err)
         plan = stream_plan(config, card, model_folder, redis_url)
-        with _stop_on_signal(err) as signals:
+        with _stopped_by_signals(err) as signals:
             attended = _attending(config, config_file, card, folder, signals, err)
             final = _run_shown(plan, None, signals, address=address, duration_s=duration_s, err=err, attended=attended)
-    out.print(cameras_table((camera.as_json() for camera in final.cameras), f"scores in {folder / 'scores'}"))
+    out.print(cameras_table((camera.as_json() for camera in final.cameras), f"scores in {scores_folder}"))
     if final.former.decoded:
         dropped = sum(final.former.dropped.values())
         out.print(
@@ -93,7 +94,7 @@ def replay_dataset(
         BadInputError: the model or the output folder is not as expected.
         RunError: a frame was lost, or a clip could not be read.
     """
-    state_folder = scores_folder / "_run"
+    state_folder = RunFolder.of_replay(scores_folder).path
     check_unused(state_folder)  # or the folder would be told to be a filled one, which --overwrite empties
     card = read_matching_card(config, model_folder)
     if scores_folder.exists() and any(scores_folder.iterdir()):
@@ -108,7 +109,7 @@ def replay_dataset(
         _warn_of_other_run(config, redis_url, err)
         discard_journals(scores_folder)  # of a replay that was killed: its rows are not this one's
         plan = replay_plan(config, cameras, card, model_folder, redis_url, scores_folder)
-        with _stop_on_signal(err) as signals:
+        with _stopped_by_signals(err) as signals:
             final = _run_shown(plan, total, signals, address=address, duration_s=None, err=err)
     totals = final.totals()
     scored, decoded = totals["scored"], totals["decoded"]
@@ -265,39 +266,13 @@ def _alerts_shown(plan: RunPlan, watched: Collection[str], err: Console) -> Iter
         thread.join(timeout=_LAST_ALERTS_S)
 
 
-@dataclass(frozen=True)
-class Signals:
-    """What the user asked for by signals.
+def _stopped_by_signals(err: Console) -> AbstractContextManager[Signals]:
+    """SIGINT and SIGTERM end the run in good order, SIGHUP reloads its cameras."""
 
-    Attributes:
-        stop: set by SIGINT and SIGTERM.
-        reload: set by SIGHUP.
-    """
-
-    stop: threading.Event = field(default_factory=threading.Event)
-    reload: threading.Event = field(default_factory=threading.Event)
-
-
-@contextmanager
-def _stop_on_signal(err: Console) -> Iterator[Signals]:
-    """Note signals while the block lasts; a second SIGINT ends the command at once."""
-    signals = Signals()
-    before: dict[int, Callable | int | None] = {}
-
-    def ask(number: int, _frame: object) -> None:
-        if signals.stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        signals.stop.set()
+    def say() -> None:
         err.print("stopping: frames that were decoded are still scored")
 
-    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: signals.reload.set())
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, ask)
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return caught_signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, on_stop=say)
 
 
 def _warn(err: Console, line: str) -> None:

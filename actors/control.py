@@ -19,13 +19,14 @@ from typing import Any
 from pipeline.config import CameraSettings, Config
 from pipeline.config_file import load_config, parse_config
 from pipeline.errors import BadInputError, CflowError
+from pipeline.files import write_whole
 from pipeline.models.card import unknown_scenes
 from pipeline.own_folder import own_socket
 from pipeline.redaction import redact
+from pipeline.run_folder import RunFolder
 
 _log = logging.getLogger(__name__)
 
-_FILE = "control.json"
 _TIMEOUT_S = 10.0
 _LONGEST_REQUEST_BYTES = 1 << 20
 
@@ -138,12 +139,12 @@ def served(desk: CameraDesk, state_folder: Path) -> Iterator[None]:
         desk: answers.
         state_folder: of the run; says where the socket is.
     """
-    record = state_folder / _FILE
+    record = RunFolder(state_folder).control_file
     with contextlib.ExitStack() as stack:
         try:
             path = stack.enter_context(_listening(desk, state_folder))
             stack.callback(_forget, record)
-            record.write_text(json.dumps({"socket": str(path)}) + "\n", encoding="utf-8")
+            write_whole(record, json.dumps({"socket": str(path)}) + "\n")
         except OSError as error:  # a full disk
             _log.warning("%s: `cameras` commands will not reach this run: %s", record, error.strerror)
         yield
@@ -199,7 +200,7 @@ def ask_run(state_folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
         BadInputError: no run is there, or it cannot meet the request.
     """
     try:
-        path = json.loads((state_folder / _FILE).read_text(encoding="utf-8"))["socket"]
+        path = json.loads(RunFolder(state_folder).control_file.read_text(encoding="utf-8"))["socket"]
         with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection:
             connection.settimeout(_TIMEOUT_S)
             connection.connect(path)

@@ -21,6 +21,7 @@ from pipeline.datasets.synthetic import SyntheticSpec, render
 from pipeline.errors import BadInputError, WeightsError
 from pipeline.evaluation.protocols import evaluate
 from pipeline.evaluation.report import write_report
+from pipeline.run_folder import RunFolder
 from pipeline.sinks.run_lock import check_unused
 
 _PARTS = ("footage", "model", "scores", "report.html")
@@ -78,7 +79,7 @@ def _clear(folder: Path) -> None:
         raise BadInputError(
             f"{folder}: expected a new folder or that of an earlier demo, got one with other things in it"
         )
-    check_unused(folder / "scores" / "_run")
+    check_unused(RunFolder.of_replay(folder / "scores").path)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from pipeline.config import CameraSettings, Config
 from pipeline.models.card import ModelCard
+from pipeline.run_folder import RunFolder
 from pipeline.runtime.plan import RunPlan, SinkPlan
 from pipeline.sinks.base import SinkSettings
 from pipeline.sinks.parquet import ParquetSinkSettings
@@ -27,8 +28,8 @@ def stream_plan(config: Config, card: ModelCard, model_folder: Path, redis_url: 
         model_folder: where the model lies.
         redis_url: where scores and alerts go.
     """
-    folder = config.output.folder
-    plan = _plan(config, config.cameras, card, model_folder, redis_url, folder, folder / "scores")
+    folder = RunFolder(config.output.folder)
+    plan = _plan(config, config.cameras, card, model_folder, redis_url, folder, folder.stream_scores)
     return replace(plan, sinks=replace(plan.sinks, maps=config.output.maps, others=config.sinks))
 
 
@@ -48,9 +49,10 @@ def replay_plan(
         card: of the model.
         model_folder: where the model lies.
         redis_url: where scores and alerts go.
-        scores_folder: root of the Parquet data set; the run's state goes to ``_run`` in it.
+        scores_folder: root of the Parquet data set; the run's state goes to a folder in it.
     """
-    plan = _plan(config, cameras, card, model_folder, redis_url, scores_folder / "_run", scores_folder)
+    folder = RunFolder.of_replay(scores_folder)
+    plan = _plan(config, cameras, card, model_folder, redis_url, folder, scores_folder)
     return replace(plan, max_processes=os.cpu_count())
 
 
@@ -69,15 +71,16 @@ def _plan(
     card: ModelCard,
     model_folder: Path,
     redis_url: str,
-    state_folder: Path,
+    folder: RunFolder,
     scores_folder: Path,
 ) -> RunPlan:
+    folder = RunFolder(folder.path.resolve())
     sinks = SinkPlan(
         redis_url=SecretStr(redis_url),
         scores_maxlen=config.redis.scores_maxlen,
         alerts_maxlen=config.redis.alerts_maxlen,
         scores_folder=scores_folder.resolve(),
-        store_file=state_folder.resolve() / "run.sqlite",
+        store_file=folder.store_file,
         maps=True,
         rotate_s=config.output.rotate_s,
     )
@@ -90,5 +93,5 @@ def _plan(
         size_px=card.model.image_size_px,
         runtime=config.runtime,
         sinks=sinks,
-        quarantine=state_folder.resolve() / "quarantine",
+        quarantine=folder.quarantine,
     )

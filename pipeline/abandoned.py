@@ -1,7 +1,8 @@
-"""What processes leave behind that were killed while they made a folder under a passing name."""
+"""What processes leave behind that were killed while they made a file or folder under a passing name."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from pathlib import Path
@@ -18,13 +19,18 @@ def changed_at(path: Path) -> float | None:
 
 
 def forget_abandoned(folder: Path, pattern: str) -> None:
-    """Delete folders in which nothing has changed for an hour.
+    """Delete files, and folders in which nothing has changed, that are older than an hour.
 
     Args:
         folder: where they are.
         pattern: of their names, as for ``Path.glob``.
     """
-    for path in folder.glob(f"{pattern}/"):
+    for path in folder.glob(pattern):
         changed = changed_at(path)
-        if changed is not None and changed < time.time() - _ABANDONED_AFTER_S:
+        if changed is None or changed > time.time() - _ABANDONED_AFTER_S:
+            continue
+        if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from pipeline.errors import BadInputError
+from pipeline.files import write_whole
 
 STATE_FILE = "state.json"
 """Written first into the output folder: by it the folder is known as one of ours."""
@@ -127,9 +127,7 @@ class ComparisonFolder:
         self._write()
 
     def _write(self) -> None:
-        unfinished = self.root / f".{STATE_FILE}.{os.getpid()}"
-        unfinished.write_text(self._state.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        unfinished.replace(self.root / STATE_FILE)
+        write_whole(self.root / STATE_FILE, self._state.model_dump_json(indent=1) + "\n")
 
 
 def _read(file: Path) -> _State:

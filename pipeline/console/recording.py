@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.text import Text
 from pipeline.config import CameraSettings, Config
 from pipeline.console.progress import LineClock
 from pipeline.errors import ConfigError, RunError
+from pipeline.signals import caught_signals
 from pipeline.video.record import CameraRecorder, RecorderStatus, record_cameras
 from pipeline.video.recordings import LONGEST_SCENE, RecordingFolder
 from pipeline.video.source import is_live
@@ -60,8 +60,11 @@ def record_with_table(
 
         duration_s = None if minutes is None else 60.0 * minutes
         try:
-            with _stop_on_signal() as stop, _followed(statuses, err, LineClock(endless=minutes is None)) as refresh:
-                record_cameras(recorders, duration_s=duration_s, stop=stop, tick=refresh)
+            with (
+                caught_signals(signal.SIGINT, signal.SIGTERM) as signals,
+                _followed(statuses, err, LineClock(endless=minutes is None)) as refresh,
+            ):
+                record_cameras(recorders, duration_s=duration_s, stop=signals.stop, tick=refresh)
         finally:
             out.print(recordings_table(statuses()))
     done = statuses()
@@ -149,15 +152,3 @@ def _followed(
         return
     with Live(console=err, auto_refresh=False, transient=True) as live:
         yield lambda: live.update(recordings_table(statuses()), refresh=True)
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set."""
-    stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

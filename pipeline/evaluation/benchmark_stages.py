@@ -20,6 +20,7 @@ from pipeline.datasets.synthetic import SyntheticSpec, render
 from pipeline.errors import BadInputError, VideoError
 from pipeline.evaluation.benchmark import BatchCost, Costs, batch_sizes
 from pipeline.models.card import ModelCard
+from pipeline.run_folder import RunFolder
 from pipeline.scoring.scorer import Scorer
 from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.parquet import ParquetSink
@@ -137,10 +138,11 @@ def measure_sinks(card: ModelCard, folder: Path, *, maps: bool, batch: int) -> f
         batch: frames that come together.
     """
     servers = _children_s()
-    with EmbeddedRedis(folder / "redis") as url:
-        store = RunStore(folder / "run.sqlite", "bench", ["redis"])
+    written = RunFolder(folder)
+    with EmbeddedRedis(written.redis) as url:
+        store = RunStore(written.store_file, "bench", ["redis"])
         redis = RedisSink(url, alerts=store.alerts("redis"))
-        parquet = ParquetSink(folder / "scores", model_fingerprint=card.fingerprint, maps=maps, rotate_s=60.0)
+        parquet = ParquetSink(written.stream_scores, model_fingerprint=card.fingerprint, maps=maps, rotate_s=60.0)
         scorer = Scorer(card)
         scene = next(iter(card.scenes), "bench")
         cameras = [CameraSettings(id=f"cam{i}", url="bench", scene=scene) for i in range(8)]  # pyright: ignore[reportArgumentType]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.files import replace_whole, write_whole
 from pipeline.methods import chosen_method
 
 COLUMNS = (
@@ -154,9 +154,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        unfinished = folder / f".{name}.{os.getpid()}"
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(folder / name)
+        write_whole(folder / name, text)
     draw_comparison(comparison.results, folder / "comparison.png")
     return [folder / name for name in (*texts, "comparison.png")]
 
@@ -190,10 +188,9 @@ def draw_comparison(results: Sequence[MethodResult], path: Path) -> None:
         panel.grid(alpha=0.3, which="both", linewidth=0.5)
     figure.suptitle("accuracy against speed; area: model size on disk", fontsize=11)
     figure.tight_layout()
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.png")
-    figure.savefig(unfinished, dpi=110)
+    with replace_whole(path) as staged:
+        figure.savefig(staged, dpi=110, format="png")
     plt.close(figure)
-    unfinished.replace(path)
 
 
 def _highest(floors: dict[str, float | None]) -> float | None:

@@ -33,6 +33,8 @@ CONTOUR = (0, 229, 255)
 _STRONGEST = 0.8
 """Opacity of the anomaly map where it is highest; where it is lowest the frame shows through."""
 
+_COLOUR_STOPS = 9  # of the gradient that shows the colour map
+
 _INKS = {
     "#010101": "var(--ink)",
     "#020202": "var(--muted)",
@@ -187,7 +189,7 @@ def jpeg_address(image: npt.NDArray[np.uint8]) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def colour_stops(count: int = 9) -> str:
+def colour_stops() -> str:
     """The colour map as stops of a CSS gradient."""
-    colours = mpl.colormaps[COLOUR_MAP](np.linspace(0.0, 1.0, count))
+    colours = mpl.colormaps[COLOUR_MAP](np.linspace(0.0, 1.0, _COLOUR_STOPS))
     return ", ".join(to_hex(colour) for colour in colours)

@@ -105,7 +105,7 @@ def random_padded_macro(clips: Sequence[BoolArray]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def perfect_frames_floors(normal_share_beside: float, limit: float = AUPRO_LIMIT) -> tuple[float, float]:
+def perfect_frames_floors(normal_share_beside: float) -> tuple[float, float]:
     """Pixel AUROC and AUPRO of a detector that knows every frame's label and nothing of where the anomaly is.
 
     All pixels of a frame get its label as score. Every anomalous pixel then stands above the normal pixels of normal
@@ -114,9 +114,8 @@ def perfect_frames_floors(normal_share_beside: float, limit: float = AUPRO_LIMIT
 
     Args:
         normal_share_beside: the share f.
-        limit: of AUPRO.
     """
-    share = normal_share_beside
+    share, limit = normal_share_beside, AUPRO_LIMIT
     aupro = 1.0 - share / (2.0 * limit) if share <= limit else limit / (2.0 * share)
     return 1.0 - share / 2.0, aupro
 

@@ -40,6 +40,7 @@ TABLE_COLUMNS = ("", "frame AUROC", "frame AUROC macro", "pixel AUROC", "AUPRO@0
 """Headings of ``table_rows``."""
 
 _CHUNK_PIXELS = 1 << 22
+_NAMED = 3  # of many clips, in a message
 """Pixels that are upsampled and counted at a time (about 100 MB of temporary arrays)."""
 
 Floors = dict[str, dict[str, float | None]]
@@ -235,10 +236,10 @@ def _check_clips_match(root: Path, written: dict[str, CameraScores], dataset: Da
         )
 
 
-def _some(names: Sequence[str], shown: int = 3) -> str:
+def _some(names: Sequence[str]) -> str:
     """A few names, and how many more there are."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _only_model(root: Path, written: dict[str, CameraScores]) -> str:

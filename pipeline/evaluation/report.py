@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from pipeline.evaluation.protocols import (
     Evaluation,
     table_rows,
 )
+from pipeline.files import write_whole
 from pipeline.sinks.parquet_reader import CameraScores, read_clip_scores
 from pipeline.types import Event
 from pipeline.video.source import open_source
@@ -156,9 +156,8 @@ def write_report(
         glossary=GLOSSARY,
     )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(page, encoding="utf-8")
-    return unfinished.replace(path)
+    write_whole(path, page)
+    return path
 
 
 def clips_to_show(evaluation: Evaluation, most: int = MOST_CLIPS) -> list[ClipResult]:

@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from pipeline.abandoned import changed_at, forget_abandoned
 from pipeline.errors import PackageError
+from pipeline.files import replace_folder_whole
 
 _KEPT = 8
 _MADE_WITHIN_S = 120.0  # a detector that has not answered for 180 s is killed, and it has more to do than this
@@ -105,18 +105,14 @@ class PackageStore:
             shutil.rmtree(self.folder / key, ignore_errors=True)
 
     def _build(self, key: str, files: Sequence[str], build: Callable[[Path, float], None], give_up_at: float) -> None:
-        staged = Path(tempfile.mkdtemp(prefix=".", dir=self.folder))
-        try:
+        # Whole after a power cut, too: a library that is half written would kill whoever loads it.
+        with replace_folder_whole(self.folder / key) as staged:
             work = staged / "work"  # beside what is kept a compiler leaves its sources
             work.mkdir(mode=0o700)
             build(work, give_up_at - time.monotonic())
             for name in files:
-                _sync(work / name)  # a library that a power cut left half written would kill whoever loads it
                 (work / name).rename(staged / name)
             shutil.rmtree(work)
-            staged.rename(self.folder / key)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
 
     def _others_compile(self) -> PackageError:
         return PackageError(f"others were compiling for most of {self._made_within_s:g} s")
@@ -162,11 +158,3 @@ class PackageStore:
             yield
         finally:
             os.close(descriptor)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

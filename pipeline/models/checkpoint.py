@@ -6,10 +6,6 @@ a score depends on. Nothing is unpickled, ever.
 
 from __future__ import annotations
 
-import glob
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pipeline.abandoned import forget_abandoned
 from pipeline.errors import CheckpointError, ConfigError
+from pipeline.files import replace_folder_whole
 from pipeline.model_settings import ModelSettings
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, check_matches, read_card, write_card
 from pipeline.models.cflow import CFlow
@@ -69,29 +65,17 @@ def save_checkpoint(folder: Path, card: ModelCard, encoder: Encoder, method: CFl
     tensors = {name: smallest(tensor) for name, tensor in tensors.items()}
     if not isinstance(method, CFlow):
         tensors |= method
-    # What processes left that were killed while they saved this checkpoint.
-    forget_abandoned(folder.parent, f"{glob.escape(_staged_prefix(folder))}*")
-    staged = Path(tempfile.mkdtemp(prefix=_staged_prefix(folder), dir=folder.parent))
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, staged / WEIGHTS_FILE)
-        written = write_card(card, staged)
-        # What commands write is their user's alone, but the user who streams need not be the one who trained.
-        staged.chmod(0o755)
-        for name in (WEIGHTS_FILE, CARD_FILE):
-            (staged / name).chmod(0o644)
-            _fsync(staged / name)
-        if folder.exists():
-            older = staged.with_name(f"{staged.name}.old")
-            folder.rename(older)
-            staged.rename(folder)
-            shutil.rmtree(older, ignore_errors=True)
-        else:
-            staged.rename(folder)
-        _fsync(folder.parent)
+        with replace_folder_whole(folder) as staged:
+            save_file(stored, staged / WEIGHTS_FILE)
+            written = write_card(card, staged)
+            # What commands write is their user's alone, but the user who streams need not be the one who trained.
+            staged.chmod(0o755)
+            for name in (WEIGHTS_FILE, CARD_FILE):
+                (staged / name).chmod(0o644)
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
     return written
 
 
@@ -215,15 +199,3 @@ def library_versions() -> dict[str, str]:
 
     names = ("torch", "timm", "FrEIA", "numpy", "av")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
-
-
-def _staged_prefix(folder: Path) -> str:
-    return f".{folder.name}.part-"
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

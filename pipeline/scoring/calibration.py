@@ -76,11 +76,6 @@ class NormalScores:
     def __len__(self) -> int:
         return len(self._sorted)
 
-    @property
-    def resolution(self) -> float:
-        """Smallest p-value that this many scores can give, ``1 / (n + 1)``: rarer than that cannot be told apart."""
-        return 1.0 / (len(self._sorted) + 1)
-
     def thinned(self, sample_fps: float | None) -> NormalScores:
         """What these scores would have been had the footage been thinned as a camera with ``sample_fps`` is.
 
@@ -111,7 +106,7 @@ class NormalScores:
         """Quantile of the normal scores after smoothing each clip exactly as live frames are.
 
         The next higher score is taken where the quantile falls between two; with few frames that is their maximum, and
-        no threshold can promise more (see ``resolution``).
+        no threshold can promise more: no p-value is below ``1 / (n + 1)``.
 
         Args:
             quantile: in (0, 1).

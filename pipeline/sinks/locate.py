@@ -19,6 +19,8 @@ from pathlib import Path
 from pipeline.config import Config
 from pipeline.config_file import load_config
 from pipeline.errors import BadInputError, FolderInUseError, RedisError
+from pipeline.files import write_whole
+from pipeline.run_folder import RunFolder
 from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.redis_client import check_redis
 
@@ -51,7 +53,7 @@ def run_redis(config: Config, config_file: Path, state_folder: Path) -> Iterator
         _write_record(state_folder, {"redis": "external", "config": str(config_file.resolve())})
         yield url
         return
-    with EmbeddedRedis(state_folder / "redis") as url:
+    with EmbeddedRedis(RunFolder(state_folder).redis) as url:
         _write_record(state_folder, {"redis": "embedded", "url": url})
         yield url
 
@@ -85,7 +87,7 @@ def readable_redis(config_file: Path | None) -> Iterator[str]:
         check_redis(url)
         yield url
     else:
-        with _embedded_redis(state_folder / "redis", record["url"]) as url:
+        with _embedded_redis(RunFolder(state_folder).redis, record["url"]) as url:
             yield url
 
 
@@ -160,10 +162,10 @@ def _pointer() -> Path:
 
 
 def _write_record(state_folder: Path, record: dict[str, str]) -> None:
-    (state_folder / "run.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    write_whole(RunFolder(state_folder).record_file, json.dumps(record) + "\n")
     try:
         _pointer().parent.mkdir(parents=True, exist_ok=True)
-        _pointer().write_text(f"{state_folder.resolve()}\n", encoding="utf-8")
+        write_whole(_pointer(), f"{state_folder.resolve()}\n")
     except OSError as error:  # a home that cannot be written: `--config` still finds the run
         _log.warning("alerts and status will need --config: %s", error)
 
@@ -176,7 +178,8 @@ def _latest_state_folder() -> Path:
 
 
 def _read_record(state_folder: Path) -> dict[str, str]:
+    path = RunFolder(state_folder).record_file
     try:
-        return json.loads((state_folder / "run.json").read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
-        raise BadInputError(f"{state_folder}: expected the folder of a run (with run.json), found none") from None
+        raise BadInputError(f"{state_folder}: expected the folder of a run (with {path.name}), found none") from None

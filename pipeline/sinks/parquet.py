@@ -23,6 +23,7 @@ from typing import ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.files import sync
 from pipeline.sinks.base import Sink, SinkContext, SinkSettings
 from pipeline.sinks.parquet_journal import (
     JOURNAL_SUFFIX,
@@ -322,12 +323,4 @@ def _write_whole(table: pa.Table, staged: Path, target: Path) -> None:
         staged.unlink(missing_ok=True)  # a part of a file would hold the room that rows may find
         raise
     for folder in (target.parent, *(target.parents[1:3] if is_new else ())):  # new folders must last, too
-        _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(folder)

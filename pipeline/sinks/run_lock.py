@@ -11,10 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import BadInputError
+from pipeline.run_folder import RunFolder
 
 _log = logging.getLogger(__name__)
 
-_FILE = "run.lock"
 _LONGEST_PID = 20
 _LOOKED_AT_WITHIN_S = 0.1  # whoever looks whether the folder is in use holds the lock for a moment
 _PAUSE_S = 0.01
@@ -32,7 +32,7 @@ def run_lock(state_folder: Path) -> Iterator[None]:
     """
     try:
         state_folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(state_folder / _FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(RunFolder(state_folder).lock_file, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise BadInputError(f"{state_folder}: expected a folder that can be written, got: {error.strerror}") from None
     try:
@@ -63,7 +63,7 @@ def check_unused(state_folder: Path) -> None:
         BadInputError: one does.
     """
     try:
-        descriptor = os.open(state_folder / _FILE, os.O_RDONLY)
+        descriptor = os.open(RunFolder(state_folder).lock_file, os.O_RDONLY)
     except OSError:  # there has been none, or nobody may look: whoever wants the lock will be told
         return
     try:

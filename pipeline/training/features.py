@@ -27,6 +27,7 @@ from torch import Tensor
 
 from pipeline.datasets.base import Clip
 from pipeline.errors import DatasetError, RunError
+from pipeline.files import sync, write_whole
 from pipeline.model_settings import ModelSettings
 from pipeline.models.encoder import Encoder
 from pipeline.training.views import SceneRecorder
@@ -167,10 +168,11 @@ def _extract_clip(clip: Clip, reading: Reading, size_px: tuple[int, int], frame_
         np.save(_pictures_file(stem), recorder.pictures())
         if source.missing():
             _LOGGER.warning("%s: %d of its frames are missing or damaged", clip.name, source.missing())
+    for name in reading.names:
+        sync(_array_file(stem, name))
+    sync(_pictures_file(stem))
     # Last, and in one step: the clip counts as extracted once this file is there.
-    staged = stem.with_suffix(".part")
-    staged.write_text(json.dumps({"frames": done, "fps": fps}), encoding="utf-8")
-    staged.replace(stem.with_suffix(".json"))
+    write_whole(stem.with_suffix(".json"), json.dumps({"frames": done, "fps": fps}))
 
 
 def encode(encoder: Encoder, images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float16]]:

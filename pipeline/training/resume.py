@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
+from pipeline.signals import caught_signals
 from pipeline.training.ground import Ground
 from pipeline.training.state import SavedState, fit_key, load_state, save_state
 from pipeline.training.steps import Steps
@@ -27,7 +25,7 @@ def run_steps(fit: Steps, ground: Ground) -> tuple[bool, tuple[range, ...]]:
 
     Raises:
         RunError: the training diverged.
-        KeyboardInterrupt: interrupted before a single step.
+        KeyboardInterrupt: interrupted before a single step, or a second time.
     """
     folder, training = ground.folder, ground.config.training
     key = fit_key(ground.features_key, ground.model, training, ground.device)
@@ -36,47 +34,25 @@ def run_steps(fit: Steps, ground: Ground) -> tuple[bool, tuple[range, ...]]:
         fit.restore(saved.tensors, saved.step, saved.losses)
         _LOGGER.info("going on after step %d of %d", fit.step, fit.total_steps)
     saved_at_s = time.monotonic()
-    with _interrupt_noted() as interrupted:
+    with caught_signals(signal.SIGINT) as signals:  # or a step would be left half done
         try:
-            while fit.step < fit.total_steps and not interrupted.is_set():
+            while fit.step < fit.total_steps and not signals.is_stopping:
                 epoch = fit.epoch
                 fit.advance()
                 ground.progress.step(epoch, fit.step, fit.total_steps, fit.losses)
                 if time.monotonic() - saved_at_s >= training.checkpoint_every_s:
                     save_state(folder, key, SavedState(fit.stored(), fit.step, fit.losses))
                     saved_at_s = time.monotonic()
-        except KeyboardInterrupt:  # raised by the progress, between two steps
-            pass
+        except KeyboardInterrupt:
+            if signals.is_stopping:  # a second Ctrl-C, perhaps in the middle of a step
+                raise
+            # Else the progress raised it, between two steps.
     if fit.step == 0:
         raise KeyboardInterrupt
     # Saved when complete, too: should measuring or writing the model fail, not a step is done twice.
     save_state(folder, key, SavedState(fit.stored(), fit.step, fit.losses))
     completed = fit.step >= fit.total_steps
     return completed, ground.split.heldout if completed else _beginnings(ground.split.heldout)
-
-
-@contextmanager
-def _interrupt_noted() -> Iterator[threading.Event]:
-    """Note the first Ctrl-C instead of raising it, so that no step is left half done; a second one raises.
-
-    Signals reach the main thread only; in another thread nothing changes.
-    """
-    noted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield noted
-        return
-    previous = signal.getsignal(signal.SIGINT)
-
-    def note(number: int, frame: Any) -> None:
-        del number, frame
-        noted.set()
-        signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def _beginnings(heldout: Sequence[range]) -> tuple[range, ...]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pipeline.config import TrainingSettings
 from pipeline.datasets.base import Dataset
+from pipeline.files import replace_whole
 from pipeline.methods import method_of
 from pipeline.model_settings import ModelSettings
 from pipeline.models.encoder import Encoder
@@ -94,10 +95,9 @@ def prepare_features(folder: Path, key: str) -> Path:
 
 def save_state(folder: Path, key: str, state: SavedState) -> None:
     """Write the state; it appears whole, replacing an older one."""
-    staged = folder / f"{_STATE_FILE}.part"
     metadata = {"key": key, "step": str(state.step), "losses": json.dumps(state.losses)}
-    save_file(state.tensors, staged, metadata=metadata)
-    staged.replace(folder / _STATE_FILE)
+    with replace_whole(folder / _STATE_FILE) as staged:
+        save_file(state.tensors, staged, metadata=metadata)
 
 
 def load_state(folder: Path, key: str) -> SavedState | None:

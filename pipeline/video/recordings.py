@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import os
 import threading
 import uuid
 from pathlib import Path
@@ -22,6 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.errors import BadInputError, RunError
+from pipeline.files import sync
 from pipeline.video.read_back import copy_readable
 from pipeline.video.segment import SUFFIX
 
@@ -98,11 +98,11 @@ class RecordingFolder:
         """
         scene = staged.parent.name
         try:
-            _sync(staged)
+            sync(staged)
             with self._lock:
                 target = self._next_path(scene)
                 staged.rename(target)
-            _sync(self.videos)
+            sync(self.videos)
         except OSError as error:
             raise RunError(f"{staged}: cannot be kept: {error.strerror}") from error
         return target
@@ -170,11 +170,3 @@ def _check_ours(root: Path) -> None:
         raise BadInputError(
             f"{root}: expected a new folder or one that 'record' wrote, got one with {strange[0]!r} in it"
         )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -162,6 +162,20 @@ def test_an_external_redis_is_checked_first_and_its_password_is_not_written_down
         assert found == url
 
 
+def test_a_reader_finds_the_record_of_the_former_run_or_of_the_next_and_never_a_part(tmp_path, server):
+    config_file = tmp_path / "config.yaml"
+    config_file.write_text(f"redis: {{url: '{server.url}'}}\n", encoding="utf-8")
+    record, newest = tmp_path / "run" / "run.json", tmp_path / "state" / "cflow-stream" / "latest"
+    with run_redis(Config(), config_file, tmp_path / "run"):
+        former = record.read_text(), newest.read_text()
+        opened = [path.open(encoding="utf-8") for path in (record, newest)]  # by readers that are slow to read
+    with run_redis(load_config(config_file), config_file, tmp_path / "run"):
+        assert tuple(file.read() for file in opened) == former
+        assert record.read_text() != former[0]
+    for file in opened:
+        file.close()
+
+
 def test_an_external_redis_that_nobody_answers_ends_the_run_before_it_starts(tmp_path):
     config = Config(redis=RedisSettings.model_validate({"url": f"unix://{tmp_path}/none.sock"}))
     with (

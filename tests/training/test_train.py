@@ -145,6 +145,22 @@ def test_an_interrupted_and_resumed_training_ends_as_an_uninterrupted_one(traine
     assert not training_folder(out).exists()
 
 
+def test_a_second_ctrl_c_ends_a_training_at_once_without_keeping_what_may_be_half_a_step(trained, dataset, tmp_path):
+    class Impatient(NullProgress):
+        def step(self, epoch, step, total_steps, losses):
+            if step == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(make_config(), dataset, tmp_path / "m", Impatient())
+    assert not (tmp_path / "m").exists()
+    told = Told()
+    train(make_config(), dataset, tmp_path / "m", told)
+    assert told.steps[0][1] == 1
+    assert weights(tmp_path / "m") == weights(trained[0])
+
+
 def test_a_training_with_an_embedding_resumes_to_the_last_bit(tmp_path):
     footage = make_dataset(tmp_path / "footage", {"gate": (7, 8), "yard": (9,)})
     config = make_config(model={"camera_embedding": 3, "permutation": "hard"})

@@ -1,0 +1,104 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from pipeline.signals import caught_signals, kept_handlers
+
+ROOT = Path(__file__).parent.parent
+LONG_S = 20.0
+# Signals come while the main thread holds the lock of the event that they set.
+PESTERED = """
+import os, signal, threading
+from pipeline.signals import caught_signals
+over = threading.Event()
+def pester():
+    while not over.is_set():
+        os.kill(os.getpid(), signal.SIGHUP)
+with caught_signals(signal.SIGHUP) as signals:
+    pesterer = threading.Thread(target=pester, daemon=True)
+    pesterer.start()
+    for _ in range(20_000):
+        signals.reload.wait(0)
+        signals.reload.clear()
+    over.set()
+    pesterer.join()
+"""
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+
+
+def handlers():
+    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_for_an_end_in_good_order_and_says_so_once(number):
+    said = []
+    with caught_signals(signal.SIGINT, signal.SIGTERM, on_stop=lambda: said.append("stopping")) as signals:
+        assert not signals.is_stopping
+        send(number)
+        assert signals.is_stopping
+        assert signals.stop.wait(LONG_S)
+        send(signal.SIGTERM)  # a second SIGTERM is no more than the first
+    assert said == ["stopping"]
+    assert not signals.reload.is_set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_after_another_signal_ends_the_command_at_once(number):
+    with pytest.raises(KeyboardInterrupt), caught_signals(signal.SIGINT, signal.SIGTERM):
+        send(number)
+        send(signal.SIGINT)
+
+
+def test_sighup_asks_for_a_reload_as_often_as_it_comes():
+    with caught_signals(signal.SIGINT, signal.SIGHUP) as signals:
+        for _ in range(2):
+            send(signal.SIGHUP)
+            assert signals.reload.wait(LONG_S)
+            signals.reload.clear()
+        assert not signals.is_stopping
+    assert not signals.stop.is_set()
+
+
+def test_what_signals_did_before_they_do_again_whatever_ends_the_block():
+    before = handlers()
+    with caught_signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        assert not set(handlers()) & set(before)
+    assert handlers() == before
+    with pytest.raises(ValueError, match="why"), caught_signals(signal.SIGINT, signal.SIGTERM):
+        raise ValueError("why")
+    assert handlers() == before
+
+
+def test_a_handler_that_the_block_sets_does_not_stay_though_the_block_fails():
+    before = handlers()
+    with pytest.raises(ValueError, match="why"), kept_handlers(signal.SIGTERM):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise ValueError("why")
+    assert handlers() == before
+
+
+def test_on_another_thread_nothing_is_caught_and_nothing_fails():
+    before, seen = handlers(), []
+
+    def work():
+        with caught_signals(signal.SIGINT) as signals, kept_handlers(signal.SIGTERM):
+            seen.append((handlers(), signals.is_stopping, signals.stop.is_set()))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [(before, False, False)]
+
+
+def test_a_signal_never_blocks_a_command_that_is_just_looking_whether_one_came():
+    done = subprocess.run([sys.executable, "-c", PESTERED], cwd=ROOT, check=False, timeout=60.0)
+    assert done.returncode == 0
