@@ -6,19 +6,18 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import Any
 
-from pipeline.config import CameraSettings
 from pipeline.models.card import read_card
+from pipeline.runtime.messages import ScorerOrder, ScorerReport
 from pipeline.runtime.plan import RunPlan
-from pipeline.runtime.status import ScoringStatus
 from pipeline.scoring.camera import CameraState, end_of_abandoned
 from pipeline.scoring.scorer import Outcome, Scorer
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.redis_stream import RedisSink
 from pipeline.sinks.run_store import RunStore
-from pipeline.types import Alert, Dropped, Notice, Prediction
+from pipeline.types import Alert, Dropped, Notice, Prediction, Trouble
 
 _NOTICES = "#notices"  # kept beside the cameras' states; no camera's id begins so
 _STORAGE = "#storage"
@@ -27,25 +26,6 @@ _RUN = "#run"
 _LOST = "the run did not end in good order: it was killed, or its machine went down"
 _ENDED = "the run ended in good order"
 _WRITING_SHARE = 0.4  # of the time for closing, for files and for Redis each; the rest is for whoever is slow
-
-
-@dataclass(frozen=True, slots=True)
-class ScorerReport:
-    """How the scorer stands.
-
-    Attributes:
-        version: of the order it follows.
-        notices: number of the newest notice it has taken in.
-        cameras: what is known of each camera.
-        troubles: what stands in the way of writing at present, one line each.
-        alerts: how many were emitted, delivered to Redis, dropped, and wait.
-    """
-
-    version: int
-    notices: int
-    cameras: Mapping[str, ScoringStatus]
-    troubles: tuple[str, ...] = ()
-    alerts: Mapping[str, int] = field(default_factory=dict)
 
 
 class ScorerActor:
@@ -100,16 +80,10 @@ class ScorerActor:
             self._commit({_TUNING: json.dumps(self._tuning)}, ())
         return self._tuning
 
-    def configure(self, version: int, cameras: Sequence[CameraSettings], former: Sequence[CameraSettings] = ()) -> None:
-        """Score these cameras from now on, and end the open events of others.
-
-        Args:
-            version: of the order.
-            cameras: the cameras.
-            former: those that were removed; frames of theirs may still be on their way.
-        """
-        self._write(self._scorer.configure(cameras, time.time(), former))
-        self._version = version
+    def configure(self, order: ScorerOrder) -> None:
+        """Follow an order: score its cameras from now on, and end the open events of others."""
+        self._write(self._scorer.configure(order.cameras, time.time(), order.former))
+        self._version = order.version
 
     def add(self, fates: Sequence[Prediction | Dropped]) -> bool:
         """Score frames and write what follows from them.
@@ -139,7 +113,11 @@ class ScorerActor:
             version=self._version,
             notices=self._notices,
             cameras=self._scorer.status(),
-            troubles=tuple(t for t in (self._redis.trouble, self._parquet.trouble, self._store.trouble) if t),
+            troubles=tuple(
+                Trouble(key=text, text=text)
+                for text in (self._redis.trouble, self._parquet.trouble, self._store.trouble)
+                if text
+            ),
             alerts=self._alert_counts(),
         )
 

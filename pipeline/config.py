@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.addresses import fault_of_camera, fault_of_redis
+from pipeline.addresses import fault_of_camera, fault_of_redis, is_live
 from pipeline.model_settings import ModelSettings, Seed, Settings
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -171,6 +171,11 @@ class CameraSettings(CameraDefaults):
     def trained_as(self) -> str:
         """Name of the camera's scene in the model."""
         return self.scene or self.id
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is a live stream, not a file or a folder."""
+        return is_live(self.url.get_secret_value())
 
 
 class RuntimeSettings(Settings):

@@ -256,6 +256,19 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that is wrong at present, beside single cameras.
+
+    Attributes:
+        key: names it; the same one while only details of the text change, so that it is shown once.
+        text: one line without credentials.
+    """
+
+    key: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """News of a camera or of the run itself, rather than of what a camera sees.
 

@@ -11,6 +11,7 @@ import pytest
 from actors.plans import stream_plan
 from actors.scorer import ScorerActor
 from pipeline.models.card import read_card
+from pipeline.runtime.messages import ScorerOrder
 from pipeline.sinks.redis_reader import read_alerts
 from pipeline.types import FrameHeader, Prediction
 from tests.faults.live import live_config
@@ -45,7 +46,7 @@ def kinds(redis_url, camera_id):
 
 def test_a_scorer_killed_at_the_very_end_still_ends_the_events_that_were_open(plan, redis_url):
     scorer = ScorerActor(plan)
-    scorer.configure(1, plan.cameras)
+    scorer.configure(ScorerOrder(1, plan.cameras))
     assert scorer.add(predictions("gate", 0, 3))
     killed(scorer)
     assert kinds(redis_url, "gate") == ["new"]
@@ -55,12 +56,12 @@ def test_a_scorer_killed_at_the_very_end_still_ends_the_events_that_were_open(pl
 
 def test_frames_of_a_camera_removed_while_the_scorer_was_away_are_taken_and_hold_up_nobody(plan, redis_url):
     scorer = ScorerActor(plan)
-    scorer.configure(1, plan.cameras)
+    scorer.configure(ScorerOrder(1, plan.cameras))
     assert scorer.add(predictions("gate", 0, 3))
     killed(scorer)
     scorer = ScorerActor(plan)
     gate, yard = plan.cameras
-    scorer.configure(2, [yard], [gate])
+    scorer.configure(ScorerOrder(2, (yard,), (gate,)))
     assert scorer._redis.flush()
     assert kinds(redis_url, "gate") == ["new", "end"]
     assert scorer.add([*predictions("gate", 3, 2), *predictions("yard", 0, 1)])
@@ -72,17 +73,17 @@ def test_frames_of_a_camera_removed_while_the_scorer_was_away_are_taken_and_hold
 def test_a_camera_removed_long_ago_is_no_longer_told_of_holds_up_nobody_and_goes_on_in_its_books(plan, redis_url):
     gate, yard = plan.cameras
     scorer = ScorerActor(plan)
-    scorer.configure(1, plan.cameras)
+    scorer.configure(ScorerOrder(1, plan.cameras))
     assert scorer.add(predictions("gate", 0, 3))
-    scorer.configure(2, [yard])
+    scorer.configure(ScorerOrder(2, (yard,)))
     assert set(scorer.report().cameras) == {"yard"}
     assert scorer.add([*predictions("gate", 3, 1), *predictions("yard", 0, 1)])  # of a detector that hung for long
     killed(scorer)
     scorer = ScorerActor(plan)
     assert not scorer.add(predictions("gate", 3, 1))  # nobody has told it yet who is who
-    scorer.configure(2, [yard])
+    scorer.configure(ScorerOrder(2, (yard,)))
     assert scorer.add([*predictions("gate", 3, 1), *predictions("yard", 1, 1)])
-    scorer.configure(3, [gate, yard])
+    scorer.configure(ScorerOrder(3, (gate, yard)))
     assert scorer.add(predictions("gate", 4, 1))
     assert {name: status.scored for name, status in scorer.report().cameras.items()} == {"yard": 2, "gate": 4}
     assert scorer.close()[0] == []
