@@ -23,6 +23,33 @@ _RECREATE_EVERY_S = 2.0
 _LOOK_EVERY_S = 0.2
 
 
+class Answer:
+    """What an actor answers to one call, once it does.
+
+    Args:
+        reference: of the call.
+    """
+
+    def __init__(self, reference: ray.ObjectRef) -> None:
+        self._reference = reference
+
+    def has_come(self) -> bool:
+        """Whether it is there, or there will be none."""
+        return bool(ray.wait([self._reference], timeout=0)[0])
+
+    def get(self, within_s: float | None = None) -> Any:
+        """The answer, waited for.
+
+        Args:
+            within_s: longest wait; None waits as long as it takes.
+
+        Raises:
+            RayTaskError: the call raised.
+            RayError: the actor died, or did not answer in time.
+        """
+        return ray.get(self._reference, timeout=within_s)
+
+
 class Asked:
     """One actor, its newest report, and whether it lives.
 
@@ -44,6 +71,18 @@ class Asked:
         self._pending: ray.ObjectRef | None = None
         self._asked_at = 0.0
         self._created_at = 0.0
+
+    def call(self, method: str, *arguments: Any) -> Answer:
+        """Call one of its methods."""
+        return Answer(getattr(self.handle, method).remote(*arguments))
+
+    def insist(self, method: str, left_s: Callable[[], float]) -> Any:
+        """As the function ``insist``, of one of its methods."""
+        return insist(lambda seconds: getattr(self.handle, method).remote(seconds), left_s)
+
+    def kill(self) -> None:
+        """End its process for good."""
+        ray.kill(self.handle)
 
     def ask(self, now: float) -> ray.ObjectRef:
         """The question that is under way, asked if there is none.

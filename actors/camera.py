@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import cast
@@ -23,8 +23,9 @@ from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.handover import Unconfirmed
 from pipeline.runtime.ledger import CameraLedger, Slot
+from pipeline.runtime.messages import CameraOrder, CameraReport, TakeRequest
 from pipeline.runtime.status import ReaderStatus
-from pipeline.types import Dropped, DropReason, Frame, FrameBatch, SceneView, stacked
+from pipeline.types import Dropped, DropReason, Frame, FrameBatch, Trouble, stacked
 from pipeline.video.reader import CameraReader, make_reader
 from pipeline.video.scene import SceneWatch
 
@@ -34,59 +35,6 @@ _TEND_S = 0.25
 _SUSPECT_S = 0.01
 _NOTHING_LEFT_S = 0.05
 _HANDOVER_S = 5.0  # a camera may wait that long for another process to let go of it, without a word
-
-TakeRequest = tuple[str, str, Mapping[str, int], int, float]
-"""What a detector asks a camera process for, a plain tuple because it is sent for every batch:
-
-- name of the detector that asks; another than the order's gets nothing,
-- name of its process: another one gets what the one before was given and is not confirmed,
-- by camera, the serial below which the scorer knows every frame's fate,
-- frames at most,
-- longest wait for a first frame, in seconds.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class CameraOrder:
-    """What a camera process is to do; the supervisor says it, and again after a restart.
-
-    Attributes:
-        version: number of the order; 0 is none.
-        cameras: the cameras to read.
-        views: what their scenes looked like in training, by camera id.
-        paused: ids of those not to be read at present.
-        sessions: by camera id, a session number above all that were used; for a node that does not know them.
-        taker: name of the detector that may take frames; None while there is none.
-        deaths: how many detectors have died while they took from this process.
-        forgotten: ids of former cameras, read here, of which nobody wants to hear any more.
-        paced: whether files are read at the speed at which they were filmed: beside live cameras, whose frames would
-            give way to theirs.
-    """
-
-    version: int = 0
-    cameras: tuple[CameraSettings, ...] = ()
-    views: Mapping[str, SceneView] = field(default_factory=dict)
-    paused: frozenset[str] = frozenset()
-    sessions: Mapping[str, int] = field(default_factory=dict)
-    taker: str | None = None
-    deaths: int = 0
-    forgotten: frozenset[str] = frozenset()
-    paced: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class CameraReport:
-    """How a camera process stands.
-
-    Attributes:
-        version: of the order it follows.
-        readers: what each camera's reader has done, by camera id, former cameras included until they are forgotten.
-        troubles: why cameras cannot be read at all, one line each.
-    """
-
-    version: int
-    readers: dict[str, ReaderStatus]
-    troubles: tuple[str, ...] = ()
 
 
 class CameraActor:
@@ -107,7 +55,7 @@ class CameraActor:
         self._order = CameraOrder()
         self._lock = threading.Lock()  # guards order and readers; never held while waiting for a frame
         self._readings: dict[str, _Reading] = {}
-        self._unopened: dict[str, tuple[float, str]] = {}  # since when, monotonic, and why
+        self._unopened: dict[str, tuple[float, Trouble]] = {}  # since when, monotonic, and why
         self._stopping = False
         self._wake = threading.Event()
         self._taking = threading.Lock()  # a dead detector's last call may still be waiting for frames
@@ -127,19 +75,18 @@ class CameraActor:
         Args:
             request: who asks, and for what.
         """
-        taker, incarnation, confirmed, max_frames, timeout_s = request
         with self._taking:
             order = self._order
-            if taker != order.taker:
-                time.sleep(min(timeout_s, _TEND_S))
+            if request.consumer != order.consumer:
+                time.sleep(min(request.timeout_s, _TEND_S))
                 return None
-            self._confirm(confirmed)
-            killers = self._unconfirmed.taken_by(taker, incarnation, order.deaths)
+            self._confirm(request.confirmed)
+            killers = self._unconfirmed.taken_by(request.consumer, request.incarnation, order.deaths)
             dropped = [self._set_aside(frame) for frame in killers]
-            frames = self._next_frames(max_frames, 0.0 if dropped else timeout_s)
+            frames = self._next_frames(request.max_frames, 0.0 if dropped else request.timeout_s)
         if not frames and not dropped:
             if self._stopping:  # closed buffers answer at once, and would be asked without end while others drain
-                time.sleep(min(timeout_s, _NOTHING_LEFT_S))
+                time.sleep(min(request.timeout_s, _NOTHING_LEFT_S))
             return None
         images = stacked([frame.image for frame in frames]) if frames else np.empty((0, *self._size_px, 3), np.uint8)
         return FrameBatch(tuple(frame.header for frame in frames), images, tuple(dropped))
@@ -266,7 +213,8 @@ class CameraActor:
         try:
             ledger = CameraLedger(self._ledgers / settings.id)
         except RunError as error:  # another process has not let go of it yet, or the disk is full: tried again
-            self._unopened.setdefault(settings.id, (time.monotonic(), f"camera {settings.id} is not read: {error}"))
+            why = f"camera {settings.id} is not read"
+            self._unopened.setdefault(settings.id, (time.monotonic(), Trouble(why, f"{why}: {error}")))
             return
         self._unopened.pop(settings.id, None)
         if not ledger.resumed:

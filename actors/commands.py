@@ -169,18 +169,18 @@ def _run_shown(
     with progress_bars(err) as progress, _alerts_shown(plan, watched, err):
         bar = Bar(progress, "starting actors")
         bar(0, total_frames)
-        troubles: tuple[str, ...] = ()
+        warned: set[str] = set()
         told: set[str] = set()
 
         def show(status: RunStatus) -> None:
-            nonlocal troubles
+            nonlocal warned
             for tuning in sorted(set(status.tunings) - told):
                 err.print(f"model: {tuning}", markup=False, highlight=False)
             told.update(status.tunings)
             for trouble in status.troubles:
-                if _gist(trouble) not in {_gist(known) for known in troubles}:
-                    _warn(err, trouble)
-            troubles = status.troubles
+                if trouble.key not in warned:
+                    _warn(err, trouble.text)
+            warned = {trouble.key for trouble in status.troubles}
             totals = status.totals()
             dropped = sum(totals["dropped"].values())
             bar.rename("scored")
@@ -196,11 +196,6 @@ def _run_shown(
                 on_status=show,
                 attended=attended_and_watched,
             )
-
-
-def _gist(trouble: str) -> str:
-    """A trouble without its details in brackets, which change from attempt to attempt."""
-    return trouble.partition(" (")[0]
 
 
 def _attending(

@@ -8,8 +8,8 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +22,8 @@ from pipeline.config import RuntimeSettings
 from pipeline.model_settings import ModelSettings
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
+from pipeline.runtime.messages import CameraRole, DetectorOrder, DetectorReport, TakeRequest
 from pipeline.runtime.plan import Predict
-from pipeline.runtime.pool import DetectorReport
 from pipeline.types import Dropped, DropReason, Frame, FrameBatch, Prediction, stacked
 
 if TYPE_CHECKING:  # it imports torch
@@ -62,36 +62,6 @@ class DetectorPlan:
     load_stand_in: Callable[[], Predict] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CameraRole:
-    """What a detector needs to know of a camera.
-
-    Attributes:
-        scene: its scene in the model.
-        live: whether newer frames are worth more than older ones.
-        max_frame_age_s: of a live camera's frames; older ones are not scored.
-    """
-
-    scene: str
-    live: bool
-    max_frame_age_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class DetectorOrder:
-    """What a detector is to do; the supervisor says it, and again after a restart.
-
-    Attributes:
-        version: number of the order; 0 is none.
-        processes: names of the camera actors it takes from.
-        cameras: by camera id, of all cameras it may get frames of.
-    """
-
-    version: int = 0
-    processes: tuple[str, ...] = ()
-    cameras: Mapping[str, CameraRole] = field(default_factory=dict)
-
-
 class DetectorActor:
     """Owns the model and threads: one feeder per camera process, one that predicts and tells, one that is answered."""
 
@@ -127,22 +97,22 @@ class DetectorActor:
                     self._feeding.add(name)
                     start_vital_thread(self._feed, name)
 
-    def report(self) -> tuple[int, DetectorReport]:
-        """Version of the order it follows, and how it stands."""
+    def report(self) -> DetectorReport:
+        """How it stands."""
         with self._lock:
             processes = set(self._order.processes)
             # A feeder that is to end may still be given frames.
             holding = Counter(dict.fromkeys(self._feeding - processes, 1))
             for camera_id, count in self._held.items():
                 holding[self._process_of[camera_id]] += count
-            return self._order.version, DetectorReport(True, holding, self._tuning)
+            return DetectorReport(self._order.version, holding, self._tuning)
 
     def pid(self) -> int:
         """Process id."""
         return os.getpid()
 
     def _load(self, plan: DetectorPlan) -> Predict:
-        """Load the model; gives what turns frames and the names of their scenes into predictions."""
+        """Load the model; gives what turns frames and their cameras' roles into predictions."""
         if plan.load_stand_in is not None:
             return plan.load_stand_in()
         # Here and not above: the supervisor imports this module to create the actor, and must not pay for torch.
@@ -159,7 +129,7 @@ class DetectorActor:
             agree=partial(_agreed, Peer(plan.scorer)),
         )
         self._tuning = str(engine.tuning)
-        return partial(engine.predict, maps=True)
+        return engine.predict_as
 
     def _open_inbox(self, camera_id: str, role: CameraRole, live_cameras: int) -> None:
         """Open a camera's buffer.
@@ -183,8 +153,7 @@ class DetectorActor:
                     return
             batch: FrameBatch | None = peer.call(
                 "take",
-                # One argument: Ray serialises each by itself.
-                (
+                TakeRequest(
                     self._plan.name,
                     self._incarnation,
                     dict(self._confirmed),
@@ -229,7 +198,7 @@ class DetectorActor:
         if not frames:
             return []
         batch = FrameBatch(tuple(frame.header for frame in frames), stacked([frame.image for frame in frames]))
-        return self._predict_batch(batch, [self._roles[header.camera_id].scene for header in batch.headers])
+        return self._predict_batch(batch, [self._roles[header.camera_id] for header in batch.headers])
 
     def _leave(self, taken: int) -> list[Frame | Dropped]:
         """What has left the inbox, up to the frames just taken, in the order in which it left."""

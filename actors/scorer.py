@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from actors.plans import sink_settings
-from pipeline.config import CameraSettings
 from pipeline.models.card import read_card
+from pipeline.runtime.messages import ScorerOrder, ScorerReport
 from pipeline.runtime.plan import RunPlan
-from pipeline.runtime.status import ScoringStatus
 from pipeline.scoring.camera import CameraState, end_of_abandoned
 from pipeline.scoring.scorer import Outcome, Scorer
 from pipeline.sinks.base import Sink, SinkContext
@@ -24,25 +23,6 @@ _REDIS = "redis"  # the sink whose counts are the run's own; those of others are
 _LOST = "the run did not end in good order: it was killed, or its machine went down"
 _ENDED = "the run ended in good order"
 _WRITING_SHARE = 0.8  # of the time for closing, for all sinks together; the rest is for whoever is slow
-
-
-@dataclass(frozen=True, slots=True)
-class ScorerReport:
-    """How the scorer stands.
-
-    Attributes:
-        version: of the order it follows.
-        notices: number of the newest notice it has taken in.
-        cameras: what is known of each camera.
-        troubles: what stands in the way of writing at present, one line each.
-        alerts: how many were emitted, delivered to Redis, dropped, and wait; under ``sinks`` the same of other sinks.
-    """
-
-    version: int
-    notices: int
-    cameras: Mapping[str, ScoringStatus]
-    troubles: tuple[str, ...] = ()
-    alerts: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ScorerActor:
@@ -91,16 +71,10 @@ class ScorerActor:
             self._commit({}, (), replace(self._state, tuning=dict(tuning)))
         return dict(self._state.tuning)
 
-    def configure(self, version: int, cameras: Sequence[CameraSettings], former: Sequence[CameraSettings] = ()) -> None:
-        """Score these cameras from now on, and end the open events of others.
-
-        Args:
-            version: of the order.
-            cameras: the cameras.
-            former: those that were removed; frames of theirs may still be on their way.
-        """
-        self._write(self._scorer.configure(cameras, time.time(), former))
-        self._version = version
+    def configure(self, order: ScorerOrder) -> None:
+        """Follow an order: score its cameras from now on, and end the open events of others."""
+        self._write(self._scorer.configure(order.cameras, time.time(), order.former))
+        self._version = order.version
 
     def add(self, fates: Sequence[Prediction | Dropped]) -> bool:
         """Score frames and write what follows from them.
@@ -129,7 +103,7 @@ class ScorerActor:
             version=self._version,
             notices=self._state.notices,
             cameras=self._scorer.status(),
-            troubles=tuple(trouble.text for trouble in self._troubles()),
+            troubles=tuple(self._troubles()),
             alerts=self._alert_counts(),
         )
 

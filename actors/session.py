@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from actors.cluster import ray_cluster
 from actors.control import Apply
+from actors.fleet import Fleet
 from actors.supervisor import Supervisor
 from pipeline.errors import CflowError, RunError
 from pipeline.redaction import redact
@@ -18,6 +19,7 @@ from pipeline.runtime.ending import Ending
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import RunStatus
 from pipeline.sinks.run_status import RunState, RunStatusWriter, how_it_ended
+from pipeline.types import Trouble
 
 _POLL_S = 0.5
 
@@ -53,9 +55,14 @@ def run(
     with RunStatusWriter(redis_url, plan.name, nothing) as told, ray_cluster(address):
 
         def show(status: RunStatus) -> None:
-            on_status(status if told.trouble is None else replace(status, troubles=(*status.troubles, told.trouble)))
+            if (text := told.trouble) is not None:
+                status = replace(status, troubles=(*status.troubles, Trouble(key=text, text=text)))
+            on_status(status)
 
-        supervisor = Supervisor(plan, lambda status, ending: _tell(told, "ending" if ending else "running", status))
+        def publish(status: RunStatus, is_ending: bool) -> None:
+            _tell(told, "ending" if is_ending else "running", status)
+
+        supervisor = Supervisor(plan, Fleet(plan), publish)
         try:
             supervisor.start(stop)
             end_at = math.inf if duration_s is None else time.monotonic() + duration_s

@@ -50,6 +50,7 @@ from pipeline.config import Config, RuntimeSettings
 from pipeline.config_file import parse_config
 from pipeline.datasets.base import Clip, Dataset
 from pipeline.models.card import read_card
+from pipeline.runtime.messages import CameraRole
 from pipeline.runtime.plan import Predict
 from pipeline.runtime.status import RunStatus
 from pipeline.sinks.embedded_redis import EmbeddedRedis
@@ -79,7 +80,7 @@ class StandIn:
         """The predictor."""
         blank = np.zeros(self.map_shape, np.float16)
 
-        def predict(batch: FrameBatch, scenes: Sequence[str]) -> list[Prediction]:
+        def predict(batch: FrameBatch, roles: Sequence[CameraRole]) -> list[Prediction]:
             now_s = time.time()
             return [Prediction(header, -now_s, blank) for header in batch.headers]
 

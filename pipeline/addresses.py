@@ -29,6 +29,15 @@ def scheme_of(address: str) -> str | None:
     return match["scheme"].lower() if match else None
 
 
+def is_live(url: str) -> bool:
+    """Whether the address is a live stream (``rtsp://``, ``http://``...), not a file or a folder.
+
+    >>> is_live("rtsp://camera/main"), is_live("footage/gate.mp4"), is_live("file:///footage/gate.mp4")
+    (True, False, False)
+    """
+    return scheme_of(url) not in {None, "file"}
+
+
 def fault_of_camera(address: str) -> str | None:
     """Why no camera, file or folder can have this address, in words that show its scheme alone; None if one can."""
     if address != address.strip():

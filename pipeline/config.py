@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.addresses import fault_of_camera, fault_of_redis
+from pipeline.addresses import fault_of_camera, fault_of_redis, is_live
 from pipeline.model_settings import ModelSettings, Seed, Settings
 from pipeline.sinks.base import SinkSettings
 from pipeline.sinks.kinds import parse_sink
@@ -175,6 +175,11 @@ class CameraSettings(CameraDefaults):
     def trained_as(self) -> str:
         """Name of the camera's scene in the model."""
         return self.scene or self.id
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is a live stream, not a file or a folder."""
+        return is_live(self.url.get_secret_value())
 
 
 class RuntimeSettings(Settings):

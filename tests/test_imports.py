@@ -1,6 +1,7 @@
 """The walls of the house: who may import whom, and what a torch-free process must not pay for."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+ROOMS = {path.parent.name for path in (ROOT / "pipeline").glob("*/__init__.py")}
 MODULES = sorted((ROOT / "pipeline").rglob("*.py")) + sorted((ROOT / "actors").rglob("*.py"))
 HOMES = {
     "av": ("pipeline/video/", "pipeline/datasets/synthetic.py"),
@@ -31,6 +33,7 @@ TORCH_FREE = (
     "pipeline.training.views",
     "pipeline.runtime.roster",
     "pipeline.runtime.buffer",
+    "pipeline.runtime.orders",
     "pipeline.runtime.plan",
     "pipeline.models.card",
     "pipeline.console.check",
@@ -45,6 +48,7 @@ TORCH_FREE = (
     "actors.camera",
     "actors.cluster",
     "actors.detector",
+    "actors.fleet",
     "actors.scorer",
     "actors.supervisor",
 )
@@ -55,23 +59,69 @@ BELOW = {
     "runtime": {"runtime", "sinks"},
     "datasets": {"datasets", "video"},
     "baselines": {"baselines", "models"},
-    "inference": {"inference", "baselines", "models"},
+    "inference": {"inference", "baselines", "models", "runtime"},
     "scoring": {"scoring", "models", "runtime"},
     "sinks": {"sinks"},
     "checks": {"checks", "models", "video", "sinks"},
     "training": {"training", "inference", "baselines", "models", "datasets", "video"},
     "evaluation": {"evaluation", "inference", "baselines", "datasets", "models", "video", "sinks", "scoring"},
+    "console": {"console", "checks", "datasets", "evaluation", "models", "sinks", "training", "video"},
+}
+# Which of the actors' modules may import which others; those without a row import none.
+ACTORS_BELOW = {
+    "outbox": {"peers"},
+    "camera": {"peers"},
+    "detector": {"outbox", "peers"},
+    "cluster": {"local_ray"},
+    "scorer": {"plans"},
+    "fleet": {"asked", "camera", "cluster", "detector", "local_ray", "scorer"},
+    "actor_set": {"asked", "fleet"},
+    "deliveries": {"asked"},
+    "supervisor": {"actor_set", "asked", "deliveries", "fleet"},
+    "session": {"cluster", "control", "fleet", "supervisor"},
+    "commands": {"control", "plans", "session"},
+    "demo": {"commands"},
 }
 
 
 def _imported(path: Path) -> set[str]:
+    return _imports_of(path.read_text(encoding="utf-8"))
+
+
+def _imports_of(source: str) -> set[str]:
+    """Every module that it imports, wherever in it; what comes out of a package is named with it, module or not."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
     return found
+
+
+class _WithoutTyping(ast.NodeTransformer):
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        """What is imported for types alone is not imported when it runs."""
+        self.generic_visit(node)
+        return node.orelse if ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"} else node
+
+
+def _circle(sources: dict[str, str]) -> list[str]:
+    """Modules that import each other in a circle, if any do; given each one's name and source."""
+    graph = {
+        name: _imports_of(ast.unparse(_WithoutTyping().visit(ast.parse(source)))) & sources.keys() - {name}
+        for name, source in sources.items()
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+def _module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -83,8 +133,36 @@ def test_a_module_imports_only_what_its_room_may(path):
         if package in HOMES:
             assert place.startswith(HOMES[package]), f"{place} imports {name}"
         parts = place.split("/")
-        if parts[0] == "pipeline" and parts[1] in BELOW and name.startswith("pipeline.") and name.count(".") > 1:
-            assert name.split(".")[1] in BELOW[parts[1]], f"{place} imports {name}"
+        other = name.removeprefix("pipeline.").split(".")[0]
+        if parts[0] == "pipeline" and parts[1] in ROOMS and name.startswith("pipeline.") and other in ROOMS:
+            assert other in BELOW[parts[1]], f"{place} imports {name}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "actors").glob("*.py")), ids=lambda path: path.stem)
+def test_a_module_of_the_actors_imports_only_those_below_it(path):
+    known = {other.stem for other in path.parent.glob("*.py")} - {"__init__"}
+    of_theirs = {name.split(".")[1] for name in _imported(path) if name.startswith("actors.")} & known
+    assert of_theirs <= ACTORS_BELOW.get(path.stem, set())
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert _circle({_module_name(path): path.read_text(encoding="utf-8") for path in MODULES}) == []
+
+
+def test_a_circle_is_found_even_where_an_import_hides_in_a_function_and_one_for_types_alone_is_none():
+    sources = {
+        "house.roof": "def build():\n    from house import wall\n    return wall",
+        "house.wall": "if True:\n    import house.door",
+        "house.door": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from house.roof import build",
+    }
+    assert _circle(sources) == []
+    circle = _circle({**sources, "house.door": "from house.roof import build"})
+    assert set(circle) == {"house.roof", "house.wall", "house.door"}
+
+
+def test_actors_are_made_in_one_place():
+    makers = [path for path in MODULES if "ray.remote(" in path.read_text(encoding="utf-8")]
+    assert [path.relative_to(ROOT).as_posix() for path in makers] == ["actors/cluster.py"]
 
 
 def test_torch_free_modules_do_not_import_torch():

@@ -22,6 +22,7 @@ from pipeline.model_settings import ModelSettings
 from pipeline.models.card import ModelCard, check_matches, read_card
 from pipeline.models.detector import Detector, Encode
 from pipeline.models.score import read_scores
+from pipeline.runtime.messages import CameraRole
 from pipeline.types import FrameBatch, Prediction
 
 _LOGGER = logging.getLogger(__name__)
@@ -178,6 +179,18 @@ class Engine:
                 for header, score, anomaly_map in zip(batch.headers[part], scores.tolist(), shown, strict=True)
             ]
         return predictions
+
+    def predict_as(self, batch: FrameBatch, roles: Sequence[CameraRole]) -> list[Prediction]:
+        """Score frames as their cameras' roles say; with maps.
+
+        Args:
+            batch: as in ``predict``.
+            roles: for each frame its camera's.
+
+        Raises:
+            ValueError: as in ``predict``.
+        """
+        return self.predict(batch, [role.scene for role in roles])
 
     def _upload(self, images: npt.NDArray[np.uint8]) -> Tensor:
         """Bytes go to the device, a quarter of what floats would be; they become floats there."""

@@ -11,11 +11,12 @@ from pydantic import SecretStr
 from pipeline.config import CameraSettings, RuntimeSettings
 from pipeline.model_settings import ModelSettings
 from pipeline.own_folder import own_folder
+from pipeline.runtime.messages import CameraRole
 from pipeline.sinks.base import SinkSettings
 from pipeline.types import FrameBatch, Prediction, SceneView
 
-Predict = Callable[[FrameBatch, Sequence[str]], list[Prediction]]
-"""Frames and, for each, the name of its scene in the model; gives their predictions, in order."""
+Predict = Callable[[FrameBatch, Sequence[CameraRole]], list[Prediction]]
+"""Frames and, for each, its camera's role; gives their predictions with maps, in order."""
 
 
 @dataclass(frozen=True, slots=True)

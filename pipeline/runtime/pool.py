@@ -8,18 +8,16 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class DetectorReport:
+class LivingDetector:
     """How a living detector stands.
 
     Attributes:
         current: whether it has taken over the newest assignment.
         holding: frames in it, by camera process; processes without frames may be absent.
-        tuning: how its model is run, in words.
     """
 
     current: bool
     holding: Mapping[str, int] = field(default_factory=dict)
-    tuning: str = ""
 
 
 class DetectorPool:
@@ -31,15 +29,11 @@ class DetectorPool:
     Args:
         detectors: names of all detectors, spare ones included.
         active: how many of them are to work while all live.
-
-    Attributes:
-        detectors: the same.
-        active: the same.
     """
 
     def __init__(self, detectors: Sequence[str], active: int) -> None:
-        self.detectors = tuple(detectors)
-        self.active = active
+        self._detectors = tuple(detectors)
+        self._active = active
         self._owners: dict[str, str] = {}
         self._leaving: dict[str, str] = {}
         self._deaths: Counter[str] = Counter()
@@ -52,7 +46,7 @@ class DetectorPool:
         """How many detectors have died while they took from a process, or still held frames of it."""
         return self._deaths[process]
 
-    def assign(self, processes: Sequence[str], alive: Mapping[str, DetectorReport]) -> dict[str, tuple[str, ...]]:
+    def assign(self, processes: Sequence[str], alive: Mapping[str, LivingDetector]) -> dict[str, tuple[str, ...]]:
         """Decide who takes from whom now.
 
         Args:
@@ -70,23 +64,23 @@ class DetectorPool:
                 if process not in self._owners and process not in self._leaving:
                     self._owners[process] = self._least_busy(alive)
             self._relieve(alive)
-        return {d: tuple(p for p in processes if self._owners.get(p) == d) for d in self.detectors}
+        return {d: tuple(p for p in processes if self._owners.get(p) == d) for d in self._detectors}
 
-    def _still_holds(self, process: str, report: DetectorReport | None) -> bool:
-        return report is not None and (not report.current or report.holding.get(process, 0) > 0)
+    def _still_holds(self, process: str, detector: LivingDetector | None) -> bool:
+        return detector is not None and (not detector.current or detector.holding.get(process, 0) > 0)
 
-    def _least_busy(self, alive: Mapping[str, DetectorReport]) -> str:
-        return min(self._workers(alive), key=lambda detector: (self._load(detector), self.detectors.index(detector)))
+    def _least_busy(self, alive: Mapping[str, LivingDetector]) -> str:
+        return min(self._workers(alive), key=lambda detector: (self._load(detector), self._detectors.index(detector)))
 
-    def _workers(self, alive: Mapping[str, DetectorReport]) -> list[str]:
+    def _workers(self, alive: Mapping[str, LivingDetector]) -> list[str]:
         """Detectors that may be given something: those that work already, and as many others as are wanted."""
-        living = [detector for detector in self.detectors if detector in alive]
-        return sorted(living, key=lambda detector: self._load(detector) == 0)[: max(self.active, 1)]
+        living = [detector for detector in self._detectors if detector in alive]
+        return sorted(living, key=lambda detector: self._load(detector) == 0)[: max(self._active, 1)]
 
     def _load(self, detector: str) -> int:
         return sum(owner == detector for owner in self._owners.values())
 
-    def _relieve(self, alive: Mapping[str, DetectorReport]) -> None:
+    def _relieve(self, alive: Mapping[str, LivingDetector]) -> None:
         """Begin to move one process from the busiest to the least busy, where that evens them out."""
         if self._leaving:
             return

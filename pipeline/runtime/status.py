@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from pipeline.types import FrameAccount
+from pipeline.types import FrameAccount, Trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class RunStatus:
         cameras: in the order of the config.
         done: whether every camera is settled and its last event closed.
         faults: what could not be written in the end, one line each.
-        troubles: what is wrong at present beside single cameras, one line each.
+        troubles: what is wrong at present beside single cameras.
         alerts: how many were emitted, delivered to Redis, dropped, and wait.
         tunings: how the detectors' models are run, each way once.
         former: books of all cameras together that were removed so long ago that ``cameras`` leaves them out.
@@ -145,8 +145,8 @@ class RunStatus:
     cameras: tuple[CameraStatus, ...]
     done: bool
     faults: tuple[str, ...] = ()
-    troubles: tuple[str, ...] = ()
-    alerts: dict[str, int] = field(default_factory=dict)
+    troubles: tuple[Trouble, ...] = ()
+    alerts: dict[str, Any] = field(default_factory=dict)
     tunings: tuple[str, ...] = ()
     former: FrameAccount = field(default_factory=lambda: FrameAccount(0, 0, {}))
 
@@ -162,7 +162,7 @@ class RunStatus:
             "scored": sum(account.scored for account in accounts),
             "dropped": dict(dropped),
             "alerts": dict(self.alerts),
-            "troubles": list(self.troubles),
+            "troubles": [trouble.text for trouble in self.troubles],
             "faults": list(self.faults),
         }
 

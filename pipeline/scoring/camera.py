@@ -91,8 +91,6 @@ class CameraScoring:
         self.camera_id = camera_id
         self.threshold = normal.threshold(settings.quantile, settings.smoothing_s)
         """Smoothed scores at or above it are anomalous."""
-        self.late = 0
-        """Frames turned away because they were not above the last (session, index)."""
         self._normal = normal
         self._smoother = CausalSmoother(settings.smoothing_s)
         close_threshold = normal.threshold(settings.close_quantile, settings.smoothing_s)
@@ -130,8 +128,8 @@ class CameraScoring:
             now_s: Unix time.
 
         Returns:
-            The score, or None for a frame that is not above the last one (counted in ``late``) or whose score is not
-            finite (``not_finite``), and the alerts in order.
+            The score, or None for a frame that is not above the last one (it was seen before, or counted as lost) or
+            whose score is not finite (``not_finite``), and the alerts in order.
 
         Raises:
             ValueError: the frame is another camera's; nothing has changed then.
@@ -190,7 +188,6 @@ class CameraScoring:
             raise ValueError(f"camera {self.camera_id}: expected its own frames, got one of camera {header.camera_id}")
         state = self._state
         if state.last is not None and header.order <= state.last:
-            self.late += 1
             return False
         if header.serial > state.next_serial:
             state.count_dropped("detector_lost", header.serial - state.next_serial)

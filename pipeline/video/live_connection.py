@@ -10,10 +10,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Generic, Literal, TypeVar
 
+from pipeline.backoff import Backoff
 from pipeline.config import CameraSettings
 from pipeline.errors import RefusedError
 from pipeline.redaction import redact
-from pipeline.runtime.backoff import Backoff
 from pipeline.video.failures import explained
 
 ConnectionState = Literal["opening", "streaming", "waiting", "stopped"]

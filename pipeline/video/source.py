@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from pipeline.addresses import scheme_of
+from pipeline.addresses import is_live, scheme_of
 from pipeline.errors import VideoError
 from pipeline.redaction import redact
 from pipeline.video.container import ContainerFeed, Feed, RawFrame, open_file, open_live
@@ -43,15 +43,6 @@ class DecodedFrame:
     pts: int
     time_base: Fraction
     image: npt.NDArray[np.uint8]
-
-
-def is_live(url: str) -> bool:
-    """Whether the address is a live stream (``rtsp://``, ``http://``...), not a file or a folder.
-
-    >>> is_live("rtsp://camera/main"), is_live("footage/gate.mp4"), is_live("file:///footage/gate.mp4")
-    (True, False, False)
-    """
-    return scheme_of(url) not in {None, "file"}
 
 
 def open_source(

@@ -3,15 +3,16 @@
 from fractions import Fraction
 from pathlib import Path
 
-from actors.detector import CameraRole, DetectorActor, DetectorOrder, DetectorPlan
+from actors.detector import DetectorActor, DetectorPlan
 from pipeline.config import RuntimeSettings
 from pipeline.runtime.batching import BatchPolicy
+from pipeline.runtime.messages import CameraRole, DetectorOrder
 from pipeline.types import Dropped, FrameHeader
 
 
 class WithoutModel(DetectorActor):
     def _load(self, plan):
-        return lambda batch, scenes: []
+        return lambda batch, roles: []
 
 
 def test_only_of_files_it_says_what_became_of_their_frames():

@@ -104,10 +104,10 @@ def test_a_run_whose_last_news_its_terminal_does_not_take_has_ended_all_the_same
 
 def test_a_status_that_redis_refuses_is_one_of_the_runs_troubles(trained, server, tmp_path):
     server.client().execute_command("ACL", "SETUSER", "run", "on", ">hunter2secret", "~cflow:*", "+@all", "-set")
-    redis_url, troubles = server.url.replace("unix://", "unix://run:hunter2secret@"), []
+    redis_url, seen = server.url.replace("unix://", "unix://run:hunter2secret@"), []
     plan = plan_with(None, trained, redis_url, tmp_path / "run")
-    final = run(plan, address=None, stop=threading.Event(), on_status=lambda status: troubles.extend(status.troubles))
+    final = run(plan, address=None, stop=threading.Event(), on_status=lambda status: seen.extend(status.troubles))
     assert all(camera.state == "finished" for camera in final.cameras)
-    (trouble,) = set(troubles)
+    (trouble,) = {trouble.text for trouble in seen}
     assert "how the run stands is not written, and it looks dead: Redis refuses" in trouble
     assert "hunter2secret" not in trouble

@@ -91,7 +91,7 @@ class LiveRun:
 
     def _see(self, status: RunStatus) -> None:
         self.status = status
-        self.troubles += [trouble for trouble in status.troubles if trouble not in self.troubles]
+        self.troubles += [trouble.text for trouble in status.troubles if trouble.text not in self.troubles]
 
     def camera(self, camera_id: str) -> CameraStatus:
         """How a camera stands."""

@@ -140,7 +140,7 @@ def test_cameras_of_a_process_that_stays_away_go_to_another_one_and_stay_there(l
     assert live.camera(stayed).session == before[stayed].session  # untouched by all this
     assert set(ray.get(processes[0].report.remote(), timeout=30.0).readers) == {"gate", "yard"}
     session = live.camera(moved).session
-    live.wait(lambda: not any("camera-1 died" in trouble for trouble in live.status.troubles), "it is back")
+    live.wait(lambda: not any("camera-1 died" in trouble.text for trouble in live.status.troubles), "it is back")
     live.wait_for_scores(moved, stayed)
     assert live.camera(moved).session == session
     assert ray.get(processes[1].report.remote(), timeout=30.0).readers == {}

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import ray
 
-from actors.camera import CameraActor, CameraOrder
-from actors.cluster import create_scorer
-from actors.detector import CameraRole, DetectorActor, DetectorOrder, DetectorPlan
+from actors.camera import CameraActor
+from actors.detector import DetectorActor, DetectorPlan
+from actors.fleet import create_scorer
 from actors.plans import stream_plan
 from pipeline.models.card import read_card
 from pipeline.runtime.batching import BatchPolicy
+from pipeline.runtime.messages import CameraOrder, CameraRole, DetectorOrder, ScorerOrder
 from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.types import Prediction
@@ -29,7 +30,7 @@ def killed_by_one_frame():
 
     class Fragile(DetectorActor):
         def _load(self, plan):
-            def predict(batch, scenes):
+            def predict(batch, roles):
                 if any(header.index == KILLER for header in batch.headers):
                     os._exit(1)
                 return [Prediction(header, float(np.mean(batch.images))) for header in batch.headers]
@@ -65,7 +66,7 @@ def test_a_frame_that_kills_three_detectors_is_kept_and_counted_and_every_other_
             plan.runtime,
         )
         detector = ray.remote(**forever, name=detector_plan.name)(killed_by_one_frame()).remote(detector_plan)
-        camera_order = CameraOrder(1, config.cameras, taker=detector_plan.name)
+        camera_order = CameraOrder(1, config.cameras, consumer=detector_plan.name)
         detector_order = DetectorOrder(1, (f"{plan.name}-camera-0",), {"clip": CameraRole("plaza", False, 2.0)})
         give_up_at, scored = time.monotonic() + 120.0, None
         while scored is None or scored.scored + sum(scored.dropped.values()) < FRAMES:
@@ -73,10 +74,10 @@ def test_a_frame_that_kills_three_detectors_is_kept_and_counted_and_every_other_
             time.sleep(0.1)
             try:  # what the supervisor does: say it again to whoever was started anew
                 if ray.get(scorer.report.remote(), timeout=60.0).version == 0:
-                    ray.get(scorer.configure.remote(1, config.cameras), timeout=60.0)
+                    ray.get(scorer.configure.remote(ScorerOrder(1, config.cameras)), timeout=60.0)
                 if ray.get(camera.report.remote(), timeout=60.0).version == 0:
                     ray.get(camera.configure.remote(camera_order), timeout=60.0)
-                if ray.get(detector.report.remote(), timeout=60.0)[0] == 0:
+                if ray.get(detector.report.remote(), timeout=60.0).version == 0:
                     ray.get(detector.configure.remote(detector_order), timeout=60.0)
                 scored = ray.get(scorer.report.remote(), timeout=60.0).cameras.get("clip")
             except ray.exceptions.RayError:

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import ray
 
-from actors.camera import CameraActor, CameraOrder
-from actors.cluster import create_scorer
-from actors.detector import CameraRole, DetectorActor, DetectorOrder, DetectorPlan
+from actors.camera import CameraActor
+from actors.detector import DetectorActor, DetectorPlan
+from actors.fleet import create_scorer
 from actors.plans import stream_plan
 from pipeline.models.card import read_card
 from pipeline.runtime.batching import BatchPolicy
+from pipeline.runtime.messages import CameraOrder, CameraRole, DetectorOrder, ScorerOrder
 from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.redis_reader import read_scores
 from pipeline.types import Prediction
@@ -27,7 +28,7 @@ def slow():
 
     class Slow(DetectorActor):
         def _load(self, plan):
-            def predict(batch, scenes):
+            def predict(batch, roles):
                 time.sleep(BATCH_TAKES_S)
                 return [Prediction(header, float(np.mean(batch.images))) for header in batch.headers]
 
@@ -81,11 +82,11 @@ def test_when_detectors_are_slow_the_newest_frames_win_and_the_others_are_counte
         def reader():
             return ray.get(camera.report.remote(), timeout=60.0).readers["gate"]
 
-        ray.get(scorer.configure.remote(1, [gate]), timeout=60.0)
+        ray.get(scorer.configure.remote(ScorerOrder(1, (gate,))), timeout=60.0)
         ray.get(
             detector.configure.remote(DetectorOrder(1, (camera_name,), {"gate": CameraRole("plaza", True, MAX_AGE_S)}))
         )
-        ray.get(camera.configure.remote(CameraOrder(1, (gate,), taker=detector_name)))
+        ray.get(camera.configure.remote(CameraOrder(1, (gate,), consumer=detector_name)))
         until(lambda: reader().decoded >= 10 * FPS, "ten seconds of frames come")
         ray.get(camera.stop.remote())
 

@@ -9,6 +9,7 @@ import yaml
 from actors.plans import stream_plan
 from actors.scorer import ScorerActor
 from pipeline.models.card import read_card
+from pipeline.runtime.messages import ScorerOrder
 from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.sinks.redis_reader import read_alerts, read_scores
 from pipeline.types import FrameHeader, Prediction
@@ -31,7 +32,7 @@ def test_a_full_disk_is_told_once_scoring_goes_on_and_its_end_is_told_even_by_an
     plan = replace(plan, sinks=replace(plan.sinks, scores_folder=disk.folder / "scores", maps=False))
     scorer = ScorerActor(plan)
     assert not scorer.add(predictions(0, 1))  # before it was told what to do: to be sent again
-    scorer.configure(1, config.cameras)
+    scorer.configure(ScorerOrder(1, config.cameras))
 
     def notices():
         assert scorer.sinks["redis"].flush()
@@ -47,14 +48,14 @@ def test_a_full_disk_is_told_once_scoring_goes_on_and_its_end_is_told_even_by_an
     (failing,) = notices()
     assert failing["kind"] == "storage_failing"
     assert "No space left" in failing["reason"]
-    assert "No space left" in " ".join(scorer.report().troubles)
+    assert "No space left" in " ".join(trouble.text for trouble in scorer.report().troubles)
     assert len(read_scores(redis_url, "gate")) == 60
     scorer.sinks["redis"].close()  # what is left of a scorer that was killed is its store
     scorer.store.close()
     scorer.sinks["parquet"].close()
     disk.free()
     scorer = ScorerActor(plan)
-    scorer.configure(2, config.cameras)
+    scorer.configure(ScorerOrder(2, config.cameras))
     assert scorer.add(predictions(50, 20))  # ten of them were acknowledged before
     scorer.tend()
     _, restored = notices()

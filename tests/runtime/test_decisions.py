@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.backoff import Backoff
 from pipeline.runtime.assignment import place, split_cameras
-from pipeline.runtime.backoff import Backoff
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.latency import LatencyHistogram
 

@@ -1,14 +1,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.runtime.pool import DetectorPool, DetectorReport
+from pipeline.runtime.pool import DetectorPool, LivingDetector
 
 DETECTORS = ("d0", "d1", "d2")
-IDLE = DetectorReport(True)
+IDLE = LivingDetector(True)
 
 
 def alive(*names, **holding):
-    return {name: DetectorReport(True, holding.get(name, {})) for name in names}
+    return {name: LivingDetector(True, holding.get(name, {})) for name in names}
 
 
 def test_a_spare_detector_takes_over_at_once_and_the_dead_one_becomes_the_spare():
@@ -69,7 +69,7 @@ def test_a_process_has_one_detector_at_a_time_and_leaves_a_living_one_only_when_
     pool, owners = DetectorPool(DETECTORS, active), {}
     for living, holding, current, count in steps:
         processes = list("pqrstu"[:count])
-        reports = {name: DetectorReport(current, holding) for name in sorted(living)}
+        reports = {name: LivingDetector(current, holding) for name in sorted(living)}
         assigned = pool.assign(processes, reports)
         given = [process for members in assigned.values() for process in members]
         assert len(given) == len(set(given))

@@ -1,0 +1,87 @@
+"""The actors that a run has at present, by name, and what is known of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from actors.asked import Asked
+from actors.fleet import Fleet
+from pipeline.errors import RunError
+from pipeline.runtime.orders import SCORER, ActorState, ActorStates
+from pipeline.types import Trouble
+
+_HOPELESS_AFTER_S = 60.0  # without any actor at all; Ray brings each back within seconds
+
+
+class ActorSet:
+    """The scorer, and camera processes and detectors as they are added.
+
+    Args:
+        fleet: makes them.
+
+    Attributes:
+        scorer: the scorer.
+        processes: camera processes by name.
+        detectors: detectors by name.
+    """
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self.scorer = fleet.scorer()
+        self.processes: dict[str, Asked] = {}
+        self.detectors: dict[str, Asked] = {}
+
+    def add_processes(self, names: Iterable[str]) -> None:
+        """Make those of these camera processes that are not there yet."""
+        for name in names:
+            if name not in self.processes:
+                self.processes[name] = self._fleet.camera_process(name)
+
+    def add_detectors(self, names: Iterable[str]) -> None:
+        """Make those of these detectors that are not there yet."""
+        for name in names:
+            if name not in self.detectors:
+                self.detectors[name] = self._fleet.detector(name)
+
+    def named(self) -> dict[str, Asked]:
+        """All of them, by the name that the user reads."""
+        return {SCORER: self.scorer, **self.detectors, **self.processes}
+
+    def call_processes(self, method: str) -> None:
+        """Call a method of every camera process, and wait for no answer."""
+        for process in self.processes.values():
+            process.call(method)
+
+    def deaths(self) -> tuple[Trouble, ...]:
+        """Of those that were found dead and are not back."""
+        dead = [name for name, actor in self.named().items() if actor.died_at is not None]
+        return tuple(Trouble(f"{name} died", f"{name} died; it is being started anew") for name in dead)
+
+    def tunings(self) -> tuple[str, ...]:
+        """How the detectors' models are run, each way once."""
+        tunings = {detector.report.tuning for detector in self.detectors.values() if detector.report is not None}
+        return tuple(sorted(tunings - {""}))
+
+    def check_hope(self, now: float) -> None:
+        """Give up where nobody can come back, rather than look like a run that lives.
+
+        Args:
+            now: monotonic seconds.
+
+        Raises:
+            RunError: Ray itself is dead, or no actor has come back for a minute.
+        """
+        if dead := self._fleet.dead_processes():
+            raise RunError(f"Ray on this machine is dead: {', '.join(dead)}")
+        died_at = [actor.died_at for actor in self.named().values()]
+        since = [at for at in died_at if at is not None]
+        if len(since) == len(died_at) and now - max(since) > _HOPELESS_AFTER_S:
+            raise RunError(f"expected an actor of the run to come back within {_HOPELESS_AFTER_S:g} s, none did")
+
+    def states(self) -> ActorStates:
+        """What is known of each at present."""
+        return ActorStates(
+            ActorState(self.scorer.report, self.scorer.died_at),
+            {name: ActorState(process.report, process.died_at) for name, process in self.processes.items()},
+            {name: ActorState(detector.report, detector.died_at) for name, detector in self.detectors.items()},
+        )

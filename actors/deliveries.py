@@ -1,0 +1,73 @@
+"""Numbered messages to actors: repeated until they arrive, never twice at a time; what could not be done is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from ray.exceptions import RayError, RayTaskError
+
+from actors.asked import Answer, cause_of
+from pipeline.types import Notice, Trouble
+
+
+class Deliveries:
+    """Calls that tell actors something, until they are answered."""
+
+    def __init__(self) -> None:
+        self._sent: dict[tuple[str, str], tuple[int, Answer]] = {}
+        self._refusals: dict[tuple[str, str], Trouble] = {}
+
+    def send(self, actor: str, number: int, call: Callable[[], Answer], *, topic: str = "order") -> None:
+        """Make a call, unless the same one is on its way.
+
+        Args:
+            actor: its name, as the user reads it.
+            number: of what it is told; another number is told at once.
+            call: makes the call.
+            topic: numbers are counted for each by itself.
+        """
+        self._take_answers()
+        before = self._sent.get((actor, topic))
+        if before is None or before[0] != number:
+            self._sent[actor, topic] = number, call()
+
+    def refusals(self) -> tuple[Trouble, ...]:
+        """What actors could not do when they were last told; that one died is told elsewhere."""
+        self._take_answers()
+        return tuple(self._refusals.values())
+
+    def _take_answers(self) -> None:
+        for about, (_, answer) in list(self._sent.items()):
+            if not answer.has_come():
+                continue
+            del self._sent[about]
+            self._refusals.pop(about, None)
+            try:
+                answer.get()
+            except RayTaskError as error:
+                key = f"{about[0]} refuses: {type(error.cause).__name__}"
+                self._refusals[about] = Trouble(key, f"{about[0]} cannot do what it is told: {cause_of(error)}")
+            except RayError:
+                pass
+
+
+class NoticeQueue:
+    """Notices for the scorer, numbered from 1, until it has taken them in.
+
+    Attributes:
+        waiting: those it has not, in order, each with its number.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: tuple[tuple[int, Notice], ...] = ()
+        self._newest = 0
+
+    def add(self, notices: Iterable[Notice]) -> None:
+        """Number notices and let them wait."""
+        new = tuple(enumerate(notices, self._newest + 1))
+        self._newest += len(new)
+        self.waiting += new
+
+    def acknowledge(self, number: int) -> None:
+        """Forget those up to a number: the scorer has them."""
+        self.waiting = tuple(numbered for numbered in self.waiting if numbered[0] > number)

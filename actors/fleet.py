@@ -1,0 +1,133 @@
+"""The actors of a run: how many there are, what each may take of the cluster, and where it goes."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+import ray
+from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from actors.asked import Asked, wait_for_start
+from actors.camera import CameraActor
+from actors.cluster import actor_class
+from actors.detector import DetectorActor, DetectorPlan
+from actors.local_ray import dead_ray_processes
+from actors.scorer import ScorerActor
+from pipeline.errors import BadInputError
+from pipeline.runtime.batching import BatchPolicy
+from pipeline.runtime.plan import RunPlan
+
+_CAMERA_CPUS = 0.1  # Ray's resources only place actors; decoders share the cores with everyone
+_SCORER_CPUS = 0.1
+_FOREVER = {"max_restarts": -1, "max_task_retries": 0}
+
+
+class Fleet:
+    """Makes the actors of one run on the Ray cluster that this process has joined.
+
+    Args:
+        plan: the run.
+
+    Raises:
+        BadInputError: ``cuda`` was asked for and the cluster has no GPU.
+
+    Attributes:
+        device: torch device of the detectors.
+        active: how many detectors work while all live.
+        detectors: names of all detectors, spare ones last.
+    """
+
+    def __init__(self, plan: RunPlan) -> None:
+        self._plan = plan
+        runtime = plan.runtime
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        if runtime.device == "cuda" and gpus == 0:
+            raise BadInputError("runtime.device: expected a GPU in the Ray cluster for 'cuda', got none")
+        self.device = "cpu" if runtime.device == "cpu" or gpus == 0 else "cuda"
+        active = runtime.detectors or (gpus if self.device == "cuda" else 1)
+        self.active = min(active, gpus) if self.device == "cuda" else active
+        spare = runtime.spare_detectors
+        if spare is None:  # several detectors take over from each other
+            spare = int(self.active == 1 and any(camera.is_live for camera in plan.cameras))
+        self.detectors = tuple(f"{plan.name}-detector-{number}" for number in range(self.active + spare))
+
+    def scorer(self) -> Asked:
+        """The scorer."""
+        return Asked(lambda: create_scorer(self._plan))
+
+    def camera_process(self, name: str) -> Asked:
+        """A process for some of the cameras, where there is room."""
+        return Asked(lambda: self._create_camera_process(name))
+
+    def detector(self, name: str) -> Asked:
+        """A detector, where there is room."""
+        return Asked(lambda: self._create_detector(name))
+
+    def wait_for_start(self, actors: Mapping[str, Asked], stop: threading.Event, within_s: float) -> None:
+        """As the function ``wait_for_start``, of these actors by name."""
+        wait_for_start({actor.handle.pid.remote(): name for name, actor in actors.items()}, stop, within_s)
+
+    def ask(self, actors: Sequence[Asked], within_s: float) -> None:
+        """Ask actors how they stand, and wait a moment for their answers, which ``absorb`` takes in.
+
+        Args:
+            actors: who is asked.
+            within_s: longest wait.
+        """
+        questions = [actor.ask(time.monotonic()) for actor in actors]
+        ray.wait(questions, num_returns=len(questions), timeout=within_s)
+
+    def dead_processes(self) -> list[str]:
+        """Which of Ray's own processes are dead, so that no actor can come back."""
+        return dead_ray_processes()
+
+    def _create_camera_process(self, name: str) -> ActorHandle:
+        plan = self._plan
+        options = {"name": name, "num_cpus": _CAMERA_CPUS, "max_concurrency": 6, **_FOREVER}
+        return actor_class(CameraActor, options).remote(
+            plan.size_px, plan.runtime.cameras_per_process, plan.ledgers, plan.quarantine
+        )
+
+    def _create_detector(self, name: str) -> ActorHandle:
+        plan, runtime = self._plan, self._plan.runtime
+        detector_plan = DetectorPlan(
+            name=name,
+            model_folder=plan.model_folder,
+            expected_model=plan.expected_model,
+            device=self.device,
+            threads=runtime.threads or max(1, (os.cpu_count() or 1) // self.active),
+            batch=BatchPolicy(runtime.batch_frames, runtime.batch_wait_s),
+            scorer=_scorer_name(plan),
+            runtime=runtime,
+            load_stand_in=plan.load_stand_in,
+        )
+        options = {"name": name, "max_concurrency": 4, **self._detector_share(), **_FOREVER}
+        return actor_class(DetectorActor, options).remote(detector_plan)
+
+    def _detector_share(self) -> dict[str, float]:
+        """What a detector takes of the cluster's resources, so that all of them find a place."""
+        total = len(self.detectors)
+        if self.device == "cpu":
+            return {"num_cpus": min(1.0, 0.5 * ray.cluster_resources().get("CPU", 1.0) / total)}
+        # A spare one shares a GPU, on which it only keeps its weights; without one every detector has one to itself.
+        return {"num_gpus": 1.0 if total == self.active else self.active / total}
+
+
+def create_scorer(plan: RunPlan) -> ActorHandle:
+    """The scorer of a run, on this node, where its files belong."""
+    options = {"name": _scorer_name(plan), "num_cpus": _SCORER_CPUS, **_FOREVER, **_here()}
+    return actor_class(ScorerActor, options).remote(plan)
+
+
+def _scorer_name(plan: RunPlan) -> str:
+    return f"{plan.name}-scorer"
+
+
+def _here() -> dict[str, NodeAffinitySchedulingStrategy]:
+    """Placement on the node of the calling process."""
+    node = ray.get_runtime_context().get_node_id()
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}

@@ -1,0 +1,160 @@
+"""What the supervisor and the actors say to each other: named, frozen values that are cheap to send.
+
+An order says the whole of what an actor is to do. Orders are numbered; an actor that was started again follows order 0,
+its report says so, and it is sent the newest one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from pipeline.config import CameraSettings
+from pipeline.runtime.status import ReaderStatus, ScoringStatus
+from pipeline.types import SceneView, Trouble
+
+
+class TakeRequest(NamedTuple):
+    """What a detector asks a camera process for. Sent for every batch, as one argument: Ray serialises each by itself.
+
+    Attributes:
+        consumer: name of the detector that asks; another than the order's gets nothing.
+        incarnation: name of its process: another one gets what the one before was given and is not confirmed.
+        confirmed: by camera, the serial below which the scorer knows what became of every frame.
+        max_frames: frames at most.
+        timeout_s: longest wait for a first frame.
+    """
+
+    consumer: str
+    incarnation: str
+    confirmed: Mapping[str, int]
+    max_frames: int
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CameraOrder:
+    """What a camera process is to do.
+
+    Attributes:
+        version: number of the order; 0 is none.
+        cameras: the cameras to read.
+        views: what their scenes looked like in training, by camera id.
+        paused: ids of those not to be read at present.
+        sessions: by camera id, a session number above all that were used; for a node that does not know them.
+        consumer: name of the detector that may take frames; None while there is none.
+        deaths: how many detectors have died while they took from this process.
+        forgotten: ids of former cameras, read here, of which nobody wants to hear any more.
+        paced: whether files are read at the speed at which they were filmed: beside live cameras, whose frames would
+            give way to theirs.
+    """
+
+    version: int = 0
+    cameras: tuple[CameraSettings, ...] = ()
+    views: Mapping[str, SceneView] = field(default_factory=dict)
+    paused: frozenset[str] = frozenset()
+    sessions: Mapping[str, int] = field(default_factory=dict)
+    consumer: str | None = None
+    deaths: int = 0
+    forgotten: frozenset[str] = frozenset()
+    paced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CameraReport:
+    """How a camera process stands.
+
+    Attributes:
+        version: of the order it follows.
+        readers: what each camera's reader has done, by camera id, former cameras included until they are forgotten.
+        troubles: why cameras cannot be read at all.
+    """
+
+    version: int
+    readers: Mapping[str, ReaderStatus]
+    troubles: tuple[Trouble, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CameraRole:
+    """What a detector, and the model in it, need to know of a camera.
+
+    Attributes:
+        scene: its scene in the model.
+        live: whether newer frames are worth more than older ones.
+        max_frame_age_s: of a live camera's frames; older ones are not scored.
+    """
+
+    scene: str
+    live: bool
+    max_frame_age_s: float
+
+    @classmethod
+    def of(cls, camera: CameraSettings) -> CameraRole:
+        """The role of a camera with these settings."""
+        return cls(camera.trained_as, camera.is_live, camera.max_frame_age_s)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorOrder:
+    """What a detector is to do.
+
+    Attributes:
+        version: number of the order; 0 is none.
+        processes: names of the camera processes it takes from.
+        cameras: by camera id, of all cameras it may get frames of.
+    """
+
+    version: int = 0
+    processes: tuple[str, ...] = ()
+    cameras: Mapping[str, CameraRole] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorReport:
+    """How a detector stands.
+
+    Attributes:
+        version: of the order it follows.
+        holding: frames in it, by camera process; processes without frames may be absent.
+        tuning: how its model is run, in words.
+    """
+
+    version: int
+    holding: Mapping[str, int] = field(default_factory=dict)
+    tuning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerOrder:
+    """What the scorer is to do.
+
+    Attributes:
+        version: number of the order; 0 is none.
+        cameras: the cameras to score.
+        former: those that were removed; frames of theirs may still be on their way.
+    """
+
+    version: int = 0
+    cameras: tuple[CameraSettings, ...] = ()
+    former: tuple[CameraSettings, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerReport:
+    """How the scorer stands.
+
+    Attributes:
+        version: of the order it follows.
+        notices: number of the newest notice it has taken in.
+        cameras: what is known of each camera.
+        troubles: what stands in the way of writing at present.
+        alerts: how many were emitted, delivered to Redis, dropped, and wait; under ``sinks`` the same of other sinks.
+    """
+
+    version: int
+    notices: int
+    cameras: Mapping[str, ScoringStatus]
+    troubles: tuple[Trouble, ...] = ()
+    alerts: Mapping[str, Any] = field(default_factory=dict)

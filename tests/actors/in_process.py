@@ -1,0 +1,167 @@
+"""Actors that live in the process of the test: called at once, killed and brought back by hand, never waited for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayTaskError
+
+from pipeline.runtime.messages import CameraReport, DetectorReport, ScorerReport
+
+
+@dataclass
+class Answer:
+    """What a call gave, or what it raised; ``come`` is set by hand where it is to stay away for a while."""
+
+    value: Any = None
+    error: Exception | None = None
+    come: bool = True
+
+    def has_come(self):
+        return self.come
+
+    def get(self, within_s=None):
+        if not self.come:
+            raise GetTimeoutError
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+class Actor:
+    """Follows its orders, and has the face of ``actors.asked.Asked``.
+
+    Attributes:
+        calls: what was called, with its arguments.
+        refuses: by method, what it raises, every time.
+        is_slow: whether calls stay unanswered, and without effect, until ``catch_up``.
+    """
+
+    def __init__(self):
+        self.report, self.died_at = None, None
+        self.calls, self.refuses, self.is_slow = [], {}, False
+        self.version = 0
+        self._is_dead = False
+        self._late = []
+
+    def call(self, method, *arguments):
+        if self._is_dead:
+            return Answer(error=ActorDiedError())
+        self.calls.append((method, *arguments))
+        answer = Answer(come=False)
+        self._late.append((answer, method, arguments))
+        if not self.is_slow:
+            self.catch_up()
+        return answer
+
+    def catch_up(self):
+        for answer, method, arguments in self._late:
+            try:
+                if method in self.refuses:
+                    raise self.refuses[method]
+                answer.value = getattr(self, method)(*arguments)
+            except Exception as error:
+                answer.error = RayTaskError(method, "", error)
+            answer.come = True
+        self._late = []
+
+    def called(self, method):
+        """Arguments of every call of a method."""
+        return [arguments for name, *arguments in self.calls if name == method]
+
+    def insist(self, method, left_s):
+        return self.call(method, left_s()).get()
+
+    def absorb(self, now):
+        self.report = None if self._is_dead else self.stands()
+        self.died_at = (self.died_at or now) if self._is_dead else None
+
+    def die(self):
+        """What it knew is gone."""
+        self._is_dead, self.version = True, 0
+
+    def come_back(self):
+        self._is_dead = False
+
+    def kill(self):
+        self.die()
+
+    def configure(self, order):
+        self.order, self.version = order, order.version
+
+
+class CameraProcess(Actor):
+    """Says of its cameras what the test sets in ``readers``."""
+
+    def __init__(self):
+        super().__init__()
+        self.readers, self.troubles = {}, ()
+
+    def stands(self):
+        return CameraReport(self.version, dict(self.readers), tuple(self.troubles))
+
+    def stop(self):
+        pass
+
+    abandon = close = stop
+
+
+class Detector(Actor):
+    def stands(self):
+        return DetectorReport(self.version, {}, "as it stands")
+
+
+class Scorer(Actor):
+    """Says of cameras what the test sets in ``cameras``, and keeps the notices that it is told."""
+
+    def __init__(self):
+        super().__init__()
+        self.cameras, self.troubles, self.notices, self.finished = {}, (), {}, []
+
+    def stands(self):
+        return ScorerReport(self.version, max(self.notices, default=0), dict(self.cameras), tuple(self.troubles))
+
+    def notify(self, notices):
+        self.notices |= dict(notices)
+
+    def finish(self, camera_ids):
+        self.finished += camera_ids
+
+    def tend(self):
+        pass
+
+    def close(self, within_s, failure=""):
+        return [], {"emitted": 1}
+
+
+class Fleet:
+    """Makes such actors, as ``actors.fleet.Fleet`` makes real ones."""
+
+    def __init__(self, run, *, active=1, spare=0):
+        self.active = active
+        self.detectors = tuple(f"{run}-detector-{number}" for number in range(active + spare))
+        self.made = {}
+        self.dead = []
+
+    def scorer(self):
+        return self._make("the scorer", Scorer())
+
+    def camera_process(self, name):
+        return self._make(name, CameraProcess())
+
+    def detector(self, name):
+        return self._make(name, Detector())
+
+    def wait_for_start(self, actors, stop, within_s):
+        self.started = list(actors)
+
+    def ask(self, actors, within_s):
+        pass
+
+    def dead_processes(self):
+        return self.dead
+
+    def _make(self, name, actor):
+        self.made[name] = actor
+        return actor

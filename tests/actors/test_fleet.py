@@ -1,0 +1,67 @@
+"""How many detectors a run gets, and on what, by the resources that a cluster says it has."""
+
+from pathlib import Path
+
+import pytest
+
+from actors.fleet import Fleet
+from pipeline.config import CameraSettings, RuntimeSettings
+from pipeline.errors import BadInputError
+from pipeline.runtime.plan import RunPlan
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Says what a cluster has: machines with so many GPUs are not at hand."""
+    return lambda **resources: monkeypatch.setattr("ray.cluster_resources", lambda: resources)
+
+
+def fleet(url="rtsp://10.0.0.1/x", **runtime):
+    plan = RunPlan(
+        name="run",
+        cameras=(CameraSettings(id="gate", url=url),),
+        views={},
+        model_folder=Path("model"),
+        expected_model=None,
+        size_px=(8, 8),
+        runtime=RuntimeSettings(**runtime),
+        sinks=None,  # nobody here writes
+        quarantine=Path("quarantine"),
+    )
+    return Fleet(plan)
+
+
+@pytest.mark.parametrize(
+    ("settings", "active", "total"),
+    [
+        ({}, 1, 2),  # a spare one takes over at once, where newer frames are worth more
+        ({"url": "footage/gate.mp4"}, 1, 1),
+        ({"detectors": 3}, 3, 3),  # they take over from each other
+        ({"detectors": 2, "spare_detectors": 2}, 2, 4),
+        ({"spare_detectors": 0}, 1, 1),
+    ],
+)
+def test_a_spare_detector_is_kept_beside_a_single_one_of_live_cameras_or_as_many_as_asked(
+    cluster, settings, active, total
+):
+    cluster(CPU=2.0, GPU=1.0)
+    made = fleet(device="cpu", **settings)
+    assert (made.device, made.active) == ("cpu", active)
+    assert made.detectors == tuple(f"run-detector-{number}" for number in range(total))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "settings", "active", "total"),
+    [(1, {}, 1, 2), (4, {}, 4, 4), (4, {"detectors": 2}, 2, 2), (2, {"detectors": 8, "device": "cuda"}, 2, 2)],
+)
+def test_there_is_a_detector_for_every_gpu_and_none_without_one(cluster, gpus, settings, active, total):
+    cluster(CPU=8.0, GPU=float(gpus))
+    made = fleet(**settings)
+    assert (made.device, made.active, len(made.detectors)) == ("cuda", active, total)
+
+
+def test_without_a_gpu_detectors_run_on_the_cpu_unless_one_is_asked_for(cluster):
+    cluster(CPU=2.0)
+    assert fleet().device == "cpu"
+    with pytest.raises(BadInputError, match="expected a GPU in the Ray cluster for 'cuda', got none"):
+        fleet(device="cuda")

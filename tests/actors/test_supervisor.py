@@ -1,0 +1,273 @@
+"""What the supervisor makes of what it hears, with actors of this process: no Ray, and no time but the test's."""
+
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from actors.supervisor import Supervisor
+from pipeline.config import CameraSettings, HealthSettings, RuntimeSettings
+from pipeline.errors import RunError
+from pipeline.runtime.ending import Ending
+from pipeline.runtime.plan import RunPlan
+from pipeline.runtime.status import ReaderStatus, ScoringStatus
+from pipeline.types import Trouble
+from tests.actors.in_process import Fleet
+
+READER = ReaderStatus("streaming", True, "b", 0, 10, 10, {}, 0, "", 100.0, frozenset())
+ENDED = replace(READER, state="finished", live=False, last_frame_at_s=None)
+SCORING = ScoringStatus(10, {}, 0, None, None, None, None, 1.0)
+SCORER, CAMERAS, DETECTOR = "the scorer", "run-camera-0", "run-detector-0"
+
+
+def camera(camera_id):
+    return CameraSettings(id=camera_id, url="rtsp://10.0.0.1/x", health=HealthSettings(offline_s=5.0))
+
+
+class Run:
+    """A supervisor and its actors; a step takes a quarter of a second of the test's own time."""
+
+    def __init__(self, *camera_ids, **fleet):
+        plan = RunPlan(
+            name="run",
+            cameras=tuple(camera(camera_id) for camera_id in camera_ids),
+            views={},
+            model_folder=Path("model"),
+            expected_model=None,
+            size_px=(8, 8),
+            runtime=RuntimeSettings(),
+            sinks=None,  # nobody here writes
+            quarantine=Path("quarantine"),
+        )
+        self.published = []
+        self.fleet = Fleet("run", **fleet)
+        self.supervisor = Supervisor(plan, self.fleet, lambda status, is_ending: self.published.append(is_ending))
+        self.now = 1000.0
+
+    def __getitem__(self, name):
+        return self.fleet.made[name]
+
+    def step(self, seconds=0.25):
+        self.now += seconds
+        self.supervisor.step(self.now, 50.0 + self.now)
+        return self.supervisor.status()
+
+    def texts(self):
+        return [trouble.text for trouble in self.supervisor.status().troubles]
+
+
+@pytest.fixture
+def run():
+    made = Run("gate", "yard")
+    made.step()
+    made.step()
+    return made
+
+
+def test_everyone_is_told_what_to_do_once_and_again_after_it_was_started_again(run):
+    for name in (SCORER, CAMERAS, DETECTOR):
+        assert len(run[name].called("configure")) == 1
+    assert [wanted.id for wanted in run[CAMERAS].order.cameras] == ["gate", "yard"]
+    assert run[CAMERAS].order.consumer == DETECTOR
+    (before,) = run[SCORER].called("configure")
+    run[SCORER].die()
+    run.step()
+    run[SCORER].come_back()
+    run.step()
+    run.step()
+    assert run[SCORER].called("configure") == [before, before]
+
+
+def test_an_order_that_is_on_its_way_is_not_sent_again_and_a_newer_one_is():
+    run = Run("gate")
+    run[CAMERAS].is_slow = True
+    for _ in range(5):
+        run.step()
+    assert len(run[CAMERAS].called("configure")) == 1
+    run.supervisor.apply([camera("gate"), camera("yard")], [])
+    run.step()
+    assert len(run[CAMERAS].called("configure")) == 2
+    run[CAMERAS].catch_up()
+    run.step()
+    assert len(run[CAMERAS].called("configure")) == 2
+    assert [wanted.id for wanted in run[CAMERAS].order.cameras] == ["gate", "yard"]
+
+
+def test_what_an_actor_cannot_do_is_a_trouble_without_credentials_until_it_can(run):
+    run[CAMERAS].refuses["configure"] = OSError("no room for rtsp://viewer:hunter2@gate/main")
+    run.supervisor.apply([camera("gate")], [])
+    run.step()
+    for _ in range(3):
+        run.step()
+        assert run.texts() == [f"{CAMERAS} cannot do what it is told: no room for rtsp://***@gate/main"]
+    run[CAMERAS].refuses["configure"] = OSError("no room at all")
+    run.step()
+    key = run.supervisor.status().troubles[0].key
+    run.step()
+    assert run.texts() == [f"{CAMERAS} cannot do what it is told: no room at all"]
+    assert run.supervisor.status().troubles[0].key == key  # the same trouble, with other details
+    del run[CAMERAS].refuses["configure"]
+    run.step()
+    run.step()
+    assert run.texts() == []
+
+
+def test_troubles_are_those_of_the_scorer_deaths_and_cameras_that_are_not_read(run):
+    full, unread = Trouble("disk", "the disk is full"), Trouble("gate", "camera gate is not read")
+    run[SCORER].troubles, run[CAMERAS].troubles = [full], [unread]
+    run[DETECTOR].die()
+    status = run.step()
+    assert run.texts() == [full.text, f"{DETECTOR} died; it is being started anew", unread.text]
+    assert status.totals()["troubles"] == run.texts()
+    run[SCORER].troubles, run[CAMERAS].troubles = [], []
+    run[DETECTOR].come_back()
+    run.step()
+    assert run.texts() == []
+
+
+def test_a_notice_is_repeated_until_the_scorer_has_it_and_told_once_all_the_same(run):
+    run[CAMERAS].readers = {"gate": READER}
+    run.step()
+    run[SCORER].refuses["notify"] = OSError("not now")
+    run.step(10.0)  # no frame for so long
+    run.step()
+    assert len(run[SCORER].called("notify")) >= 2
+    assert run[SCORER].notices == {}
+    run[SCORER].die()
+    run.step()
+    run[SCORER].come_back()
+    del run[SCORER].refuses["notify"]
+    run.step()
+    run.step()
+    ((number, notice),) = run[SCORER].notices.items()
+    assert (number, notice.kind, notice.camera_id) == (1, "camera_offline", "gate")
+    told = len(run[SCORER].called("notify"))
+    run.step()
+    assert len(run[SCORER].called("notify")) == told
+
+
+def test_events_of_a_camera_that_ended_are_closed_once_and_then_the_run_is_done():
+    run = Run("gate")
+    run.step()
+    run[CAMERAS].readers, run[SCORER].cameras = {"gate": ENDED}, {"gate": replace(SCORING, scored=9)}
+    assert not run.step().done
+    assert run[SCORER].finished == []  # a frame is in flight
+    run[SCORER].cameras, run[SCORER].is_slow = {"gate": SCORING}, True
+    run.step()
+    run.step()
+    assert len(run[SCORER].called("finish")) == 1
+    run[SCORER].refuses["finish"] = OSError("not now")
+    run[SCORER].catch_up()
+    run[SCORER].is_slow = False
+    run.step()
+    del run[SCORER].refuses["finish"]
+    assert not run.step().done  # it is asked again
+    assert run[SCORER].finished == ["gate"]
+    run.step()
+    assert run.step().done
+    assert run[SCORER].finished == ["gate"]
+
+
+def test_what_a_process_says_of_a_camera_that_another_one_reads_now_is_not_heard():
+    run = Run(*(f"c{number}" for number in range(9)))  # more than one process holds
+    run.step()
+    before, after = "run-camera-1", CAMERAS
+    assert "c1" in [wanted.id for wanted in run[before].order.cameras]
+    run[before].readers, run[SCORER].cameras = {"c1": READER}, {"c1": SCORING}
+    run.step()
+    run[before].die()
+    run.step()
+    run.step(6.0)
+    assert "c1" in [wanted.id for wanted in run[after].order.cameras]
+    run[before].come_back()
+    run[before].readers = {"c1": replace(READER, decoded=99)}
+    run[after].readers = {"c1": replace(READER, decoded=11)}
+    (status,) = run.step().cameras
+    assert status.account.decoded == 11
+
+
+def test_spare_detectors_are_not_waited_for():
+    run = Run("gate", spare=1)
+    assert list(run.fleet.made) == [SCORER, CAMERAS, DETECTOR]
+    run.supervisor.start(threading.Event())
+    try:
+        assert run.fleet.started == [SCORER, DETECTOR, CAMERAS]
+        assert "run-detector-1" in run.fleet.made
+    finally:
+        run.supervisor.kill()
+
+
+def test_how_the_run_stands_is_published_every_second_and_that_it_is_ending(run):
+    published = len(run.published)
+    for _ in range(8):
+        run.step()
+    assert len(run.published) - published == 2
+    run.supervisor.drain()
+    assert run[CAMERAS].called("stop") == [[]]
+    run.step(1.0)
+    assert run.published[-1] is True
+    assert not any(run.published[:-1])
+
+
+def test_a_run_whose_actors_have_all_been_dead_for_a_minute_is_given_up_and_no_sooner(run):
+    for actor in run.fleet.made.values():
+        actor.die()
+    run.step()
+    run.step(59.0)
+    run[DETECTOR].come_back()
+    run.step()
+    run[DETECTOR].die()
+    run.step()
+    run.step(60.0)  # the last of them has not been away for longer
+    with pytest.raises(RunError, match="expected an actor of the run to come back within 60 s, none did"):
+        run.step()
+
+
+def test_a_ray_that_is_dead_is_told_at_once_as_what_ended_the_watching():
+    run = Run("gate")
+    run.supervisor.start(threading.Event())
+    run.fleet.dead = ["raylet"]
+    give_up_at = time.monotonic() + 30.0
+    while run.supervisor.failure is None:
+        assert time.monotonic() < give_up_at
+        time.sleep(0.01)
+    assert str(run.supervisor.failure) == "Ray on this machine is dead: raylet"
+
+
+def test_a_run_that_is_closed_counts_what_was_in_flight_and_says_how_many_alerts_there_were(run):
+    run[CAMERAS].readers = {"gate": replace(READER, decoded=14, handed=12)}
+    run[SCORER].cameras = {"gate": SCORING}
+    run[SCORER].troubles = [Trouble("disk", "the disk is full")]
+    run.step()
+    final = run.supervisor.close(Ending(time.monotonic()))  # there is no time for what is in flight
+    assert run[CAMERAS].called("abandon") == run[CAMERAS].called("close") == [[]]
+    (status,) = final.cameras
+    assert status.account.dropped == {"shutdown": 4}
+    assert (final.alerts, final.faults, final.troubles) == ({"emitted": 1}, (), ())
+    before = run.supervisor.status()
+    assert run.step() is before  # nobody is told anything any more
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        (OSError("disk full"), "the scorer could not close its files: disk full"),
+        (None, "the scorer did not come back in time to close its files: the next run into this folder does"),
+    ],
+)
+def test_a_scorer_that_cannot_close_its_files_is_a_fault_of_the_run(run, error, fault):
+    if error is None:
+        run[SCORER].die()
+    else:
+        run[SCORER].refuses["close"] = error
+    assert run.supervisor.close(Ending.begun(time.monotonic())).faults == (fault,)
+
+
+def test_a_run_that_is_aborted_says_why_and_does_not_fail_where_nobody_hears_it(run):
+    run.supervisor.abort("the run failed: no weights")
+    ((within_s, failure),) = run[SCORER].called("close")
+    assert (within_s, failure) == (3.0, "the run failed: no weights")
+    run[SCORER].die()
+    run.supervisor.abort("again")
