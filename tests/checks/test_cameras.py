@@ -26,6 +26,7 @@ def silence():
         yield f"rtsp://127.0.0.1:{server.getsockname()[1]}/x"
 
 
+@pytest.mark.server
 def test_live_cameras_say_size_codec_and_rate_and_one_that_refuses_says_why_without_the_password(tmp_path, silence):
     require_rtsp()
     video = write_footage(tmp_path / "a.mp4")
@@ -49,6 +50,7 @@ def test_live_cameras_say_size_codec_and_rate_and_one_that_refuses_says_why_with
     assert PASSWORD not in repr(found)
 
 
+@pytest.mark.server
 def test_a_live_stream_without_a_keyframe_is_not_waited_for_longer_than_its_settings_say(tmp_path):
     require_rtsp()
     video = write_footage(tmp_path / "long.mp4", gop=1000, seconds=30.0)

@@ -15,6 +15,8 @@ from tests.faults.test_signals import COMMAND, begin, is_running, other, until
 from tests.models_for_tests import TINY
 from tests.rtsp import RtspServer, require_rtsp, write_footage
 
+pytestmark = pytest.mark.ray
+
 
 @pytest.fixture
 def cameras(tmp_path):

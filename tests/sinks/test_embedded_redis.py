@@ -21,6 +21,8 @@ from pipeline.sinks.redis_folder import take_folder
 from pipeline.sinks.redis_reader import read_alerts
 from tests.sinks.made import SinkWithStore, alert, is_alive, wait_until
 
+pytestmark = pytest.mark.server
+
 ROOT = Path(__file__).parents[2]
 
 
