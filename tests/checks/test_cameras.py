@@ -79,8 +79,8 @@ def test_one_that_hangs_is_left_to_itself_and_more_cameras_than_are_looked_at_at
     tmp_path, silence, monkeypatch
 ):
     monkeypatch.setattr(cameras_module, "_AT_ONCE", 2)
-    longest_s = cameras_module._longest_s
-    monkeypatch.setattr(cameras_module, "_longest_s", lambda c: 0.1 if c.id.startswith("hung") else longest_s(c))
+    longest_s = cameras_module.longest_s
+    monkeypatch.setattr(cameras_module, "longest_s", lambda c: 0.1 if c.id.startswith("hung") else longest_s(c))
     write_video(tmp_path / "a.mp4", 5)
     hung = [camera(f"hung{number}", silence, open_timeout_s=20.0) for number in range(3)]
     files = [camera(f"c{number}", tmp_path / "a.mp4") for number in range(5)]
