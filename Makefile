@@ -6,9 +6,11 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Hundreds of processes that tests start import torch: from its source every one of them would take three times as long.
+export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo quick slow test lint types lock clean
+.PHONY: quick slow
+.PHONY: demo test lint types lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.synced
@@ -43,7 +45,7 @@ lock: .venv/bin/uv
 	$(BIN)/python -m pip install --quiet uv
 
 .venv/.synced: .venv/bin/uv requirements.lock
-	$(BIN)/uv pip sync --compile-bytecode --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip sync --python $(BIN)/python requirements.lock
 	touch $@
 
 clean:
