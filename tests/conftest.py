@@ -82,7 +82,6 @@ def pytest_runtest_protocol(item, nextitem):
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(_GUARD), os.environ.get("PYTHONPATH")])))
         _quick.append(item.nodeid)
-        broken.clear()
         try:
             return (yield)
         finally:
@@ -93,7 +92,9 @@ def pytest_runtest_protocol(item, nextitem):
 def pytest_runtest_teardown(item):
     """What was refused to a quick test fails it, also where a thread of it was refused."""
     result = yield
-    assert not broken
+    refused = broken.copy()
+    broken.clear()
+    assert not refused
     return result
 
 
