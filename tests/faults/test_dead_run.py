@@ -47,6 +47,7 @@ def test_a_run_that_is_killed_is_lost_to_all_who_look_and_the_next_one_says_so(
     follower = None
     try:
         until(lambda: " gate  gate-" in (tmp_path / "stderr.txt").read_text(), "the camera is scored")
+        until(lambda: read_run(redis_url)["state"] == "running", "the run is told to have started")  # once a second
         alive = other("status", config=config)
         assert alive.returncode == 0
         assert "running, last sign of life" in alive.stdout
