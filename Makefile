@@ -1,15 +1,30 @@
 # `make demo` and `make test` need Python 3.11 or newer and a package registry, nothing else.
 PYTHON ?= python3
+# Tests run in as many processes as this, one file after the other in each. Ray alone keeps two cores busy while it starts.
+WORKERS ?= 2
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test lint types lock clean
+# Hundreds of processes that tests start import torch: from its source every one of them would take three times as long.
+export UV_COMPILE_BYTECODE := 1
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo quick slow test lint types wheel lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.synced
 	$(BIN)/python run_cluster.py demo
 
+# What needs neither Ray nor a server nor a compiler.
+quick: .venv/.synced
+	$(PYTEST) -m "not (ray or server or compiler)"
+
+# The rest.
+slow: .venv/.synced
+	$(PYTEST) -m "ray or server or compiler"
+
 test: .venv/.synced
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: .venv/.synced
 	$(BIN)/ruff check .
@@ -19,7 +34,6 @@ types: .venv/.synced
 	$(BIN)/pyright
 
 # The wheel, installed into an environment of its own and used from another folder.
-.PHONY: wheel
 wheel: .venv/.synced
 	.ci/wheel
 

@@ -8,8 +8,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches for a model hub
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 
+import sys
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.guard.sitecustomize import NotQuickError, forbidden
 
 settings.register_profile(
     "repeatable", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -29,6 +34,68 @@ def pytest_runtest_makereport(item, call):
         report.outcome = "failed"
         report.longrepr = f"CFLOW_NO_SKIPS=1 tolerates no skip: {call.excinfo.value}"
     return report
+
+
+_NEEDS = {
+    "ray_session": "ray",
+    "redis_url": "server",
+    "server": "server",
+    "lasting_server": "server",
+    "redis_and_sink": "server",
+    "rtsp": "server",
+}
+_MARKS = {"ray", "server", "compiler"}
+_GUARD = Path(__file__).parent / "guard"
+_quick: list[str] = []  # the running test, where it has none of the marks
+broken: list[str] = []  # what it tried to start all the same
+
+
+@pytest.hookimpl(tryfirst=True)  # before marks are selected by -m
+def pytest_collection_modifyitems(config, items):
+    """A test needs what its fixtures need. What takes long comes first, or one of several processes would end alone."""
+    for item in items:
+        for mark in {_NEEDS[name] for name in item.fixturenames if name in _NEEDS}:
+            item.add_marker(mark)
+    if hasattr(config, "workerinput"):
+        long = {item.path for item in items if _marks(item) & {"ray", "compiler"}}
+        items.sort(key=lambda item: item.path not in long)
+
+
+def _marks(item):
+    return _MARKS & {mark.name for mark in item.iter_markers()}
+
+
+def _notice(event, arguments):
+    if _quick and (reason := forbidden(event, arguments)):
+        broken.append(reason)
+        raise NotQuickError(reason)
+
+
+sys.addaudithook(_notice)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    """A test without a mark starts neither Ray nor a server nor a compiler, nor does any Python that it starts."""
+    if _marks(item):
+        return (yield)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(_GUARD), os.environ.get("PYTHONPATH")])))
+        _quick.append(item.nodeid)
+        try:
+            return (yield)
+        finally:
+            _quick.clear()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item):
+    """What was refused to a quick test fails it, also where a thread of it was refused."""
+    result = yield
+    refused = broken.copy()
+    broken.clear()
+    assert not refused
+    return result
 
 
 @pytest.fixture(scope="session")

@@ -222,6 +222,7 @@ def test_check_ends_with_0_where_a_run_could_start_1_where_not_and_2_where_the_c
     refused(check(), "cameras: expected at least one camera")
 
 
+@pytest.mark.server
 def test_bench_names_cameras_and_bottleneck_in_one_json_line(tmp_path, trained):
     small = ("--config", config_file(tmp_path, runtime=TINY["runtime"]), "--video-size", "96x64", "--seconds", 0.1)
     done = command("bench", "--model", trained.folder, "--fps", 5, *small, "--json")
@@ -317,6 +318,7 @@ def test_a_demo_deletes_nothing_of_one_that_is_under_way(tmp_path):
     assert (tmp_path / "demo" / "scores" / "_run" / "run.lock").exists()
 
 
+@pytest.mark.ray
 def test_train_replay_evaluate_alerts_and_status_work_one_after_the_other(tmp_path, trained):
     config, data, state = config_file(tmp_path), trained.dataset.root, {"XDG_STATE_HOME": str(tmp_path / "state")}
     model, scores, numbers = tmp_path / "model", tmp_path / "scores", tmp_path / "numbers.json"

@@ -37,7 +37,7 @@ def check_cameras(cameras: Sequence[CameraSettings]) -> list[Finding]:
     while waiting or deadlines:
         while waiting and len(deadlines) < _AT_ONCE:
             camera = waiting.popleft()
-            deadlines[camera.id] = time.monotonic() + _longest_s(camera)
+            deadlines[camera.id] = time.monotonic() + longest_s(camera)
             threading.Thread(target=_report, args=(camera, done), name=f"check {camera.id}", daemon=True).start()
         try:
             finding = done.get(timeout=max(0.0, min(deadlines.values()) - time.monotonic()))
@@ -110,7 +110,7 @@ def _seen(source: VideoSource, times_s: Sequence[float], took_s: float) -> str:
     return ", ".join(words)
 
 
-def _longest_s(camera: CameraSettings) -> float:
+def longest_s(camera: CameraSettings) -> float:
     """What FFmpeg's own limits add up to; whoever takes longer hangs."""
     reading_s = max(camera.stall_timeout_s, _RATE_WITHIN_S) + 2 * camera.read_timeout_s
     return 2 * camera.open_timeout_s + reading_s + _RATE_WITHIN_S + _LATE_S

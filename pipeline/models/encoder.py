@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import timm
 import torch
 from huggingface_hub import constants as hub_constants
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.model_settings import EncoderSettings
 from pipeline.models.fold import fold_batch_norms
+from pipeline.models.timm_import import timm
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -147,7 +150,7 @@ def bare_encoder(settings: EncoderSettings) -> Encoder:
     Raises:
         ConfigError: timm knows no such model, it offers no such stride, or refuses the arguments.
     """
-    with torch.device("meta"):  # no memory, no initialisation: only to ask which stages there are
+    with _structure_only():
         info = _create(settings).feature_info
     reductions, channels = list(info.reduction()), list(info.channels())
     missing = [stride for stride in settings.strides if stride not in reductions]
@@ -169,6 +172,25 @@ def bare_encoder(settings: EncoderSettings) -> Encoder:
         }
     )
     return Encoder(resolved, backbone, tuple(channels[index] for index in indices))
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Leaves out what initialises weights; without values, torch's way of drawing them would import its compiler."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def _structure_only() -> Iterator[None]:
+    """Models that are built in the block have stages and names, but no memory and no values."""
+    with torch.device("meta"), _NoInitialisation():
+        yield
 
 
 def _create(settings: EncoderSettings, **features: Any) -> Any:
@@ -238,7 +260,7 @@ def _sample(names: list[str]) -> str:
 
 def _classifier_names(settings: EncoderSettings) -> set[str]:
     """Flattened names of the whole classifier's tensors: what a file may hold beyond the pyramid."""
-    with torch.device("meta"):
+    with _structure_only():
         classifier = timm.create_model(settings.name, pretrained=False, **settings.arguments)
     return {_flat(name) for name in classifier.state_dict()}
 

@@ -93,7 +93,7 @@ def measure_view(clips: Sequence[npt.NDArray[np.float32]]) -> SceneView:
 
     The view's own agreement is measured on pictures that its edges were not taken from, as a camera's are.
     """
-    pieces = _pieces(clips)
+    pieces = thinned_pieces(clips)
     outlines = [[outline(picture) for picture in piece] for piece in pieces]
     edges = [[seen.edges for seen in piece] for piece in outlines]
     lights = [_rounded(light) for light in _lights(edges)]
@@ -113,8 +113,12 @@ def measure_view(clips: Sequence[npt.NDArray[np.float32]]) -> SceneView:
     )
 
 
-def _pieces(clips: Sequence[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
-    """Stretches of footage under one light, evenly thinned to a bounded number of pictures in all."""
+def thinned_pieces(clips: Sequence[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
+    """Stretches of footage under one light, evenly thinned to a bounded number of pictures in all.
+
+    Args:
+        clips: pictures of each, shape (T, h, w).
+    """
     step = -(-sum(map(len, clips)) // _MOST_PICTURES)
     thinned = [clip[:: max(step, 1)] for clip in clips if len(clip)]
     if len(thinned) > _MOST_PICTURES:  # thousands of clips of one picture each

@@ -12,6 +12,8 @@ import pytest
 
 from actors.local_ray import _KNOWN_RAY as KNOWN_RAY
 
+pytestmark = pytest.mark.ray
+
 ROOT = Path(__file__).parents[2]
 TOLD = """
 import json, os, sys, time

@@ -26,6 +26,7 @@ def silence():
         yield f"rtsp://127.0.0.1:{server.getsockname()[1]}/x"
 
 
+@pytest.mark.server
 def test_live_cameras_say_size_codec_and_rate_and_one_that_refuses_says_why_without_the_password(tmp_path, silence):
     require_rtsp()
     video = write_footage(tmp_path / "a.mp4")
@@ -49,6 +50,7 @@ def test_live_cameras_say_size_codec_and_rate_and_one_that_refuses_says_why_with
     assert PASSWORD not in repr(found)
 
 
+@pytest.mark.server
 def test_a_live_stream_without_a_keyframe_is_not_waited_for_longer_than_its_settings_say(tmp_path):
     require_rtsp()
     video = write_footage(tmp_path / "long.mp4", gop=1000, seconds=30.0)
@@ -77,8 +79,8 @@ def test_one_that_hangs_is_left_to_itself_and_more_cameras_than_are_looked_at_at
     tmp_path, silence, monkeypatch
 ):
     monkeypatch.setattr(cameras_module, "_AT_ONCE", 2)
-    longest_s = cameras_module._longest_s
-    monkeypatch.setattr(cameras_module, "_longest_s", lambda c: 0.1 if c.id.startswith("hung") else longest_s(c))
+    longest_s = cameras_module.longest_s
+    monkeypatch.setattr(cameras_module, "longest_s", lambda c: 0.1 if c.id.startswith("hung") else longest_s(c))
     write_video(tmp_path / "a.mp4", 5)
     hung = [camera(f"hung{number}", silence, open_timeout_s=20.0) for number in range(3)]
     files = [camera(f"c{number}", tmp_path / "a.mp4") for number in range(5)]

@@ -7,6 +7,7 @@ from pipeline.models.card import read_card
 from tests.videos import audio_only, write_video
 
 
+@pytest.mark.server
 def test_every_stage_is_measured_on_a_rendered_clip(trained):
     runtime = trained.config.runtime.model_copy(update={"batch_frames": 3})
     costs = measure(

@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import redis
 
 from pipeline.sinks.embedded_redis import EmbeddedRedis
 from tests.sinks.made import SinkWithStore, alert, wait_until
@@ -45,6 +46,10 @@ def consumer_of(tmp_path):
         consumer.kill()
 
 
+def client_of(url):
+    return redis.Redis.from_url(url, decode_responses=True)
+
+
 @pytest.fixture
 def redis_and_sink(tmp_path):
     server = EmbeddedRedis(tmp_path)
@@ -68,10 +73,10 @@ def test_it_prints_alerts_from_before_its_start_and_as_they_come(redis_and_sink,
 def test_it_starts_before_any_run_wrote_and_outlives_a_redis_that_was_emptied(redis_and_sink, consumer_of):
     url, sink = redis_and_sink
     consumer = consumer_of(url, "one")
-    wait_until(lambda: sink._client.exists("cflow:alerts"))
+    wait_until(lambda: client_of(url).exists("cflow:alerts"))
     sink.write([], [alert(1)])
     assert consumer.lines.readline().startswith("update gate")
-    sink._client.flushall()
+    client_of(url).flushall()
     sink.write([], [alert(2)])
     assert consumer.lines.readline().endswith(" 2.0\n")
 
@@ -79,12 +84,12 @@ def test_it_starts_before_any_run_wrote_and_outlives_a_redis_that_was_emptied(re
 def test_of_two_consumers_of_the_group_each_alert_goes_to_one(redis_and_sink, consumer_of):
     url, sink = redis_and_sink
     consumers = [consumer_of(url, name) for name in ("one", "two")]
-    wait_until(lambda: sink._client.exists("cflow:alerts"))
-    wait_until(lambda: sink._client.xinfo_groups("cflow:alerts")[0]["consumers"] == 2)
+    wait_until(lambda: client_of(url).exists("cflow:alerts"))
+    wait_until(lambda: client_of(url).xinfo_groups("cflow:alerts")[0]["consumers"] == 2)
     for i in range(20):
         sink.write([], [alert(i)])
-    wait_until(lambda: sink._client.xinfo_groups("cflow:alerts")[0]["last-delivered-id"].endswith("-19"))
-    wait_until(lambda: sink._client.xinfo_groups("cflow:alerts")[0]["pending"] == 0)
+    wait_until(lambda: client_of(url).xinfo_groups("cflow:alerts")[0]["last-delivered-id"].endswith("-19"))
+    wait_until(lambda: client_of(url).xinfo_groups("cflow:alerts")[0]["pending"] == 0)
     seen = []
     for consumer in consumers:
         consumer.process.kill()
@@ -97,8 +102,8 @@ def test_what_a_consumer_was_given_and_did_not_acknowledge_comes_again(redis_and
     sink.write([], [alert(i) for i in range(3)])
     assert sink.flush()
     # A consumer of that name took two alerts and died before it acknowledged them.
-    sink._client.xgroup_create("cflow:alerts", "my-alarm-desk", id="0")
-    sink._client.xreadgroup("my-alarm-desk", "one", {"cflow:alerts": ">"}, count=2)
+    client_of(url).xgroup_create("cflow:alerts", "my-alarm-desk", id="0")
+    client_of(url).xreadgroup("my-alarm-desk", "one", {"cflow:alerts": ">"}, count=2)
     consumer = consumer_of(url, "one")
     assert [consumer.lines.readline().split()[-1] for _ in range(3)] == ["0.0", "1.0", "2.0"]
 
@@ -107,7 +112,7 @@ def test_what_a_consumer_that_never_returns_was_given_goes_to_another_one(redis_
     url, sink = redis_and_sink
     sink.write([], [alert(i) for i in range(4)])
     assert sink.flush()
-    client = sink._client
+    client = client_of(url)
 
     def pending():
         return client.xinfo_groups("cflow:alerts")[0]["pending"]
@@ -127,9 +132,9 @@ def test_what_was_trimmed_away_before_it_was_acknowledged_does_not_end_a_consume
     url, sink = redis_and_sink
     sink.write([], [alert(i) for i in range(2)])
     assert sink.flush()
-    sink._client.xgroup_create("cflow:alerts", "my-alarm-desk", id="0")
-    given = sink._client.xreadgroup("my-alarm-desk", "one", {"cflow:alerts": ">"}, count=1)
-    sink._client.xdel("cflow:alerts", given[0][1][0][0])
+    client_of(url).xgroup_create("cflow:alerts", "my-alarm-desk", id="0")
+    given = client_of(url).xreadgroup("my-alarm-desk", "one", {"cflow:alerts": ">"}, count=1)
+    client_of(url).xdel("cflow:alerts", given[0][1][0][0])
     assert consumer_of(url, "one").lines.readline().split()[-1] == "1.0"
 
 

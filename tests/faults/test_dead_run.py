@@ -15,6 +15,8 @@ from tests.faults.test_signals import COMMAND, begin, is_running, other, until
 from tests.models_for_tests import TINY
 from tests.rtsp import RtspServer, require_rtsp, write_footage
 
+pytestmark = pytest.mark.ray
+
 
 @pytest.fixture
 def cameras(tmp_path):
@@ -45,6 +47,7 @@ def test_a_run_that_is_killed_is_lost_to_all_who_look_and_the_next_one_says_so(
     follower = None
     try:
         until(lambda: " gate  gate-" in (tmp_path / "stderr.txt").read_text(), "the camera is scored")
+        until(lambda: read_run(redis_url)["state"] == "running", "the run is told to have started")  # once a second
         alive = other("status", config=config)
         assert alive.returncode == 0
         assert "running, last sign of life" in alive.stdout

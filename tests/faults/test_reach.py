@@ -23,6 +23,8 @@ from tests.faults.test_signals import COMMAND, is_running, terminate, until
 from tests.models_for_tests import TINY
 from tests.rtsp import RtspServer, require_rtsp, write_footage
 
+pytestmark = pytest.mark.ray
+
 # A method of each server that a process of Ray may have; asked with an empty message, none of them changes anything.
 HARMLESS = (
     "/ray.rpc.InternalKVGcsService/InternalKVKeys",

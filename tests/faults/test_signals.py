@@ -18,6 +18,8 @@ from tests.faults.live import QUICK, actors_of
 from tests.models_for_tests import TINY
 from tests.rtsp import RtspServer, require_rtsp, write_footage
 
+pytestmark = pytest.mark.ray
+
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, str(ROOT / "run_cluster.py")]
 SECRET = "hunter2secret"

@@ -267,6 +267,7 @@ def test_a_camera_that_changes_its_resolution_is_read_on_and_its_pictures_are_ri
     assert (station.status().session, station.status().error) == (0, "")
 
 
+@pytest.mark.server
 def test_joining_between_keyframes_waits_for_the_next_one_and_counts_no_damage(tmp_path, footage):
     long_gop = write_footage(tmp_path / "long.mp4", gop=2 * FPS)
     with RtspServer({"gate": long_gop}) as server, Station(tmp_path) as station:
@@ -279,6 +280,7 @@ def test_joining_between_keyframes_waits_for_the_next_one_and_counts_no_damage(t
         assert station.frames_of("second")[0].header.index == 0
 
 
+@pytest.mark.server
 def test_a_camera_that_never_sends_a_keyframe_is_said_to(tmp_path, footage):
     long_gop = write_footage(tmp_path / "long.mp4", gop=1000, seconds=30.0)
     with RtspServer({"gate": long_gop}) as server, Station(tmp_path) as station:
@@ -360,6 +362,7 @@ def test_a_closed_port_is_tried_again_and_again(station, tries):
 # --- a server that says no ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("method", ["basic", "digest"])
 def test_only_the_right_password_lets_a_reader_in(station, footage, method):
     with RtspServer({"gate": footage}, password=(USER, PASSWORD, method)) as server:
@@ -372,6 +375,7 @@ def test_only_the_right_password_lets_a_reader_in(station, footage, method):
             assert station.status(camera_id).decoded == 0
 
 
+@pytest.mark.server
 def test_a_server_that_says_no_is_left_alone_for_longer(station, footage):
     with RtspServer({"gate": footage}) as server, TcpProxy(server.port) as proxy:
         station.add("gate", server.url("nothing", port=proxy.port), reconnect_max_s=0.25)

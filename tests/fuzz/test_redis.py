@@ -11,6 +11,8 @@ from pipeline.sinks.redis_reader import read_alerts, read_statuses
 from tests.fuzz.targets import SECRET, check_redis, redis_fields, redis_values
 from tests.sinks.made import Server
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):

@@ -26,7 +26,10 @@ from tests.inference.test_engine import batch, scenes_of
 from tests.models.tiny import ENCODER, SIZE_PX, tiny_checkpoint, tiny_model
 from tests.test_child import HANGS, Lifeline
 
-pytestmark = pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="no C++ compiler on this machine")
+pytestmark = [
+    pytest.mark.compiler,
+    pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="no C++ compiler on this machine"),
+]
 
 FRAMES = 7
 SETTINGS = {"batch_frames": FRAMES, "compile": True}

@@ -64,9 +64,14 @@ def test_smoothing_lowers_a_high_quantile():
 def test_thinning_keeps_every_score_and_spaces_frames_as_the_camera_does(clips, sample_fps):
     normal = NormalScores(clips, 10.0)
     thinned = normal.thinned(sample_fps)
-    assert sorted(thinned._sorted) == sorted(normal._sorted)
+    quantiles = np.linspace(0.0, 1.0, 2 * len(normal) + 1)
+    assert len(thinned) == len(normal)
+    assert [thinned.threshold(q, 0.0) for q in quantiles] == [normal.threshold(q, 0.0) for q in quantiles]
     if sample_fps in (1.0, 2.0, 5.0):
-        assert thinned._fps == sample_fps
+        step = round(10.0 / sample_fps)
+        sequences = [clip[offset::step] for clip in clips for offset in range(step)]
+        as_filmed = NormalScores(sequences, sample_fps)
+        assert [thinned.threshold(q, 1.0) for q in quantiles] == [as_filmed.threshold(q, 1.0) for q in quantiles]
 
 
 def test_a_thinned_camera_is_smoothed_less_so_its_threshold_is_higher():

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.training import views
-from pipeline.training.views import SceneRecorder, measure_view, measure_views
+from pipeline.training.views import SceneRecorder, measure_view, measure_views, thinned_pieces
 from pipeline.video.scene import MEMORY_S, Background, KnownScene, outline, shrink
 
 
@@ -56,8 +56,8 @@ def test_many_clips_are_thinned_too(monkeypatch):
     monkeypatch.setattr(views, "_MOST_PICTURES", 10)
     short = [pictures_of(0, count=1)[:1] for _ in range(37)]
     assert measure_view(short).telling
-    assert len(views._pieces(short)) <= 10
-    assert sum(map(len, views._pieces([pictures_of(0, count=40)]))) <= 10
+    assert len(thinned_pieces(short)) <= 10
+    assert sum(map(len, thinned_pieces([pictures_of(0, count=40)]))) <= 10
 
 
 def test_every_scene_has_its_own_view():

@@ -130,6 +130,7 @@ def test_pictures_that_come_in_parts_are_decoded_whole_and_once(tmp_path, http_f
     assert (source.corrupt, source.decode_errors) == (0, 0)
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
 @pytest.mark.parametrize("repeats", [False, True])
 def test_a_camera_that_sends_pictures_in_parts_is_read_whole(tmp_path, codec, repeats):

@@ -122,6 +122,7 @@ def rtsp(tmp_path):
 # --- what is recorded ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("b_frames", [0, 2])
 def test_segments_hold_every_packet_bit_by_bit_and_begin_with_keyframes(tmp_path, b_frames):
     require_rtsp()
@@ -202,6 +203,7 @@ def test_what_http_serves_is_recorded_with_every_frame_again_and_again(tmp_path,
     assert recorder.status().left_out == 0
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("codec", "b_frames", "repeats"),
     [

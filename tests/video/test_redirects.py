@@ -149,6 +149,7 @@ def test_only_the_same_scheme_host_and_port_is_the_same_server(location, home):
     assert _is_home(_Watch("rtsp", "cam:554", 1.0), location) is home
 
 
+@pytest.mark.server
 def test_readers_and_others_that_open_at_the_same_time_are_kept_apart(tmp_path):
     """One is refused again and again while another one, without a password, is let through to a sound camera."""
     require_rtsp()
@@ -192,6 +193,7 @@ class Front(Server):
                 target.sendall(data)
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("method", ["basic", "digest"])
 def test_a_redirect_on_the_same_server_is_followed_with_the_password(tmp_path, method):
     require_rtsp()
