@@ -197,7 +197,7 @@ def test_a_scorer_killed_while_a_webhook_is_away_delivers_there_what_redis_has_l
     scorer = ScorerActor(plan)
     scorer.configure(ScorerOrder(1, plan.cameras))
     assert scorer.add(predictions("gate", 0, 3))
-    wait_until(lambda: any("nobody answers there" in trouble for trouble in scorer.report().troubles))
+    wait_until(lambda: any("nobody answers there" in trouble.text for trouble in scorer.report().troubles))
     killed(scorer)
     receiver.start()
     scorer = ScorerActor(plan)
