@@ -37,7 +37,7 @@ _OF_REPLAY = ("model", "camera_defaults", "runtime", "redis", "output")
 _DEMO_CONFIG = shipped_config("demo.yaml")
 _PIPE_WIDTH = 120  # of tables in files and pipes, which have no width of their own
 out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)  # results
-err = Console(stderr=True, soft_wrap=True)  # progress, news and errors
+err = Console(stderr=True, soft_wrap=True)  # progress, messages and errors
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="YAML file with the settings.")]
 DataOption = Annotated[Path, typer.Option("--data", help="Folder of the data set, in its authors' layout.")]
@@ -308,8 +308,8 @@ def status(as_json: JsonOption = False, config: WhereOption = None) -> None:
     Ends with 0 where the run goes on or ended in good order, with 1 where it is lost, failed or never began, and with 2
     where Redis or the config cannot be read. With --json the first line is the run's: {"run": null} where none began.
     """
-    from pipeline.console.run_state import is_well, run_line, trouble_lines
-    from pipeline.console.tables import camera_faults, cameras_table
+    from pipeline.console.run_state import is_healthy, run_line, trouble_lines
+    from pipeline.console.tables import camera_errors, cameras_table
     from pipeline.sinks.locate import readable_redis
     from pipeline.sinks.redis_reader import read_statuses
     from pipeline.sinks.run_status import read_run
@@ -323,9 +323,9 @@ def status(as_json: JsonOption = False, config: WhereOption = None) -> None:
         out.print(run_line(run), markup=False, highlight=False)
         as_of = "cameras" if run is None or run["is_alive"] else "cameras, as they stood then"
         out.print(cameras_table(statuses, as_of))
-        for line in [*trouble_lines(run), *camera_faults(statuses)]:
+        for line in [*trouble_lines(run), *camera_errors(statuses)]:
             _say_aside(line)
-    if not is_well(run):
+    if not is_healthy(run):
         raise typer.Exit(1)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from actors.asked import Asked
+from actors.actor_monitor import ActorMonitor
 from actors.fleet import Fleet
 from pipeline.errors import RunError
-from pipeline.runtime.orders import SCORER, ActorState, ActorStates
+from pipeline.runtime.desired_state import SCORER, ActorState, ActorStates
 from pipeline.types import Trouble
 
-_HOPELESS_AFTER_S = 60.0  # without any actor at all; Ray brings each back within seconds
+_LOST_AFTER_S = 60.0  # without any actor at all; Ray brings each back within seconds
 
 
 class ActorSet:
@@ -28,8 +28,8 @@ class ActorSet:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self.scorer = fleet.scorer()
-        self.processes: dict[str, Asked] = {}
-        self.detectors: dict[str, Asked] = {}
+        self.processes: dict[str, ActorMonitor] = {}
+        self.detectors: dict[str, ActorMonitor] = {}
 
     def add_processes(self, names: Iterable[str]) -> None:
         """Make those of these camera processes that are not there yet."""
@@ -43,7 +43,7 @@ class ActorSet:
             if name not in self.detectors:
                 self.detectors[name] = self._fleet.detector(name)
 
-    def named(self) -> dict[str, Asked]:
+    def named(self) -> dict[str, ActorMonitor]:
         """All of them, by the name that the user reads."""
         return {SCORER: self.scorer, **self.detectors, **self.processes}
 
@@ -62,7 +62,7 @@ class ActorSet:
         tunings = {detector.report.tuning for detector in self.detectors.values() if detector.report is not None}
         return tuple(sorted(tunings - {""}))
 
-    def check_hope(self, now: float) -> None:
+    def check_recoverable(self, now: float) -> None:
         """Give up where nobody can come back, rather than look like a run that lives.
 
         Args:
@@ -75,8 +75,8 @@ class ActorSet:
             raise RunError(f"Ray on this machine is dead: {', '.join(dead)}")
         died_at = [actor.died_at for actor in self.named().values()]
         since = [at for at in died_at if at is not None]
-        if len(since) == len(died_at) and now - max(since) > _HOPELESS_AFTER_S:
-            raise RunError(f"expected an actor of the run to come back within {_HOPELESS_AFTER_S:g} s, none did")
+        if len(since) == len(died_at) and now - max(since) > _LOST_AFTER_S:
+            raise RunError(f"expected an actor of the run to come back within {_LOST_AFTER_S:g} s, none did")
 
     def states(self) -> ActorStates:
         """What is known of each at present."""

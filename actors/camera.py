@@ -1,4 +1,4 @@
-"""Actor that decodes several cameras, each in a thread of its own, and hands out their newest frames."""
+"""Actor that decodes several cameras, each in a thread of its own, and dispatches their newest frames."""
 
 from __future__ import annotations
 
@@ -15,58 +15,58 @@ from typing import cast
 
 import numpy as np
 
-from actors.peers import start_vital_thread
+from actors.actor_client import start_vital_thread
 from pipeline.config import CameraSettings
 from pipeline.errors import RunError
-from pipeline.held_folder import tend_folder
+from pipeline.locked_folder import touch_folder
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
-from pipeline.runtime.handover import Unconfirmed
-from pipeline.runtime.ledger import CameraLedger, Slot
-from pipeline.runtime.messages import CameraOrder, CameraReport, TakeRequest
+from pipeline.runtime.frame_counters import CounterName, FrameCounters
+from pipeline.runtime.messages import CameraReport, DesiredCameraState, TakeRequest
+from pipeline.runtime.redelivery import RedeliveryQueue
 from pipeline.runtime.status import ReaderStatus
 from pipeline.types import Dropped, DropReason, Frame, FrameBatch, Trouble, stacked
 from pipeline.video.reader import CameraReader, make_reader
-from pipeline.video.scene import SceneWatch
+from pipeline.video.tamper import TamperMonitor
 
 _log = logging.getLogger(__name__)
 
-_TEND_S = 0.25
-_SUSPECT_S = 0.01
+_SUPERVISE_S = 0.25
+_RETRY_S = 0.01
 _NOTHING_LEFT_S = 0.05
-_HANDOVER_S = 5.0  # a camera may wait that long for another process to let go of it, without a word
+_RELEASE_WITHIN_S = 5.0  # a camera may wait that long for another process to release it before that is reported
 
 
 class CameraActor:
     """Owns the reader threads of some cameras and the buffers between them and one detector.
 
     Args:
-        size_px: (height, width) of the frames it hands out.
+        size_px: (height, width) of the frames it dispatches.
         files_at_once: files that are read at the same time; live cameras are read all at once, always.
-        ledgers: folder of the cameras' ledgers, on this node.
+        counters_folder: folder of the cameras' counter files, on this node.
         quarantine: folder for frames that killed detectors.
     """
 
-    def __init__(self, size_px: tuple[int, int], files_at_once: int, ledgers: Path, quarantine: Path) -> None:
+    def __init__(self, size_px: tuple[int, int], files_at_once: int, counters_folder: Path, quarantine: Path) -> None:
         os.umask(0o077)  # as in the scorer
         self._size_px = size_px
         self._files_at_once = files_at_once
-        self._ledgers, self._quarantine = ledgers, quarantine
-        self._order = CameraOrder()
-        self._lock = threading.Lock()  # guards order and readers; never held while waiting for a frame
-        self._readings: dict[str, _Reading] = {}
+        self._counters_folder, self._quarantine = counters_folder, quarantine
+        self._desired = DesiredCameraState()
+        self._lock = threading.Lock()  # guards the desired state and readers; never held while waiting for a frame
+        self._assigned: dict[str, _AssignedCamera] = {}
         self._unopened: dict[str, tuple[float, Trouble]] = {}  # since when, monotonic, and why
         self._stopping = False
         self._wake = threading.Event()
         self._taking = threading.Lock()  # a dead detector's last call may still be waiting for frames
-        self._unconfirmed = Unconfirmed()
+        self._redelivery = RedeliveryQueue()
         self._buffers = FrameBuffers(time.monotonic, on_drop=self._count_dropped, on_take=self._number)
-        start_vital_thread(self._tend)
+        start_vital_thread(self._supervise_readers)
 
-    def configure(self, order: CameraOrder) -> None:
-        """Follow an order: start, stop and pause readers until they are as it says."""
+    def configure(self, desired: DesiredCameraState) -> None:
+        """Follow a desired state: start, stop and pause readers until they are as it says."""
         with self._lock:
-            self._order = order
+            self._desired = desired
             self._reconcile()
 
     def take(self, request: TakeRequest) -> FrameBatch | None:
@@ -76,13 +76,13 @@ class CameraActor:
             request: who asks, and for what.
         """
         with self._taking:
-            order = self._order
-            if request.consumer != order.consumer:
-                time.sleep(min(request.timeout_s, _TEND_S))
+            desired = self._desired
+            if request.consumer != desired.consumer:
+                time.sleep(min(request.timeout_s, _SUPERVISE_S))
                 return None
             self._confirm(request.confirmed)
-            killers = self._unconfirmed.taken_by(request.consumer, request.incarnation, order.deaths)
-            dropped = [self._set_aside(frame) for frame in killers]
+            quarantined = self._redelivery.taken_by(request.consumer, request.incarnation, desired.deaths)
+            dropped = [self._quarantine_frame(frame) for frame in quarantined]
             frames = self._next_frames(request.max_frames, 0.0 if dropped else request.timeout_s)
         if not frames and not dropped:
             if self._stopping:  # closed buffers answer at once, and would be asked without end while others drain
@@ -92,19 +92,19 @@ class CameraActor:
         return FrameBatch(tuple(frame.header for frame in frames), images, tuple(dropped))
 
     def report(self) -> CameraReport:
-        """How it stands."""
+        """Its report."""
         with self._lock:
-            readers = {name: reading.status() for name, reading in self._readings.items()}
-            told_since = time.monotonic() - _HANDOVER_S
-            troubles = tuple(why for since, why in self._unopened.values() if since <= told_since)
-            return CameraReport(self._order.version, readers, troubles)
+            readers = {name: assigned.status() for name, assigned in self._assigned.items()}
+            reported_since = time.monotonic() - _RELEASE_WITHIN_S
+            troubles = tuple(why for since, why in self._unopened.values() if since <= reported_since)
+            return CameraReport(self._desired.version, readers, troubles)
 
     def stop(self) -> None:
         """End all readers; frames that wait can still be taken."""
         with self._lock:
             self._stopping = True
-            for reading in self._readings.values():
-                reading.reader.stop()
+            for assigned in self._assigned.values():
+                assigned.reader.stop()
             self._buffers.close()
             self._reconcile()
 
@@ -113,45 +113,45 @@ class CameraActor:
         self._buffers.clear()
 
     def close(self) -> None:
-        """Delete the ledgers: the books are closed."""
+        """Delete the counter files: the counts are final."""
         with self._lock:
-            for reading in self._readings.values():
-                if not reading.over:
-                    reading.let_go()
-                reading.ledger.remove()
+            for assigned in self._assigned.values():
+                if not assigned.released:
+                    assigned.release()
+                assigned.counters.remove()
 
     def pid(self) -> int:
         """Process id."""
         return os.getpid()
 
     def _forget(self, camera_ids: Collection[str]) -> None:
-        """Delete what is left of cameras that were removed: their books are kept elsewhere."""
+        """Delete what is left of cameras that were removed: their frame counts are kept elsewhere."""
         for camera_id in camera_ids:
-            reading = self._readings.get(camera_id)
-            if reading is not None and reading.over:
-                reading.ledger.remove()
-                del self._readings[camera_id]
+            assigned = self._assigned.get(camera_id)
+            if assigned is not None and assigned.released:
+                assigned.counters.remove()
+                del self._assigned[camera_id]
 
     def _next_frames(self, max_frames: int, timeout_s: float) -> list[Frame]:
-        if not self._unconfirmed.suspects:
+        if not self._redelivery.has_retries:
             frames = self._buffers.take(BatchPolicy(max_frames, max_wait_s=0.0), timeout_s)
-            self._unconfirmed.add([frame for frame in frames if not self._readings[frame.header.camera_id].reader.live])
+            self._redelivery.add([frame for frame in frames if not self._assigned[frame.header.camera_id].reader.live])
             return frames
-        suspect = self._unconfirmed.next_suspect()
-        if suspect is None:  # the one before it is still in the detector
-            time.sleep(min(timeout_s, _SUSPECT_S))
+        retry = self._redelivery.next_retry()
+        if retry is None:  # the one before it is still in the detector
+            time.sleep(min(timeout_s, _RETRY_S))
             return []
-        return [suspect]
+        return [retry]
 
     def _confirm(self, confirmed: Mapping[str, int]) -> None:
-        self._unconfirmed.confirm(confirmed)
-        with self._lock:  # a ledger that is let go of can no longer be written to
+        self._redelivery.confirm(confirmed)
+        with self._lock:  # counters that are closed can no longer be written to
             for camera_id, serial in confirmed.items():
-                reading = self._readings.get(camera_id)
-                if reading is not None and not reading.reader.live and not reading.over:
-                    reading.ledger["confirmed"] = max(serial, reading.ledger["confirmed"])
+                assigned = self._assigned.get(camera_id)
+                if assigned is not None and not assigned.reader.live and not assigned.released:
+                    assigned.counters["confirmed"] = max(serial, assigned.counters["confirmed"])
 
-    def _set_aside(self, frame: Frame) -> Dropped:
+    def _quarantine_frame(self, frame: Frame) -> Dropped:
         """Keep a frame that killed detectors where somebody can look at it."""
         header = frame.header
         path = self._quarantine / f"{header.camera_id}-{header.session}-{header.index}"
@@ -165,85 +165,85 @@ class CameraActor:
         return Dropped(header, "quarantined")
 
     def _count_dropped(self, frame: Frame, reason: DropReason) -> None:
-        self._readings[frame.header.camera_id].ledger.add(cast("Slot", reason))
+        self._assigned[frame.header.camera_id].counters.add(cast("CounterName", reason))
 
     def _number(self, frame: Frame) -> Frame:
-        ledger = self._readings[frame.header.camera_id].ledger
-        numbered = Frame(replace(frame.header, serial=ledger["handed"]), frame.image)
-        ledger.add("handed")
+        counters = self._assigned[frame.header.camera_id].counters
+        numbered = Frame(replace(frame.header, serial=counters["dispatched"]), frame.image)
+        counters.add("dispatched")
         return numbered
 
-    def _tend(self) -> None:
+    def _supervise_readers(self) -> None:
         """Watch over the readers, and start those that had to wait for another to end."""
         while True:
-            self._wake.wait(_TEND_S)
+            self._wake.wait(_SUPERVISE_S)
             self._wake.clear()
-            tend_folder(self._ledgers)
+            touch_folder(self._counters_folder)
             with self._lock:
-                for reading in self._readings.values():
-                    if not reading.over:
-                        reading.reader.check()
+                for assigned in self._assigned.values():
+                    if not assigned.released:
+                        assigned.reader.check()
                 self._reconcile()
 
     def _reconcile(self) -> None:
-        """Bring the readers closer to what the order says; called again until they are there."""
-        wanted = {} if self._stopping else {camera.id: camera for camera in self._order.cameras}
-        for camera_id, reading in self._readings.items():
-            if reading.over:
+        """Bring the readers closer to the desired state; called again until they are there."""
+        wanted = {} if self._stopping else {camera.id: camera for camera in self._desired.cameras}
+        for camera_id, assigned in self._assigned.items():
+            if assigned.released:
                 continue
-            reading.reader.paced = self._order.paced
-            if not self._stopping and wanted.get(camera_id) != reading.settings:
-                reading.reader.stop()
+            assigned.reader.paced = self._desired.paced
+            if not self._stopping and wanted.get(camera_id) != assigned.settings:
+                assigned.reader.stop()
                 self._buffers.remove_camera(camera_id)
-                if reading.reader.status().ended:
-                    reading.let_go()  # whoever reads the camera next needs its ledger
-            elif camera_id in self._order.paused:
-                reading.reader.pause()
+                if assigned.reader.status().ended:
+                    assigned.release()  # whoever reads the camera next needs its counter file
+            elif camera_id in self._desired.paused:
+                assigned.reader.pause()
             else:
-                reading.reader.resume()
+                assigned.reader.resume()
         self._unopened = {name: why for name, why in self._unopened.items() if name in wanted}
         for camera_id, settings in wanted.items():
-            reading = self._readings.get(camera_id)
-            if reading is None or reading.over:
+            assigned = self._assigned.get(camera_id)
+            if assigned is None or assigned.released:
                 self._open(settings)
-        self._forget(self._order.forgotten - wanted.keys())
+        self._forget(self._desired.forgotten - wanted.keys())
         self._start_waiting()
 
     def _open(self, settings: CameraSettings) -> None:
         try:
-            ledger = CameraLedger(self._ledgers / settings.id)
-        except RunError as error:  # another process has not let go of it yet, or the disk is full: tried again
+            counters = FrameCounters(self._counters_folder / settings.id)
+        except RunError as error:  # another process has not released it yet, or the disk is full: tried again
             why = f"camera {settings.id} is not read"
             self._unopened.setdefault(settings.id, (time.monotonic(), Trouble(why, f"{why}: {error}")))
             return
         self._unopened.pop(settings.id, None)
-        if not ledger.resumed:
-            ledger["session"] = self._order.sessions.get(settings.id, 0)
-        view = self._order.views.get(settings.id)
+        if not counters.resumed:
+            counters["session"] = self._desired.sessions.get(settings.id, 0)
+        reference = self._desired.scene_references.get(settings.id)
         reader = make_reader(
             settings,
             self._size_px,
             self._buffers,
-            ledger,
-            make_watch=lambda: SceneWatch(settings.health, view),
+            counters,
+            make_watch=lambda: TamperMonitor(settings.health, reference),
             start_thread=self._start_thread,
         )
-        reader.paced = self._order.paced
-        self._readings[settings.id] = _Reading(settings, reader, ledger)
+        reader.paced = self._desired.paced
+        self._assigned[settings.id] = _AssignedCamera(settings, reader, counters)
 
     def _start_waiting(self) -> None:
         """Start readers that have not been: live ones at once, files a few at a time."""
-        started = [r for r in self._readings.values() if r.started and not r.reader.live and not r.status().ended]
+        started = [r for r in self._assigned.values() if r.started and not r.reader.live and not r.status().ended]
         room = self._files_at_once - len(started)
-        for reading in self._readings.values():
-            if reading.started or reading.over or self._stopping:
+        for assigned in self._assigned.values():
+            if assigned.started or assigned.released or self._stopping:
                 continue
-            if not reading.reader.live:
+            if not assigned.reader.live:
                 if room <= 0:
                     continue
                 room -= 1
-            reading.started = True
-            reading.reader.start()
+            assigned.started = True
+            assigned.reader.start()
 
     def _start_thread(self, task: Callable[[], None]) -> None:
         @wraps(task)
@@ -255,23 +255,23 @@ class CameraActor:
 
 
 @dataclass(slots=True)
-class _Reading:
+class _AssignedCamera:
     """A camera as this process reads it, or has read it."""
 
     settings: CameraSettings
     reader: CameraReader
-    ledger: CameraLedger
+    counters: FrameCounters
     started: bool = False
     final: ReaderStatus | None = None
 
     @property
-    def over(self) -> bool:
-        """Whether this process has let go of it."""
+    def released(self) -> bool:
+        """Whether this process has released it."""
         return self.final is not None
 
     def status(self) -> ReaderStatus:
         return self.final or self.reader.status()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         self.final = self.reader.status()
-        self.ledger.close()
+        self.counters.close()

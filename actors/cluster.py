@@ -15,7 +15,7 @@ import ray
 
 from actors.local_ray import local_ray
 from pipeline.errors import BadInputError
-from pipeline.held_folder import held_folder
+from pipeline.locked_folder import locked_folder
 from pipeline.signals import kept_handlers
 
 NAMESPACE = "cflow-stream"
@@ -49,7 +49,7 @@ def ray_cluster(address: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def _joined(address: str, **options: Any) -> Iterator[None]:
-    with held_folder(f"code-{secrets.token_hex(4)}") as folder:  # Ray sends it while it joins
+    with locked_folder(f"code-{secrets.token_hex(4)}") as folder:  # Ray sends it while it joins
         for package in _SENT:
             shutil.copytree(_ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
         try:

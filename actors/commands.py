@@ -11,15 +11,15 @@ from pathlib import Path
 from pydantic import SecretStr
 from rich.console import Console
 
-from actors.control import Apply, CameraDesk, served
+from actors.control import Apply, CameraControl, serve_control
 from actors.plans import replay_plan, stream_plan
-from actors.session import run
+from actors.run import run
 from pipeline.config import CameraSettings, Config
 from pipeline.console.progress import Bar, progress_bars
-from pipeline.console.tables import alert_line, camera_faults, cameras_table
+from pipeline.console.tables import alert_line, camera_errors, cameras_table
 from pipeline.datasets.base import Clip, Dataset
 from pipeline.errors import BadInputError, CflowError, RedisError, RunError, VideoError
-from pipeline.held_folder import held_folder
+from pipeline.locked_folder import locked_folder
 from pipeline.models.card import ModelCard, read_matching_card, unknown_scenes
 from pipeline.run_folder import RunFolder
 from pipeline.runtime.plan import RunPlan
@@ -46,7 +46,7 @@ def stream_cameras(
     out: Console,
     err: Console,
 ) -> RunStatus:
-    """Score the config's cameras, print alerts as they happen and the books at the end.
+    """Score the config's cameras, print alerts as they happen and the frame counts at the end.
 
     Raises:
         BadInputError: the model, Redis or the cluster is not as the config says; or, after the run, a camera's file
@@ -62,14 +62,14 @@ def stream_cameras(
             attended = _attending(config, config_file, card, folder, signals, err)
             final = _run_shown(plan, None, signals, address=address, duration_s=duration_s, err=err, attended=attended)
     out.print(cameras_table((camera.as_json() for camera in final.cameras), f"scores in {scores_folder}"))
-    if final.former.decoded:
-        dropped = sum(final.former.dropped.values())
+    if final.archived.decoded:
+        dropped = sum(final.archived.dropped.values())
         out.print(
-            f"cameras removed before: {final.former.decoded:,} frames decoded, {final.former.scored:,} scored, "
+            f"cameras removed before: {final.archived.decoded:,} frames decoded, {final.archived.scored:,} scored, "
             f"{dropped:,} dropped"
         )
     failed = [camera.error for camera in final.cameras if camera.state == "failed"]
-    _print_faults(final, err)
+    _print_unwritten(final, err)
     if failed:
         raise VideoError("\n".join(failed))
     return final
@@ -114,7 +114,7 @@ def replay_dataset(
     totals = final.totals()
     scored, decoded = totals["scored"], totals["decoded"]
     out.print(f"{len(final.cameras)} clips, {decoded:,} frames decoded, {scored:,} scored: {scores_folder}")
-    _print_faults(final, err)
+    _print_unwritten(final, err)
     damaged = sum(totals["dropped"].get(reason, 0) for reason in _DAMAGED)
     if scored != decoded - damaged or any(camera.state != "finished" for camera in final.cameras):
         raise RunError(
@@ -186,8 +186,8 @@ def _run_shown(
             bar.rename("scored")
             bar(totals["scored"], total_frames, f"{dropped} dropped" if dropped else "")
 
-        # A camera process that does not hear of the end in time leaves its ledgers, which nobody needs then.
-        with held_folder(plan.ledgers.name, inside=plan.ledgers.parent):
+        # A camera process that does not learn of the end in time leaves its counter files, which nobody needs then.
+        with locked_folder(plan.counters_folder.name, inside=plan.counters_folder.parent):
             return run(
                 plan,
                 address=address,
@@ -205,7 +205,7 @@ def _attending(
 
     @contextmanager
     def attended(apply: Apply) -> Iterator[None]:
-        desk = CameraDesk(config, config_file, card.scenes, apply)
+        camera_control = CameraControl(config, config_file, card.scenes, apply)
 
         def reload_on_request() -> None:
             while not signals.stop.is_set():
@@ -214,7 +214,7 @@ def _attending(
                 if signals.stop.is_set() or done.is_set():
                     return
                 try:
-                    lines = desk.reload()
+                    lines = camera_control.reload()
                 except CflowError as error:
                     lines = [f"not reloaded: {line}" for line in str(error).splitlines()]
                 for line in lines:
@@ -223,7 +223,7 @@ def _attending(
         done = threading.Event()
         thread = threading.Thread(target=reload_on_request, name="reload", daemon=True)
         thread.start()
-        with served(desk, folder):
+        with serve_control(camera_control, folder):
             try:
                 yield
             finally:
@@ -274,8 +274,8 @@ def _warn(err: Console, line: str) -> None:
     err.print(f"warning: {line}", markup=False, highlight=False, style="yellow")
 
 
-def _print_faults(final: RunStatus, err: Console) -> None:
+def _print_unwritten(final: RunStatus, err: Console) -> None:
     failed = {camera.camera_id for camera in final.cameras if camera.state == "failed"}
-    lines = camera_faults(camera.as_json() for camera in final.cameras if camera.camera_id not in failed)
-    for line in [*lines, *final.faults]:
+    lines = camera_errors(camera.as_json() for camera in final.cameras if camera.camera_id not in failed)
+    for line in [*lines, *final.unwritten]:
         _warn(err, line)

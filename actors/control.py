@@ -21,7 +21,7 @@ from pipeline.config_file import load_config, parse_config
 from pipeline.errors import BadInputError, CflowError
 from pipeline.files import write_whole
 from pipeline.models.card import unknown_scenes
-from pipeline.own_folder import own_socket
+from pipeline.private_folder import private_socket
 from pipeline.redaction import redact
 from pipeline.run_folder import RunFolder
 
@@ -33,7 +33,7 @@ _LONGEST_REQUEST_BYTES = 1 << 20
 Apply = Callable[[Sequence[CameraSettings], frozenset[str]], None]
 
 
-class CameraDesk:
+class CameraControl:
     """Decides which cameras a run reads: the config's at first, then as its user says. Any thread may call it.
 
     Args:
@@ -121,28 +121,28 @@ class CameraDesk:
         return f"camera {camera_id}: {what.rstrip('e')}ed"
 
     def _tell(self, cameras: dict[str, CameraSettings], paused: frozenset[str]) -> None:
-        """Have the run read these cameras; what it could not be told has not happened."""
+        """Have the run read these cameras; a change that could not be made has not happened."""
         paused &= cameras.keys()
         self._apply(tuple(cameras.values()), paused)
         self._cameras, self._paused = cameras, paused
 
     def _shown(self, camera: CameraSettings) -> dict[str, Any]:
         url = redact(camera.url.get_secret_value())
-        return {"id": camera.id, "url": url, "scene": camera.trained_as, "paused": camera.id in self._paused}
+        return {"id": camera.id, "url": url, "scene": camera.scene_name, "paused": camera.id in self._paused}
 
 
 @contextmanager
-def served(desk: CameraDesk, state_folder: Path) -> Iterator[None]:
-    """Let other commands of this user reach the desk while the block lasts; without room for that, the run goes on.
+def serve_control(camera_control: CameraControl, state_folder: Path) -> Iterator[None]:
+    """Let other commands of this user reach the run while the block lasts; without room for that, the run goes on.
 
     Args:
-        desk: answers.
+        camera_control: answers.
         state_folder: of the run; says where the socket is.
     """
     record = RunFolder(state_folder).control_file
     with contextlib.ExitStack() as stack:
         try:
-            path = stack.enter_context(_listening(desk, state_folder))
+            path = stack.enter_context(_listening(camera_control, state_folder))
             stack.callback(_forget, record)
             write_whole(record, json.dumps({"socket": str(path)}) + "\n")
         except OSError as error:  # a full disk
@@ -166,9 +166,9 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 
 
 @contextmanager
-def _listening(desk: CameraDesk, state_folder: Path) -> Iterator[Path]:
+def _listening(camera_control: CameraControl, state_folder: Path) -> Iterator[Path]:
     """Answer at a socket, whose path this gives, while the block lasts."""
-    path = own_socket("control", state_folder)
+    path = private_socket("control", state_folder)
     path.unlink(missing_ok=True)  # a run that was killed left it behind
 
     class Handler(socketserver.StreamRequestHandler):
@@ -176,7 +176,7 @@ def _listening(desk: CameraDesk, state_folder: Path) -> Iterator[Path]:
 
         def handle(self) -> None:
             line = self.rfile.readline(_LONGEST_REQUEST_BYTES)
-            self.wfile.write(json.dumps(_answer(desk, line)).encode() + b"\n")
+            self.wfile.write(json.dumps(_answer(camera_control, line)).encode() + b"\n")
 
     try:
         with _Server(str(path), Handler) as server:
@@ -194,7 +194,7 @@ def ask_run(state_folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         state_folder: of the run.
-        request: see ``CameraDesk.answer``.
+        request: see ``CameraControl.answer``.
 
     Raises:
         BadInputError: no run is there, or it cannot meet the request.
@@ -215,7 +215,7 @@ def ask_run(state_folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _answer(desk: CameraDesk, line: bytes) -> dict[str, Any]:
+def _answer(camera_control: CameraControl, line: bytes) -> dict[str, Any]:
     try:
         request = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -223,10 +223,10 @@ def _answer(desk: CameraDesk, line: bytes) -> dict[str, Any]:
     try:
         if not isinstance(request, dict):
             raise BadInputError(f"expected a JSON object, got {type(request).__name__}")
-        return desk.answer(request)
+        return camera_control.answer(request)
     except CflowError as error:
         return {"error": redact(error)}
-    except Exception as error:  # whatever it is, the one who asked is told, and the run goes on
+    except Exception as error:  # whatever it is, the one who asked gets an answer, and the run goes on
         _log.exception("a request failed")
         return {"error": f"the run could not do it: {redact(error)}"}
 

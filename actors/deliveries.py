@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from ray.exceptions import RayError, RayTaskError
 
-from actors.asked import Answer, cause_of
+from actors.actor_monitor import Answer, cause_of
 from pipeline.types import Notice, Trouble
 
 
@@ -15,14 +15,14 @@ class Deliveries:
 
     def __init__(self) -> None:
         self._sent: dict[tuple[str, str], tuple[int, Answer]] = {}
-        self._refusals: dict[tuple[str, str], Trouble] = {}
+        self._troubles: dict[tuple[str, str], Trouble] = {}
 
-    def send(self, actor: str, number: int, call: Callable[[], Answer], *, topic: str = "order") -> None:
+    def send(self, actor: str, number: int, call: Callable[[], Answer], *, topic: str = "desired state") -> None:
         """Make a call, unless the same one is on its way.
 
         Args:
             actor: its name, as the user reads it.
-            number: of what it is told; another number is told at once.
+            number: of what is sent; another number is sent at once.
             call: makes the call.
             topic: numbers are counted for each by itself.
         """
@@ -31,22 +31,22 @@ class Deliveries:
         if before is None or before[0] != number:
             self._sent[actor, topic] = number, call()
 
-    def refusals(self) -> tuple[Trouble, ...]:
-        """What actors could not do when they were last told; that one died is told elsewhere."""
+    def troubles(self) -> tuple[Trouble, ...]:
+        """What actors could not do when they last got one; that one died is reported elsewhere."""
         self._take_answers()
-        return tuple(self._refusals.values())
+        return tuple(self._troubles.values())
 
     def _take_answers(self) -> None:
         for about, (_, answer) in list(self._sent.items()):
-            if not answer.has_come():
+            if not answer.has_arrived():
                 continue
             del self._sent[about]
-            self._refusals.pop(about, None)
+            self._troubles.pop(about, None)
             try:
                 answer.get()
             except RayTaskError as error:
                 key = f"{about[0]} refuses: {type(error.cause).__name__}"
-                self._refusals[about] = Trouble(key, f"{about[0]} cannot do what it is told: {cause_of(error)}")
+                self._troubles[about] = Trouble(key, f"{about[0]} cannot do what it is told: {cause_of(error)}")
             except RayError:
                 pass
 

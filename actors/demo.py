@@ -35,7 +35,7 @@ def run_demo(config: Config, config_file: Path, folder: Path, *, out: Console, e
         config_file: where they were read from.
         folder: gets ``footage``, ``model``, ``scores`` and ``report.html``; those of an earlier demo are replaced.
         out: for results.
-        err: for progress and news.
+        err: for progress and messages.
 
     Raises:
         BadInputError: the folder holds something that is not an earlier demo, or one that is under way.

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from actors.outbox import Fates, Outbox
-from actors.peers import Peer, start_vital_thread
+from actors.actor_client import ActorClient, start_vital_thread
+from actors.result_sender import FrameResults, ResultSender
 from pipeline.config import RuntimeSettings
 from pipeline.model_settings import ModelSettings
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
-from pipeline.runtime.messages import CameraRole, DetectorOrder, DetectorReport, TakeRequest
+from pipeline.runtime.messages import CameraRole, DesiredDetectorState, DetectorReport, TakeRequest
 from pipeline.runtime.plan import Predict
 from pipeline.types import Dropped, DropReason, Frame, FrameBatch, Prediction, stacked
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # it imports torch
 _log = logging.getLogger(__name__)
 
 _TAKE_TIMEOUT_S = 1.0  # how long a camera process may wait for a frame before it answers "none"
-_ANSWER_TIMEOUT_S = 30.0  # how long an answer of a living peer may take on an overloaded machine
+_ANSWER_TIMEOUT_S = 30.0  # how long an answer of a living actor may take on an overloaded machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +63,14 @@ class DetectorPlan:
 
 
 class DetectorActor:
-    """Owns the model and threads: one feeder per camera process, one that predicts and tells, one that is answered."""
+    """Owns the model and threads: one feeder per camera process, one that predicts and sends, one that confirms."""
 
     def __init__(self, plan: DetectorPlan) -> None:
         self._plan = plan
         self._incarnation = uuid.uuid4().hex
         self._tuning = ""
         self._predict_batch = self._load(plan)
-        self._order = DetectorOrder()
+        self._desired = DesiredDetectorState()
         self._feeding: set[str] = set()
         self._roles: dict[str, CameraRole] = {}  # former cameras, too: frames of them may still be here
         self._held: Counter[str] = Counter()  # frames in here, by camera
@@ -80,32 +80,32 @@ class DetectorActor:
         # What became of frames that left the inbox, in the order in which they left it, which is each camera's own.
         self._left_inbox: deque[Frame | Dropped] = deque()
         self._inbox = FrameBuffers(time.monotonic, on_drop=self._note_dropped, on_take=self._note_taken)
-        self._outbox = Outbox(Peer(plan.scorer), self._settle)
+        self._results = ResultSender(ActorClient(plan.scorer), self._on_confirmed)
         start_vital_thread(self._predict)
-        start_vital_thread(self._outbox.confirm)
+        start_vital_thread(self._results.confirm)
 
-    def configure(self, order: DetectorOrder) -> None:
-        """Follow an order: take from these camera processes and no others."""
+    def configure(self, desired: DesiredDetectorState) -> None:
+        """Follow a desired state: take from these camera processes and no others."""
         with self._lock:
-            self._order = order
-            self._roles.update(order.cameras)
-            live = sum(role.live for role in order.cameras.values())
-            for camera_id, role in order.cameras.items():
+            self._desired = desired
+            self._roles.update(desired.cameras)
+            live = sum(role.live for role in desired.cameras.values())
+            for camera_id, role in desired.cameras.items():
                 self._open_inbox(camera_id, role, live)
-            for name in order.processes:
+            for name in desired.processes:
                 if name not in self._feeding:
                     self._feeding.add(name)
                     start_vital_thread(self._feed, name)
 
     def report(self) -> DetectorReport:
-        """How it stands."""
+        """Its report."""
         with self._lock:
-            processes = set(self._order.processes)
+            processes = set(self._desired.processes)
             # A feeder that is to end may still be given frames.
             holding = Counter(dict.fromkeys(self._feeding - processes, 1))
             for camera_id, count in self._held.items():
                 holding[self._process_of[camera_id]] += count
-            return DetectorReport(self._order.version, holding, self._tuning)
+            return DetectorReport(self._desired.version, holding, self._tuning)
 
     def pid(self) -> int:
         """Process id."""
@@ -126,7 +126,7 @@ class DetectorActor:
             plan.runtime,
             device=plan.device,
             expected=plan.expected_model,
-            agree=partial(_agreed, Peer(plan.scorer)),
+            agree=partial(_agreed, ActorClient(plan.scorer)),
         )
         self._tuning = str(engine.tuning)
         return engine.predict_as
@@ -145,13 +145,13 @@ class DetectorActor:
 
     def _feed(self, name: str) -> None:
         """Keep one request in flight at a camera process and sort its frames into the inbox."""
-        peer = Peer(name)
+        client = ActorClient(name)
         while True:
             with self._lock:
-                if name not in self._order.processes:
+                if name not in self._desired.processes:
                     self._feeding.discard(name)
                     return
-            batch: FrameBatch | None = peer.call(
+            batch: FrameBatch | None = client.call(
                 "take",
                 TakeRequest(
                     self._plan.name,
@@ -163,9 +163,9 @@ class DetectorActor:
                 answer_within_s=_ANSWER_TIMEOUT_S,
             )
             if batch is not None:
-                self._take_in(name, batch)
+                self._receive(name, batch)
 
-    def _take_in(self, process: str, batch: FrameBatch) -> None:
+    def _receive(self, process: str, batch: FrameBatch) -> None:
         with self._lock:
             for header in (*batch.headers, *(dropped.header for dropped in batch.dropped)):
                 self._process_of[header.camera_id] = process
@@ -175,7 +175,7 @@ class DetectorActor:
         images = batch.images if len(batch) == 1 else map(np.copy, batch.images)
         frames = [Frame(header, image) for header, image in zip(batch.headers, images, strict=True)]
         for frame in self._inbox.put_all(frames):
-            _log.error("camera %s: expected a camera of this detector's order", frame.header.camera_id)
+            _log.error("camera %s: expected a camera that this detector is to score", frame.header.camera_id)
             self._left_inbox.append(Dropped(frame.header, "detector_lost"))
 
     def _note_dropped(self, frame: Frame, reason: DropReason) -> None:
@@ -189,10 +189,10 @@ class DetectorActor:
         """Close batches and run the model on them."""
         while True:
             frames = self._inbox.take(self._plan.batch, timeout_s=_TAKE_TIMEOUT_S)
-            left = self._leave(len(frames))
+            left = self._pop_left(len(frames))
             if left:
                 predictions = iter(self._predictions(frames))
-                self._outbox.send([item if isinstance(item, Dropped) else next(predictions) for item in left])
+                self._results.send([item if isinstance(item, Dropped) else next(predictions) for item in left])
 
     def _predictions(self, frames: list[Frame]) -> list[Prediction]:
         if not frames:
@@ -200,7 +200,7 @@ class DetectorActor:
         batch = FrameBatch(tuple(frame.header for frame in frames), stacked([frame.image for frame in frames]))
         return self._predict_batch(batch, [self._roles[header.camera_id] for header in batch.headers])
 
-    def _leave(self, taken: int) -> list[Frame | Dropped]:
+    def _pop_left(self, taken: int) -> list[Frame | Dropped]:
         """What has left the inbox, up to the frames just taken, in the order in which it left."""
         left: list[Frame | Dropped] = []
         while self._left_inbox and (taken > 0 or isinstance(self._left_inbox[0], Dropped)):
@@ -208,18 +208,18 @@ class DetectorActor:
             taken -= isinstance(left[-1], Frame)
         return left
 
-    def _settle(self, fates: Fates) -> None:
+    def _on_confirmed(self, results: FrameResults) -> None:
         """The scorer knows of these frames."""
         with self._lock:
-            for fate in fates:
-                camera_id = fate.header.camera_id
+            for result in results:
+                camera_id = result.header.camera_id
                 self._held[camera_id] -= 1
-                # Of live cameras nobody asks: their frames are not handed over again.
+                # Of live cameras nobody asks: their frames are not redelivered.
                 if not self._roles[camera_id].live:
-                    self._confirmed[camera_id] = fate.header.serial + 1
+                    self._confirmed[camera_id] = result.header.serial + 1
 
 
-def _agreed(scorer: Peer, tuning: Tuning) -> Tuning:
+def _agreed(scorer: ActorClient, tuning: Tuning) -> Tuning:
     """How the run's detectors run the model. Measured by each for itself, one frame could get two scores."""
     while (said := scorer.call("agree", tuning.as_json(), answer_within_s=_ANSWER_TIMEOUT_S)) is None:
         pass  # it is restarting; ``call`` has waited a moment

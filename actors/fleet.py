@@ -11,7 +11,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.asked import Asked, wait_for_start
+from actors.actor_monitor import ActorMonitor, wait_for_start
 from actors.camera import CameraActor
 from actors.cluster import actor_class
 from actors.detector import DetectorActor, DetectorPlan
@@ -55,30 +55,30 @@ class Fleet:
             spare = int(self.active == 1 and any(camera.is_live for camera in plan.cameras))
         self.detectors = tuple(f"{plan.name}-detector-{number}" for number in range(self.active + spare))
 
-    def scorer(self) -> Asked:
+    def scorer(self) -> ActorMonitor:
         """The scorer."""
-        return Asked(lambda: create_scorer(self._plan))
+        return ActorMonitor(lambda: create_scorer(self._plan))
 
-    def camera_process(self, name: str) -> Asked:
+    def camera_process(self, name: str) -> ActorMonitor:
         """A process for some of the cameras, where there is room."""
-        return Asked(lambda: self._create_camera_process(name))
+        return ActorMonitor(lambda: self._create_camera_process(name))
 
-    def detector(self, name: str) -> Asked:
+    def detector(self, name: str) -> ActorMonitor:
         """A detector, where there is room."""
-        return Asked(lambda: self._create_detector(name))
+        return ActorMonitor(lambda: self._create_detector(name))
 
-    def wait_for_start(self, actors: Mapping[str, Asked], stop: threading.Event, within_s: float) -> None:
+    def wait_for_start(self, actors: Mapping[str, ActorMonitor], stop: threading.Event, within_s: float) -> None:
         """As the function ``wait_for_start``, of these actors by name."""
         wait_for_start({actor.handle.pid.remote(): name for name, actor in actors.items()}, stop, within_s)
 
-    def ask(self, actors: Sequence[Asked], within_s: float) -> None:
-        """Ask actors how they stand, and wait a moment for their answers, which ``absorb`` takes in.
+    def poll(self, actors: Sequence[ActorMonitor], within_s: float) -> None:
+        """Poll actors for their reports, and wait a moment for their answers, which ``collect`` takes in.
 
         Args:
             actors: who is asked.
             within_s: longest wait.
         """
-        questions = [actor.ask(time.monotonic()) for actor in actors]
+        questions = [actor.poll(time.monotonic()) for actor in actors]
         ray.wait(questions, num_returns=len(questions), timeout=within_s)
 
     def dead_processes(self) -> list[str]:
@@ -89,7 +89,7 @@ class Fleet:
         plan = self._plan
         options = {"name": name, "num_cpus": _CAMERA_CPUS, "max_concurrency": 6, **_FOREVER}
         return actor_class(CameraActor, options).remote(
-            plan.size_px, plan.runtime.cameras_per_process, plan.ledgers, plan.quarantine
+            plan.size_px, plan.runtime.cameras_per_process, plan.counters_folder, plan.quarantine
         )
 
     def _create_detector(self, name: str) -> ActorHandle:

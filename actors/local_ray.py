@@ -35,8 +35,8 @@ import ray._raylet
 from ray.job_config import JobConfig
 
 from pipeline.errors import RunError
-from pipeline.held_folder import held_folder
-from pipeline.own_folder import folder_for_sockets
+from pipeline.locked_folder import locked_folder
+from pipeline.private_folder import folder_for_sockets
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def local_ray(**options: Any) -> Iterator[None]:
         RunError: it did not start, or would be open to others.
     """
     read_authentication_anew = _authentication()
-    with held_folder(f"ray-{secrets.token_hex(4)}", inside=folder_for_sockets(_LONGEST_SOCKET_NAME)) as folder:
+    with locked_folder(f"ray-{secrets.token_hex(4)}", inside=folder_for_sockets(_LONGEST_SOCKET_NAME)) as folder:
         try:
             _start(folder, read_authentication_anew, options)
             yield
@@ -107,7 +107,7 @@ def dead_ray_processes() -> list[str]:
 
 def _start(folder: Path, read_authentication_anew: Callable[[], None], options: Mapping[str, Any]) -> None:
     # The token is in memory only, that of this user's processes. It is in no file, on no command line and not in what
-    # this process hands to others than Ray's.
+    # this process passes to others than Ray's.
     with _environment(_settings(secrets.token_hex(32))), _replaced(_on_loopback()), _replaced(_left_out()):
         read_authentication_anew()
         try:
@@ -136,7 +136,7 @@ def _settings(token: str) -> dict[str, str]:
         # Answers up to this size come with the message instead of through the object store, whose bookkeeping costs
         # more than copying them: for one frame at a time, a fifth of all CPU time that is not decoding or the model.
         "RAY_max_direct_call_object_size": str(_INLINE_BYTES),
-        # How long a call to a dead actor waits for the news of its death, and how often calls that failed are looked
+        # How long a call to a dead actor waits to learn of its death, and how often calls that failed are looked
         # after. With Ray's own second for each, a death was noticed after 1.1 to 1.3 s in a trial, with these after
         # 0.2 s.
         "RAY_timeout_ms_task_wait_for_death_info": "100",

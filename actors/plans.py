@@ -87,7 +87,7 @@ def _plan(
     return RunPlan(
         name=f"run-{uuid.uuid4().hex[:8]}",
         cameras=tuple(cameras),
-        views=dict(card.views),
+        scene_references=dict(card.views),
         model_folder=model_folder.resolve(),
         expected_model=config.model if "model" in config.model_fields_set else None,
         size_px=card.model.image_size_px,

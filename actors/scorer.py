@@ -1,4 +1,4 @@
-"""Actor that turns predictions into scores and alerts and hands them to the run's sinks."""
+"""Actor that turns predictions into scores and alerts and passes them to the run's sinks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 from actors.plans import sink_settings
 from pipeline.models.card import read_card
-from pipeline.runtime.messages import ScorerOrder, ScorerReport
+from pipeline.runtime.messages import DesiredScorerState, ScorerReport
 from pipeline.runtime.plan import RunPlan
-from pipeline.scoring.camera import CameraState, end_of_abandoned
+from pipeline.scoring.camera import CameraState, end_abandoned_event
 from pipeline.scoring.scorer import Outcome, Scorer
 from pipeline.sinks.base import Sink, SinkContext
 from pipeline.sinks.run_store import RunStore
@@ -71,20 +71,20 @@ class ScorerActor:
             self._commit({}, (), replace(self._state, tuning=dict(tuning)))
         return dict(self._state.tuning)
 
-    def configure(self, order: ScorerOrder) -> None:
-        """Follow an order: score its cameras from now on, and end the open events of others."""
-        self._write(self._scorer.configure(order.cameras, time.time(), order.former))
-        self._version = order.version
+    def configure(self, desired: DesiredScorerState) -> None:
+        """Follow a desired state: score its cameras from now on, and end the open events of others."""
+        self._write(self._scorer.configure(desired.cameras, time.time(), desired.removed_cameras))
+        self._version = desired.version
 
-    def add(self, fates: Sequence[Prediction | Dropped]) -> bool:
+    def add(self, results: Sequence[Prediction | Dropped]) -> bool:
         """Score frames and write what follows from them.
 
         Returns:
             False where a camera is not known yet and all of it is to be sent again.
         """
-        if not self._scorer.knows(fate.header.camera_id for fate in fates):
+        if not self._scorer.knows(result.header.camera_id for result in results):
             return False
-        self._write(self._scorer.update(fates, time.time()))
+        self._write(self._scorer.update(results, time.time()))
         return True
 
     def notify(self, notices: Sequence[tuple[int, Notice]]) -> None:
@@ -98,7 +98,7 @@ class ScorerActor:
         self._write(self._scorer.finish(camera_ids, time.time()))
 
     def report(self) -> ScorerReport:
-        """How it stands."""
+        """Its report."""
         return ScorerReport(
             version=self._version,
             notices=self._state.notices,
@@ -119,10 +119,10 @@ class ScorerActor:
         redis = counts.pop(_REDIS)
         return {**redis, "sinks": counts} if counts else redis
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """What is to be done every second, also while no camera brings frames."""
         for sink in self.sinks.values():
-            sink.tend()
+            sink.maintain()
         self._watch_storage()
 
     def close(self, within_s: float = 6.0, failure: str = "") -> tuple[list[str], dict[str, Any]]:
@@ -134,14 +134,14 @@ class ScorerActor:
             failure: why the run cannot go on, one line; empty where it ends in good order.
         """
         self._write(self._scorer.close(time.time()))
-        self.tend()
+        self.maintain()
         self._end(failure)
         for sink in self.sinks.values():
             sink.close(_WRITING_SHARE * within_s / len(self.sinks))
         self.store.end_run(SavedRunState(run=self._state.run))
-        faults, alerts = [line for sink in self.sinks.values() for line in sink.faults()], self._alert_counts()
+        unwritten, alerts = [line for sink in self.sinks.values() for line in sink.unwritten()], self._alert_counts()
         self.store.close()
-        return faults, alerts
+        return unwritten, alerts
 
     def pid(self) -> int:
         """Process id."""
@@ -149,11 +149,11 @@ class ScorerActor:
 
     def _write(self, outcome: Outcome) -> None:
         """Rows first: those whose states were not committed when the process was killed are scored again."""
-        self._hand_out(outcome.scores, to_storage=True)
+        self._write_to_sinks(outcome.scores, to_storage=True)
         self._commit(outcome.states, outcome.alerts)
-        self._hand_out(outcome.scores, to_storage=False)
+        self._write_to_sinks(outcome.scores, to_storage=False)
 
-    def _hand_out(self, scores: Sequence[Score], *, to_storage: bool) -> None:
+    def _write_to_sinks(self, scores: Sequence[Score], *, to_storage: bool) -> None:
         for sink in self.sinks.values():
             if scores and sink.is_storage == to_storage:
                 sink.write(scores)
@@ -182,7 +182,7 @@ class ScorerActor:
             self._commit({}, [restored], replace(self._state, storage=None))
 
     def _begin(self, plan: RunPlan) -> None:
-        """Say that the run has begun; whoever is told so is told how it ended, be it by the next run."""
+        """Say that the run has begun; whoever gets this notice gets one of its end, be it from the next run."""
         now_s = time.time()
         said = f"{plan.name} begins with {len(plan.cameras)} cameras"
         begun = Notice("run_started", f"{plan.name}-{round(now_s * 1000)}", None, said, now_s, None, now_s)
@@ -200,7 +200,7 @@ class ScorerActor:
         now_s = time.time()
         ends: list[Alert | Notice] = []
         for camera_id, text in self.store.abandoned().items():
-            ends += end_of_abandoned(camera_id, CameraState.of_json(text), now_s)
+            ends += end_abandoned_event(camera_id, CameraState.of_json(text), now_s)
         if (said := self.store.abandoned_run.run) is not None and said.until_at_s is None:
             ends.append(_over(said, _LOST))
         self.store.forget_abandoned(ends)

@@ -1,4 +1,4 @@
-"""Starts a run's actors, tells them what to do, hears how they stand, keeps the books of every camera, ends the run."""
+"""Starts a run's actors, sends them desired states, collects reports, keeps frame counts, ends the run."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from dataclasses import replace
 
 from ray.exceptions import RayError, RayTaskError
 
+from actors.actor_monitor import Answer, cause_of
 from actors.actor_set import ActorSet
-from actors.asked import Answer, cause_of
 from actors.deliveries import Deliveries, NoticeQueue
 from actors.fleet import Fleet
 from pipeline.config import CameraSettings
-from pipeline.runtime.ending import Ending
-from pipeline.runtime.orders import SCORER, Order, Orders
+from pipeline.runtime.camera_registry import CameraRegistry
+from pipeline.runtime.desired_state import SCORER, DesiredState, DesiredStates
 from pipeline.runtime.plan import RunPlan
-from pipeline.runtime.roster import Roster
+from pipeline.runtime.shutdown import ShutdownDeadline
 from pipeline.runtime.status import RunStatus
 from pipeline.types import Notice, Trouble
 
 _START_TIMEOUT_S = 300.0  # importing torch and compiling the model in several processes of a small machine
 _TICK_S = 0.2
-_CALM_TICK_S = 0.25  # while everyone lives and does what it was told: every question costs both sides CPU time
+_CALM_TICK_S = 0.25  # while every actor lives and follows its desired state: every question costs both sides CPU time
 _PUBLISH_S = 1.0
 _ABORT_WITHIN_S = 3.0
 
@@ -33,12 +33,14 @@ _ABORT_WITHIN_S = 3.0
 class Supervisor:
     """Owns the actors of one run; lives in the command's own process, in a thread of it.
 
-    What everyone is to do is decided by ``Orders``; here it is brought to the actors, and what they report is taken in.
+    What everyone is to do is decided by ``DesiredStates``; here it is brought to the actors, and what they report is
+    taken in.
 
     Args:
         plan: the run.
         fleet: makes the actors.
-        publish: told every second, for whoever watches the run from outside, how it stands and whether it is ending.
+        publish: called every second with the run's status and whether it is ending, for whoever watches it from
+            outside.
 
     Attributes:
         failure: what ended its watching, which nothing should; None while all is well.
@@ -47,15 +49,15 @@ class Supervisor:
     def __init__(self, plan: RunPlan, fleet: Fleet, publish: Callable[[RunStatus, bool], None]) -> None:
         self._fleet, self._publish_status = fleet, publish
         self.failure: Exception | None = None
-        self._roster = Roster(plan.cameras)
-        self._orders = Orders(
-            self._roster,
+        self._registry = CameraRegistry(plan.cameras)
+        self._desired_states = DesiredStates(
+            self._registry,
             run=plan.name,
             detectors=fleet.detectors,
             active=fleet.active,
             cameras_per_process=plan.runtime.cameras_per_process,
             max_processes=plan.max_processes,
-            views=plan.views,
+            scene_references=plan.scene_references,
         )
         self._lock = threading.RLock()  # guards everything; held for a step, never while waiting for an actor
         self._deliveries = Deliveries()
@@ -67,7 +69,7 @@ class Supervisor:
         self._published_at = -math.inf
         self._status = RunStatus(cameras=(), done=False)
         self._actors = ActorSet(fleet)
-        self._actors.add_processes(self._orders.processes)
+        self._actors.add_processes(self._desired_states.processes)
         self._actors.add_detectors(fleet.detectors[: fleet.active])
 
     def start(self, stop: threading.Event) -> None:
@@ -87,7 +89,7 @@ class Supervisor:
         threading.Thread(target=self._watch, name="supervisor", daemon=True).start()
 
     def status(self) -> RunStatus:
-        """How the run stands."""
+        """Status of the run."""
         return self._status
 
     def apply(self, cameras: Sequence[CameraSettings], paused: Iterable[str]) -> None:
@@ -98,7 +100,7 @@ class Supervisor:
             paused: ids of those not to be read at present.
         """
         with self._lock:
-            self._tell(self._roster.apply(cameras, paused, time.time()))
+            self._notify(self._registry.apply(cameras, paused, time.time()))
 
     def drain(self) -> None:
         """End all cameras; frames that were decoded are still scored."""
@@ -106,22 +108,22 @@ class Supervisor:
             self._draining = True
             self._actors.call_processes("stop")
 
-    def close(self, ending: Ending) -> RunStatus:
+    def close(self, deadline: ShutdownDeadline) -> RunStatus:
         """Write what is held back, close files; returns how the run ended.
 
         Frames for which no time is left are counted as ``shutdown``.
 
         Args:
-            ending: time for it, whoever hangs.
+            deadline: time for it, whoever hangs.
         """
-        self._abandon(ending)
+        self._abandon(deadline)
         self._closing.set()
         with self._lock:
-            self._roster.write_off("shutdown")
-            unwritten, alerts = self._close_scorer(ending)
-            self._roster.sinks(alerts)
+            self._registry.write_off("shutdown")
+            unwritten, alerts = self._close_scorer(deadline)
+            self._registry.update_alerts(alerts)
             self._actors.call_processes("close")
-            self._status = replace(self._roster.status(draining=True), faults=tuple(unwritten))
+            self._status = replace(self._registry.status(draining=True), unwritten=tuple(unwritten))
         return self._status
 
     def abort(self, failure: str) -> None:
@@ -142,7 +144,7 @@ class Supervisor:
                 actor.kill()
 
     def step(self, now: float, now_s: float) -> None:
-        """Take in what everyone has answered, and say what is to be done. Waits for nobody.
+        """Collect all reports, and send what has changed. Waits for nobody.
 
         Args:
             now: monotonic seconds.
@@ -155,29 +157,29 @@ class Supervisor:
             if self._closing.is_set():
                 return
             for actor in self._actors.named().values():
-                actor.absorb(now)
-            self._hear()
+                actor.collect(now)
+            self._collect_reports()
             states = self._actors.states()
-            self._give_orders(self._orders.update(states, now, draining=self._draining))
-            self._tell(self._roster.watch(now_s))
+            self._send_desired_states(self._desired_states.update(states, now, draining=self._draining))
+            self._notify(self._registry.check_health(now_s))
             self._finish_settled(now)
-            self._roster.archive()
+            self._registry.archive()
             self._publish(now)
-            self._actors.check_hope(now)
-            self._calm = self._orders.all_follow(states) and not self._notices.waiting and not self._draining
+            self._actors.check_recoverable(now)
+            self._calm = self._desired_states.all_follow(states) and not self._notices.waiting and not self._draining
 
-    def _abandon(self, ending: Ending) -> None:
+    def _abandon(self, deadline: ShutdownDeadline) -> None:
         """Discard what waits in camera processes, and give the detectors a moment for what they hold."""
         with self._lock:
-            if self._roster.in_flight() == 0:
+            if self._registry.in_flight() == 0:
                 return
             self._actors.call_processes("abandon")
-        while ending.held_left_s(time.monotonic()) > 0.0 and self._roster.in_flight() > 0:
+        while deadline.detectors_left_s(time.monotonic()) > 0.0 and self._registry.in_flight() > 0:
             time.sleep(_TICK_S / 2)
 
-    def _close_scorer(self, ending: Ending) -> tuple[list[str], Mapping[str, int]]:
+    def _close_scorer(self, deadline: ShutdownDeadline) -> tuple[list[str], Mapping[str, int]]:
         try:
-            return self._actors.scorer.insist("close", lambda: ending.left_s(time.monotonic()))
+            return self._actors.scorer.call_until_answered("close", lambda: deadline.left_s(time.monotonic()))
         except RayTaskError as error:
             unwritten = f"the scorer could not close its files: {cause_of(error)}"
         except RayError:
@@ -193,14 +195,14 @@ class Supervisor:
                 self.failure = error
 
     def _tick(self) -> None:
-        """Ask everyone, then take a step. Waits for nobody longer than a moment."""
+        """Poll all actors, then take a step. Waits for nobody longer than a moment."""
         started_at = time.monotonic()
-        self._fleet.ask(list(self._actors.named().values()), _TICK_S)
+        self._fleet.poll(list(self._actors.named().values()), _TICK_S)
         pause_s = _CALM_TICK_S if self._calm else _TICK_S
         self._closing.wait(max(0.0, pause_s - (time.monotonic() - started_at)))
         self.step(time.monotonic(), time.time())
 
-    def _hear(self) -> None:
+    def _collect_reports(self) -> None:
         """Take in what the actors report."""
         unread: list[Trouble] = []
         for name, process in self._actors.processes.items():
@@ -208,28 +210,28 @@ class Supervisor:
                 continue
             unread += process.report.troubles
             for camera_id, reader in process.report.readers.items():
-                if self._orders.is_reader(name, camera_id):
-                    self._roster.read(camera_id, reader)
+                if self._desired_states.is_reader(name, camera_id):
+                    self._registry.update_reader(camera_id, reader)
         report = self._actors.scorer.report
         if report is not None:
-            self._roster.judge(report.cameras)
-            self._roster.sinks(report.alerts)
+            self._registry.update_scoring(report.cameras)
+            self._registry.update_alerts(report.alerts)
             self._notices.acknowledge(report.notices)
         written = report.troubles if report is not None else ()
         self._status = replace(
-            self._roster.status(draining=self._draining),
-            troubles=(*written, *self._actors.deaths(), *self._deliveries.refusals(), *unread),
+            self._registry.status(draining=self._draining),
+            troubles=(*written, *self._actors.deaths(), *self._deliveries.troubles(), *unread),
             tunings=self._actors.tunings(),
         )
 
-    def _give_orders(self, orders: Mapping[str, Order]) -> None:
-        self._actors.add_processes(self._orders.processes)
+    def _send_desired_states(self, desired_states: Mapping[str, DesiredState]) -> None:
+        self._actors.add_processes(self._desired_states.processes)
         named = self._actors.named()
-        for name, order in orders.items():
-            self._deliveries.send(name, order.version, lambda n=name, o=order: named[n].call("configure", o))
+        for name, desired in desired_states.items():
+            self._deliveries.send(name, desired.version, lambda n=name, o=desired: named[n].call("configure", o))
 
-    def _tell(self, notices: Iterable[Notice]) -> None:
-        """Bring news of cameras to the scorer, which emits them; repeated until it has them."""
+    def _notify(self, notices: Iterable[Notice]) -> None:
+        """Send notices of cameras to the scorer, which emits them; repeated until it has them."""
         self._notices.add(notices)
         scorer, waiting = self._actors.scorer, self._notices.waiting
         if waiting and scorer.report is not None:
@@ -239,19 +241,19 @@ class Supervisor:
         """Have the open events of cameras that ended closed."""
         if self._finishing is not None:
             answer, ids = self._finishing
-            if not answer.has_come():
+            if not answer.has_arrived():
                 return
             self._finishing = None
             try:
                 answer.get()
             except RayError:  # asked again with the next step
                 return
-            self._roster.finish(ids)
-        if newly := self._roster.newly_settled(now, draining=self._draining):
+            self._registry.finish(ids)
+        if newly := self._registry.newly_settled(now, draining=self._draining):
             self._finishing = self._actors.scorer.call("finish", newly), newly
 
     def _publish(self, now: float) -> None:
         if now - self._published_at >= _PUBLISH_S:
             self._published_at = now
-            self._actors.scorer.call("tend")
+            self._actors.scorer.call("maintain")
             self._publish_status(self._status, self._draining)

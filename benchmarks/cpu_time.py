@@ -10,7 +10,7 @@ import psutil
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 DECODING = "camera: decode, resize, scene watch"
-_READER = "read_camera"  # the kernel's name of the reader's threads, see actors.peers
+_READER = "read_camera"  # the kernel's name of the reader's threads, see actors.actor_client
 
 
 def spent(but: frozenset[int] = frozenset()) -> Counter[str]:

@@ -26,7 +26,7 @@ from torch import Tensor
 from benchmarks.machine import describe, store
 from pipeline.config import RuntimeSettings, TrainingSettings
 from pipeline.evaluation.speed import encoder_mb
-from pipeline.inference.loading import load_detector
+from pipeline.inference.loading import load_anomaly_model
 from pipeline.inference.tuning import choose_tuning
 from pipeline.model_settings import EncoderSettings, ModelSettings
 from pipeline.models.card import WEIGHTS_FILE, LevelConstants, ModelCard, Provenance, read_card
@@ -46,7 +46,7 @@ _LEAST_ROUNDS, _LEAST_S = 7, 8.0
 
 
 @dataclass(frozen=True)
-class Point:
+class Measurement:
     """One measurement.
 
     Attributes:
@@ -83,11 +83,11 @@ class System:
 
 def measure(
     against: str, value: int, systems: Sequence[System], *, size_px: tuple[int, int], frames: int
-) -> list[Point]:
+) -> list[Measurement]:
     """Make models that were never trained, write and load them, and time them in turn, batch by batch.
 
     Args:
-        against: as in ``Point``.
+        against: as in ``Measurement``.
         value: see there.
         systems: what is set side by side.
         size_px: (height, width) of the image.
@@ -107,7 +107,7 @@ def measure(
             score()
             of_system.append(time.perf_counter() - started_at)
     return [
-        Point(
+        Measurement(
             against,
             system.name,
             value,
@@ -136,9 +136,9 @@ def _made(
         save_checkpoint(folder, _card(settings, encoder, scenes), encoder, _method(settings, encoder, scenes, frames))
         size_mb = (folder / WEIGHTS_FILE).stat().st_size / 1e6 - encoder_mb(folder)
         tuning = choose_tuning(RuntimeSettings(), cpu, settings.method)
-        _, detector = load_detector(folder, read_card(folder), device=cpu, tuning=tuning)
+        _, anomaly_model = load_anomaly_model(folder, read_card(folder), device=cpu, tuning=tuning)
     count, (height, width) = _batch_of(system), size_px
-    rows = detector.scene_rows([scenes[number % len(scenes)] for number in range(count)])
+    rows = anomaly_model.scene_rows([scenes[number % len(scenes)] for number in range(count)])
     images = torch.zeros(count, height, width, 3, dtype=torch.uint8)
     levels = [
         torch.randn(count, dims, height // stride, width // stride)
@@ -147,7 +147,9 @@ def _made(
 
     @torch.inference_mode()
     def score() -> object:
-        return read_scores(detector.anomaly_maps(images, lambda _: levels, rows).scored, settings.score.top_fraction)
+        return read_scores(
+            anomaly_model.anomaly_maps(images, lambda _: levels, rows).scored, settings.score.top_fraction
+        )
 
     return score, size_mb
 
@@ -195,7 +197,7 @@ def _card(settings: ModelSettings, encoder: Encoder, scenes: tuple[str, ...]) ->
     )  # fmt: skip
 
 
-def measure_all(neighbours: int) -> list[Point]:
+def measure_all(neighbours: int) -> list[Measurement]:
     """Every point of every line."""
     flows = System("flows", {})
     padim = System("PaDiM", {"method": "padim"})
@@ -216,7 +218,7 @@ def measure_all(neighbours: int) -> list[Point]:
     return points
 
 
-def print_tables(points: Sequence[Point]) -> None:
+def print_tables(points: Sequence[Measurement]) -> None:
     """One table per thing that varies."""
     for against in ("frames", "pixels", "cameras"):
         print(f"\n{'against ' + against:<34}{against:>10}{'frames/s':>12}{'MB':>12}")
@@ -225,7 +227,7 @@ def print_tables(points: Sequence[Point]) -> None:
                 print(f"{point.system:<34}{point.value:>10,}{point.frames_per_s:>12.1f}{point.model_mb:>12.1f}")
 
 
-def draw(points: Sequence[Point], path: Path) -> None:
+def draw(points: Sequence[Measurement], path: Path) -> None:
     """Size above, speed below, against each thing that varies."""
     import matplotlib as mpl
 

@@ -124,7 +124,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         several_flows = CFlow(embedded, encoder.channels, cameras).eval().requires_grad_(False)
         write_model(several_folder, embedded, encoder, several_flows, constants, cameras)
         several = Engine.load(several_folder, device=arguments.device, tuning=tuning)
-        gflop = flows_gflop(Engine.load(folder).detector)
+        gflop = flows_gflop(Engine.load(folder).anomaly_model)
     images = torch.randint(0, 256, (arguments.batch, *arguments.size, 3), dtype=torch.uint8, device=device)
     rows = torch.zeros(arguments.batch, dtype=torch.int64, device=device)
 
@@ -181,7 +181,9 @@ def scores(engine: Any, images: Any, encode: Any, rows: Any) -> object:
     """Scores of images, whose maps go nowhere."""
     from pipeline.models.score import read_scores
 
-    return read_scores(engine.detector.anomaly_maps(images, encode, rows).scored, engine.card.model.score.top_fraction)
+    return read_scores(
+        engine.anomaly_model.anomaly_maps(images, encode, rows).scored, engine.card.model.score.top_fraction
+    )
 
 
 def published(flows: Any, features: list[Any], vectors_per_call: int) -> list[Any]:
@@ -222,10 +224,10 @@ def interleaved(ways: dict[str, Callable[[], object]], rounds: int, device: Any)
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
-def flows_gflop(detector: Any) -> float:
+def flows_gflop(anomaly_model: Any) -> float:
     """Floating-point operations (1e9) of one frame's matrix products in the rewritten flows."""
     total = 0
-    for level in detector.levels:
+    for level in anomaly_model.levels:
         block = level.blocks[0]
         weights = level.whitening.numel()
         for block in level.blocks:
@@ -239,7 +241,7 @@ def write_model(folder: Path, model: Any, encoder: Any, flows: Any, constants: A
     from pipeline.config import TrainingSettings
     from pipeline.models.card import ModelCard, Provenance
     from pipeline.models.checkpoint import library_versions, save_checkpoint
-    from pipeline.models.halves import round_weights
+    from pipeline.models.float16 import round_weights
 
     round_weights(encoder)
     for level in range(len(encoder.channels)):

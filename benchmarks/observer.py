@@ -30,7 +30,7 @@ def follow(url: str, cameras: list[str], stop: list[bool]) -> list[tuple[float, 
             since[stream] = entries[-1][0]
             for _, fields in entries:
                 score = json.loads(fields[FIELD])
-                # The stand-in's score is minus the time at which the frame was in the detector's hands.
+                # The stand-in's score is minus the time at which the frame was in the detector.
                 rows.append((score["captured_at_s"], -score["anomaly_score"], score["scored_at_s"], seen_at_s))
     return rows
 

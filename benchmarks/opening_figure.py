@@ -27,7 +27,7 @@ from pipeline.models.flow import Flow
 
 ROOT = Path(__file__).resolve().parent.parent
 Points = npt.NDArray[np.float32]
-Method = Callable[[Points], npt.NDArray[np.float64]]
+AnomalyMeasure = Callable[[Points], npt.NDArray[np.float64]]
 
 KINDS = ("global", "local", "micro-cluster")
 _STEPS = 500
@@ -74,7 +74,7 @@ def _horseshoe(random: np.random.Generator, count: int) -> Points:
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).astype(np.float32)
 
 
-def fit_gaussian(train: Points) -> Method:
+def fit_gaussian(train: Points) -> AnomalyMeasure:
     """One Gaussian, as PaDiM has at every position: the score is Mahalanobis' distance."""
     moments = Moments(1, 2)
     moments.add(torch.from_numpy(train).unsqueeze(1))
@@ -82,7 +82,7 @@ def fit_gaussian(train: Points) -> Method:
     return lambda points: np.linalg.norm((points - mean[0].numpy()) @ whitening[0].numpy().T, axis=1).astype(np.float64)
 
 
-def fit_neighbours(train: Points) -> Method:
+def fit_neighbours(train: Points) -> AnomalyMeasure:
     """Nearest neighbours, as SPADE has them: the score is the mean distance to the nearest training points."""
     gallery = torch.from_numpy(train)
 
@@ -93,7 +93,7 @@ def fit_neighbours(train: Points) -> Method:
     return score
 
 
-def fit_flow(train: Points, steps: int = _STEPS) -> Method:
+def fit_flow(train: Points, steps: int = _STEPS) -> AnomalyMeasure:
     """Our flow without a condition: the score is the negative log-likelihood, in nats."""
     vectors, none = torch.from_numpy(train), torch.empty(len(train), 0)
     with torch.random.fork_rng(devices=[]):
@@ -115,13 +115,13 @@ def fit_flow(train: Points, steps: int = _STEPS) -> Method:
     return score
 
 
-def missed(method: Method, toy: Toy) -> dict[str, int]:
+def missed(method: AnomalyMeasure, toy: Toy) -> dict[str, int]:
     """By kind, how many anomalies do not score above every normal point that was not learned from."""
     highest = method(toy.normal).max()
     return {kind: int((method(points) <= highest).sum()) for kind, points in toy.anomalies.items()}
 
 
-def draw(toy: Toy, methods: dict[str, Method], path: Path) -> None:
+def draw(toy: Toy, methods: dict[str, AnomalyMeasure], path: Path) -> None:
     """One panel per method: what it takes for normal, and which anomalies it misses."""
     import matplotlib as mpl
 

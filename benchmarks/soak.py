@@ -1,4 +1,4 @@
-"""Real RTSP cameras while things break: are the books exact, is every alert delivered once, how fast is all back?
+"""Real RTSP cameras while things break: are all counts exact, is every alert delivered once, how fast is all back?
 
     .venv/bin/python -m benchmarks.soak --cameras 8 --minutes 10 --faults
 
@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.plans import stream_plan
-from actors.session import run
+from actors.run import run
 from benchmarks.chaos import Chaos, Fault, RedisServer, role_of
 from benchmarks.footage import encode
 from benchmarks.machine import describe, store
@@ -97,7 +97,7 @@ class Observer:
         with self._lock:
             return all(self.newest.get(camera_id, 0.0) > since_s for camera_id in cameras)
 
-    def weigh(self) -> None:
+    def measure_memory(self) -> None:
         """Note the unshared memory of every process of the run, in bytes."""
         sizes: dict[str, list[int]] = {}
         for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
@@ -128,7 +128,7 @@ def soak(folder: Path, cameras: int, minutes: float, faults: bool, seed: int, er
         script.start()
         final = run(plan, address=None, stop=stop, on_status=observer.see)
         script.join(60.0)
-        result = _judge(final, plan.sinks.scores_folder, redis.url, chaos.faults, observer, minutes)
+        result = _summarise(final, plan.sinks.scores_folder, redis.url, chaos.faults, observer, minutes)
     redis.end(signal.SIGTERM)
     return result
 
@@ -155,7 +155,7 @@ def _direct(
         _wait(lambda: observer.everyone_scores(ids, 0.0), 180.0)
         err.print("everyone scores")
         time.sleep(WARM_UP_S)
-        observer.weigh()
+        observer.measure_memory()
         end_at = time.monotonic() + 60.0 * minutes
         strike_at = time.monotonic()
         while time.monotonic() < end_at:
@@ -169,7 +169,7 @@ def _direct(
             strike_at = max(strike_at + EVERY_S, time.monotonic())
             time.sleep(max(0.0, min(strike_at, end_at) - time.monotonic()))
         time.sleep(5.0)
-        observer.weigh()
+        observer.measure_memory()
     finally:
         stop.set()
 
@@ -183,7 +183,7 @@ def _wait(condition: Callable[[], bool], longest_s: float) -> bool:
     return False
 
 
-def _judge(
+def _summarise(
     final: RunStatus, scores: Path, redis_url: str, faults: list[Fault], observer: Observer, minutes: float
 ) -> dict[str, Any]:
     """Compare what the run says of itself with what arrived in Redis and Parquet."""
@@ -193,15 +193,15 @@ def _judge(
     latencies = sorted(_quiet_latencies(final, redis_url, faults))
     exact = {}
     for camera in final.cameras:
-        account, found = camera.account, rows[camera.camera_id]
+        counts, found = camera.counts, rows[camera.camera_id]
         unique = len(set(zip(found.session.tolist(), found.index.tolist(), strict=True)))
         exact[camera.camera_id] = {
-            "decoded": account.decoded,
-            "scored": account.scored,
-            "dropped": account.dropped,
-            "in_flight": account.in_flight,
+            "decoded": counts.decoded,
+            "scored": counts.scored,
+            "dropped": counts.dropped,
+            "in_flight": counts.in_flight,
             "rows_in_parquet": int(found.index.size),
-            "exact": account.in_flight == 0 and account.scored == found.index.size == unique,
+            "exact": counts.in_flight == 0 and counts.scored == found.index.size == unique,
         }
     recovery = {}
     for kind in sorted({fault.kind for fault in faults}):
@@ -213,16 +213,16 @@ def _judge(
         }
     total: Counter[str] = Counter()
     for camera in final.cameras:
-        total.update(camera.account.dropped)
+        total.update(camera.counts.dropped)
     return {
         "benchmark": "soak" if faults else "soak-quiet",
         **describe(),
         "minutes": minutes,
         "cameras": exact,
-        "decoded": sum(c.account.decoded for c in final.cameras),
-        "scored": sum(c.account.scored for c in final.cameras),
+        "decoded": sum(c.counts.decoded for c in final.cameras),
+        "scored": sum(c.counts.scored for c in final.cameras),
         "dropped": dict(total),
-        "accounts_exact": all(books["exact"] for books in exact.values()),
+        "accounts_exact": all(of_camera["exact"] for of_camera in exact.values()),
         "alerts_emitted": final.alerts.get("emitted"),
         "alerts_in_redis": len(alerts),
         "alerts_twice": sum(count - 1 for count in texts.values()),

@@ -18,8 +18,16 @@ import numpy as np
 
 from benchmarks.machine import describe, store
 from pipeline.config import HealthSettings
-from pipeline.types import SceneView
-from pipeline.video.scene import MEMORY_S, Background, KnownScene, SceneWatch, least_alike, outline, shrink
+from pipeline.types import SceneReference
+from pipeline.video.tamper import (
+    MEMORY_S,
+    Background,
+    SceneMatcher,
+    TamperMonitor,
+    describe_scene,
+    difference_limits,
+    gray_image,
+)
 from tests.video.tampering import HARMFUL, HARMLESS, Camera, Images, cut, load_cameras, turns, watch
 
 _TURN = 0.18
@@ -27,9 +35,9 @@ _SECONDS = 60.0
 _TAMPERED_FRAMES = 40  # of each kind; shown to and fro for as long as it takes
 
 
-def cost_ms(camera: Camera, view: SceneView) -> dict[str, float]:
-    """Time per frame in milliseconds on one core: on average, and at worst (a frame at which the view is compared)."""
-    looking = SceneWatch(HealthSettings(), view)
+def cost_ms(camera: Camera, reference: SceneReference) -> dict[str, float]:
+    """Time per frame in milliseconds on one core: on average, and at worst (a frame at which the scene is compared)."""
+    looking = TamperMonitor(HealthSettings(), reference)
     images = [np.ascontiguousarray(image) for image in camera.watch[0]]
     taken = []
     for number in range(4 * len(images)):
@@ -44,56 +52,63 @@ def _p99(values: np.ndarray) -> float:
     return round(float(np.quantile(values, 0.99)), 3)
 
 
-def closeness(view: SceneView, clips: Sequence[Images], fps: float) -> tuple[float, float, float, float]:
-    """Lowest and highest agreement with a view, lowest and highest sharpness relative to it."""
-    scene, agreements, sharpness = KnownScene(view), [], []
+def closeness(reference: SceneReference, clips: Sequence[Images], fps: float) -> tuple[float, float, float, float]:
+    """Lowest and highest agreement with a reference, lowest and highest sharpness relative to it."""
+    scene, agreements, sharpness = SceneMatcher(reference), [], []
     for clip in clips:
         background = Background()
         for number in range(max(len(clip), round(2 * MEMORY_S * fps))):
-            background.add(shrink(clip[number % len(clip)]), number / fps)
-            if background.age_s >= MEMORY_S and background.picture is not None:
-                seen = outline(background.picture)
+            background.add(gray_image(clip[number % len(clip)]), number / fps)
+            if background.age_s >= MEMORY_S and background.gray is not None:
+                seen = describe_scene(background.gray)
                 agreements.append(scene.agreement(seen.edges))
-                sharpness.append(seen.sharpness / view.sharpness)
+                sharpness.append(seen.sharpness / reference.sharpness)
     return min(agreements), max(agreements), min(sharpness), max(sharpness)
 
 
-def judge(what: str, expected: str, view: SceneView, clips: Sequence[Images], fps: float) -> dict[str, Any]:
+def measure_footage(
+    what: str, expected: str, reference: SceneReference, clips: Sequence[Images], fps: float
+) -> dict[str, Any]:
     """Watch some footage with the default settings."""
-    raised = [watch(HealthSettings(), view, clip, fps, _SECONDS) for clip in clips]
+    raised = [watch(HealthSettings(), reference, clip, fps, _SECONDS) for clip in clips]
     found = {condition: min(r[condition] for r in raised if condition in r) for one in raised for condition in one}
-    lowest, highest, dull, sharp = closeness(view, clips, fps)
+    lowest, highest, dull, sharp = closeness(reference, clips, fps)
     return {
         "what": what,
         "expected": expected,
         "raised_s": {condition: round(at_s, 1) for condition, at_s in sorted(found.items())},
-        "telling": view.telling,
+        "telling": reference.telling,
         "right": set(found) == ({expected} if expected else set()),
         "agreement": [round(lowest, 2), round(highest, 2)],
         "sharpness": [round(dull, 2), round(sharp, 2)],
     }
 
 
-def judge_camera(camera: Camera, others: Sequence[Camera]) -> dict[str, Any]:
+def measure_camera(camera: Camera, others: Sequence[Camera]) -> dict[str, Any]:
     """One camera's own footage, and everything that can befall it."""
-    view = camera.view()
+    reference = camera.reference()
     few = camera.watch[0][:_TAMPERED_FRAMES]
-    rows = [judge("own footage", "", view, camera.watch, camera.fps)]
-    rows += [judge(name, "", view, [change(few)], camera.fps) for name, change in HARMLESS.items()]
-    rows += [judge(name, expected, view, [change(few)], camera.fps) for name, (expected, change) in HARMFUL.items()]
-    rows += [judge(f"camera {other.name}", "moved", view, other.watch[:1], other.fps) for other in others]
+    rows = [measure_footage("own footage", "", reference, camera.watch, camera.fps)]
+    rows += [measure_footage(name, "", reference, [change(few)], camera.fps) for name, change in HARMLESS.items()]
+    rows += [
+        measure_footage(name, expected, reference, [change(few)], camera.fps)
+        for name, (expected, change) in HARMFUL.items()
+    ]
+    rows += [
+        measure_footage(f"camera {other.name}", "moved", reference, other.watch[:1], other.fps) for other in others
+    ]
     for name, (before, after) in turns(_TURN).items():
-        turned_view = camera.view(before)
-        rows.append(judge(f"not {name}", "", turned_view, [cut(few, before)], camera.fps))
-        rows.append(judge(f"{name} {_TURN:.0%}", "moved", turned_view, [cut(few, after)], camera.fps))
-    least, _ = least_alike(view)
+        turned_reference = camera.reference(before)
+        rows.append(measure_footage(f"not {name}", "", turned_reference, [cut(few, before)], camera.fps))
+        rows.append(measure_footage(f"{name} {_TURN:.0%}", "moved", turned_reference, [cut(few, after)], camera.fps))
+    least, _ = difference_limits(reference)
     return {
         "camera": camera.name,
-        "own_agreement": view.own_agreement,
-        "turned_agreement": view.turned_agreement,
+        "own_agreement": reference.own_agreement,
+        "turned_agreement": reference.turned_agreement,
         "moved_below": round(least, 2),
-        "sharpness": view.sharpness,
-        "bytes": sum(map(len, view.edges)),
+        "sharpness": reference.sharpness,
+        "bytes": sum(map(len, reference.edges)),
         "rows": rows,
     }
 
@@ -123,7 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="folder with ped2 and cameras")
     cameras = load_cameras(parser.parse_args().data)
-    judged = [judge_camera(one, [c for c in cameras.values() if c is not one]) for one in cameras.values()]
+    judged = [measure_camera(one, [c for c in cameras.values() if c is not one]) for one in cameras.values()]
     for found in judged:
         print("\n" + ", ".join(f"{key} {value}" for key, value in found.items() if key != "rows"))
         for row in found["rows"]:
@@ -137,7 +152,7 @@ def main() -> None:
     result = {
         "benchmark": "tamper",
         **describe(),
-        "ms_per_frame": cost_ms(cameras["ped2"], cameras["ped2"].view()),
+        "ms_per_frame": cost_ms(cameras["ped2"], cameras["ped2"].reference()),
         "detected": f"{sum(row['right'] for row in harmful)} of {len(harmful)}",
         "false_alarms": f"{sum(not row['right'] for row in harmless)} of {len(harmless)}",
         "cameras": [summary(found) for found in judged],

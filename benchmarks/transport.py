@@ -12,7 +12,7 @@ What is measured:
 - **Load**: ``cameras x fps`` frames/s. Half load is half of cores / (transport + decoding + model CPU time per frame),
   all of which the result holds; on two cores with MobileNetV2 at 256 x 256 that was 30 frames/s (``--fps 6``).
 - **CPU time**: of all processes of the run (command, camera, detector, scorer, Redis, Ray's own) but
-  decoding (the readers' threads without the look at the scene's health, which is measured beside). Its share is told
+  decoding (the readers' threads without the look at the scene's health, which is measured beside). Its share is stated
   twice: of all CPU seconds that a frame costs (with decoding as measured here, and encoder and flows as measured here,
   alone, at batch 8), and of the machine's capacity at this load.
 """
@@ -42,7 +42,7 @@ from rich.table import Table
 
 from actors.cluster import ray_cluster
 from actors.plans import stream_plan
-from actors.session import run
+from actors.run import run
 from benchmarks.cpu_time import DECODING, spent
 from benchmarks.footage import encode
 from benchmarks.machine import describe, store
@@ -68,7 +68,7 @@ _STRIDE = 8  # of the finest level, whose resolution maps have
 class StandIn:
     """Makes a predictor that only counts; its score is minus the time at which it was asked.
 
-    A negative score opens no event, and tells the observer when the frame was in the detector's hands.
+    A negative score opens no event, and tells the observer when the frame was in the detector.
 
     Attributes:
         map_shape: (rows, columns) of the maps it gives, as a model would.
@@ -168,7 +168,7 @@ def _dropped(status: RunStatus) -> Counter[str]:
     """Frames dropped so far by reason; those of the run's end are no loss."""
     total: Counter[str] = Counter()
     for camera in status.cameras:
-        total.update(camera.account.dropped)
+        total.update(camera.counts.dropped)
     del total["shutdown"]
     return total
 
@@ -194,9 +194,9 @@ def model_cpu_ms(folder: Path, size_px: tuple[int, int]) -> float:
 def watch_cpu_ms(size_px: tuple[int, int], model: Path) -> float:
     """CPU milliseconds of the look at the scene's health per frame."""
     from pipeline.config import HealthSettings
-    from pipeline.video.scene import SceneWatch
+    from pipeline.video.tamper import TamperMonitor
 
-    watch = SceneWatch(HealthSettings(), read_card(model).views.get("scene"))
+    watch = TamperMonitor(HealthSettings(), read_card(model).views.get("scene"))
     noise = np.random.default_rng(0)
     images = [noise.integers(0, 255, (*size_px, 3), np.uint8) for _ in range(8)]
     before = time.thread_time()
@@ -245,11 +245,13 @@ def transport(folder: Path, options: argparse.Namespace, err: Console) -> dict[s
                 err.print(f"run {number + 1}: {_summary(runs[-1])}")
     size_px = read_card(model).model.image_size_px
     model_ms = options.model_cpu_ms or model_cpu_ms(model, size_px)
-    return judge(runs, model_ms, watch_cpu_ms(size_px, model), options)
+    return summarise(runs, model_ms, watch_cpu_ms(size_px, model), options)
 
 
-def judge(runs: Sequence[Measured], model_ms: float, watch_ms: float, options: argparse.Namespace) -> dict[str, Any]:
-    """Medians over runs of everything that is told."""
+def summarise(
+    runs: Sequence[Measured], model_ms: float, watch_ms: float, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Medians over runs of everything that is stated."""
     per_frame: dict[str, float] = {}
     for role in sorted({role for measured in runs for role in measured.seconds}):
         per_frame[role] = statistics.median(1000.0 * r.seconds[role] / len(r.rows) for r in runs)

@@ -38,7 +38,7 @@ def is_live(url: str) -> bool:
     return scheme_of(url) not in {None, "file"}
 
 
-def fault_of_camera(address: str) -> str | None:
+def camera_address_error(address: str) -> str | None:
     """Why no camera, file or folder can have this address, in words that show its scheme alone; None if one can."""
     if address != address.strip():
         return "expected an address or a path without blanks around it"
@@ -56,7 +56,7 @@ def fault_of_camera(address: str) -> str | None:
     return f"expected :// after the scheme, got something else there (did you mean {meant}://?)" if meant else None
 
 
-def fault_of_redis(address: str) -> str | None:
+def redis_address_error(address: str) -> str | None:
     """Why no Redis can have this address, in words that show its scheme alone; None if one can."""
     known = " or ".join([", ".join(f"{name}://" for name in REDIS_SCHEMES), "'embedded'"])
     if address == "embedded" or address.startswith(tuple(f"{name}://" for name in REDIS_SCHEMES)):

@@ -21,7 +21,7 @@ if os.getppid() == int(sys.argv[1]):
 """
 
 
-def ending_with_us(command: Sequence[str]) -> list[str]:
+def tied_to_parent(command: Sequence[str]) -> list[str]:
     """A command whose process gets SIGTERM when the thread that starts it ends; on Linux alone, elsewhere it does not.
 
     Args:
@@ -53,7 +53,7 @@ def run_child(
         OSError: it cannot be started.
     """
     with subprocess.Popen(
-        ending_with_us(command),
+        tied_to_parent(command),
         env=env,
         cwd=folder,
         stdin=subprocess.DEVNULL,
@@ -64,9 +64,9 @@ def run_child(
         start_new_session=True,
     ) as process:
         try:
-            written, complained = process.communicate(timeout=within_s)
+            written, error_output = process.communicate(timeout=within_s)
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             raise
-    return subprocess.CompletedProcess(command, process.returncode, written, complained)
+    return subprocess.CompletedProcess(command, process.returncode, written, error_output)

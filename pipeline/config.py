@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.addresses import fault_of_camera, fault_of_redis, is_live
+from pipeline.addresses import camera_address_error, is_live, redis_address_error
 from pipeline.model_settings import ModelSettings, Seed, Settings
 from pipeline.sinks.base import SinkSettings
 from pipeline.sinks.kinds import parse_sink
@@ -43,23 +43,23 @@ def _check_id(value: str) -> str:
     return value
 
 
-def _address(fault_of: Callable[[str], str | None]) -> AfterValidator:
+def _address(error_of: Callable[[str], str | None]) -> AfterValidator:
     """Addresses are shown in messages of one line, and given to C libraries, for which a NUL is the end."""
 
     def check(value: SecretStr) -> SecretStr:
         address = value.get_secret_value()
         if any(character < " " or character == "\x7f" for character in address):
             raise ValueError("expected an address without line breaks and other control characters")
-        if (fault := fault_of(address)) is not None:
-            raise ValueError(fault)
+        if (error := error_of(address)) is not None:
+            raise ValueError(error)
         return value
 
     return AfterValidator(check)
 
 
 Identifier = Annotated[str, AfterValidator(_check_id)]
-CameraAddress = Annotated[SecretStr, Field(min_length=1), _address(fault_of_camera)]
-RedisAddress = Annotated[SecretStr, Field(min_length=1), _address(fault_of_redis)]
+CameraAddress = Annotated[SecretStr, Field(min_length=1), _address(camera_address_error)]
+RedisAddress = Annotated[SecretStr, Field(min_length=1), _address(redis_address_error)]
 Fraction01 = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
@@ -142,7 +142,7 @@ class CameraDefaults(Settings):
         reconnect_max_s: longest pause before a live camera that failed is tried again.
         max_frame_age_s: a live camera's frames older than this are no longer scored.
         buffer_frames: decoded frames that wait for a detector; a file's decoder then blocks, a live camera's oldest
-            frame gives way.
+            frame is dropped.
         alerts: when it raises an alarm.
         health: when it counts as out of order.
     """
@@ -172,7 +172,7 @@ class CameraSettings(CameraDefaults):
     scene: Identifier | None = None
 
     @property
-    def trained_as(self) -> str:
+    def scene_name(self) -> str:
         """Name of the camera's scene in the model."""
         return self.scene or self.id
 

@@ -80,7 +80,7 @@ def parse_config(data: Mapping[str, Any], source: str = "config") -> Config:
     try:
         return Config.model_validate(dict(data))
     except ValidationError as error:
-        raise ConfigError("\n".join(_fault_lines(error, data, source))) from None
+        raise ConfigError("\n".join(_error_lines(error, data, source))) from None
 
 
 def with_method(config: Config, name: str | None) -> Config:
@@ -103,30 +103,32 @@ def with_method(config: Config, name: str | None) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update=changed)})
 
 
-def _fault_lines(error: ValidationError, data: Mapping[str, Any], source: str) -> list[str]:
+def _error_lines(error: ValidationError, data: Mapping[str, Any], source: str) -> list[str]:
     """Say each fault in one line and once, without the values of secrets."""
     lines = []
     cameras = data.get("cameras")
     names = _names(cameras) if isinstance(cameras, list | tuple) else ()
-    faults = error.errors(include_url=False)
-    of_defaults = {(fault["msg"], fault["loc"][1:]) for fault in faults if fault["loc"][0:1] == ("camera_defaults",)}
-    for fault in faults:
-        loc = fault["loc"]
+    details = error.errors(include_url=False)
+    of_defaults = {
+        (detail["msg"], detail["loc"][1:]) for detail in details if detail["loc"][0:1] == ("camera_defaults",)
+    }
+    for detail in details:
+        loc = detail["loc"]
         if loc[0:1] == ("cameras",) and len(loc) > 1 and isinstance(loc[1], int) and names:
-            if (fault["msg"], loc[2:]) in of_defaults and not _states(data, loc):
-                continue  # it came from camera_defaults, where it is told
+            if (detail["msg"], loc[2:]) in of_defaults and not _states(data, loc):
+                continue  # it came from camera_defaults, where it is reported
             loc = ("cameras", names[loc[1]], *loc[2:])
         where = ".".join(_key(part) for part in loc) or "top level"
-        if fault["type"] == "extra_forbidden":
-            said = f"unknown key; expected one of: {', '.join(_known_keys(fault['loc'][:-1], data))}"
-        elif fault["type"] == "missing":
+        if detail["type"] == "extra_forbidden":
+            said = f"unknown key; expected one of: {', '.join(_known_keys(detail['loc'][:-1], data))}"
+        elif detail["type"] == "missing":
             said = "expected a value, got nothing"
-        elif fault["type"] == "value_error":
-            said = str(fault.get("ctx", {}).get("error", fault["msg"]))
-            if isinstance(fault["input"], str | int | float) and ", got " not in said:
-                said += f", got {_shown(where, fault['input'])}"
+        elif detail["type"] == "value_error":
+            said = str(detail.get("ctx", {}).get("error", detail["msg"]))
+            if isinstance(detail["input"], str | int | float) and ", got " not in said:
+                said += f", got {_shown(where, detail['input'])}"
         else:
-            said = f"{fault['msg'][0].lower()}{fault['msg'][1:]}, got {_shown(where, fault['input'])}"
+            said = f"{detail['msg'][0].lower()}{detail['msg'][1:]}, got {_shown(where, detail['input'])}"
         lines.append(redact(f"{source}: {where}: {said}"))
     return lines
 

@@ -53,7 +53,7 @@ def replace_whole(path: Path) -> Iterator[Path]:
         sync(staged)
         staged.replace(path)
     except BaseException:
-        with contextlib.suppress(OSError):  # why it could not be written is the error to be told
+        with contextlib.suppress(OSError):  # why it could not be written is the error to be raised
             staged.unlink(missing_ok=True)
         raise
     sync(path.parent)

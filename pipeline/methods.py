@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     import torch
 
     from pipeline.model_settings import ModelSettings
-    from pipeline.models.detector import DetectorModule, StoredModel
+    from pipeline.models.anomaly_model import AnomalyModule, StoredModel
     from pipeline.models.encoder import Encoder
-    from pipeline.training.features import Reading
-    from pipeline.training.ground import Fitted, Ground
+    from pipeline.training.features import FeatureSpec
+    from pipeline.training.fit_inputs import FitInputs, FitResult
 
 DEFAULT_METHOD = "cflow"
 
@@ -31,9 +31,9 @@ class Method:
     Attributes:
         name: as ``model.method`` and a checkpoint's card say it.
         section: the part of ``ModelSettings`` that it reads; no other method's part decides anything about its models.
-        builder: ``build(stored, precision)`` makes its ``Detector`` of what a checkpoint holds; RuntimeError where the
-            tensors are not those that the card describes.
-        fit: fits it to footage; from ``Ground`` to ``Fitted``.
+        builder: ``build(stored, precision)`` makes its ``AnomalyModel`` of what a checkpoint holds; RuntimeError where
+            the tensors are not those that the card describes.
+        fit: fits it to footage; from ``FitInputs`` to ``FitResult``.
         feature_spec: from the model's settings and an encoder to what it keeps of the footage; None for a method that
             reads the whole pyramid, which trainings of several methods can share.
         feature_settings: settings of its section that decide what it keeps, where it has a ``feature_spec``.
@@ -64,17 +64,17 @@ class Method:
         """Whether it reads the pyramid that other methods' trainings read, too."""
         return self.feature_spec is None
 
-    def load_builder(self) -> Callable[[StoredModel, torch.dtype], DetectorModule]:
-        """Import what makes its ``Detector``."""
+    def load_builder(self) -> Callable[[StoredModel, torch.dtype], AnomalyModule]:
+        """Import what makes its ``AnomalyModel``."""
         return _load(self.builder)
 
-    def load_fit(self) -> Callable[[Ground], Fitted]:
+    def load_fit(self) -> Callable[[FitInputs], FitResult]:
         """Import what fits it."""
         return _load(self.fit)
 
-    def load_feature_spec(self) -> Callable[[ModelSettings, Encoder], Reading]:
+    def load_feature_spec(self) -> Callable[[ModelSettings, Encoder], FeatureSpec]:
         """Import what says which features it keeps."""
-        return _load(self.feature_spec or "pipeline.training.features:pyramid_reading")
+        return _load(self.feature_spec or "pipeline.training.features:pyramid_spec")
 
 
 METHODS: Mapping[str, Method] = {
@@ -108,7 +108,7 @@ METHODS: Mapping[str, Method] = {
             section="differnet",
             builder="pipeline.baselines.differnet:build_differnet",
             fit="pipeline.training.differnet:fit_differnet",
-            feature_spec="pipeline.training.differnet:pooled_reading",
+            feature_spec="pipeline.training.differnet:pooled_spec",
             feature_settings=("scales", "rotations"),
             note=(
                 "DifferNet scores whole frames: its pixel numbers are those of the frame's score on all of its pixels."

@@ -1,4 +1,4 @@
-"""What crosses the doors between stages: frozen, free of torch, cheap to send between processes.
+"""Values that pass between stages: frozen, free of torch, cheap to send between processes.
 
 Three clocks, never mixed: media time (``pts * time_base``, seconds since the stream's own zero), Unix time (names that
 end in ``_at_s``) and monotonic time (always passed in as ``now``, never stored here).
@@ -53,8 +53,9 @@ class FrameHeader:
         pts: presentation time stamp in ticks of ``time_base``.
         time_base: seconds per tick.
         captured_at_s: Unix time at which the frame left the decoder.
-        serial: frames of this camera that were handed to a detector before this one, over all sessions and processes;
-            given at the handing over. A gap in what arrives at the scorer is a frame that was lost on its way.
+        serial: frames of this camera that were dispatched to a detector before this one, over all sessions and
+            processes; given when it is dispatched. A gap in what arrives at the scorer is a frame that was lost on its
+            way.
     """
 
     camera_id: str
@@ -91,7 +92,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A frame that was handed over and will not be scored.
+    """A frame that was dispatched and will not be scored.
 
     Attributes:
         header: which frame this is.
@@ -150,7 +151,7 @@ class Score:
         smoothed_score: the anomaly scores of the session so far, smoothed; what the threshold is held against.
         p_value: in (0, 1]; how often normal footage scores at least as high.
         threshold: smoothed scores at or above it are anomalous.
-        scored_at_s: Unix time of the verdict.
+        scored_at_s: Unix time of the scoring.
         latency_s: ``scored_at_s - header.captured_at_s``.
         event_id: of the event that was open and that this frame is an active part of (its smoothed score is at or
             above the close threshold), or None. The frames with which an event began carry none: it opened after them.
@@ -176,7 +177,7 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class SceneView:
+class SceneReference:
     """What a camera's scene looked like in training, by which a camera that was turned or covered is noticed.
 
     Attributes:
@@ -242,7 +243,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """News of an event, in the order new, update..., end.
+    """A message about an event, in the order new, update..., end.
 
     Attributes:
         event: the event as it stood when the alert was emitted.
@@ -270,7 +271,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """News of a camera or of the run itself, rather than of what a camera sees.
+    """A message about a camera or the run itself, rather than of what a camera sees.
 
     Attributes:
         kind: what is out of order, or in order again. ``camera_offline`` is followed by ``camera_online`` once frames
@@ -295,8 +296,8 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
-class FrameAccount:
-    """The books of one camera: ``decoded = scored + sum(dropped)`` once nothing is in flight.
+class FrameCounts:
+    """The counts of one camera: ``decoded = scored + sum(dropped)`` once nothing is in flight.
 
     Attributes:
         decoded: frames that came, those that arrived damaged (``corrupt``, ``decode_error``) included.

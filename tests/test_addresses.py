@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import pytest
 
-from pipeline.addresses import LIVE_SCHEMES, fault_of_camera, fault_of_redis
+from pipeline.addresses import LIVE_SCHEMES, camera_address_error, redis_address_error
 from pipeline.config_file import parse_config
 from pipeline.errors import ConfigError
 
@@ -56,14 +56,14 @@ def test_a_mistyped_scheme_is_refused_with_what_was_meant_and_without_the_passwo
 
 @pytest.mark.parametrize("address", ["ftp://h/x.mp4", "concat://a|b", "subfile://x", "s3://bucket/x", "srt://h:1"])
 def test_a_scheme_that_is_no_cameras_is_refused_with_those_that_are(address):
-    said = fault_of_camera(address)
+    said = camera_address_error(address)
     assert said is not None
     assert "rtsp, rtsps, http" in said
     assert said.endswith(f"got {address.split('/')[0]}//")
 
 
 def test_blanks_around_an_address_are_refused_as_nothing_could_be_opened_there():
-    assert fault_of_camera(" rtsp://10.0.0.7/main") == "expected an address or a path without blanks around it"
+    assert camera_address_error(" rtsp://10.0.0.7/main") == "expected an address or a path without blanks around it"
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_blanks_around_an_address_are_refused_as_nothing_could_be_opened_there()
     ],
 )  # fmt: skip
 def test_what_ffmpeg_or_the_file_system_may_know_passes(address):
-    assert fault_of_camera(address) is None
+    assert camera_address_error(address) is None
 
 
 @pytest.mark.parametrize("address", ["embedded", "redis://:p@h:6379/0", "rediss://h", "unix:///run/redis.sock?db=1"])
@@ -99,4 +99,4 @@ def test_another_address_of_redis_is_refused_before_anything_starts(address, sai
     assert str(caught.value).startswith("config: redis.url: expected redis://, rediss://, unix:// or 'embedded', ")
     assert said in str(caught.value)
     assert "hush" not in str(caught.value)
-    assert fault_of_redis(address) is not None
+    assert redis_address_error(address) is not None

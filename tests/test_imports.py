@@ -1,4 +1,4 @@
-"""The walls of the house: who may import whom, and what a torch-free process must not pay for."""
+"""Import rules: which package may import which, and what a torch-free process must not pay for."""
 
 import ast
 import graphlib
@@ -29,11 +29,11 @@ TORCH_FREE = (
     "pipeline.redaction",
     "pipeline.video.source",
     "pipeline.video.reader",
-    "pipeline.video.scene",
-    "pipeline.training.views",
-    "pipeline.runtime.roster",
+    "pipeline.video.tamper",
+    "pipeline.training.scene_references",
+    "pipeline.runtime.camera_registry",
     "pipeline.runtime.buffer",
-    "pipeline.runtime.orders",
+    "pipeline.runtime.desired_state",
     "pipeline.runtime.plan",
     "pipeline.models.card",
     "pipeline.console.check",
@@ -52,7 +52,7 @@ TORCH_FREE = (
     "actors.scorer",
     "actors.supervisor",
 )
-# May import, inside the library: every room names the rooms below it.
+# May import, inside the library: every package names the packages below it.
 BELOW = {
     "models": {"models"},
     "video": {"video", "runtime"},
@@ -69,17 +69,17 @@ BELOW = {
 }
 # Which of the actors' modules may import which others; those without a row import none.
 ACTORS_BELOW = {
-    "outbox": {"peers"},
-    "camera": {"peers"},
-    "detector": {"outbox", "peers"},
+    "result_sender": {"actor_client"},
+    "camera": {"actor_client"},
+    "detector": {"result_sender", "actor_client"},
     "cluster": {"local_ray"},
     "scorer": {"plans"},
-    "fleet": {"asked", "camera", "cluster", "detector", "local_ray", "scorer"},
-    "actor_set": {"asked", "fleet"},
-    "deliveries": {"asked"},
-    "supervisor": {"actor_set", "asked", "deliveries", "fleet"},
-    "session": {"cluster", "control", "fleet", "supervisor"},
-    "commands": {"control", "plans", "session"},
+    "fleet": {"actor_monitor", "camera", "cluster", "detector", "local_ray", "scorer"},
+    "actor_set": {"actor_monitor", "fleet"},
+    "deliveries": {"actor_monitor"},
+    "supervisor": {"actor_set", "actor_monitor", "deliveries", "fleet"},
+    "run": {"cluster", "control", "fleet", "supervisor"},
+    "commands": {"control", "plans", "run"},
     "demo": {"commands"},
 }
 

@@ -1,1 +1,1 @@
-"""The systems that CFLOW-AD was proposed against, each one Detector."""
+"""The systems that CFLOW-AD was proposed against, each one AnomalyModel."""

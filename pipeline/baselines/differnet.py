@@ -15,7 +15,7 @@ from torchvision.transforms.functional import rotate
 
 from pipeline.baselines.scenes import SceneModels, check_tensor, level_sizes
 from pipeline.model_settings import DiffernetSettings, ModelSettings
-from pipeline.models.detector import AnomalyMaps, Encode, StoredModel
+from pipeline.models.anomaly_model import AnomalyMaps, Encode, StoredModel
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", SyntaxWarning)  # FrEIA's docstrings hold unescaped backslashes
@@ -142,7 +142,7 @@ class Differnet(SceneModels):
         return scene.flow
 
     def anomaly_maps(self, images: Tensor, encode: Encode, scene_rows: Tensor) -> AnomalyMaps:
-        """As ``Detector.anomaly_maps``; ``encode`` is called once per view and scale."""
+        """As ``AnomalyModel.anomaly_maps``; ``encode`` is called once per view and scale."""
         return self.maps_of_features([pooled_views(images, encode, self.settings)], scene_rows)
 
     @classmethod
@@ -183,7 +183,7 @@ def pooled_views(images: Tensor, encode: Encode, settings: ModelSettings) -> Ten
 
     Args:
         images: uint8, shape (B, H, W, 3).
-        encode: as for ``Detector.anomaly_maps``.
+        encode: as for ``AnomalyModel.anomaly_maps``.
         settings: of the model.
 
     Returns:

@@ -9,7 +9,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from pipeline.models.detector import AnomalyMaps, rows_of
+from pipeline.models.anomaly_model import AnomalyMaps, rows_of
 from pipeline.models.score import read_scores
 
 

@@ -11,7 +11,7 @@ from pipeline.baselines.maps import smoothed, stack_levels
 from pipeline.baselines.scenes import SceneModels, check_tensor, level_sizes, scene_tensors
 from pipeline.errors import ModelSizeError
 from pipeline.model_settings import ModelSettings
-from pipeline.models.detector import AnomalyMaps, Encode, StoredModel
+from pipeline.models.anomaly_model import AnomalyMaps, Encode, StoredModel
 from pipeline.models.memory import check_memory
 
 _GIB = 2**30
@@ -140,7 +140,7 @@ class Spade(SceneModels):
     """SPADE for all scenes of a checkpoint."""
 
     def anomaly_maps(self, images: Tensor, encode: Encode, scene_rows: Tensor) -> AnomalyMaps:
-        """As ``Detector.anomaly_maps``."""
+        """As ``AnomalyModel.anomaly_maps``."""
         return self.maps_of_features(encode(images), scene_rows)
 
     @classmethod

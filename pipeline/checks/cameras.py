@@ -83,11 +83,11 @@ def _media_times(camera: CameraSettings, source: VideoSource) -> list[float]:
     """
     times_s: list[float] = []
     enough_at = time.monotonic() + camera.stall_timeout_s
-    for came in source.arrivals():
-        if isinstance(came, DecodedFrame):
+    for arrival in source.arrivals():
+        if isinstance(arrival, DecodedFrame):
             if not times_s:
                 enough_at = time.monotonic() + _RATE_WITHIN_S
-            times_s.append(float(came.pts * came.time_base))
+            times_s.append(float(arrival.pts * arrival.time_base))
         if len(times_s) >= (_RATE_FRAMES if source.live else 1) or (source.live and time.monotonic() > enough_at):
             break
     if not times_s:

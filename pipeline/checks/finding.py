@@ -7,7 +7,7 @@ from typing import Literal
 
 from pipeline.redaction import redact
 
-State = Literal["ok", "warning", "failed"]
+FindingState = Literal["ok", "warning", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Finding:
     """
 
     what: str
-    state: State
+    state: FindingState
     detail: str
 
     def __post_init__(self) -> None:

@@ -64,7 +64,7 @@ def check_output(config: Config) -> list[Finding]:
 
 
 def check_temporary() -> Finding:
-    """The temporary folder, where Ray and the cameras' ledgers live while a run lasts."""
+    """The temporary folder, where Ray and the cameras' counter files live while a run lasts."""
     try:
         folder = Path(tempfile.gettempdir())
     except FileNotFoundError:

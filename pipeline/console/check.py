@@ -10,13 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.checks.cameras import check_cameras
-from pipeline.checks.finding import Finding, State
+from pipeline.checks.finding import Finding, FindingState
 from pipeline.checks.machine import check_output, check_ports, check_redis, check_sinks, check_temporary
 from pipeline.checks.model import check_model
 from pipeline.config import Config
 from pipeline.video.source import is_live
 
-_STYLES: dict[State, str] = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+_STYLES: dict[FindingState, str] = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 
 def check_run(settings: Config, config_file: Path, model_folder: Path | None, *, as_json: bool, out: Console) -> bool:

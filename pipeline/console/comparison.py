@@ -77,7 +77,7 @@ def compare_methods(
             err.print(f"{method}: training", markup=False, highlight=False)
             place.begin_training(method)
             shared = place.features if _shares_features(method) else None
-            place.note_trained(method, _apart(_train, chosen, dataset, place.model(method), shared))
+            place.note_trained(method, _in_subprocess(_train, chosen, dataset, place.model(method), shared))
         if not place.replayed(method):
             err.print(f"{method}: scoring", markup=False, highlight=False)
             place.begin_replay(method)
@@ -129,7 +129,7 @@ def _share_features(config: Config, dataset: Dataset, place: ComparisonFolder) -
     if place.features_s is not None and place.features.exists():
         return
     place.begin_features()
-    place.note_features(_apart(_extract, config, dataset, place.features))
+    place.note_features(_in_subprocess(_extract, config, dataset, place.features))
 
 
 def _measured(
@@ -145,10 +145,10 @@ def _measured(
     first = cards[methods[0]]
     images, scenes = _sample(dataset, first.model.image_size_px, config.runtime.batch_frames)
     threads = config.runtime.threads or os.cpu_count() or 1
-    device, encoder_mb, speeds = _apart(_time, models, images, scenes, config.runtime, threads)
+    device, encoder_mb, speeds = _in_subprocess(_time, models, images, scenes, config.runtime, threads)
     results = []
     for method, model in models.items():
-        peak_mb, gpu_mb = _apart(_weigh, model, images, scenes, config.runtime, device, threads)
+        peak_mb, gpu_mb = _in_subprocess(_measure_memory, model, images, scenes, config.runtime, device, threads)
         overall, speed, took = evaluations[method].overall, speeds[method], place.trained(method)
         assert took is not None, "nothing is measured before it is trained"
         results.append(
@@ -197,7 +197,7 @@ def _sample(dataset: Dataset, size_px: tuple[int, int], wanted: int) -> tuple[np
     return np.stack(images), scenes
 
 
-def _apart(work: Callable[..., Any], *arguments: Any) -> Any:
+def _in_subprocess(work: Callable[..., Any], *arguments: Any) -> Any:
     """Do some work in a fresh process and give back its result; errors of ours come back as they were raised.
 
     Raises:
@@ -244,7 +244,7 @@ def _time(
     return chosen, encoder_mb(next(iter(models.values()))), speeds
 
 
-def _weigh(
+def _measure_memory(
     model: Path, images: npt.NDArray[np.uint8], scenes: list[str], runtime: RuntimeSettings, device: str, threads: int
 ) -> tuple[float, float | None]:
     """Peak memory of a process that scores with one model, and of its GPU."""

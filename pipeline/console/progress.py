@@ -92,7 +92,7 @@ class LineClock:
     """Says when the next line is due: the first at once, then one every so often.
 
     Args:
-        endless: whether what is told of may go on for weeks.
+        endless: whether what is shown may go on for weeks.
         now: monotonic, seconds.
     """
 

@@ -42,7 +42,7 @@ def record_with_table(
         minutes: how long; None records until Ctrl-C.
         segment_minutes: length of one segment.
         out: for the final table.
-        err: for progress and news.
+        err: for progress and messages.
 
     Raises:
         ConfigError: no live camera, or a scene whose name is too long for files.
@@ -105,16 +105,16 @@ def _live_cameras(settings: Config, config_file: Path, err: Console) -> list[Cam
     if not live:
         raise ConfigError(f"{config_file}: cameras: expected at least one live camera to record, got none")
     for camera in live:
-        if len(camera.trained_as) > LONGEST_SCENE:
+        if len(camera.scene_name) > LONGEST_SCENE:
             raise ConfigError(
                 f"{config_file}: cameras: {camera.id}: scene: expected at most {LONGEST_SCENE} characters to name "
-                f"recordings after, got {len(camera.trained_as)}"
+                f"recordings after, got {len(camera.scene_name)}"
             )
     for camera in settings.cameras:
         if camera not in live:
             err.print(
                 f"camera {camera.id}: its url is a file, which is not recorded: copy it to "
-                f"training/videos/{camera.trained_as}_NUMBER to train on it",
+                f"training/videos/{camera.scene_name}_NUMBER to train on it",
                 markup=False,
                 highlight=False,
             )

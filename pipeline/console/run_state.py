@@ -10,13 +10,13 @@ from typing import Any
 
 from pipeline.console.tables import plain
 from pipeline.errors import RedisError
-from pipeline.sinks.run_status import OVER, read_run
+from pipeline.sinks.run_status import ENDED_PHASES, read_run
 from pipeline.sinks.schema import ALIVE_FOR_S
 
 _LOOK_EVERY_S = 1.0
 
 
-def is_well(run: Mapping[str, Any] | None) -> bool:
+def is_healthy(run: Mapping[str, Any] | None) -> bool:
     """Whether a run goes on, or ended in good order.
 
     Args:
@@ -37,7 +37,7 @@ def run_line(run: Mapping[str, Any] | None) -> str:
     ago = f"{run['silent_s']:,.1f} s ago"
     if run["is_alive"]:
         return f"{name}: {plain(run['state'])}, last sign of life {ago}"
-    if run["state"] in OVER:
+    if run["state"] in ENDED_PHASES:
         reason = f": {plain(run['reason'])}" if run.get("reason") else ""
         return f"{name}: {plain(run['state'])} {ago}{reason}"
     return f"{name}: LOST, last sign of life {ago}: it was killed, or its machine is gone"
@@ -53,8 +53,8 @@ def _lines(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-class RunNews:
-    """Tells when a run begins, ends or is lost. Pure: it is shown what was found, and says what is new of it."""
+class RunWatcher:
+    """Says when a run begins, ends or is lost. Pure: given what was found, it returns what is new."""
 
     def __init__(self) -> None:
         self._known: tuple[Any, str] | None = None
@@ -70,7 +70,7 @@ class RunNews:
         self._answered_at = now
         if run is None:
             return None
-        how = "alive" if run["is_alive"] else run["state"] if run["state"] in OVER else "lost"
+        how = "alive" if run["is_alive"] else run["state"] if run["state"] in ENDED_PHASES else "lost"
         before, self._known = self._known, (run["run"], how)
         if self._known == before or (before is None and how == "alive"):
             return None
@@ -99,14 +99,14 @@ def run_watched(url: str, say: Callable[[str], None]) -> Iterator[None]:
         say: called with each line, by a thread.
     """
     done = threading.Event()
-    news = RunNews()
+    watcher = RunWatcher()
 
     def watch() -> None:
         while not done.is_set():
             try:
-                line = news.seen(read_run(url), time.monotonic())
+                line = watcher.seen(read_run(url), time.monotonic())
             except RedisError as error:
-                line = news.unanswered(error, time.monotonic())
+                line = watcher.unanswered(error, time.monotonic())
             if line is not None:
                 say(line)
             done.wait(_LOOK_EVERY_S)

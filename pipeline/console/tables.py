@@ -41,7 +41,7 @@ def _dropped(status: Mapping[str, Any]) -> dict[str, int]:
 
 
 def cameras_table(statuses: Iterable[Mapping[str, Any]], title: str) -> Table:
-    """One row per camera: its books, its speed and its events.
+    """One row per camera: its frame counts, its speed and its events.
 
     Args:
         statuses: as ``CameraStatus.as_json`` gives them.
@@ -113,7 +113,7 @@ def alert_line(alert: Mapping[str, Any]) -> Text:
     return line
 
 
-def camera_faults(statuses: Iterable[Mapping[str, Any]]) -> list[str]:
+def camera_errors(statuses: Iterable[Mapping[str, Any]]) -> list[str]:
     """One line for everything that was wrong with a camera's stream."""
     lines = []
     for status in statuses:

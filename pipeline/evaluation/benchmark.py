@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Stage = Literal["decode", "inference", "sinks"]
-STAGES: tuple[Stage, ...] = ("decode", "inference", "sinks")
+PipelineStage = Literal["decode", "inference", "sinks"]
+STAGES: tuple[PipelineStage, ...] = ("decode", "inference", "sinks")
 
 USABLE = 0.75
 """Part of the machine that is planned for: the rest is for Ray's calls, the system, and frames that come together."""
@@ -76,9 +76,9 @@ class Capacity:
     """
 
     cameras: int
-    bottleneck: Stage
-    alone: dict[Stage, float]
-    cores_used: dict[Stage, float]
+    bottleneck: PipelineStage
+    alone: dict[PipelineStage, float]
+    cores_used: dict[PipelineStage, float]
     device_used: float | None
 
 
@@ -99,16 +99,16 @@ def capacity(costs: Costs, *, scored_fps: float, stream_fps: float, usable: floa
     best, on_cpu = costs.best_batch, costs.device == "cpu"
     # Threads that wait for each other are not busy, and yet nobody else finishes sooner: the larger of both counts.
     inference_s = max(best.cpu_s, best.wall_s) if on_cpu else best.cpu_s
-    cores: dict[Stage, float] = {
+    cores: dict[PipelineStage, float] = {
         "decode": stream_fps * costs.decode_cpu_s,
         "inference": scored_fps * inference_s,
         "sinks": scored_fps * costs.sinks_cpu_s,
     }
-    limits: list[tuple[float, Stage]] = [
+    limits: list[tuple[float, PipelineStage]] = [
         (usable * costs.cores / sum(cores.values()), max(STAGES, key=lambda stage: cores[stage])),
         (usable / cores["sinks"], "sinks"),
     ]
-    alone: dict[Stage, float] = {stage: usable * costs.cores / cores[stage] for stage in STAGES}
+    alone: dict[PipelineStage, float] = {stage: usable * costs.cores / cores[stage] for stage in STAGES}
     alone["sinks"] = min(alone["sinks"], usable / cores["sinks"])
     if not on_cpu:
         alone["inference"] = usable / (scored_fps * best.wall_s)

@@ -148,8 +148,8 @@ def measure_sinks(card: ModelCard, folder: Path, *, maps: bool, batch: int) -> f
         cameras = [CameraSettings(id=f"cam{i}", url="bench", scene=scene) for i in range(8)]  # pyright: ignore[reportArgumentType]
         scorer.configure(cameras, time.time())
         before = time.process_time()
-        for fates in _predictions(card, cameras, batch):
-            outcome = scorer.update(fates, time.time())
+        for results in _predictions(card, cameras, batch):
+            outcome = scorer.update(results, time.time())
             parquet.write(outcome.scores)
             store.commit(outcome.states, outcome.alerts)
             redis.write(outcome.scores)
@@ -162,7 +162,7 @@ def measure_sinks(card: ModelCard, folder: Path, *, maps: bool, batch: int) -> f
 
 
 def _predictions(card: ModelCard, cameras: list[CameraSettings], batch: int) -> Iterator[list[Prediction]]:
-    """Batches of normal frames, as a detector tells of them."""
+    """Batches of normal frames, as a detector sends them."""
     height, width = (side // card.levels[0].stride for side in card.model.image_size_px)
     normal = next(iter(clip for clips in card.normal_scores.values() for clip in clips if clip), (0.0,))
     blank = np.zeros((height, width), np.float16)

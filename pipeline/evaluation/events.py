@@ -1,4 +1,4 @@
-"""The events of written scores, as they were told while the scores were made. Nothing is decided anew here."""
+"""The events of written scores, as they were emitted while the scores were made. Nothing is decided anew here."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ _STYLE: dict[Any, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Timeline:
+class ScoreTimeline:
     """One clip's scores over time.
 
     Attributes:
@@ -80,7 +80,7 @@ class Timeline:
     marked: Sequence[int]
 
 
-def score_range(timelines: Sequence[Timeline]) -> tuple[float, float]:
+def score_range(timelines: Sequence[ScoreTimeline]) -> tuple[float, float]:
     """Lowest and highest of all scores and thresholds with a margin: one vertical scale for all timelines."""
     values = [array for one in timelines for array in (one.scores, one.thresholds)]
     low = min(float(array.min()) for array in values)
@@ -89,7 +89,7 @@ def score_range(timelines: Sequence[Timeline]) -> tuple[float, float]:
     return low - margin, high + 2 * margin
 
 
-def timeline_svg(timeline: Timeline, limits: tuple[float, float]) -> str:
+def timeline_svg(timeline: ScoreTimeline, limits: tuple[float, float]) -> str:
     """Draw a timeline: truth shaded, threshold dashed, events as bars along the top.
 
     Args:

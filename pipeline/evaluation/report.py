@@ -17,7 +17,7 @@ from pipeline.errors import DatasetError, VideoError
 from pipeline.evaluation.events import events_of
 from pipeline.evaluation.figures import (
     CONTOUR,
-    Timeline,
+    ScoreTimeline,
     colour_stops,
     jpeg_address,
     map_limits,
@@ -96,7 +96,7 @@ class _Material:
 
     clip: Clip
     result: ClipResult
-    timeline: Timeline
+    timeline: ScoreTimeline
     maps: npt.NDArray[np.float16] | None
     frames: tuple[tuple[str, int], ...]  # what each picture shows, and which frame it is
 
@@ -193,7 +193,7 @@ def _material(clip: Clip, result: ClipResult, rows: CameraScores, events: Sequen
         raise DatasetError(f"clip {clip.name}: expected frame labels of a test clip, got none")
     scores, media = rows.anomaly_score, rows.media_time_s
     frames = _frames_of_interest(labels, scores)
-    timeline = Timeline(
+    timeline = ScoreTimeline(
         seconds=media - media[0],
         scores=scores,
         thresholds=rows.threshold,

@@ -152,8 +152,8 @@ def _features(engine: Engine, images: npt.NDArray[np.uint8], scenes: Sequence[st
         answers.append(engine.encode(asked))
         return answers[-1]
 
-    rows = engine.detector.scene_rows(scenes).to(engine.device)
-    engine.detector.anomaly_maps(torch.from_numpy(images.copy()).to(engine.device), recording, rows)
+    rows = engine.anomaly_model.scene_rows(scenes).to(engine.device)
+    engine.anomaly_model.anomaly_maps(torch.from_numpy(images.copy()).to(engine.device), recording, rows)
     return answers
 
 
@@ -162,11 +162,11 @@ def _post_s(
     engine: Engine, images: npt.NDArray[np.uint8], scenes: Sequence[str], features: Sequence[Sequence[Tensor]]
 ) -> float:
     given = torch.from_numpy(images.copy()).to(engine.device)
-    rows = engine.detector.scene_rows(scenes).to(engine.device)
+    rows = engine.anomaly_model.scene_rows(scenes).to(engine.device)
     answers: Iterator[Sequence[Tensor]] = iter(features)
     _synchronise(engine)
     started_at = time.perf_counter()
-    maps = engine.detector.anomaly_maps(given, lambda _: next(answers), rows)
+    maps = engine.anomaly_model.anomaly_maps(given, lambda _: next(answers), rows)
     read_scores(maps.scored, engine.card.model.score.top_fraction)
     maps.shown.cpu()
     _synchronise(engine)

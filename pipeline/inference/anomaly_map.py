@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from pipeline.model_settings import ScoreSettings
+from pipeline.models.anomaly_model import AnomalyMaps
 from pipeline.models.card import LevelConstants
-from pipeline.models.detector import AnomalyMaps
 
 
 def anomaly_maps(

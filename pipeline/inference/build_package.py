@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import CflowError, CheckpointError
-from pipeline.inference.cflow import CflowDetector
-from pipeline.inference.loading import load_detector
+from pipeline.inference.cflow import CflowModel
+from pipeline.inference.loading import load_anomaly_model
 from pipeline.inference.packages import ENCODER_FILE, FLOWS_FILE
 from pipeline.inference.tuning import PRECISIONS, Tuning
 from pipeline.models.card import read_card
@@ -30,12 +30,12 @@ _MOST_FRAMES = 4096
 class _Flows(nn.Module):
     """What is exported: the map that is shown, and after it the one that scores are read off where that is another."""
 
-    def __init__(self, detector: CflowDetector) -> None:
+    def __init__(self, anomaly_model: CflowModel) -> None:
         super().__init__()
-        self.detector = detector
+        self.anomaly_model = anomaly_model
 
     def forward(self, features: Sequence[Tensor], scene_rows: Tensor) -> tuple[Tensor, ...]:
-        maps = self.detector(features, scene_rows)
+        maps = self.anomaly_model(features, scene_rows)
         return (maps.shown,) if maps.scored is maps.shown else (maps.shown, maps.scored)
 
 
@@ -57,15 +57,15 @@ def build_package(folder: Path, fingerprint: str, out: Path, tuning: Tuning, dev
     card = read_card(folder)
     if card.fingerprint != fingerprint:
         raise CheckpointError(f"{folder}: expected the model {fingerprint[:12]}, got {card.short_fingerprint}")
-    encoder, detector = load_detector(folder, card, device=device, tuning=tuning)
-    assert isinstance(detector, CflowDetector)
+    encoder, anomaly_model = load_anomaly_model(folder, card, device=device, tuning=tuning)
+    assert isinstance(anomaly_model, CflowModel)
     faster = encoder.for_inference().to(device)
     images = torch.zeros(_EXAMPLE_FRAMES, *card.model.image_size_px, 3, dtype=torch.uint8, device=device)
     rows = torch.zeros(_EXAMPLE_FRAMES, dtype=torch.int64, device=device)
     features = [level.contiguous(memory_format=torch.channels_last) for level in faster(images)]
     frames = {0: torch.export.Dim("frames", min=2, max=_MOST_FRAMES)}
     _compile(faster, (images,), (frames,), out / ENCODER_FILE)
-    _compile(_Flows(detector), (features, rows), ([frames] * len(features), frames), out / FLOWS_FILE)
+    _compile(_Flows(anomaly_model), (features, rows), ([frames] * len(features), frames), out / FLOWS_FILE)
 
 
 def _compile(module: nn.Module, example: tuple[Any, ...], dynamic: tuple[Any, ...], library: Path) -> None:

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from pipeline.inference.anomaly_map import anomaly_maps
 from pipeline.inference.fused import FusedFlow
+from pipeline.models.anomaly_model import AnomalyMaps, Encode, StoredModel
 from pipeline.models.card import LevelConstants
 from pipeline.models.cflow import CFlow
 from pipeline.models.checkpoint import build_flows
-from pipeline.models.detector import AnomalyMaps, Encode, StoredModel
 
 
-class CflowDetector(nn.Module):
-    """A trained CFLOW as a ``Detector``.
+class CflowModel(nn.Module):
+    """A trained CFLOW as an ``AnomalyModel``.
 
     Args:
         flows: trained, on the CPU.
@@ -40,7 +40,7 @@ class CflowDetector(nn.Module):
         self.requires_grad_(False)
 
     def anomaly_maps(self, images: Tensor, encode: Encode, scene_rows: Tensor) -> AnomalyMaps:
-        """As ``Detector.anomaly_maps``."""
+        """As ``AnomalyModel.anomaly_maps``."""
         return self(encode(images), scene_rows)
 
     def log_likelihoods(self, features: Sequence[Tensor], scene_rows: Tensor) -> list[Tensor]:
@@ -57,11 +57,11 @@ class CflowDetector(nn.Module):
         return anomaly_maps(self.log_likelihoods(features, scene_rows), self._constants, self._score)
 
 
-def build_cflow(stored: StoredModel, precision: torch.dtype) -> CflowDetector:
+def build_cflow(stored: StoredModel, precision: torch.dtype) -> CflowModel:
     """CFLOW of a checkpoint; arguments as for ``Method.builder``.
 
     Raises:
         CheckpointError: the tensors are not those that the card describes.
     """
     flows = build_flows(stored.folder, stored.card, stored.channels, stored.tensors)
-    return CflowDetector(flows, stored.card.levels, precision)
+    return CflowModel(flows, stored.card.levels, precision)

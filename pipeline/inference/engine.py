@@ -19,8 +19,8 @@ from pipeline.inference.packages import load_package
 from pipeline.inference.tuning import PLAIN, Tuning, choose_tuning, compiled_encoder
 from pipeline.methods import method_of
 from pipeline.model_settings import ModelSettings
+from pipeline.models.anomaly_model import AnomalyModel, Encode
 from pipeline.models.card import ModelCard, check_matches, read_card
-from pipeline.models.detector import Detector, Encode
 from pipeline.models.score import read_scores
 from pipeline.runtime.messages import CameraRole
 from pipeline.types import FrameBatch, Prediction
@@ -41,18 +41,18 @@ class Engine:
         card: what the checkpoint says of itself.
         device: where it runs.
         encode: the encoder.
-        detector: what is made of the features.
+        anomaly_model: what is made of the features.
         tuning: how it is run.
     """
 
     def __init__(
-        self, card: ModelCard, encode: Encode, detector: Detector, device: str = "cpu", tuning: Tuning = PLAIN
+        self, card: ModelCard, encode: Encode, anomaly_model: AnomalyModel, device: str = "cpu", tuning: Tuning = PLAIN
     ) -> None:
         self.card = card
         self.device = torch.device(device)
         self.tuning = tuning
         self.encode = encode
-        self.detector = detector
+        self.anomaly_model = anomaly_model
 
     @classmethod
     def load(
@@ -81,11 +81,11 @@ class Engine:
         if tuning.compiled and method_of(card.model.method).packaged:
             return cls(card, *load_package(folder, card, tuning, where), device=device, tuning=tuning)
         # What else there is costs its imports: timm, FrEIA.
-        from pipeline.inference.loading import load_detector
+        from pipeline.inference.loading import load_anomaly_model
 
-        encoder, detector = load_detector(folder, card, device=where, tuning=tuning)
+        encoder, anomaly_model = load_anomaly_model(folder, card, device=where, tuning=tuning)
         faster = encoder.for_inference().to(where)
-        return cls(card, compiled_encoder(faster) if tuning.compiled else faster, detector, device, tuning)
+        return cls(card, compiled_encoder(faster) if tuning.compiled else faster, anomaly_model, device, tuning)
 
     @classmethod
     def ready(
@@ -210,8 +210,8 @@ class Engine:
         Returns:
             Maps to be shown, float32, shape (B, h, w), and scores, shape (B,); on the device.
         """
-        rows = self.detector.scene_rows(scenes).to(self.device)
-        maps = self.detector.anomaly_maps(images.to(self.device), self.encode, rows)
+        rows = self.anomaly_model.scene_rows(scenes).to(self.device)
+        maps = self.anomaly_model.anomaly_maps(images.to(self.device), self.encode, rows)
         return maps.shown, read_scores(maps.scored, self.card.model.score.top_fraction)
 
 

@@ -48,9 +48,9 @@ class _Channels:
 
 @dataclass(frozen=True)
 class _Conditions:
-    """What a level's flow is told: encodings of its columns and rows, and of all cameras; float64.
+    """What a level's flow is given: encodings of its columns and rows, and of all cameras; float64.
 
-    Shapes (w, C/2), (h, C/2) and (S, E); a part that the flow is not told has no values: (w, 0), (h, 0) and (1, 0).
+    Shapes (w, C/2), (h, C/2) and (S, E); a part that the flow is not given has no values: (w, 0), (h, 0) and (1, 0).
     """
 
     columns: Tensor
@@ -168,8 +168,8 @@ class FusedFlow(nn.Module):
         flow: trained.
         size: (h, w) of the level's feature maps.
         positions: encodings of the level's positions in row-major order, shape (h * w, C), of which the first half
-            depends on the column alone and the second on the row alone; None for a flow that is told no positions.
-        cameras: embeddings of the cameras, shape (S, E); None for a flow that is told no cameras. The flow's condition
+            depends on the column alone and the second on the row alone; None for a flow that is given no positions.
+        cameras: embeddings of the cameras, shape (S, E); None for a flow that is given no cameras. The flow's condition
             vectors are positions first, then cameras.
         precision: of the matrix products and of what is stored between them: float32, bfloat16, or float64 (to prove
             the rewriting). Everything else is float32 (float64).

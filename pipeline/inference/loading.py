@@ -1,4 +1,4 @@
-"""From a checkpoint of any method to its encoder and its Detector."""
+"""From a checkpoint of any method to its encoder and its AnomalyModel."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 
 from pipeline.inference.tuning import PLAIN, Tuning
 from pipeline.methods import method_of
+from pipeline.models.anomaly_model import AnomalyModel, StoredModel
 from pipeline.models.card import ModelCard
-from pipeline.models.checkpoint import read_checkpoint, strange_tensors
-from pipeline.models.detector import Detector, StoredModel
+from pipeline.models.checkpoint import read_checkpoint, unexpected_tensors
 from pipeline.models.encoder import Encoder
 
 
-def load_detector(
+def load_anomaly_model(
     folder: Path, card: ModelCard, *, device: torch.device, tuning: Tuning = PLAIN
-) -> tuple[Encoder, Detector]:
+) -> tuple[Encoder, AnomalyModel]:
     """Read a checkpoint of any method.
 
     Args:
@@ -35,7 +35,7 @@ def load_detector(
     encoder, tensors = read_checkpoint(folder, card)
     build = method_of(card.model.method).load_builder()
     try:
-        detector = build(StoredModel(folder, card, encoder.channels, tensors), tuning.precision)
+        anomaly_model = build(StoredModel(folder, card, encoder.channels, tensors), tuning.precision)
     except RuntimeError as error:
-        raise strange_tensors(folder, error) from error
-    return encoder, detector.requires_grad_(False).to(device)
+        raise unexpected_tensors(folder, error) from error
+    return encoder, anomaly_model.requires_grad_(False).to(device)

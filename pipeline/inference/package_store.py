@@ -67,7 +67,7 @@ class PackageStore:
             OSError: the folder of packages cannot be used.
         """
         give_up_at = time.monotonic() + self._made_within_s
-        self._refuse_what_failed(key)
+        self._raise_if_failed_before(key)
         with ExitStack() as held:
             try:
                 held.enter_context(self._locked("lock", fcntl.LOCK_EX, give_up_at))
@@ -75,7 +75,7 @@ class PackageStore:
                 raise self._others_compile() from None
             if (self.folder / key).exists():
                 return
-            self._refuse_what_failed(key)
+            self._raise_if_failed_before(key)
             if give_up_at - time.monotonic() < self._made_within_s / 2:
                 raise self._others_compile()  # begun now, it might take too long and count as failed
             self._forget_old()
@@ -120,7 +120,7 @@ class PackageStore:
     def _failure(self, key: str) -> Path:
         return self.folder / f"{key}.failed"
 
-    def _refuse_what_failed(self, key: str) -> None:
+    def _raise_if_failed_before(self, key: str) -> None:
         path = self._failure(key)
         failed_at = changed_at(path)
         if failed_at is not None and time.time() - failed_at < _FAILED_FOR_S:
@@ -140,7 +140,7 @@ class PackageStore:
 
     @contextmanager
     def _locked(self, name: str, how: int, give_up_at: float) -> Iterator[None]:
-        """Hold a file; the kernel lets go of it for a process that dies.
+        """Hold a file; the kernel releases it for a process that dies.
 
         Raises:
             TimeoutError: others hold it still at ``give_up_at``, monotonic seconds.

@@ -31,8 +31,8 @@ from pipeline.child import run_child
 from pipeline.errors import PackageError
 from pipeline.inference.package_store import PackageStore
 from pipeline.inference.tuning import Tuning, as_compiled, cache_folder
+from pipeline.models.anomaly_model import AnomalyMaps, Encode, rows_of
 from pipeline.models.card import ModelCard
-from pipeline.models.detector import AnomalyMaps, Encode, rows_of
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class PackagedEncoder:
 
 
 class PackagedFlows:
-    """The flows of a package as a ``Detector``.
+    """The flows of a package as an ``AnomalyModel``.
 
     Args:
         card: of the model.
@@ -85,11 +85,11 @@ class PackagedFlows:
         self._row_of = {scene: row for row, scene in enumerate(embedded)}
 
     def scene_rows(self, scenes: Sequence[str]) -> Tensor:
-        """As ``Detector.scene_rows``."""
+        """As ``AnomalyModel.scene_rows``."""
         return rows_of(scenes, self._row_of)
 
     def anomaly_maps(self, images: Tensor, encode: Encode, scene_rows: Tensor) -> AnomalyMaps:
-        """As ``Detector.anomaly_maps``."""
+        """As ``AnomalyModel.anomaly_maps``."""
         # Encoders give this order, so nothing is copied.
         features = [as_compiled(level, torch.channels_last) for level in encode(images)]
         found = self._run([*features, as_compiled(scene_rows)])

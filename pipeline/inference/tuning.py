@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from pipeline.config import RuntimeSettings
 from pipeline.methods import DEFAULT_METHOD, method_of
-from pipeline.models.detector import Encode
-from pipeline.own_folder import make_own
+from pipeline.models.anomaly_model import Encode
+from pipeline.private_folder import make_private
 
 if TYPE_CHECKING:  # it imports timm, which most detectors can do without
     from pipeline.models.encoder import Encoder
@@ -168,8 +168,8 @@ def cache_folder(name: str) -> Path:
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     own = root / "cflow-stream"
-    make_own(own)
-    make_own(own / name)
+    make_private(own)
+    make_private(own / name)
     return own / name
 
 

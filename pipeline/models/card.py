@@ -19,7 +19,7 @@ from pipeline.config import CameraSettings, Config, TrainingSettings
 from pipeline.errors import CheckpointError
 from pipeline.methods import DEFAULT_METHOD, METHODS
 from pipeline.model_settings import ModelSettings
-from pipeline.types import SceneView
+from pipeline.types import SceneReference
 
 CARD_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -106,7 +106,7 @@ class ModelCard(_Card):
     levels: tuple[LevelConstants, ...]
     normal_scores: dict[str, tuple[tuple[float, ...], ...]]
     normal_fps: PositiveFloat
-    views: dict[str, SceneView] = {}
+    views: dict[str, SceneReference] = {}
     provenance: Provenance
     fingerprint: str = ""
 
@@ -177,7 +177,7 @@ def check_matches(expected: ModelSettings, card: ModelCard, folder: Path) -> Non
     Raises:
         CheckpointError: at the first setting that the configuration states and the model was not trained with.
     """
-    _compare(expected, card.model, "model", folder, _strange_sections(card.model.method))
+    _compare(expected, card.model, "model", folder, _unused_sections(card.model.method))
 
 
 def read_matching_card(config: Config, folder: Path) -> ModelCard:
@@ -201,8 +201,8 @@ def unknown_scenes(cameras: Iterable[CameraSettings], known: Collection[str]) ->
     """
     cameras_of: dict[str, list[str]] = {}
     for camera in cameras:
-        if camera.trained_as not in known:
-            cameras_of.setdefault(camera.trained_as, []).append(camera.id)
+        if camera.scene_name not in known:
+            cameras_of.setdefault(camera.scene_name, []).append(camera.id)
     return [
         f"camera {_some(ids)}: the model knows no scene {scene!r} (it knows {_some(list(known))}); "
         "the threshold is that of all scenes together"
@@ -215,7 +215,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def _strange_sections(method: str) -> frozenset[str]:
+def _unused_sections(method: str) -> frozenset[str]:
     """Paths of the sections that a method does not read: what they say decides nothing."""
     return frozenset(f"model.{other.section}" for name, other in METHODS.items() if name != method)
 

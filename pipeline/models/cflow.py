@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.model_settings import ModelSettings
+from pipeline.models.anomaly_model import rows_of
 from pipeline.models.condition import CameraEmbedding, position_encoding
-from pipeline.models.detector import rows_of
 from pipeline.models.flow import Flow
 
 # Feature vectors go through a flow in groups whose widest intermediate stays below this many values (256 MiB in

@@ -19,7 +19,7 @@ from pipeline.model_settings import ModelSettings
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, check_matches, read_card, write_card
 from pipeline.models.cflow import CFlow
 from pipeline.models.encoder import Encoder, bare_encoder
-from pipeline.models.halves import smallest
+from pipeline.models.float16 import as_float16_if_exact
 from pipeline.models.memory import check_memory
 
 
@@ -62,7 +62,7 @@ def save_checkpoint(folder: Path, card: ModelCard, encoder: Encoder, method: CFl
     tensors = {f"encoder.{name}": tensor for name, tensor in encoder.backbone.state_dict().items()}
     if isinstance(method, CFlow):
         tensors |= stored_flows(method)
-    tensors = {name: smallest(tensor) for name, tensor in tensors.items()}
+    tensors = {name: as_float16_if_exact(tensor) for name, tensor in tensors.items()}
     if not isinstance(method, CFlow):
         tensors |= method
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -112,7 +112,7 @@ def read_checkpoint(folder: Path, card: ModelCard) -> tuple[Encoder, dict[str, T
     try:
         encoder.backbone.load_state_dict(backbone)
     except RuntimeError as error:
-        raise strange_tensors(folder, error) from error
+        raise unexpected_tensors(folder, error) from error
     return encoder, rest
 
 
@@ -152,11 +152,11 @@ def build_flows(folder: Path, card: ModelCard, channels: Sequence[int], tensors:
     try:
         load_flows(flows, tensors)
     except RuntimeError as error:
-        raise strange_tensors(folder, error) from error
+        raise unexpected_tensors(folder, error) from error
     return flows.eval().requires_grad_(False)
 
 
-def strange_tensors(folder: Path, error: Exception) -> CheckpointError:
+def unexpected_tensors(folder: Path, error: Exception) -> CheckpointError:
     """The error of a checkpoint whose weights are not those that its card describes."""
     detail = " ".join(str(error).split())[:300]
     return CheckpointError(f"{folder / WEIGHTS_FILE}: expected the tensors that {CARD_FILE} describes, got: {detail}")

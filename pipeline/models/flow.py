@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.model_settings import FlowSettings
-from pipeline.models.halves import round_weights, rounded
+from pipeline.models.float16 import round_to_float16, round_weights
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", SyntaxWarning)  # FrEIA's docstrings hold unescaped backslashes
@@ -115,7 +115,7 @@ class Flow(nn.Module):
             permutation = block.get_parameter("w_perm")
             before = torch.linalg.slogdet(permutation.double()).logabsdet
             last = number == len(self.blocks) - 1
-            permutation.copy_(torch.eye(self.dims) if last else rounded(permutation))
+            permutation.copy_(torch.eye(self.dims) if last else round_to_float16(permutation))
             self.whitening_log_det += torch.linalg.slogdet(permutation.double()).logabsdet - before
             block.get_parameter("w_perm_inv").copy_(torch.linalg.inv(permutation.double()))
 

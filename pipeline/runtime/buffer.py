@@ -36,9 +36,9 @@ class FrameBuffers:
 
     Args:
         now: monotonic clock in seconds, by which batches are closed.
-        unix_now: Unix time in seconds, by which the age of a frame since its capture is told.
-        on_drop: told of every frame that is discarded, and why; called under the buffers' lock.
-        on_take: told of the frames taken, which it may replace; called under the buffers' lock.
+        unix_now: Unix time in seconds, by which the age of a frame since its capture is known.
+        on_drop: called with every frame that is discarded, and why; called under the buffers' lock.
+        on_take: called with the frames taken, which it may replace; called under the buffers' lock.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class FrameBuffers:
         self._on_take = on_take
         self._changed = threading.Condition()
         self._buffers: dict[str, _CameraBuffer] = {}
-        self._turn: deque[str] = deque()
+        self._round_robin: deque[str] = deque()
         self._closed = False
 
     def add_camera(self, camera_id: str, capacity: int, overflow: Overflow, max_age_s: float | None = None) -> None:
@@ -71,7 +71,7 @@ class FrameBuffers:
             existing = self._buffers.get(camera_id)
             if existing is None:
                 self._buffers[camera_id] = _CameraBuffer(capacity, overflow, max_age_s)
-                self._turn.append(camera_id)
+                self._round_robin.append(camera_id)
             else:
                 existing.capacity, existing.overflow, existing.max_age_s = capacity, overflow, max_age_s
             self._changed.notify_all()
@@ -82,7 +82,7 @@ class FrameBuffers:
             buffer = self._buffers.pop(camera_id, None)
             if buffer is None:
                 return
-            self._turn.remove(camera_id)
+            self._round_robin.remove(camera_id)
             for frame, _ in buffer.frames:
                 self._on_drop(frame, "shutdown")
             buffer.frames.clear()
@@ -102,18 +102,18 @@ class FrameBuffers:
         Returns:
             Frames that were not taken in because their buffer was closed.
         """
-        refused = []
+        rejected = []
         with self._changed:
             for frame in frames:
                 buffer = self._buffers.get(frame.header.camera_id)
                 if buffer is None or not self._has_room(frame, buffer):
-                    refused.append(frame)
+                    rejected.append(frame)
                     continue
                 while len(buffer.frames) >= buffer.capacity:
                     self._on_drop(buffer.frames.popleft()[0], "overload")
                 buffer.frames.append((frame, self._now()))
             self._changed.notify_all()
-        return refused
+        return rejected
 
     def take(self, policy: BatchPolicy, timeout_s: float) -> list[Frame]:
         """Take the oldest frames of every camera in turn, as one batch.
@@ -160,7 +160,7 @@ class FrameBuffers:
             return len(buffer.frames) if buffer else 0
 
     def _has_room(self, frame: Frame, buffer: _CameraBuffer) -> bool:
-        """Wait for room where nothing may give way; False when the buffer was closed."""
+        """Wait for room where nothing may be dropped; False when the buffer was closed."""
         if buffer.overflow == "block" and len(buffer.frames) >= buffer.capacity:
             self._changed.notify_all()  # of what was put so far, or nobody might ever make room
             self._changed.wait_for(lambda: self._is_gone(frame, buffer) or len(buffer.frames) < buffer.capacity)
@@ -187,9 +187,9 @@ class FrameBuffers:
     def _pop_fairly(self, max_frames: int) -> list[Frame]:
         taken: list[Frame] = []
         empty_in_a_row = 0
-        while self._turn and len(taken) < max_frames and empty_in_a_row < len(self._turn):
-            buffer = self._buffers[self._turn[0]]
-            self._turn.rotate(-1)
+        while self._round_robin and len(taken) < max_frames and empty_in_a_row < len(self._round_robin):
+            buffer = self._buffers[self._round_robin[0]]
+            self._round_robin.rotate(-1)
             if buffer.frames:
                 taken.append(self._on_take(buffer.frames.popleft()[0]))
                 empty_in_a_row = 0

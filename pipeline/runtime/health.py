@@ -8,7 +8,7 @@ from dataclasses import replace
 from pipeline.config import HealthSettings
 from pipeline.types import Notice, NoticeKind
 
-_SAID: dict[str, tuple[NoticeKind, str]] = {
+_NOTICE_KINDS: dict[str, tuple[NoticeKind, str]] = {
     "frozen": ("camera_frozen", "identical frames for {}"),
     "dark": ("camera_dark", "next to no light for {}"),
     "moved": ("camera_moved", "the view has not matched the scene it was trained on for {}"),
@@ -48,7 +48,7 @@ class HealthTracker:
             now_s: Unix time.
 
         Returns:
-            News, in the order in which they are to be told; mostly none.
+            Notices, in the order in which they are to be emitted; mostly none.
         """
         if paused:
             self._seen_at_s = now_s
@@ -68,7 +68,7 @@ class HealthTracker:
         elif came and "offline" in self._open:
             notices.append(self._end("offline", "frames come again", now_s, kind="camera_online"))
         for name in sorted(set(conditions) - self._open.keys()):
-            kind, said = _SAID[name]
+            kind, said = _NOTICE_KINDS[name]
             limit_s = getattr(self._settings, f"{name}_s") or 0.0
             notices.append(self._begin(name, kind, said.format(f"{limit_s:g} s"), now_s - limit_s, now_s))
         for name in sorted(self._open.keys() - {"offline"} - set(conditions)):

@@ -1,7 +1,7 @@
-"""What the supervisor and the actors say to each other: named, frozen values that are cheap to send.
+"""What the supervisor and the actors send each other: named, frozen values that are cheap to send.
 
-An order says the whole of what an actor is to do. Orders are numbered; an actor that was started again follows order 0,
-its report says so, and it is sent the newest one.
+A desired state says all of what an actor is to do. Desired states are numbered; an actor that was started again follows
+number 0, its report says so, and it is sent the newest one.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 
 from pipeline.config import CameraSettings
 from pipeline.runtime.status import ReaderStatus, ScoringStatus
-from pipeline.types import SceneView, Trouble
+from pipeline.types import SceneReference, Trouble
 
 
 class TakeRequest(NamedTuple):
     """What a detector asks a camera process for. Sent for every batch, as one argument: Ray serialises each by itself.
 
     Attributes:
-        consumer: name of the detector that asks; another than the order's gets nothing.
+        consumer: name of the detector that asks; another than the desired state's gets nothing.
         incarnation: name of its process: another one gets what the one before was given and is not confirmed.
         confirmed: by camera, the serial below which the scorer knows what became of every frame.
         max_frames: frames at most.
@@ -34,25 +34,25 @@ class TakeRequest(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class CameraOrder:
+class DesiredCameraState:
     """What a camera process is to do.
 
     Attributes:
-        version: number of the order; 0 is none.
+        version: number of the desired state; 0 is none.
         cameras: the cameras to read.
-        views: what their scenes looked like in training, by camera id.
+        scene_references: what their scenes looked like in training, by camera id.
         paused: ids of those not to be read at present.
         sessions: by camera id, a session number above all that were used; for a node that does not know them.
         consumer: name of the detector that may take frames; None while there is none.
         deaths: how many detectors have died while they took from this process.
-        forgotten: ids of former cameras, read here, of which nobody wants to hear any more.
-        paced: whether files are read at the speed at which they were filmed: beside live cameras, whose frames would
-            give way to theirs.
+        forgotten: ids of former cameras, read here, which are no longer reported.
+        paced: whether files are read at the speed at which they were filmed: beside live cameras, whose frames would be
+            dropped for theirs.
     """
 
     version: int = 0
     cameras: tuple[CameraSettings, ...] = ()
-    views: Mapping[str, SceneView] = field(default_factory=dict)
+    scene_references: Mapping[str, SceneReference] = field(default_factory=dict)
     paused: frozenset[str] = frozenset()
     sessions: Mapping[str, int] = field(default_factory=dict)
     consumer: str | None = None
@@ -63,10 +63,10 @@ class CameraOrder:
 
 @dataclass(frozen=True, slots=True)
 class CameraReport:
-    """How a camera process stands.
+    """Report of a camera process.
 
     Attributes:
-        version: of the order it follows.
+        version: of the desired state it follows.
         readers: what each camera's reader has done, by camera id, former cameras included until they are forgotten.
         troubles: why cameras cannot be read at all.
     """
@@ -93,15 +93,15 @@ class CameraRole:
     @classmethod
     def of(cls, camera: CameraSettings) -> CameraRole:
         """The role of a camera with these settings."""
-        return cls(camera.trained_as, camera.is_live, camera.max_frame_age_s)
+        return cls(camera.scene_name, camera.is_live, camera.max_frame_age_s)
 
 
 @dataclass(frozen=True, slots=True)
-class DetectorOrder:
+class DesiredDetectorState:
     """What a detector is to do.
 
     Attributes:
-        version: number of the order; 0 is none.
+        version: number of the desired state; 0 is none.
         processes: names of the camera processes it takes from.
         cameras: by camera id, of all cameras it may get frames of.
     """
@@ -116,7 +116,7 @@ class DetectorReport:
     """How a detector stands.
 
     Attributes:
-        version: of the order it follows.
+        version: of the desired state it follows.
         holding: frames in it, by camera process; processes without frames may be absent.
         tuning: how its model is run, in words.
     """
@@ -127,26 +127,26 @@ class DetectorReport:
 
 
 @dataclass(frozen=True, slots=True)
-class ScorerOrder:
+class DesiredScorerState:
     """What the scorer is to do.
 
     Attributes:
-        version: number of the order; 0 is none.
+        version: number of the desired state; 0 is none.
         cameras: the cameras to score.
-        former: those that were removed; frames of theirs may still be on their way.
+        removed_cameras: those that were removed; frames of theirs may still be on their way.
     """
 
     version: int = 0
     cameras: tuple[CameraSettings, ...] = ()
-    former: tuple[CameraSettings, ...] = ()
+    removed_cameras: tuple[CameraSettings, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ScorerReport:
-    """How the scorer stands.
+    """Report of the scorer.
 
     Attributes:
-        version: of the order it follows.
+        version: of the desired state it follows.
         notices: number of the newest notice it has taken in.
         cameras: what is known of each camera.
         troubles: what stands in the way of writing at present.

@@ -10,10 +10,10 @@ from pydantic import SecretStr
 
 from pipeline.config import CameraSettings, RuntimeSettings
 from pipeline.model_settings import ModelSettings
-from pipeline.own_folder import own_folder
+from pipeline.private_folder import private_folder
 from pipeline.runtime.messages import CameraRole
 from pipeline.sinks.base import SinkSettings
-from pipeline.types import FrameBatch, Prediction, SceneView
+from pipeline.types import FrameBatch, Prediction, SceneReference
 
 Predict = Callable[[FrameBatch, Sequence[CameraRole]], list[Prediction]]
 """Frames and, for each, its camera's role; gives their predictions with maps, in order."""
@@ -51,7 +51,7 @@ class RunPlan:
     Attributes:
         name: distinguishes the actors of runs that share a cluster.
         cameras: what to read at first.
-        views: what the model's scenes looked like in training, by scene.
+        scene_references: what the model's scenes looked like in training, by scene.
         model_folder: the checkpoint, at the same path on every node that runs a detector.
         expected_model: settings that the checkpoint must have been trained with, or None.
         size_px: (height, width) of the model's input.
@@ -65,7 +65,7 @@ class RunPlan:
 
     name: str
     cameras: tuple[CameraSettings, ...]
-    views: dict[str, SceneView]
+    scene_references: dict[str, SceneReference]
     model_folder: Path
     expected_model: ModelSettings | None
     size_px: tuple[int, int]
@@ -76,6 +76,6 @@ class RunPlan:
     load_stand_in: Callable[[], Predict] | None = None
 
     @property
-    def ledgers(self) -> Path:
-        """Folder of the cameras' ledgers, on each node for its own cameras."""
-        return own_folder() / self.name
+    def counters_folder(self) -> Path:
+        """Folder of the cameras' counter files, on each node for its own cameras."""
+        return private_folder() / self.name

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class LivingDetector:
-    """How a living detector stands.
+    """Report of a living detector.
 
     Attributes:
         current: whether it has taken over the newest assignment.
@@ -35,7 +35,7 @@ class DetectorPool:
         self._detectors = tuple(detectors)
         self._active = active
         self._owners: dict[str, str] = {}
-        self._leaving: dict[str, str] = {}
+        self._moving: dict[str, str] = {}
         self._deaths: Counter[str] = Counter()
 
     def owner(self, process: str) -> str | None:
@@ -56,14 +56,14 @@ class DetectorPool:
         Returns:
             Camera processes of every detector, living or not.
         """
-        self._deaths.update(p for p, d in (*self._owners.items(), *self._leaving.items()) if d not in alive)
+        self._deaths.update(p for p, d in (*self._owners.items(), *self._moving.items()) if d not in alive)
         self._owners = {p: d for p, d in self._owners.items() if d in alive and p in processes}
-        self._leaving = {p: d for p, d in self._leaving.items() if self._still_holds(p, alive.get(d))}
+        self._moving = {p: d for p, d in self._moving.items() if self._still_holds(p, alive.get(d))}
         if alive:
             for process in processes:
-                if process not in self._owners and process not in self._leaving:
+                if process not in self._owners and process not in self._moving:
                     self._owners[process] = self._least_busy(alive)
-            self._relieve(alive)
+            self._rebalance(alive)
         return {d: tuple(p for p in processes if self._owners.get(p) == d) for d in self._detectors}
 
     def _still_holds(self, process: str, detector: LivingDetector | None) -> bool:
@@ -80,12 +80,12 @@ class DetectorPool:
     def _load(self, detector: str) -> int:
         return sum(owner == detector for owner in self._owners.values())
 
-    def _relieve(self, alive: Mapping[str, LivingDetector]) -> None:
+    def _rebalance(self, alive: Mapping[str, LivingDetector]) -> None:
         """Begin to move one process from the busiest to the least busy, where that evens them out."""
-        if self._leaving:
+        if self._moving:
             return
         busiest = max(self._workers(alive), key=self._load)
         if self._load(busiest) - self._load(self._least_busy(alive)) >= 2:
             process = next(p for p, owner in self._owners.items() if owner == busiest)
             del self._owners[process]
-            self._leaving[process] = busiest
+            self._moving[process] = busiest

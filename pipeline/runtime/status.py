@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from pipeline.types import FrameAccount, Trouble
+from pipeline.types import FrameCounts, Trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +15,11 @@ class ScoringStatus:
 
     Attributes:
         scored: frames that got a score.
-        dropped: frames that were handed to a detector and got none, by reason.
+        dropped: frames that were dispatched to a detector and got none, by reason.
         events: events so far, an open one included.
-        latency_p50_s: median time from decoder to verdict, in seconds; None before the first frame.
+        latency_p50_s: median time from decoder to score, in seconds; None before the first frame.
         latency_p99_s: its 99th percentile.
-        scored_fps: frames per second between the first and the last verdict; None before the second frame.
+        scored_fps: frames per second between the first and the last score; None before the second frame.
         scored_frame_at_s: Unix time at which the newest scored frame was captured; None before the first.
         threshold: the camera's threshold.
     """
@@ -45,10 +45,10 @@ class ReaderStatus:
     Attributes:
         state: ``opening`` until the first frame comes, ``waiting`` before a live camera is tried again.
         live: whether it is a live stream, which reconnects; a file ends.
-        book: name of the set of counters; another one counts from 0.
+        counter_id: name of the set of counters; another one counts from 0.
         session: number of the newest connection that opened.
         decoded: frames that came, damaged ones included.
-        handed: frames that were handed to a detector.
+        dispatched: frames that were dispatched to a detector.
         dropped: frames that never will be, by reason.
         missing: frames that the file promised and that never came.
         error: why the last connection failed or ended, redacted, one line; empty while frames come.
@@ -58,10 +58,10 @@ class ReaderStatus:
 
     state: ReaderState
     live: bool
-    book: str
+    counter_id: str
     session: int
     decoded: int
-    handed: int
+    dispatched: int
     dropped: dict[str, int]
     missing: int
     error: str
@@ -84,7 +84,7 @@ class CameraStatus:
         state: of its reader, or ``removed``.
         live: whether it is a live stream.
         session: number of the current connection.
-        account: its books.
+        counts: its frame counts.
         scoring: what the scorer knows.
         conditions: what is out of order: ``offline``, ``frozen``, ``dark``, ``moved``.
         missing: frames that a file promised and that never came.
@@ -98,7 +98,7 @@ class CameraStatus:
     state: str
     live: bool
     session: int
-    account: FrameAccount
+    counts: FrameCounts
     scoring: ScoringStatus
     conditions: tuple[str, ...]
     missing: int
@@ -116,10 +116,10 @@ class CameraStatus:
             "state": self.state,
             "live": self.live,
             "session": self.session,
-            "decoded": self.account.decoded,
-            "scored": self.account.scored,
-            "dropped": self.account.dropped,
-            "in_flight": self.account.in_flight,
+            "decoded": self.counts.decoded,
+            "scored": self.counts.scored,
+            "dropped": self.counts.dropped,
+            "in_flight": self.counts.in_flight,
             "conditions": list(self.conditions),
             "missing": self.missing,
             "last_frame_at_s": self.last_frame_at_s,
@@ -135,35 +135,35 @@ class RunStatus:
     Attributes:
         cameras: in the order of the config.
         done: whether every camera is settled and its last event closed.
-        faults: what could not be written in the end, one line each.
+        unwritten: what could not be written in the end, one line each.
         troubles: what is wrong at present beside single cameras.
         alerts: how many were emitted, delivered to Redis, dropped, and wait.
         tunings: how the detectors' models are run, each way once.
-        former: books of all cameras together that were removed so long ago that ``cameras`` leaves them out.
+        archived: frame counts of all cameras together that were removed so long ago that ``cameras`` leaves them out.
     """
 
     cameras: tuple[CameraStatus, ...]
     done: bool
-    faults: tuple[str, ...] = ()
+    unwritten: tuple[str, ...] = ()
     troubles: tuple[Trouble, ...] = ()
     alerts: dict[str, Any] = field(default_factory=dict)
     tunings: tuple[str, ...] = ()
-    former: FrameAccount = field(default_factory=lambda: FrameAccount(0, 0, {}))
+    archived: FrameCounts = field(default_factory=lambda: FrameCounts(0, 0, {}))
 
     def totals(self) -> dict[str, Any]:
         """What is said of the run as a whole, as documented in docs/alerts.md."""
-        accounts = [self.former, *(camera.account for camera in self.cameras)]
+        all_counts = [self.archived, *(camera.counts for camera in self.cameras)]
         dropped: Counter[str] = Counter()
-        for account in accounts:
-            dropped.update(account.dropped)
+        for counts in all_counts:
+            dropped.update(counts.dropped)
         return {
             "cameras": sum(camera.state != "removed" for camera in self.cameras),
-            "decoded": sum(account.decoded for account in accounts),
-            "scored": sum(account.scored for account in accounts),
+            "decoded": sum(counts.decoded for counts in all_counts),
+            "scored": sum(counts.scored for counts in all_counts),
             "dropped": dict(dropped),
             "alerts": dict(self.alerts),
             "troubles": [trouble.text for trouble in self.troubles],
-            "faults": list(self.faults),
+            "faults": list(self.unwritten),
         }
 
     def cameras_as_json(self) -> dict[str, dict[str, Any]]:

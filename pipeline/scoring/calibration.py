@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 _WIDEST_STEP = 10**9
 
 
-class NormalScores:
+class ScoreCalibration:
     """Anomaly scores of held-out normal frames of one scene.
 
     Args:
@@ -48,7 +48,7 @@ class NormalScores:
     @classmethod
     def of_scene(
         cls, normal_scores: Mapping[str, Sequence[Sequence[float]]], scene: str, fps: float, *, camera_id: str
-    ) -> NormalScores:
+    ) -> ScoreCalibration:
         """Take a scene's scores from a model card; a scene the model does not know gets all scenes' scores pooled.
 
         Pooled scores are a stopgap: cameras differ in level, so alarms come too often or too seldom. It is logged.
@@ -76,7 +76,7 @@ class NormalScores:
     def __len__(self) -> int:
         return len(self._sorted)
 
-    def thinned(self, sample_fps: float | None) -> NormalScores:
+    def subsampled(self, sample_fps: float | None) -> ScoreCalibration:
         """What these scores would have been had the footage been thinned as a camera with ``sample_fps`` is.
 
         Smoothing at a lower rate averages fewer frames, which widens the distribution and moves its quantiles. Every
@@ -89,7 +89,7 @@ class NormalScores:
         if step == 1:
             return self
         sequences = [clip[offset::step] for clip in self._clips for offset in range(min(step, len(clip)))]
-        return NormalScores(sequences, self._fps / step)
+        return ScoreCalibration(sequences, self._fps / step)
 
     def p_value(self, score: float) -> float:
         r"""Conformal p-value of a raw (not smoothed) anomaly score, in (0, 1].

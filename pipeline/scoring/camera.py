@@ -1,4 +1,4 @@
-"""All that is remembered of one camera between its frames: order, books, smoothing, thresholds and the open event."""
+"""All that is remembered of one camera between its frames: order, counts, smoothing, thresholds and the open event."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import AlertSettings
-from pipeline.scoring.calibration import NormalScores
+from pipeline.scoring.calibration import ScoreCalibration
 from pipeline.scoring.events import EventTracker, TrackerState, event_id, open_event
 from pipeline.scoring.smoothing import CausalSmoother, SmootherState
 from pipeline.types import Alert, Dropped, DropReason, FrameHeader, Prediction, Score
@@ -19,10 +19,10 @@ class CameraState:
     """What must outlive the scorer's process. As JSON it is below 1 kB.
 
     Attributes:
-        last: (session, index) of the newest frame whose fate is known; None before the first.
+        last: (session, index) of the newest frame whose result is known; None before the first.
         next_serial: of the frame that should come next.
         scored: frames that got a score.
-        dropped: frames that were handed over and got none, by reason.
+        dropped: frames that were dispatched and got none, by reason.
         smoother: of the raw scores.
         tracker: of events.
         threshold: that the open event was opened at.
@@ -60,7 +60,7 @@ class CameraState:
 _STATES = TypeAdapter(CameraState)
 
 
-def end_of_abandoned(camera_id: str, state: CameraState, now_s: float) -> list[Alert]:
+def end_abandoned_event(camera_id: str, state: CameraState, now_s: float) -> list[Alert]:
     """The last alert of an event that was open when its whole run was killed; none where none was open.
 
     Args:
@@ -68,15 +68,15 @@ def end_of_abandoned(camera_id: str, state: CameraState, now_s: float) -> list[A
         state: as the run left it.
         now_s: Unix time.
     """
-    stretch = state.tracker.open
-    if stretch is None:
+    span = state.tracker.open
+    if span is None:
         return []
-    event = open_event(camera_id, stretch, state.threshold)
-    return [Alert(replace(event, end_s=stretch.end_s), "end", now_s)]
+    event = open_event(camera_id, span, state.threshold)
+    return [Alert(replace(event, end_s=span.end_s), "end", now_s)]
 
 
 class CameraScoring:
-    """Turns what detectors say of one camera's frames into scores, alerts and books. Pure: no clock, no input.
+    """Turns what detectors say of one camera's frames into scores, alerts and counts. Pure: no clock, no input.
 
     Args:
         camera_id: the camera.
@@ -86,7 +86,7 @@ class CameraScoring:
     """
 
     def __init__(
-        self, camera_id: str, normal: NormalScores, settings: AlertSettings, state: CameraState | None = None
+        self, camera_id: str, normal: ScoreCalibration, settings: AlertSettings, state: CameraState | None = None
     ) -> None:
         self.camera_id = camera_id
         self.threshold = normal.threshold(settings.quantile, settings.smoothing_s)
@@ -112,7 +112,7 @@ class CameraScoring:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Frames that were handed to a detector and got no score, by reason."""
+        """Frames that were dispatched to a detector and got no score, by reason."""
         return dict(self._state.dropped)
 
     @property
@@ -180,9 +180,9 @@ class CameraScoring:
         """Whether a frame is above all before it; if so it is the last one now, and what is missing below it is lost.
 
         Smoothing and events are causal, so a frame that comes late can no longer be used; and the same frame, sent
-        again by a peer that got no answer, must not count twice. A camera's frames come in the order of their serials,
-        so those that are passed over died with the process that had them. Serials that start anew (the camera is read
-        on another node) pass over nothing.
+        again by a detector that got no answer, must not count twice. A camera's frames come in the order of their
+        serials, so those that are passed over died with the process that had them. Serials that start anew (the camera
+        is read on another node) pass over nothing.
         """
         if header.camera_id != self.camera_id:
             raise ValueError(f"camera {self.camera_id}: expected its own frames, got one of camera {header.camera_id}")

@@ -37,7 +37,7 @@ class Peak:
 
 
 @dataclass(slots=True)
-class Stretch:
+class EventSpan:
     """Frames that are, or may become, one event.
 
     Attributes:
@@ -59,7 +59,7 @@ class Stretch:
     frames: int = 1
 
     @classmethod
-    def starting(cls, prediction: Prediction) -> Stretch:
+    def starting(cls, prediction: Prediction) -> EventSpan:
         """A stretch of one frame."""
         header = prediction.header
         time_s = header.media_time_s
@@ -90,8 +90,8 @@ class TrackerState:
     opened: int = 0
     session: int | None = None
     time_s: float = 0.0
-    rising: Stretch | None = None
-    open: Stretch | None = None
+    rising: EventSpan | None = None
+    open: EventSpan | None = None
     quiet_s: float = 0.0
     unsaid_s: float = 0.0
 
@@ -121,7 +121,7 @@ class EventTracker:
         self.camera_id = camera_id
         self.state = TrackerState()
         """What it remembers; setting it goes on from there."""
-        self.joined: Stretch | None = None
+        self.joined: EventSpan | None = None
         """The open event that the last frame is an active one of; None where it is of none."""
         self._settings = settings
         self._threshold = threshold
@@ -136,7 +136,7 @@ class EventTracker:
             now_s: Unix time.
 
         Returns:
-            Alerts in the order in which they are to be told; mostly none.
+            Alerts in the order in which they are to be emitted; mostly none.
         """
         state, header = self.state, prediction.header
         same_session = header.session == state.session
@@ -154,9 +154,9 @@ class EventTracker:
         Args:
             now_s: Unix time.
         """
-        stretch = self.state.open
+        span = self.state.open
         self.state.open = self.state.rising = None
-        return [self._alert("end", stretch, now_s)] if stretch is not None else []
+        return [self._alert("end", span, now_s)] if span is not None else []
 
     def _watch(self, prediction: Prediction, smoothed: float, now_s: float) -> list[Alert]:
         """No event is open: count anomalous frames in a row."""
@@ -165,7 +165,7 @@ class EventTracker:
             state.rising = None
             return []
         if state.rising is None:
-            state.rising = Stretch.starting(prediction)
+            state.rising = EventSpan.starting(prediction)
         else:
             state.rising.extend(prediction)
         if state.rising.frames < self._settings.open_frames:
@@ -177,14 +177,14 @@ class EventTracker:
         return [self._alert("new", state.open, now_s)]
 
     def _follow(
-        self, stretch: Stretch, prediction: Prediction, smoothed: float, elapsed_s: float, now_s: float
+        self, span: EventSpan, prediction: Prediction, smoothed: float, elapsed_s: float, now_s: float
     ) -> list[Alert]:
-        """An event is open: extend it, close it, or tell how it goes."""
+        """An event is open: extend it, close it, or emit an update."""
         state = self.state
         state.unsaid_s += elapsed_s
         if smoothed >= self._close_threshold:
-            stretch.extend(prediction)
-            self.joined = stretch
+            span.extend(prediction)
+            self.joined = span
             state.quiet_s = 0.0
         else:
             state.quiet_s += elapsed_s
@@ -193,16 +193,16 @@ class EventTracker:
         if state.unsaid_s < self._settings.update_s:
             return []
         state.unsaid_s = 0.0
-        return [self._alert("update", stretch, now_s)]
+        return [self._alert("update", span, now_s)]
 
-    def _alert(self, kind: AlertKind, stretch: Stretch, now_s: float) -> Alert:
-        event = open_event(self.camera_id, stretch, self._threshold)
-        return Alert(replace(event, end_s=stretch.end_s) if kind == "end" else event, kind, now_s)
+    def _alert(self, kind: AlertKind, span: EventSpan, now_s: float) -> Alert:
+        event = open_event(self.camera_id, span, self._threshold)
+        return Alert(replace(event, end_s=span.end_s) if kind == "end" else event, kind, now_s)
 
 
-def event_id(camera_id: str, stretch: Stretch) -> str:
+def event_id(camera_id: str, span: EventSpan) -> str:
     """The id of an event: the same for the same frames, and never the same in two runs."""
-    return f"{camera_id}-{round(stretch.started_at_s * 1000)}-{stretch.session}-{stretch.index}"
+    return f"{camera_id}-{round(span.started_at_s * 1000)}-{span.session}-{span.index}"
 
 
 def first_index(event_id: str) -> int:
@@ -214,16 +214,16 @@ def first_index(event_id: str) -> int:
     return int(event_id.rpartition("-")[2])
 
 
-def open_event(camera_id: str, stretch: Stretch, threshold: float) -> Event:
+def open_event(camera_id: str, span: EventSpan, threshold: float) -> Event:
     """What is known of an event while it is open."""
-    peak = stretch.peak
+    peak = span.peak
     return Event(
-        event_id=event_id(camera_id, stretch),
+        event_id=event_id(camera_id, span),
         camera_id=camera_id,
-        session=stretch.session,
-        start_s=stretch.start_s,
+        session=span.session,
+        start_s=span.start_s,
         end_s=None,
-        started_at_s=stretch.started_at_s,
+        started_at_s=span.started_at_s,
         peak_score=peak.score,
         peak_at_s=peak.at_s,
         peak_index=peak.index,

@@ -1,4 +1,4 @@
-"""From what detectors say to scores and alerts of all cameras, with the counts that the books need."""
+"""From what detectors say to scores and alerts of all cameras, with the counts of frames."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pipeline.config import CameraSettings
 from pipeline.models.card import ModelCard
 from pipeline.runtime.latency import LatencyHistogram
 from pipeline.runtime.status import ScoringStatus
-from pipeline.scoring.calibration import NormalScores
-from pipeline.scoring.camera import CameraScoring, CameraState, end_of_abandoned
+from pipeline.scoring.calibration import ScoreCalibration
+from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned_event
 from pipeline.types import Alert, Dropped, Prediction, Score
 
 _log = logging.getLogger(__name__)
@@ -49,36 +49,36 @@ class Scorer:
         self._archived: set[str] = set()  # removed long ago
 
     def configure(
-        self, cameras: Iterable[CameraSettings], now_s: float, former: Iterable[CameraSettings] = ()
+        self, cameras: Iterable[CameraSettings], now_s: float, removed_cameras: Iterable[CameraSettings] = ()
     ) -> Outcome:
         """Score these cameras from now on; the open events of others end, and what is remembered of them is kept.
 
         Args:
             cameras: the cameras.
             now_s: Unix time.
-            former: cameras that were removed, of which frames may still come. One that this process does not know,
-                since it was removed before or while this process was started, goes on in its books. Of others only the
-                state is kept: their frames were written off long ago.
+            removed_cameras: cameras that were removed, of which frames may still come. One that this process does not
+                know, since it was removed before or while this process was started, goes on with its counts. Of others
+                only the state is kept: their frames were written off long ago.
         """
-        wanted, former = {camera.id: camera for camera in cameras}, tuple(former)
+        wanted, removed_cameras = {camera.id: camera for camera in cameras}, tuple(removed_cameras)
         outcome = Outcome()
         for camera_id in [camera_id for camera_id in self._settings if camera_id not in wanted]:
             del self._settings[camera_id]
             self._end(camera_id, now_s, outcome)
         for camera_id, settings in wanted.items():
             before = self._settings.get(camera_id)
-            if before is None or _judged_by(before) != _judged_by(settings):
+            if before is None or _scoring_settings(before) != _scoring_settings(settings):
                 if before is not None:
                     self._end(camera_id, now_s, outcome)
                 self._cameras[camera_id] = self._scoring(settings)
                 self._meters.setdefault(camera_id, _Meter())
             self._settings[camera_id] = settings
-        for settings in former:
+        for settings in removed_cameras:
             if settings.id not in self._cameras:
                 self._cameras[settings.id] = self._scoring(settings)
                 self._meters[settings.id] = _Meter()
                 self._end(settings.id, now_s, outcome)
-        for camera_id in self._cameras.keys() - wanted.keys() - {settings.id for settings in former}:
+        for camera_id in self._cameras.keys() - wanted.keys() - {settings.id for settings in removed_cameras}:
             self._states[camera_id] = self._cameras.pop(camera_id).state.as_json()  # it may come back
             del self._meters[camera_id]
         self._archived = self._states.keys() - self._cameras.keys()
@@ -96,7 +96,7 @@ class Scorer:
         for camera_id in self._states.keys() - self._cameras.keys():  # started anew, and not told of any camera yet
             state = self._restored(camera_id)
             if state is not None:
-                outcome.alerts.extend(end_of_abandoned(camera_id, state, now_s))
+                outcome.alerts.extend(end_abandoned_event(camera_id, state, now_s))
         self._settings.clear()
         return outcome
 
@@ -104,11 +104,11 @@ class Scorer:
         """Whether all of these cameras have been configured at some time."""
         return self._cameras.keys() | self._archived >= set(camera_ids)
 
-    def update(self, fates: Iterable[Prediction | Dropped], now_s: float) -> Outcome:
+    def update(self, results: Iterable[Prediction | Dropped], now_s: float) -> Outcome:
         """Take in what became of frames; those of one camera in order.
 
         Args:
-            fates: what detectors say; frames whose fate is known already, or was decided long ago, are passed over.
+            results: what detectors say; frames whose result is known already, or was decided long ago, are passed over.
             now_s: Unix time.
 
         Raises:
@@ -116,15 +116,15 @@ class Scorer:
         """
         outcome = Outcome()
         touched: set[str] = set()
-        for fate in fates:
-            if fate.header.camera_id in self._archived:
+        for result in results:
+            if result.header.camera_id in self._archived:
                 continue
-            camera = self._cameras[fate.header.camera_id]
+            camera = self._cameras[result.header.camera_id]
             touched.add(camera.camera_id)
-            if isinstance(fate, Dropped):
-                camera.drop(fate)
+            if isinstance(result, Dropped):
+                camera.drop(result)
                 continue
-            score, raised = camera.update(fate, now_s)
+            score, raised = camera.update(result, now_s)
             if score is not None:
                 self._meters[camera.camera_id].add(score)
                 outcome.scores.append(score)
@@ -151,12 +151,12 @@ class Scorer:
         outcome.states[camera_id] = camera.state.as_json()
 
     def _scoring(self, settings: CameraSettings) -> CameraScoring:
-        normal = NormalScores.of_scene(
-            self._card.normal_scores, settings.trained_as, self._card.normal_fps, camera_id=settings.id
+        normal = ScoreCalibration.of_scene(
+            self._card.normal_scores, settings.scene_name, self._card.normal_fps, camera_id=settings.id
         )
         known = self._cameras.get(settings.id)
         state = known.state if known else self._restored(settings.id)
-        return CameraScoring(settings.id, normal.thinned(settings.sample_fps), settings.alerts, state)
+        return CameraScoring(settings.id, normal.subsampled(settings.sample_fps), settings.alerts, state)
 
     def _restored(self, camera_id: str) -> CameraState | None:
         text = self._states.get(camera_id)
@@ -165,7 +165,7 @@ class Scorer:
         try:
             return CameraState.of_json(text)
         except ValueError as error:
-            _log.error("camera %s: its books start anew: %s", camera_id, error)
+            _log.error("camera %s: its counts start at 0: %s", camera_id, error)
             return None
 
 
@@ -200,6 +200,6 @@ class _Meter:
         )
 
 
-def _judged_by(settings: CameraSettings) -> tuple[object, ...]:
-    """What of a camera's settings decides its verdicts."""
-    return settings.trained_as, settings.sample_fps, settings.alerts
+def _scoring_settings(settings: CameraSettings) -> tuple[object, ...]:
+    """What of a camera's settings decides its scores."""
+    return settings.scene_name, settings.sample_fps, settings.alerts

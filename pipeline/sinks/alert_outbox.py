@@ -45,7 +45,7 @@ class AlertCounts:
         carried_over: alerts that earlier runs had left undelivered when this one began.
         emitted: alerts of this run, from its first process on.
         delivered: alerts that the sink confirmed.
-        dropped: alerts that gave way in a full queue.
+        dropped: alerts that were evicted in a full queue.
     """
 
     carried_over: int = 0
@@ -116,7 +116,7 @@ class AlertQueue:
         self._mirror = mirror
         self._held: OrderedDict[int, QueuedAlert] = OrderedDict()
         self._receipts: dict[int, str] = {}
-        self._taken: list[int] = []  # in the sink's hands: they may be arriving, and do not give way
+        self._in_flight: list[int] = []  # they may be arriving, and are not evicted
         self._counts = AlertCounts()
         self._mark = ""
 
@@ -135,9 +135,9 @@ class AlertQueue:
         with self._mirror.lock:
             if self._mirror.is_closed:
                 return []
-            if not self._taken:
-                self._taken = [serial for serial, _ in zip(self._held, range(_BATCH), strict=False)]
-            return [self._held[serial] for serial in self._taken]
+            if not self._in_flight:
+                self._in_flight = [serial for serial, _ in zip(self._held, range(_BATCH), strict=False)]
+            return [self._held[serial] for serial in self._in_flight]
 
     def take_next(self, skip: Collection[str | None] = ()) -> QueuedAlert | None:
         """The oldest alert of any camera but some; what was taken before and is not settled waits again.
@@ -152,7 +152,7 @@ class AlertQueue:
             found = next((alert for alert in self._held.values() if alert.camera_id not in skip), None)
             if self._mirror.is_closed or found is None:
                 return None
-            self._taken = [found.serial]
+            self._in_flight = [found.serial]
             return found
 
     def receipt(self, alert: QueuedAlert) -> str | None:
@@ -213,7 +213,7 @@ class AlertQueue:
             if receipt is not None:
                 self._receipts[serial] = receipt
         # Those with a receipt were in the sink's hands: they may have arrived.
-        self._taken = list(self._receipts)
+        self._in_flight = list(self._receipts)
         counts = connection.execute(
             "SELECT carried_over, emitted, delivered, dropped FROM counts WHERE run = ? AND sink = ?",
             (self._run, self._sink),
@@ -222,10 +222,10 @@ class AlertQueue:
         (self._mark,) = connection.execute("SELECT mark FROM marks WHERE sink = ?", (self._sink,)).fetchone() or ("",)
 
     def _emit(self, alerts: Sequence[QueuedAlert], capacity: int) -> list[int]:
-        """Add alerts; returns the serials of those that give way, the oldest that are in nobody's hands."""
+        """Add alerts; returns the serials of those that are evicted, the oldest that are not in flight."""
         self._held.update((alert.serial, alert) for alert in alerts)
         excess = len(self._held) - capacity
-        taken = set(self._taken)
+        taken = set(self._in_flight)
         gone: list[int] = []
         if excess > 0:
             gone = [serial for serial, _ in zip((s for s in self._held if s not in taken), range(excess), strict=False)]
@@ -238,7 +238,7 @@ class AlertQueue:
         for serial in serials:
             self._held.pop(serial, None)
             self._receipts.pop(serial, None)
-        self._taken = [serial for serial in self._taken if serial in self._held]
+        self._in_flight = [serial for serial in self._in_flight if serial in self._held]
 
     def _delete(self, connection: sqlite3.Connection, serials: Iterable[int]) -> None:
         rows = [(serial, self._sink) for serial in serials]
@@ -273,7 +273,7 @@ class AlertOutbox:
     Args:
         sinks: names of the sinks that get alerts; each gets all that are emitted from the first run on that has it.
         run: name of the run.
-        capacity: alerts that wait for a sink at most; the oldest give way and are counted.
+        capacity: alerts that wait for a sink at most; the oldest are evicted and counted.
         mirror: the file.
     """
 
@@ -284,7 +284,7 @@ class AlertOutbox:
         self._serial = 0
 
     def load(self, connection: sqlite3.Connection) -> None:
-        """Read what earlier processes left, and let go of what waits for sinks that are no longer there."""
+        """Read what earlier processes left, and release what waits for sinks that are no longer there."""
         known = tuple(self.queues)
         elsewhere = f"sink NOT IN ({', '.join('?' * len(known))})"
         query = f"SELECT sink, COUNT(*) FROM undelivered WHERE {elsewhere} GROUP BY sink"

@@ -50,8 +50,8 @@ class Sink:
     Attributes:
         is_storage: whether it keeps every row. Then ``write`` comes before the states that belong to the rows are
             committed, so that a row outlives the scorer's process before its frame counts as done (rows whose states
-            were not committed are left out by the next process, which scores their frames again), and trouble is told
-            as the notice ``storage_failing``. ``write`` of all others comes after the commit.
+            were not committed are left out by the next process, which scores their frames again), and trouble is
+            reported as the notice ``storage_failing``. ``write`` of all others comes after the commit.
     """
 
     is_storage: ClassVar[bool] = False
@@ -76,7 +76,7 @@ class Sink:
     def wake(self) -> None:
         """Say that the outbox has new alerts."""
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """Do what is due; called every second, also while no camera brings frames."""
 
     def flush(self, timeout_s: float = 10.0) -> bool:
@@ -94,7 +94,7 @@ class Sink:
             timeout_s: longest time for it.
         """
 
-    def faults(self) -> list[str]:
+    def unwritten(self) -> list[str]:
         """One line per thing that could not be written so far."""
         return []
 
@@ -154,11 +154,11 @@ class Outage:
     """What stands in the way of a sink at present; logged when it begins, changes and ends, not at every attempt.
 
     Args:
-        shown: the sink, without credentials.
+        label: the sink, without credentials.
     """
 
-    def __init__(self, shown: str) -> None:
-        self._shown = shown
+    def __init__(self, label: str) -> None:
+        self._label = label
         self._reason: Reason | None = None
 
     @property
@@ -170,7 +170,7 @@ class Outage:
     def trouble(self) -> Trouble | None:
         """The same, for ``Sink.trouble``."""
         reason = self._reason
-        return None if reason is None else Trouble(f"{self._shown}: {reason.what}", f"{self._shown}: {reason}")
+        return None if reason is None else Trouble(f"{self._label}: {reason.what}", f"{self._label}: {reason}")
 
     def report(self, reason: Reason | None) -> None:
         """Take in how the last attempt went.
@@ -182,6 +182,6 @@ class Outage:
         if (before and before.what) == (reason and reason.what):
             return
         if reason is None:
-            _log.info("%s: delivering again", self._shown)
+            _log.info("%s: delivering again", self._label)
         else:
-            _log.warning("%s: %s; scoring goes on and alerts wait", self._shown, reason)
+            _log.warning("%s: %s; scoring goes on and alerts wait", self._label, reason)

@@ -17,9 +17,9 @@ from pathlib import Path
 import redis
 
 from pipeline.backoff import Backoff
-from pipeline.child import ending_with_us
+from pipeline.child import tied_to_parent
 from pipeline.errors import RedisError
-from pipeline.own_folder import own_socket
+from pipeline.private_folder import private_socket
 from pipeline.sinks.redis_client import check_redis, connect
 from pipeline.sinks.redis_folder import take_folder
 
@@ -51,13 +51,14 @@ class EmbeddedRedis:
     Args:
         folder: where the data is; made when missing. One server at a time; of a folder, the address is always the same.
         binary: another ``redis-server`` to use.
-        gives_way: for whoever reads what a run left: a run that wants the folder ends this server, and it stays ended.
+        preemptible: for whoever reads what a run left: a run that wants the folder ends this server, and it stays
+            ended.
     """
 
-    def __init__(self, folder: Path, *, binary: Path | None = None, gives_way: bool = False) -> None:
+    def __init__(self, folder: Path, *, binary: Path | None = None, preemptible: bool = False) -> None:
         self.folder = folder.absolute()
         self._binary = binary
-        self._gives_way = gives_way
+        self._preemptible = preemptible
         self._socket: Path | None = None
         self._keeper: threading.Thread | None = None
         self._launching = threading.Lock()  # held while a process is started: none is once ``stop`` has begun
@@ -96,12 +97,12 @@ class EmbeddedRedis:
             raise RedisError(f"{self.folder}: expected to start an embedded Redis once, got a second start")
         binary = self._binary or find_server()
         try:
-            socket = own_socket("redis", self.folder)
+            socket = private_socket("redis", self.folder)
         except OSError as error:
             raise RedisError(f"{self.folder}: the embedded Redis has no place for its socket: {error}") from error
         url = f"unix://{socket}"
-        within_s = 0.0 if self._gives_way else _FOLDER_FREE_WITHIN_S
-        lock = take_folder(self.folder, gives_way=url if self._gives_way else None, within_s=within_s)
+        within_s = 0.0 if self._preemptible else _FOLDER_FREE_WITHIN_S
+        lock = take_folder(self.folder, preemptible=url if self._preemptible else None, within_s=within_s)
         started: Future[None] = Future()
         self._socket = socket
         self._stopping.clear()
@@ -158,7 +159,7 @@ class EmbeddedRedis:
         try:
             while True:
                 why = self._serve(binary, lock, started)
-                if self._stopping.is_set() or self._gives_way:
+                if self._stopping.is_set() or self._preemptible:
                     return
                 was_sound = self._up_at is not None and time.monotonic() - self._up_at > _SOUND_AFTER_S
                 failures = 1 if was_sound else failures + 1
@@ -219,7 +220,7 @@ class EmbeddedRedis:
             *("--daemonize", "no", "--dir", str(self.folder), "--logfile", str(self.folder / "redis.log")),
         ]
         return subprocess.Popen(
-            ending_with_us(server),
+            tied_to_parent(server),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

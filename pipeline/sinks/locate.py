@@ -99,7 +99,7 @@ def _embedded_redis(folder: Path, url: str) -> Iterator[str]:
         RedisError: the run goes on, or another reader does, but its server does not answer.
     """
     deadline = time.monotonic() + _BACK_WITHIN_S
-    own = EmbeddedRedis(folder, gives_way=True)
+    own = EmbeddedRedis(folder, preemptible=True)
     leaving = threading.Event()
     successor = threading.Thread(target=_take_over, args=(own, leaving), name="late-reader", daemon=True)
     try:
@@ -125,7 +125,7 @@ def _take_over(own: EmbeddedRedis, leaving: threading.Event) -> None:
     while not leaving.wait(_LOOK_EVERY_S):
         if own.pid is not None:
             continue
-        own.stop()  # it gave way to a run
+        own.stop()  # it was preempted by a run
         try:
             own.start()
         except FolderInUseError:

@@ -27,9 +27,9 @@ from pipeline.files import sync
 from pipeline.sinks.base import Sink, SinkContext, SinkSettings
 from pipeline.sinks.parquet_journal import (
     JOURNAL_SUFFIX,
+    FrameOrder,
     Journal,
-    LeftJournal,
-    Order,
+    OrphanedJournal,
     adopt,
     read_journal,
     remove_unlocked,
@@ -107,7 +107,7 @@ class ParquetSink(Sink):
         maps: bool,
         rotate_s: float,
         run: str = "",
-        confirmed: Mapping[str, Order | None] | None = None,
+        confirmed: Mapping[str, FrameOrder | None] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = root
@@ -119,11 +119,11 @@ class ParquetSink(Sink):
         self._now = now
         self._journal: Journal | None = None
         self._map_shape: tuple[int, ...] | None = None  # of the journal's rows
-        self._full: list[Journal | LeftJournal] = []  # ready to become files
+        self._full: list[Journal | OrphanedJournal] = []  # ready to become files
         self._files: Iterator[None] | None = None  # those of the first of them, in the making
         self._retry_at = now()
         self._lost = 0
-        self._complaint = ""
+        self._last_trouble = ""
         self._rows_trouble: str | None = None
         self._files_trouble: str | None = None
         root.mkdir(parents=True, exist_ok=True)
@@ -137,17 +137,17 @@ class ParquetSink(Sink):
         return None if trouble is None else Trouble(f"Parquet {self._root}", f"Parquet {self._root}: {trouble}")
 
     def write(self, scores: Sequence[Score]) -> None:
-        """Add rows; they are in the operating system's hands when this returns, and survive this process.
+        """Add rows; they are with the operating system when this returns, and survive this process.
 
         What was written before is turned into files when it is time, for a moment per call, and never these rows:
         whether they count is only known once the scorer has committed the states that belong to them.
         """
         now = self._now()
         if self._journal is not None and self._journal.is_due(now, self._rotate_s, _ROTATE_BYTES):
-            self._retire()
+            self._rotate()
             self._retry_at = now
         if self._full and now >= self._retry_at:
-            self._turn_into_files(_SLICE_S)
+            self._convert_to_files(_SLICE_S)
         if not scores:
             return
         try:
@@ -155,9 +155,9 @@ class ParquetSink(Sink):
             self._rows_trouble = None
         except OSError as error:  # a full disk must not stop the scorer
             self._lost += len(scores)
-            self._rows_trouble = self._complain(error)
+            self._rows_trouble = self._note_trouble(error)
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """Turn into files what is due, and try again what failed."""
         self.write([])
 
@@ -167,8 +167,8 @@ class ParquetSink(Sink):
         Args:
             timeout_s: no file is begun later than that.
         """
-        self._retire()
-        self._turn_into_files(timeout_s)
+        self._rotate()
+        self._convert_to_files(timeout_s)
         for journal in self._full:
             journal.close()
         try:
@@ -176,18 +176,18 @@ class ParquetSink(Sink):
         except OSError as error:  # holds a journal: of another run, or one that could not be turned into files
             _log.debug("%s stays: %s", self._staging, error)
 
-    def faults(self) -> list[str]:
+    def unwritten(self) -> list[str]:
         """Rows that could not be written."""
         lines = []
         if self._lost:
-            lines.append(f"{self._lost} rows could not be written to {self._root} ({self._complaint})")
+            lines.append(f"{self._lost} rows could not be written to {self._root} ({self._last_trouble})")
         if self._full:
             rows = sum(journal.rows for journal in self._full)
-            why = self._complaint or "there was no time left"
+            why = self._last_trouble or "there was no time left"
             lines.append(f"{rows} rows still wait in {self._staging} ({why}); the next run replays them")
         return [f"Parquet: {line}" for line in lines]
 
-    def _replay(self, confirmed: Mapping[str, Order | None] | None) -> None:
+    def _replay(self, confirmed: Mapping[str, FrameOrder | None] | None) -> None:
         """Turn journals of processes that died into files; those that cannot be now are tried again later."""
         remove_unlocked(self._staging)
         for path in sorted(self._staging.glob(f"*{JOURNAL_SUFFIX}")):
@@ -198,27 +198,27 @@ class ParquetSink(Sink):
                 journal.leave_out_unconfirmed(self._run, confirmed)
                 self._full.append(journal)
             except OSError as error:
-                self._complain(error)
+                self._note_trouble(error)
                 journal.close()
-        self._turn_into_files(_SLICE_S)
+        self._convert_to_files(_SLICE_S)
 
     def _append(self, scores: Sequence[Score]) -> None:
         for journal in self._full:
-            journal.cut()  # or rows of a journal that could not be cut at the start would soon be there twice
+            journal.truncate()  # or rows of a journal that could not be cut at the start would soon be there twice
         shape = scores[0].anomaly_map.shape if self._maps and scores[0].anomaly_map is not None else None
         if shape != self._map_shape:
-            self._retire()  # a file's maps are of one shape
+            self._rotate()  # a file's maps are of one shape
             self._map_shape = shape
         if self._journal is None:
             self._journal = Journal(self._staging, journal_schema(shape, self._run), self._now())
         self._journal.append(rows_batch(scores, self._model, shape, self._journal.schema))
 
-    def _retire(self) -> None:
+    def _rotate(self) -> None:
         if self._journal is not None:
             self._full.append(self._journal)
             self._journal = None
 
-    def _turn_into_files(self, longest_s: float) -> None:
+    def _convert_to_files(self, longest_s: float) -> None:
         """Go on making files, of the oldest journal first, until the time is up or all are made.
 
         After a slice of time as long a pause follows, in which the scorer scores.
@@ -227,7 +227,7 @@ class ParquetSink(Sink):
         try:
             while self._full:
                 if self._files is None:
-                    self._full[0].cut()
+                    self._full[0].truncate()
                     self._files = _convert(self._full[0].path, self._root)
                 for _ in self._files:
                     if self._now() - began >= longest_s:
@@ -239,13 +239,13 @@ class ParquetSink(Sink):
         except OSError as error:  # the journals keep the rows
             self._files = None
             self._retry_at = self._now() + min(_RETRY_S, self._rotate_s)
-            self._files_trouble = self._complain(error)
+            self._files_trouble = self._note_trouble(error)
 
-    def _complain(self, error: OSError) -> str:
-        if str(error) != self._complaint:
+    def _note_trouble(self, error: OSError) -> str:
+        if str(error) != self._last_trouble:
             _log.error("Parquet %s: %s", self._root, error)
-        self._complaint = str(error)
-        return self._complaint
+        self._last_trouble = str(error)
+        return self._last_trouble
 
 
 def staging_folder(root: Path) -> Path:

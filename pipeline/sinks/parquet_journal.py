@@ -20,9 +20,9 @@ _log = logging.getLogger(__name__)
 
 JOURNAL_SUFFIX = ".arrows"
 _UNLOCKED_SUFFIX = ".new"
-RUN_KEY = b"run"  # in a schema's metadata
+RUN_METADATA_KEY = b"run"  # in a schema's metadata
 
-Order = tuple[int, int]
+FrameOrder = tuple[int, int]
 """(session, index) of a frame."""
 
 
@@ -73,11 +73,11 @@ class Journal:
         """Whether it is old or large enough to become files."""
         return now - self._opened_at >= rotate_s or self._size_bytes >= rotate_bytes
 
-    def cut(self) -> None:
+    def truncate(self) -> None:
         """Nothing is to be cut off a journal of this process."""
 
     def close(self) -> None:
-        """Let go of the file and its lock."""
+        """Release the file and its lock."""
         os.close(self._file)
 
     def _write(self, message: pa.Buffer) -> None:
@@ -92,7 +92,7 @@ class Journal:
         self._size_bytes += message.size
 
 
-class LeftJournal:
+class OrphanedJournal:
     """A journal that a dead process left: its lock is held here. Use ``adopt`` to make one.
 
     Attributes:
@@ -106,7 +106,7 @@ class LeftJournal:
         self._lock = lock
         self._end: int | None = None  # where to cut
 
-    def leave_out_unconfirmed(self, run: str, confirmed: Mapping[str, Order | None] | None) -> None:
+    def leave_out_unconfirmed(self, run: str, confirmed: Mapping[str, FrameOrder | None] | None) -> None:
         """Choose what to cut off if it is of this run: the last batches, whose frames will be scored again.
 
         A batch is confirmed as a whole or not at all, and in order, so what is not confirmed is the journal's end.
@@ -119,13 +119,17 @@ class LeftJournal:
             OSError: it cannot be read.
         """
         batches, begins = read_journal(self.path)
-        if confirmed is not None and batches and (batches[0].schema.metadata or {}).get(RUN_KEY) == run.encode():
+        if (
+            confirmed is not None
+            and batches
+            and (batches[0].schema.metadata or {}).get(RUN_METADATA_KEY) == run.encode()
+        ):
             while batches and not _has_confirmed(batches[-1], confirmed):
                 batches.pop()
                 self._end = begins[len(batches)]
         self.rows = sum(batch.num_rows for batch in batches)
 
-    def cut(self) -> None:
+    def truncate(self) -> None:
         """Cut off what was chosen, for good: the rows that are scored again must not meet their doubles in any process.
 
         Raises:
@@ -136,11 +140,11 @@ class LeftJournal:
             self._end = None
 
     def close(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         os.close(self._lock)
 
 
-def adopt(path: Path) -> LeftJournal | None:
+def adopt(path: Path) -> OrphanedJournal | None:
     """Take over a journal, unless its process lives or another one was faster: the kernel frees a dead one's lock."""
     try:
         lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -152,7 +156,7 @@ def adopt(path: Path) -> LeftJournal | None:
         os.close(lock)
         return None
     if path.exists():
-        return LeftJournal(path, lock)
+        return OrphanedJournal(path, lock)
     os.close(lock)  # another sink has turned it into files just before
     return None
 
@@ -211,7 +215,7 @@ def read_journal(path: Path) -> tuple[list[pa.RecordBatch], list[int]]:
     return batches, begins
 
 
-def _has_confirmed(batch: pa.RecordBatch, confirmed: Mapping[str, Order | None]) -> bool:
+def _has_confirmed(batch: pa.RecordBatch, confirmed: Mapping[str, FrameOrder | None]) -> bool:
     names = ("camera_id", "session", "index")
     for camera_id, *order in zip(*(batch[name].to_pylist() for name in names), strict=True):
         last = confirmed.get(camera_id)

@@ -32,7 +32,7 @@ class CameraScores:
         p_value: float64.
         threshold: float64.
         is_anomalous: bool.
-        event_id: str, of the event that the frame was told to be part of, or None.
+        event_id: str, of the event that the frame is part of, or None.
         event_start_s: float64, media time of that event's first frame, or NaN.
         models: fingerprints of the models that made the scores.
         files: Parquet files, ordered by their first row.

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.sinks.parquet_journal import RUN_KEY
+from pipeline.sinks.parquet_journal import RUN_METADATA_KEY
 from pipeline.types import FrameHeader, Score
 
 MAP = "map"
@@ -56,7 +56,7 @@ def scores_schema(map_shape: tuple[int, ...] | None, run: str) -> pa.Schema:
             *(pa.field(name, pa.int32(), nullable=False) for name in MAP_SHAPE),
             _map_field(pa.float32(), math.prod(map_shape)),
         ]
-    return pa.schema(columns, metadata={RUN_KEY: run})
+    return pa.schema(columns, metadata={RUN_METADATA_KEY: run})
 
 
 def journal_schema(map_shape: tuple[int, ...] | None, run: str) -> pa.Schema:

@@ -11,7 +11,17 @@ import json
 import redis
 
 from pipeline.sinks.alert_outbox import AlertQueue, QueuedAlert
-from pipeline.sinks.redis_queue import Entry, EntryId, append, as_text, from_text, next_id, stored, top_id, unix_ms
+from pipeline.sinks.redis_queue import (
+    EntryId,
+    StreamEntry,
+    append,
+    as_text,
+    from_text,
+    next_id,
+    stored,
+    top_id,
+    unix_ms,
+)
 from pipeline.sinks.schema import ALERTS_KEY
 
 
@@ -63,7 +73,7 @@ class AlertStream:
             self._alerts.settle(taken)
             return
 
-    def _choose_ids(self, taken: list[QueuedAlert], entries: list[Entry], top: EntryId) -> bool:
+    def _choose_ids(self, taken: list[QueuedAlert], entries: list[StreamEntry], top: EntryId) -> bool:
         """Give entries their ids and remember them, so that any later process can ask whether they arrived.
 
         Ids lie above the stream's top and, unless they were chosen before, above every id ever chosen here.
@@ -84,13 +94,13 @@ class AlertStream:
             floor = entry.sent_as
         return self._alerts.keep_receipts(chosen, as_text(max(last, floor)))
 
-    def _entry(self, alert: QueuedAlert) -> Entry:
+    def _entry(self, alert: QueuedAlert) -> StreamEntry:
         """An alert's entry; the id it would like tells when it was emitted."""
         receipt = self._alerts.receipt(alert)
         wanted = (unix_ms(json.loads(alert.text)["emitted_at_s"]), 0)
-        return Entry(ALERTS_KEY, alert.text, wanted, None if receipt is None else from_text(receipt))
+        return StreamEntry(ALERTS_KEY, alert.text, wanted, None if receipt is None else from_text(receipt))
 
 
-def _is_there(client: redis.Redis, entry: Entry) -> bool:
+def _is_there(client: redis.Redis, entry: StreamEntry) -> bool:
     assert entry.sent_as is not None
     return stored(client, entry.stream, entry.sent_as) == entry.text

@@ -18,13 +18,13 @@ _PAUSE_S = 0.02
 _LONGEST_NOTE = 300
 
 
-def take_folder(folder: Path, *, gives_way: str | None = None, within_s: float = 0.0) -> int:
+def take_folder(folder: Path, *, preemptible: str | None = None, within_s: float = 0.0) -> int:
     """Hold a folder against other servers, which would overwrite its data.
 
     Args:
         folder: made when missing.
-        gives_way: address of a server that will be ended when somebody else wants the folder; None stays.
-        within_s: how long to wait for the folder, having asked for it whoever gives way.
+        preemptible: address of a server that will be ended when somebody else wants the folder; None stays.
+        within_s: how long to wait for the folder, having asked a preemptible holder for it.
 
     Returns:
         A descriptor. The folder is held until it is closed, also in the processes that were given it.
@@ -47,7 +47,7 @@ def take_folder(folder: Path, *, gives_way: str | None = None, within_s: float =
                 time.sleep(_PAUSE_S)
             with suppress(OSError):  # a full disk: nobody will be able to ask for the folder
                 os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, (gives_way or "").encode(), 0)
+                os.pwrite(descriptor, (preemptible or "").encode(), 0)
         except BaseException:
             os.close(descriptor)
             raise
@@ -67,7 +67,7 @@ def _locked(descriptor: int) -> bool:
 
 
 def _ask_for(descriptor: int) -> None:
-    """End the server of a holder who gives way."""
+    """End the server of a preemptible holder."""
     url = os.pread(descriptor, _LONGEST_NOTE, 0).decode("utf-8", "replace")
     if not url:
         return

@@ -21,7 +21,7 @@ _Answer = list[tuple[str, dict[str, str]]]
 
 
 @dataclass(slots=True)
-class Entry:
+class StreamEntry:
     """One stream entry on its way.
 
     Attributes:
@@ -37,39 +37,39 @@ class Entry:
     sent_as: EntryId | None = None
 
 
-class Lane:
-    """Entries of one kind: those that wait, and those in the writer's hands."""
+class InFlightQueue:
+    """Entries of one kind: those that wait, and those in flight."""
 
     def __init__(self) -> None:
-        self.waiting: deque[Entry] = deque()
-        self.taken: list[Entry] = []
+        self.waiting: deque[StreamEntry] = deque()
+        self.in_flight: list[StreamEntry] = []
 
     def __len__(self) -> int:
-        return len(self.waiting) + len(self.taken)
+        return len(self.waiting) + len(self.in_flight)
 
     def take(self) -> None:
-        """Hand the writer the oldest entries, unless it still has some."""
-        if not self.taken:
-            self.taken = [self.waiting.popleft() for _ in range(min(_BATCH, len(self.waiting)))]
+        """Put the oldest entries in flight, unless some still are."""
+        if not self.in_flight:
+            self.in_flight = [self.waiting.popleft() for _ in range(min(_BATCH, len(self.waiting)))]
 
-    def let_go(self, entries: Iterable[Entry]) -> int:
+    def ack(self, entries: Iterable[StreamEntry]) -> int:
         """Forget entries that were taken; how many there were."""
         settled = {id(entry) for entry in entries}
-        self.taken = [entry for entry in self.taken if id(entry) not in settled]
+        self.in_flight = [entry for entry in self.in_flight if id(entry) not in settled]
         return len(settled)
 
-    def give_way(self, count: int) -> list[Entry]:
+    def evict(self, count: int) -> list[StreamEntry]:
         """Give up to ``count`` of the oldest that wait."""
         return [self.waiting.popleft() for _ in range(min(count, len(self.waiting)))]
 
 
-def score_entry(score: Score) -> Entry:
+def score_entry(score: Score) -> StreamEntry:
     """A score's entry; its id tells the frame's capture and index, so the same frame wants the same id again."""
     wanted = (unix_ms(score.header.captured_at_s), score.header.index)
-    return Entry(scores_key(score.header.camera_id), json.dumps(score_object(score)), wanted)
+    return StreamEntry(scores_key(score.header.camera_id), json.dumps(score_object(score)), wanted)
 
 
-def append(pipe: redis.Redis, entry: Entry, maxlen: int) -> None:
+def append(pipe: redis.Redis, entry: StreamEntry, maxlen: int) -> None:
     """Add an entry, which has its id, to its stream, and trim the stream to about a length."""
     assert entry.sent_as is not None
     pipe.xadd(entry.stream, {FIELD: entry.text}, id=as_text(entry.sent_as), maxlen=maxlen, approximate=True)
@@ -110,6 +110,6 @@ def unix_ms(time_s: float) -> int:
     return round(time_s * 1000)
 
 
-def is_hopeless(error: Exception) -> bool:
+def is_permanent(error: Exception) -> bool:
     """Whether an answer says that the key holds something other than a stream, which no waiting changes."""
     return str(error).startswith("WRONGTYPE")

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 import redis
 
 from pipeline.sinks.redis_queue import (
-    Entry,
     EntryId,
-    Lane,
+    InFlightQueue,
+    StreamEntry,
     append,
-    is_hopeless,
+    is_permanent,
     next_id,
     score_entry,
     stored,
@@ -29,37 +29,37 @@ class ScoreQueue:
 
     Args:
         changed: guards the queue, and is notified of every change.
-        shown_url: the server's address without credentials, for messages.
+        redacted_url: the server's address without credentials, for messages.
         maxlen: entries that a camera's stream keeps, approximately.
-        capacity: scores that wait at most; the oldest give way.
+        capacity: scores that wait at most; the oldest are evicted.
 
     Attributes:
         delivered: scores that Redis confirmed.
-        dropped: scores that gave way or that Redis will never take.
+        dropped: scores that were evicted or that Redis will never take.
     """
 
-    def __init__(self, changed: threading.Condition, shown_url: str, *, maxlen: int, capacity: int) -> None:
+    def __init__(self, changed: threading.Condition, redacted_url: str, *, maxlen: int, capacity: int) -> None:
         self.delivered = 0
         self.dropped = 0
         self._changed = changed
-        self._shown_url = shown_url
+        self._redacted_url = redacted_url
         self._maxlen = maxlen
         self._capacity = capacity
-        self._lane = Lane()
+        self._queue = InFlightQueue()
         self._newest: dict[str, FrameHeader] = {}
         self._top: dict[str, EntryId] = {}  # highest id per stream
-        self._hopeless: set[str] = set()  # keys that are not streams
+        self._not_streams: set[str] = set()  # keys that are not streams
 
     def __len__(self) -> int:
-        return len(self._lane)
+        return len(self._queue)
 
     def add(self, scores: Iterable[Score]) -> None:
         """Queue scores; a frame that was queued before is skipped."""
         with self._changed:
             for score in scores:
                 if self._is_new(score.header):
-                    self._lane.waiting.append(score_entry(score))
-            self.dropped += len(self._lane.give_way(len(self._lane) - self._capacity))
+                    self._queue.waiting.append(score_entry(score))
+            self.dropped += len(self._queue.evict(len(self._queue) - self._capacity))
             self._changed.notify_all()
 
     def deliver(self, client: redis.Redis) -> None:
@@ -72,16 +72,16 @@ class ScoreQueue:
             redis.RedisError: the refusal, or why nobody answered.
         """
         with self._changed:
-            self._lane.take()
+            self._queue.take()
         self._number_all(client)
-        if not (entries := self._lane.taken):
+        if not (entries := self._queue.in_flight):
             return
         with client.pipeline(transaction=False) as pipe:
             for entry in entries:
                 append(pipe, entry, self._maxlen)
             replies = pipe.execute(raise_on_error=False)
-        refusal: Exception | None = None
-        delivered, hopeless = [], []
+        rejection: Exception | None = None
+        delivered, rejected = [], []
         for entry, reply in zip(entries, replies, strict=True):
             if not isinstance(reply, Exception):
                 delivered.append(entry)
@@ -91,30 +91,30 @@ class ScoreQueue:
                 else:  # somebody else wrote a higher id: take the next one in the next round
                     entry.sent_as = None
                     self._top.pop(entry.stream, None)
-            elif is_hopeless(reply):
-                hopeless.append(entry)
+            elif is_permanent(reply):
+                rejected.append(entry)
             else:
-                refusal = reply
+                rejection = reply
         self._settle(delivered)
-        self._drop_hopeless(hopeless)
-        if refusal is not None:
-            raise refusal
+        self._drop_rejected(rejected)
+        if rejection is not None:
+            raise rejection
 
     def _number_all(self, client: redis.Redis) -> None:
         """Choose ids for the scores taken; those that an earlier run stored need none and are settled."""
-        here, hopeless = [], []
-        for entry in self._lane.taken:
+        here, rejected = [], []
+        for entry in self._queue.in_flight:
             try:
                 if entry.sent_as is None and not self._number(client, entry):
                     here.append(entry)
             except redis.ResponseError as error:
-                if not is_hopeless(error):
+                if not is_permanent(error):
                     raise
-                hopeless.append(entry)
+                rejected.append(entry)
         self._settle(here)
-        self._drop_hopeless(hopeless)
+        self._drop_rejected(rejected)
 
-    def _number(self, client: redis.Redis, entry: Entry) -> bool:
+    def _number(self, client: redis.Redis, entry: StreamEntry) -> bool:
         """Choose a score's id above its stream's top; False if the frame turns out to be there from an earlier run."""
         top = self._top.get(entry.stream)
         if top is None:
@@ -124,17 +124,17 @@ class ScoreQueue:
         entry.sent_as = self._top[entry.stream] = next_id(entry.wanted, top)
         return True
 
-    def _drop_hopeless(self, entries: list[Entry]) -> None:
+    def _drop_rejected(self, entries: list[StreamEntry]) -> None:
         """Give up scores whose key holds something that is not a stream; no waiting will change that."""
-        for stream in {entry.stream for entry in entries} - self._hopeless:
-            self._hopeless.add(stream)
-            _log.error("Redis %s: %s is not a stream; its scores are dropped", self._shown_url, stream)
+        for stream in {entry.stream for entry in entries} - self._not_streams:
+            self._not_streams.add(stream)
+            _log.error("Redis %s: %s is not a stream; its scores are dropped", self._redacted_url, stream)
         self._settle(entries, delivered=False)
 
-    def _settle(self, entries: Iterable[Entry], *, delivered: bool = True) -> None:
-        """Count scores taken and let go of them."""
+    def _settle(self, entries: Iterable[StreamEntry], *, delivered: bool = True) -> None:
+        """Count scores in flight and acknowledge them."""
         with self._changed:
-            count = self._lane.let_go(entries)
+            count = self._queue.ack(entries)
             if delivered:
                 self.delivered += count
             else:

@@ -1,7 +1,7 @@
 """Scores and alerts to Redis Streams: never in the way of scoring, in order, each once.
 
 One daemon thread delivers: alerts from the outbox, where they are safe, and scores from a queue in memory, whose
-oldest give way, counted, while Redis is away, full or read-only.
+oldest are evicted, counted, while Redis is away, full or read-only.
 
 Why an entry is not stored twice: every id is chosen here before the first attempt and kept over all retries, so that an
 attempt whose answer got lost can be told from one that never arrived. A score's id is ``<Unix ms of capture>-<index>``,
@@ -39,12 +39,12 @@ class RedisStats:
 
     Attributes:
         scores_delivered: score entries that Redis confirmed to this process.
-        scores_dropped: score entries that gave way in a full queue or that Redis will never take.
+        scores_dropped: score entries that were evicted in a full queue or that Redis will never take.
         scores_waiting: score entries not delivered yet.
         alerts_carried_over: alerts that earlier runs had left undelivered.
         alerts_emitted: alerts of the run, also those of its earlier processes, as are the next two.
         alerts_delivered: alerts that Redis confirmed.
-        alerts_dropped: alerts that gave way in a full store.
+        alerts_dropped: alerts that were evicted in a full store.
         alerts_waiting: alerts not delivered yet.
     """
 
@@ -112,13 +112,13 @@ class RedisSink(Sink):
         capacity: int = 100_000,
     ) -> None:
         self._client = connect(url, retries=1)  # the writer tries again by itself
-        self._shown_url = redact(url)
+        self._redacted_url = redact(url)
         self._alerts = alerts
         self._stream = AlertStream(alerts, alerts_maxlen)
         self._changed = threading.Condition()  # guards everything below but what the writer thread alone uses
-        self._scores = ScoreQueue(self._changed, self._shown_url, maxlen=scores_maxlen, capacity=capacity)
+        self._scores = ScoreQueue(self._changed, self._redacted_url, maxlen=scores_maxlen, capacity=capacity)
         self._closing = False
-        self._outage = Outage(f"Redis {self._shown_url}")  # the writer's to change
+        self._outage = Outage(f"Redis {self._redacted_url}")  # the writer's to change
         self._writer = threading.Thread(target=self._run, name="redis-writer", daemon=True)
         self._writer.start()
 
@@ -156,7 +156,7 @@ class RedisSink(Sink):
                 alerts_waiting=alerts.waiting,
             )
 
-    def faults(self) -> list[str]:
+    def unwritten(self) -> list[str]:
         """One line per thing that could not be written so far."""
         stats, why = self.stats(), self._outage.reason or "still on their way"
         lines = []
@@ -166,7 +166,7 @@ class RedisSink(Sink):
             lines.append(f"{stats.scores_waiting} scores were not delivered ({why})")
         if stats.alerts_waiting:
             lines.append(f"{stats.alerts_waiting} alerts were not delivered ({why}); the next run delivers them")
-        return [f"Redis {self._shown_url}: {line}" for line in lines]
+        return [f"Redis {self._redacted_url}: {line}" for line in lines]
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until Redis has everything; whether it does.
@@ -192,9 +192,9 @@ class RedisSink(Sink):
                 self._changed.wait_for(lambda: not self._has_work() or self.trouble is not None, timeout_s - away_s)
             self._closing = True
             self._changed.notify_all()
-        # A call that hangs outlives this by seconds at most; an outbox that is closed by then hands it no more alerts.
+        # A call that hangs outlives this by seconds at most; an outbox that is closed by then gives it no more alerts.
         self._writer.join(max(0.1, away_s - (time.monotonic() - started)))
-        for line in self.faults():
+        for line in self.unwritten():
             _log.error("%s", line)
         self._client.close()
 

@@ -24,7 +24,7 @@ from pipeline.sinks.alert_outbox import OUTBOX_TABLES
 
 _log = logging.getLogger(__name__)
 
-DiskFault = (sqlite3.Error, OSError)
+DiskError = (sqlite3.Error, OSError)
 """What a full, read-only or broken disk raises here."""
 
 _LAYOUT = 2  # user_version; another one is not ours to read
@@ -103,7 +103,7 @@ class RunDatabase:
         )
 
     def close(self) -> None:
-        """Let go of the file and its lock; a second call does nothing."""
+        """Release the file and its lock; a second call does nothing."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):

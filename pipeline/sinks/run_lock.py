@@ -1,4 +1,4 @@
-"""One run at a time in a folder: a lock that the kernel lets go of when the command ends, however it ends."""
+"""One run at a time in a folder: a lock that the kernel releases when the command ends, however it ends."""
 
 from __future__ import annotations
 

@@ -26,13 +26,13 @@ from pipeline.sinks.schema import ALIVE_FOR_S, ALIVE_KEY, CAMERAS_KEY, RUN_KEY, 
 
 _log = logging.getLogger(__name__)
 
-RunState = Literal["starting", "running", "ending", "ended", "failed"]
+RunPhase = Literal["starting", "running", "ending", "ended", "failed"]
 Totals = Mapping[str, Any]
 Cameras = Mapping[str, Mapping[str, Any]]
-OVER: frozenset[str] = frozenset({"ended", "failed"})
+ENDED_PHASES: frozenset[str] = frozenset({"ended", "failed"})
 
 _RENEW_EVERY_S = 1.0
-_LAST_WORD_S = 1.0  # a Redis that hangs when the run ends
+_FINAL_WRITE_S = 1.0  # a Redis that hangs when the run ends
 
 
 class RunStatusWriter:
@@ -53,8 +53,8 @@ class RunStatusWriter:
 
     def __init__(self, url: str, run: str, totals: Totals = MappingProxyType({})) -> None:
         self._client = connect(url, retries=0)
-        self._shown_url = redact(url)
-        self._refusal: str | None = None
+        self._redacted_url = redact(url)
+        self._last_error: str | None = None
         self._fixed = {
             "version": VERSION,
             "run": run,
@@ -62,7 +62,7 @@ class RunStatusWriter:
             "pid": os.getpid(),
             "started_at_s": time.time(),
         }
-        self._newest: tuple[RunState, Totals, Cameras, str] = ("starting", totals, {}, "")
+        self._newest: tuple[RunPhase, Totals, Cameras, str] = ("starting", totals, {}, "")
         self._changed = threading.Condition()
         self._over = False
         self._thread = threading.Thread(target=self._renew, name="run-status", daemon=True)
@@ -75,16 +75,16 @@ class RunStatusWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         state, totals, cameras, _ = self._newest
-        if state not in OVER:
+        if state not in ENDED_PHASES:
             state, reason = how_it_ended(error)
             self.write(state, totals, cameras, reason)
         with self._changed:
             self._over = True
             self._changed.notify_all()
-        self._thread.join(2 * _LAST_WORD_S)
+        self._thread.join(2 * _FINAL_WRITE_S)
         self._client.close()
-        if self._refusal is not None:
-            _log.warning("Redis %s: how the run ended was not written: %s", self._shown_url, self._refusal)
+        if self._last_error is not None:
+            _log.warning("Redis %s: how the run ended was not written: %s", self._redacted_url, self._last_error)
 
     @property
     def trouble(self) -> str | None:
@@ -92,11 +92,11 @@ class RunStatusWriter:
 
         That nobody answers, the scorer says. What it writes may be allowed where a status is not, and the other way.
         """
-        if self._refusal is None:
+        if self._last_error is None:
             return None
-        return f"Redis {self._shown_url}: how the run stands is not written, and it looks dead: {self._refusal}"
+        return f"Redis {self._redacted_url}: how the run stands is not written, and it looks dead: {self._last_error}"
 
-    def write(self, state: RunState, totals: Totals, cameras: Cameras, reason: str = "") -> None:
+    def write(self, state: RunPhase, totals: Totals, cameras: Cameras, reason: str = "") -> None:
         """Take the newest status; it is written within a second, or at once where it is the last.
 
         Args:
@@ -107,7 +107,7 @@ class RunStatusWriter:
         """
         with self._changed:
             self._newest = state, totals, cameras, reason
-            if state in OVER:
+            if state in ENDED_PHASES:
                 self._changed.notify_all()
 
     def _renew(self) -> None:
@@ -115,16 +115,16 @@ class RunStatusWriter:
         while not over:
             with self._changed:
                 over, newest = self._over, self._newest
-            self._refusal = self._try_to_send(newest)
+            self._last_error = self._try_to_send(newest)
             with self._changed:
                 if not over:
                     self._changed.wait_for(lambda sent=newest: self._over or self._ends_after(sent), _RENEW_EVERY_S)
 
-    def _ends_after(self, sent: tuple[RunState, Totals, Cameras, str]) -> bool:
+    def _ends_after(self, sent: tuple[RunPhase, Totals, Cameras, str]) -> bool:
         """Whether there is a last status, and it is not the one that was sent."""
-        return self._newest is not sent and self._newest[0] in OVER
+        return self._newest is not sent and self._newest[0] in ENDED_PHASES
 
-    def _try_to_send(self, status: tuple[RunState, Totals, Cameras, str]) -> str | None:
+    def _try_to_send(self, status: tuple[RunPhase, Totals, Cameras, str]) -> str | None:
         """Why Redis refuses it; None where it does not."""
         try:
             self._send(*status)
@@ -134,11 +134,11 @@ class RunStatusWriter:
             return None
         return None
 
-    def _send(self, state: RunState, totals: Totals, cameras: Cameras, reason: str) -> None:
+    def _send(self, state: RunPhase, totals: Totals, cameras: Cameras, reason: str) -> None:
         run = {**self._fixed, "state": state, "updated_at_s": time.time(), "reason": reason, **totals}
         with self._client.pipeline(transaction=True) as pipe:
             pipe.set(RUN_KEY, json.dumps(run))
-            if state in OVER:
+            if state in ENDED_PHASES:
                 pipe.delete(ALIVE_KEY)
             else:
                 pipe.set(ALIVE_KEY, str(self._fixed["run"]), ex=ALIVE_FOR_S)
@@ -149,7 +149,7 @@ class RunStatusWriter:
             pipe.execute()
 
 
-def how_it_ended(error: BaseException | None) -> tuple[RunState, str]:
+def how_it_ended(error: BaseException | None) -> tuple[RunPhase, str]:
     """How a run ended whose work was left with an error, and why, in one line without credentials.
 
     Args:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.errors import RunError
 from pipeline.sinks.alert_outbox import AlertOutbox, AlertQueue, Change
-from pipeline.sinks.run_database import DiskFault, RunDatabase, is_damage, is_locked
+from pipeline.sinks.run_database import DiskError, RunDatabase, is_damage, is_locked
 from pipeline.sinks.saved_run_state import SavedRunState
 from pipeline.types import Alert, Notice
 
@@ -33,7 +33,7 @@ class RunStore:
         path: the file, private to this user.
         run: name of the run.
         sinks: names of the sinks that get alerts.
-        alerts_capacity: alerts that wait for a sink at most; the oldest give way and are counted.
+        alerts_capacity: alerts that wait for a sink at most; the oldest are evicted and counted.
 
     Raises:
         RunError: another process has the file, another version wrote it, or what it holds cannot be read at present.
@@ -129,7 +129,7 @@ class RunStore:
             self._commit({}, (), last or SavedRunState(), forget="run = ?")
 
     def close(self) -> None:
-        """Let go of the file; a second call does nothing. Later calls change memory alone and hand out no alerts."""
+        """Release the file; a second call does nothing. Later calls change memory alone and give out no alerts."""
         with self._lock:
             if not self._closed and self._behind:
                 self._retry_at = 0.0
@@ -149,7 +149,7 @@ class RunStore:
         try:
             with self._database.transaction() as connection:
                 (self._write_all if self._behind else change)(connection)
-        except DiskFault as error:
+        except DiskError as error:
             self._fail(error, time.monotonic() - started)
         else:
             if self._trouble is not None:
@@ -166,7 +166,7 @@ class RunStore:
                 if not is_damage(error):
                     raise
                 self._load_and_begin()  # the damaged file has been moved aside
-        except DiskFault as error:
+        except DiskError as error:
             if is_locked(error):
                 raise RunError(f"{path}: expected a run store of its own, but another process uses it") from error
             self._load_copy(path, error)
@@ -187,7 +187,7 @@ class RunStore:
         try:
             with self._database.copy() as connection:
                 self._load(connection)
-        except DiskFault:
+        except DiskError:
             raise RunError(f"{path}: expected to read the run store, got: {cause}") from cause
 
     def _load(self, connection: sqlite3.Connection) -> None:

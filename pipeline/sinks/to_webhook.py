@@ -93,12 +93,12 @@ class WebhookSinkSettings(SinkSettings):
         """
         try:
             with self.client() as client, client.stream("HEAD", self.url.get_secret_value()) as answer:
-                return f"{self.shown_url}: answers HEAD with {answer.status_code}"
+                return f"{self.redacted_url}: answers HEAD with {answer.status_code}"
         except httpx.HTTPError as error:
-            raise SinkError(f"{self.shown_url}: {_explain(error)}") from error
+            raise SinkError(f"{self.redacted_url}: {_explain(error)}") from error
 
     @property
-    def shown_url(self) -> str:
+    def redacted_url(self) -> str:
         """The address without user, password, path and query, in which tokens often are."""
         parts = urlsplit(self.url.get_secret_value())
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
@@ -122,10 +122,10 @@ class WebhookSink(Sink):
             logging.getLogger(library).setLevel(logging.WARNING)
         self._settings = settings
         self._alerts = alerts
-        self._shown = f"Webhook {settings.shown_url}"
+        self._label = f"Webhook {settings.redacted_url}"
         self._client = settings.client()
         self._changed = threading.Condition()  # guards everything below
-        self._receiver = _Tries(self._shown, settings.retry_max_s)
+        self._receiver = _Tries(self._label, settings.retry_max_s)
         self._cameras: dict[str | None, _Tries] = {}  # those whose oldest alert was refused
         self._idle = False
         self._closing = False
@@ -177,19 +177,19 @@ class WebhookSink(Sink):
             self._closing = True
             self._changed.notify_all()
         self._writer.join(_JOIN_S)
-        for line in self.faults():
+        for line in self.unwritten():
             _log.error("%s", line)
         if not self._writer.is_alive():
             self._client.close()
 
-    def faults(self) -> list[str]:
+    def unwritten(self) -> list[str]:
         """One line per thing that could not be written so far."""
         counts, lines = self._alerts.counts, []
         if counts.dropped:
-            lines.append(f"{self._shown}: dropped {counts.dropped} alerts")
+            lines.append(f"{self._label}: dropped {counts.dropped} alerts")
         if counts.waiting:
             trouble = self.trouble
-            why = f"{self._shown}: still on their way" if trouble is None else trouble.text
+            why = f"{self._label}: still on their way" if trouble is None else trouble.text
             lines.append(f"{why}: {counts.waiting} alerts were not delivered; the next run delivers them")
         return lines
 
@@ -211,7 +211,7 @@ class WebhookSink(Sink):
                 if self._receiver.not_before <= now and (alert := self._alerts.take_next(paused)) is not None:
                     return alert
                 if self._alerts.counts.waiting == 0:
-                    self._cameras.clear()  # what was refused gave way in a full queue
+                    self._cameras.clear()  # what was refused was evicted from a full queue
                 self._idle = True
                 self._changed.notify_all()  # whoever closes
                 later = [each.not_before for each in (self._receiver, *paused.values()) if each.not_before > now]
@@ -243,7 +243,7 @@ class WebhookSink(Sink):
                 self._receiver.failed(Reason(f"asks for a pause with {status}"), pause_s)
             else:
                 redirected = ", a redirect, which is not followed" if answer.is_redirect else ""
-                self._refused(alert, Reason(f"refused with {status}{redirected}"), pause_s)
+                self._rejected(alert, Reason(f"refused with {status}{redirected}"), pause_s)
 
     def _delivered(self, alert: QueuedAlert) -> None:
         self._alerts.settle([alert])
@@ -258,15 +258,15 @@ class WebhookSink(Sink):
             if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
                 self._receiver.failed(_explain(error))
             else:
-                self._refused(alert, _explain(error))
+                self._rejected(alert, _explain(error))
 
-    def _refused(self, alert: QueuedAlert, reason: Reason, pause_s: float | None = None) -> None:
+    def _rejected(self, alert: QueuedAlert, reason: Reason, pause_s: float | None = None) -> None:
         self._receiver.succeeded()
         whose = "the run" if alert.camera_id is None else f"camera {alert.camera_id}"
         tries = self._cameras.get(alert.camera_id)
         if tries is None:
-            shown = f"{self._shown}: alerts of {whose}"
-            tries = self._cameras[alert.camera_id] = _Tries(shown, self._settings.retry_max_s)
+            label = f"{self._label}: alerts of {whose}"
+            tries = self._cameras[alert.camera_id] = _Tries(label, self._settings.retry_max_s)
         tries.failed(reason, pause_s)
 
 
@@ -278,9 +278,9 @@ class _Tries:
         outage: why the last try failed.
     """
 
-    def __init__(self, shown: str, longest_s: float) -> None:
+    def __init__(self, label: str, longest_s: float) -> None:
         self.not_before = 0.0
-        self.outage = Outage(shown)
+        self.outage = Outage(label)
         self._backoff = Backoff(min(_FIRST_PAUSE_S, longest_s), longest_s)
 
     def failed(self, reason: Reason, pause_s: float | None = None) -> None:

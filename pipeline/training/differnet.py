@@ -13,17 +13,17 @@ from pipeline.baselines.differnet import Differnet, pooled_dims, pooled_views
 from pipeline.config import TrainingSettings
 from pipeline.model_settings import ModelSettings
 from pipeline.models.encoder import Encoder
-from pipeline.training.features import ClipFeatures, Reading, as_float16
-from pipeline.training.ground import Fitted, Ground, scenes_of
+from pipeline.training.features import ClipFeatures, FeatureSpec, as_float16
+from pipeline.training.fit_inputs import FitInputs, FitResult, scenes_of
 from pipeline.training.holdout import Split
 from pipeline.training.measure import score_features
-from pipeline.training.resume import run_steps
-from pipeline.training.steps import Steps
+from pipeline.training.resume import run_trainer
+from pipeline.training.trainer import Trainer
 
 _LARGEST_GRADIENT = 1.0  # norm over all parameters
 
 
-def pooled_reading(model: ModelSettings, encoder: Encoder) -> Reading:
+def pooled_spec(model: ModelSettings, encoder: Encoder) -> FeatureSpec:
     """Pooled features of every view: a few kilobytes of a frame, and nothing that other methods could use."""
 
     def encode(images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float16]]:
@@ -31,28 +31,28 @@ def pooled_reading(model: ModelSettings, encoder: Encoder) -> Reading:
             return [as_float16(pooled_views(torch.from_numpy(images).to(encoder.mean.device), encoder, model))]
 
     views = max(1, model.differnet.rotations)
-    return Reading(("pooled",), ((views, pooled_dims(model, encoder.channels)),), encode)
+    return FeatureSpec(("pooled",), ((views, pooled_dims(model, encoder.channels)),), encode)
 
 
-def fit_differnet(ground: Ground) -> Fitted:
+def fit_differnet(inputs: FitInputs) -> FitResult:
     """Fit one flow per scene, or go on where an interrupted training stopped.
 
     Raises:
         RunError: the training diverged.
         KeyboardInterrupt: interrupted before a single step.
     """
-    training, split = ground.config.training, ground.split
-    model = initial_differnet(ground.model, ground.encoder, ground.clips, split, training.seed).to(ground.device)
-    fit = DiffernetFit(model, ground.clips, split.train, training, ground.device)
-    completed, heldout = run_steps(fit, ground)
+    training, split = inputs.config.training, inputs.split
+    model = initial_differnet(inputs.model, inputs.encoder, inputs.clips, split, training.seed).to(inputs.device)
+    fit = DiffernetTrainer(model, inputs.clips, split.train, training, inputs.device)
+    completed, heldout = run_trainer(fit, inputs)
     normal_scores = score_features(
         model,
-        lambda clip, frames: [torch.from_numpy(_pooled(clip, frames)).to(ground.device)],
-        ground.clips,
+        lambda clip, frames: [torch.from_numpy(_pooled(clip, frames)).to(inputs.device)],
+        inputs.clips,
         heldout,
-        ground.progress.heldout,
+        inputs.progress.heldout,
     )
-    return Fitted(
+    return FitResult(
         method=model.state_dict(),
         levels=(),
         normal_scores=normal_scores,
@@ -79,8 +79,8 @@ def initial_differnet(
     return made
 
 
-class DiffernetFit(Steps):
-    """All scenes' flows at once; a frame is seen in one view per step. Further arguments as for ``Steps``.
+class DiffernetTrainer(Trainer):
+    """All scenes' flows at once; a frame is seen in one view per step. Further arguments as for ``Trainer``.
 
     Args:
         model: to be fitted.
@@ -105,8 +105,8 @@ class DiffernetFit(Steps):
         """Mean over the frames of -log p(y) / D, up to a constant: (|u|^2 / 2 - log |det J|) / D."""
         views = random.integers(0, self._clips[0].levels[0].shape[1], len(chosen))
         vectors = [
-            self._clips[self._owners[frame]].levels[0][self._within[frame], view]
-            for frame, view in zip(chosen, views, strict=True)
+            self._clips[self._owners[frame]].levels[0][self._within[frame], reference]
+            for frame, reference in zip(chosen, views, strict=True)
         ]
         of_step = torch.from_numpy(np.stack(vectors).astype(np.float32)).to(self._device)
         rows = self._rows[self._owners[chosen]]
@@ -126,7 +126,7 @@ class DiffernetFit(Steps):
     def _tensors(self) -> dict[str, Tensor]:
         return dict(self._model.state_dict())
 
-    def _take(self, tensors: Mapping[str, Tensor]) -> None:
+    def _load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         self._model.load_state_dict(dict(tensors))
 
 

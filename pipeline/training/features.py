@@ -30,7 +30,7 @@ from pipeline.errors import DatasetError, RunError
 from pipeline.files import sync, write_whole
 from pipeline.model_settings import ModelSettings
 from pipeline.models.encoder import Encoder
-from pipeline.training.views import SceneRecorder
+from pipeline.training.scene_references import SceneSampler
 from pipeline.video.source import open_source
 
 _LOGGER = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ _SPARE_BYTES = 2**28
 
 
 @dataclass(frozen=True)
-class Reading:
+class FeatureSpec:
     """What is computed of every frame and kept.
 
     Attributes:
@@ -68,15 +68,15 @@ class ClipFeatures:
     Attributes:
         clip: which one.
         fps: frames per second of what is stored, that is after ``frame_step``.
-        levels: one array per level, finest first (or whatever a ``Reading`` names): float16, shape (frames, positions,
-            D), memory-mapped.
-        pictures: of the scene, as a ``SceneRecorder`` kept them: float32, shape (n, h, w), memory-mapped.
+        levels: one array per level, finest first (or whatever a ``FeatureSpec`` names): float16, shape (frames,
+            positions, D), memory-mapped.
+        gray_images: of the scene, as a ``SceneSampler`` kept them: float32, shape (n, h, w), memory-mapped.
     """
 
     clip: Clip
     fps: float
     levels: tuple[npt.NDArray[np.float16], ...]
-    pictures: npt.NDArray[np.float32]
+    gray_images: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.levels[0])
@@ -84,7 +84,7 @@ class ClipFeatures:
 
 def extract_features(
     clips: Sequence[Clip],
-    reading: Reading,
+    spec: FeatureSpec,
     size_px: tuple[int, int],
     *,
     frame_step: int,
@@ -95,11 +95,11 @@ def extract_features(
 
     Args:
         clips: normal footage.
-        reading: what is computed of every frame and kept.
+        spec: what is computed of every frame and kept.
         size_px: (height, width) of the frames it takes.
         frame_step: every how many-th frame is used.
         folder: where the files go; it holds features of this encoder, size and step only.
-        progress: told the frames done and the frames there are, as far as that is known.
+        progress: called with the frames done and the frames there are, as far as that is known.
 
     Raises:
         VideoError: a clip cannot be opened or holds no frame.
@@ -107,14 +107,14 @@ def extract_features(
     """
     folder.mkdir(parents=True, exist_ok=True)
     expected = [_expected_frames(clip, frame_step) for clip in clips]
-    _check_space(folder, reading, clips, expected)
+    _check_space(folder, spec, clips, expected)
     features, done = [], 0
     for number, clip in enumerate(clips):
         stem = folder / f"clip-{number:05d}"
         if not stem.with_suffix(".json").exists():
-            for count in _extract_clip(clip, reading, size_px, frame_step, stem):
+            for count in _extract_clip(clip, spec, size_px, frame_step, stem):
                 progress(done + count, max(sum(expected), done + count))
-        found = _open_clip(clip, reading, stem)
+        found = _open_clip(clip, spec, stem)
         expected[number] = len(found)
         done += len(found)
         progress(done, max(sum(expected), done))
@@ -122,11 +122,11 @@ def extract_features(
     return features
 
 
-def pyramid_reading(model: ModelSettings, encoder: Encoder) -> Reading:
+def pyramid_spec(model: ModelSettings, encoder: Encoder) -> FeatureSpec:
     """Every feature vector of every level."""
     height, width = model.image_size_px
     areas = [(height // stride) * (width // stride) for stride in encoder.strides]
-    return Reading(
+    return FeatureSpec(
         names=tuple(f"stride{stride}" for stride in encoder.strides),
         shapes=tuple(zip(areas, encoder.channels, strict=True)),
         encode=partial(encode, encoder),
@@ -137,9 +137,9 @@ def _expected_frames(clip: Clip, frame_step: int) -> int:
     return -(-(clip.frame_count or 0) // frame_step)
 
 
-def _check_space(folder: Path, reading: Reading, clips: Sequence[Clip], expected: Sequence[int]) -> None:
+def _check_space(folder: Path, spec: FeatureSpec, clips: Sequence[Clip], expected: Sequence[int]) -> None:
     """Say before hours of decoding that the disk is too small, as far as the clips' lengths are known."""
-    per_frame = reading.bytes_per_frame
+    per_frame = spec.bytes_per_frame
     left = sum(count for number, count in enumerate(expected) if not (folder / f"clip-{number:05d}.json").exists())
     free = shutil.disk_usage(folder).free
     if left * per_frame + _SPARE_BYTES > free:
@@ -149,28 +149,30 @@ def _check_space(folder: Path, reading: Reading, clips: Sequence[Clip], expected
         )
 
 
-def _extract_clip(clip: Clip, reading: Reading, size_px: tuple[int, int], frame_step: int, stem: Path) -> Iterator[int]:
+def _extract_clip(
+    clip: Clip, spec: FeatureSpec, size_px: tuple[int, int], frame_step: int, stem: Path
+) -> Iterator[int]:
     """Write one clip's files; yields the number of frames done so far."""
     done = 0
     with ExitStack() as stack:
         source = stack.enter_context(open_source(clip.url, size_px, name=clip.name))
-        files = [stack.enter_context(_array_file(stem, name).open("wb")) for name in reading.names]
+        files = [stack.enter_context(_array_file(stem, name).open("wb")) for name in spec.names]
         fps = (source.frame_rate_fps or _FPS_OF_IMAGES) / frame_step
-        recorder = SceneRecorder(fps)
+        recorder = SceneSampler(fps)
         kept = (frame.image for number, frame in enumerate(source) if number % frame_step == 0)
         for images in _batches(kept):
-            for file, array in zip(files, reading.encode(images), strict=True):
+            for file, array in zip(files, spec.encode(images), strict=True):
                 array.tofile(file)
             for image in images:
                 recorder.add(image)
             done += len(images)
             yield done
-        np.save(_pictures_file(stem), recorder.pictures())
+        np.save(_gray_images_file(stem), recorder.gray_images())
         if source.missing():
             _LOGGER.warning("%s: %d of its frames are missing or damaged", clip.name, source.missing())
-    for name in reading.names:
+    for name in spec.names:
         sync(_array_file(stem, name))
-    sync(_pictures_file(stem))
+    sync(_gray_images_file(stem))
     # Last, and in one step: the clip counts as extracted once this file is there.
     write_whole(stem.with_suffix(".json"), json.dumps({"frames": done, "fps": fps}))
 
@@ -203,14 +205,14 @@ def _array_file(stem: Path, name: str) -> Path:
     return stem.with_name(f"{stem.name}-{name}.f16")
 
 
-def _pictures_file(stem: Path) -> Path:
+def _gray_images_file(stem: Path) -> Path:
     return stem.with_name(f"{stem.name}-scene.npy")
 
 
-def _open_clip(clip: Clip, reading: Reading, stem: Path) -> ClipFeatures:
+def _open_clip(clip: Clip, spec: FeatureSpec, stem: Path) -> ClipFeatures:
     values = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
     levels = []
-    for name, of_frame in zip(reading.names, reading.shapes, strict=True):
+    for name, of_frame in zip(spec.names, spec.shapes, strict=True):
         shape = (values["frames"], *of_frame)
         path = _array_file(stem, name)
         if path.stat().st_size != 2 * shape[0] * shape[1] * shape[2]:
@@ -219,7 +221,9 @@ def _open_clip(clip: Clip, reading: Reading, stem: Path) -> ClipFeatures:
             )
         levels.append(np.memmap(path, dtype=np.float16, mode="r", shape=shape))
     try:
-        pictures: npt.NDArray[np.float32] = np.load(_pictures_file(stem), mmap_mode="r")
+        gray_images: npt.NDArray[np.float32] = np.load(_gray_images_file(stem), mmap_mode="r")
     except (OSError, ValueError, EOFError):
-        raise RunError(f"{_pictures_file(stem)}: expected pictures, got a damaged file; delete {stem.parent}") from None
-    return ClipFeatures(clip, values["fps"], tuple(levels), pictures)
+        raise RunError(
+            f"{_gray_images_file(stem)}: expected pictures, got a damaged file; delete {stem.parent}"
+        ) from None
+    return ClipFeatures(clip, values["fps"], tuple(levels), gray_images)

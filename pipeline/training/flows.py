@@ -12,32 +12,32 @@ from pipeline.model_settings import ModelSettings
 from pipeline.models.cflow import CFlow
 from pipeline.models.encoder import Encoder
 from pipeline.training.features import ClipFeatures
-from pipeline.training.fit import Fit
-from pipeline.training.ground import Fitted, Ground, scenes_of
+from pipeline.training.fit_inputs import FitInputs, FitResult, scenes_of
+from pipeline.training.flow_trainer import FlowTrainer
 from pipeline.training.holdout import Split
 from pipeline.training.measure import measure_normal
-from pipeline.training.resume import run_steps
+from pipeline.training.resume import run_trainer
 
 # Mean and covariance are taken over this many frames, or as many as give this many vectors.
 _WHITENING_FRAMES = 64
 _WHITENING_VECTORS = 65_536
 
 
-def fit_flows(ground: Ground) -> Fitted:
+def fit_flows(inputs: FitInputs) -> FitResult:
     """Fit the flows, or go on where an interrupted training stopped.
 
     Raises:
         RunError: the training diverged.
         KeyboardInterrupt: interrupted before a single step.
     """
-    training = ground.config.training
-    flows = initial_flows(ground.model, ground.encoder, ground.clips, ground.split, training.seed).to(ground.device)
-    fit = Fit(flows, ground.clips, ground.split.train, training)
-    completed, heldout = run_steps(fit, ground)
-    for level in range(len(ground.encoder.channels)):
+    training = inputs.config.training
+    flows = initial_flows(inputs.model, inputs.encoder, inputs.clips, inputs.split, training.seed).to(inputs.device)
+    fit = FlowTrainer(flows, inputs.clips, inputs.split.train, training)
+    completed, heldout = run_trainer(fit, inputs)
+    for level in range(len(inputs.encoder.channels)):
         flows.flow(level).round_weights()
-    levels, normal_scores = measure_normal(flows, ground.clips, heldout, ground.progress.heldout)
-    return Fitted(
+    levels, normal_scores = measure_normal(flows, inputs.clips, heldout, inputs.progress.heldout)
+    return FitResult(
         method=flows,
         levels=levels,
         normal_scores=normal_scores,

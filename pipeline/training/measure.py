@@ -16,7 +16,7 @@ from pipeline.training.features import ClipFeatures
 
 _BATCH_FRAMES = 16
 
-NormalScores = dict[str, tuple[tuple[float, ...], ...]]
+HeldoutScores = dict[str, tuple[tuple[float, ...], ...]]
 
 
 def measure_normal(
@@ -24,14 +24,14 @@ def measure_normal(
     clips: Sequence[ClipFeatures],
     heldout: Sequence[range],
     progress: Callable[[int, int], None],
-) -> tuple[tuple[LevelConstants, ...], NormalScores]:
+) -> tuple[tuple[LevelConstants, ...], HeldoutScores]:
     """Measure on held-out normal frames.
 
     Args:
         flows: fitted, on the device to be used; left in evaluation mode.
         clips: features of the normal footage.
         heldout: per clip, its held-out frames.
-        progress: told the frames done and the frames there are.
+        progress: called with the frames done and the frames there are.
 
     Returns:
         Constants of every level, finest first; and anomaly scores by scene, one tuple per clip, in frame order.
@@ -81,7 +81,7 @@ def score_features(
     clips: Sequence[ClipFeatures],
     heldout: Sequence[range],
     progress: Callable[[int, int], None],
-) -> NormalScores:
+) -> HeldoutScores:
     """Score held-out normal frames by a method that needs no constants.
 
     Args:
@@ -89,7 +89,7 @@ def score_features(
         features: some frames of a clip as they take them, on their device.
         clips: features of the normal footage.
         heldout: per clip, its held-out frames.
-        progress: told the frames done and the frames there are.
+        progress: called with the frames done and the frames there are.
 
     Returns:
         Anomaly scores by scene, one tuple per clip, in frame order.

@@ -1,4 +1,4 @@
-"""Whom a training tells how it gets on."""
+"""How a training reports its progress."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class TrainingProgress(Protocol):
-    """Told how a training gets on; called between steps, so raising KeyboardInterrupt here ends it cleanly."""
+    """Follows a training; called between steps, so raising KeyboardInterrupt here ends it cleanly."""
 
     def features(self, done: int, total: int) -> None:
         """Frames whose features were extracted."""

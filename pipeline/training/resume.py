@@ -8,16 +8,16 @@ import time
 from collections.abc import Sequence
 
 from pipeline.signals import caught_signals
-from pipeline.training.ground import Ground
+from pipeline.training.fit_inputs import FitInputs
 from pipeline.training.state import SavedState, fit_key, load_state, save_state
-from pipeline.training.steps import Steps
+from pipeline.training.trainer import Trainer
 
 _LOGGER = logging.getLogger(__name__)
 
 _HELDOUT_FRAMES_AFTER_INTERRUPT = 200
 
 
-def run_steps(fit: Steps, ground: Ground) -> tuple[bool, tuple[range, ...]]:
+def run_trainer(fit: Trainer, inputs: FitInputs) -> tuple[bool, tuple[range, ...]]:
     """Do the steps that are left.
 
     Returns:
@@ -27,8 +27,8 @@ def run_steps(fit: Steps, ground: Ground) -> tuple[bool, tuple[range, ...]]:
         RunError: the training diverged.
         KeyboardInterrupt: interrupted before a single step, or a second time.
     """
-    folder, training = ground.folder, ground.config.training
-    key = fit_key(ground.features_key, ground.model, training, ground.device)
+    folder, training = inputs.folder, inputs.config.training
+    key = fit_key(inputs.features_key, inputs.model, training, inputs.device)
     saved = load_state(folder, key)
     if saved is not None:
         fit.restore(saved.tensors, saved.step, saved.losses)
@@ -39,7 +39,7 @@ def run_steps(fit: Steps, ground: Ground) -> tuple[bool, tuple[range, ...]]:
             while fit.step < fit.total_steps and not signals.is_stopping:
                 epoch = fit.epoch
                 fit.advance()
-                ground.progress.step(epoch, fit.step, fit.total_steps, fit.losses)
+                inputs.progress.step(epoch, fit.step, fit.total_steps, fit.losses)
                 if time.monotonic() - saved_at_s >= training.checkpoint_every_s:
                     save_state(folder, key, SavedState(fit.stored(), fit.step, fit.losses))
                     saved_at_s = time.monotonic()
@@ -52,7 +52,7 @@ def run_steps(fit: Steps, ground: Ground) -> tuple[bool, tuple[range, ...]]:
     # Saved when complete, too: should measuring or writing the model fail, not a step is done twice.
     save_state(folder, key, SavedState(fit.stored(), fit.step, fit.losses))
     completed = fit.step >= fit.total_steps
-    return completed, ground.split.heldout if completed else _beginnings(ground.split.heldout)
+    return completed, inputs.split.heldout if completed else _beginnings(inputs.split.heldout)
 
 
 def _beginnings(heldout: Sequence[range]) -> tuple[range, ...]:

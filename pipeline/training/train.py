@@ -24,14 +24,14 @@ from pipeline.model_settings import ModelSettings
 from pipeline.models.card import CARD_FILE, ModelCard, Provenance, read_card
 from pipeline.models.checkpoint import check_writable, library_versions, save_checkpoint
 from pipeline.models.encoder import Encoder, build_encoder
-from pipeline.models.halves import round_weights
+from pipeline.models.float16 import round_weights
 from pipeline.training.features import ClipFeatures, extract_features
-from pipeline.training.ground import Fitted, Ground, scenes_of
+from pipeline.training.fit_inputs import FitInputs, FitResult, scenes_of
 from pipeline.training.holdout import Split, split_clips
 from pipeline.training.progress import NullProgress, TrainingProgress
+from pipeline.training.scene_references import measure_references
 from pipeline.training.state import features_key, prepare_features, training_folder
-from pipeline.training.views import measure_views
-from pipeline.types import SceneView
+from pipeline.types import SceneReference
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def train(
         config: ``model``, ``training`` and ``runtime.device`` are read.
         dataset: its training clips are used.
         out: folder of the checkpoint.
-        progress: told how it gets on.
+        progress: called as it goes on.
         features: a folder where cached features are looked for and left, for several trainings to share; by default
             they lie in ``OUT.training``.
 
@@ -69,18 +69,18 @@ def train(
         RunError: the training diverged.
         KeyboardInterrupt: interrupted before a single step; the features so far are kept.
     """
-    told = progress or NullProgress()
+    reporter = progress or NullProgress()
     _check_out(out)
     folder = training_folder(out)
-    model, encoder, device, key, clips = _read_footage(config, dataset, features or folder, told)
+    model, encoder, device, key, clips = _read_footage(config, dataset, features or folder, reporter)
     split = split_clips(
         [clip.clip.scene for clip in clips], [len(clip) for clip in clips], config.training.holdout_fraction
     )
     folder.mkdir(parents=True, exist_ok=True)
     fit = method_of(model.method).load_fit()
-    fitted = fit(Ground(config, model, encoder, device, clips, split, folder, key, told))
-    written = save_checkpoint(out, _card(dataset, config, model, clips, split, fitted), encoder, fitted.method)
-    if fitted.completed:
+    result = fit(FitInputs(config, model, encoder, device, clips, split, folder, key, reporter))
+    written = save_checkpoint(out, _card(dataset, config, model, clips, split, result), encoder, result.method)
+    if result.completed:
         shutil.rmtree(folder, ignore_errors=True)
     return written
 
@@ -126,25 +126,25 @@ def _card(
     model: ModelSettings,
     clips: Sequence[ClipFeatures],
     split: Split,
-    fitted: Fitted,
+    result: FitResult,
 ) -> ModelCard:
     """What the checkpoint says of itself."""
     return ModelCard(
         model=model,
         scenes=scenes_of(clips),
-        levels=fitted.levels,
-        normal_scores=fitted.normal_scores,
-        views=_views(clips),
-        normal_fps=statistics.median(clip.fps for clip, held in zip(clips, fitted.heldout, strict=True) if held),
+        levels=result.levels,
+        normal_scores=result.normal_scores,
+        views=_scene_references(clips),
+        normal_fps=statistics.median(clip.fps for clip, held in zip(clips, result.heldout, strict=True) if held),
         provenance=Provenance(
             dataset=dataset.name,
             training=config.training,
-            completed=fitted.completed,
-            epochs=fitted.epochs,
-            steps=fitted.steps,
+            completed=result.completed,
+            epochs=result.epochs,
+            steps=result.steps,
             train_frames=split.train_frames,
-            holdout_frames=sum(len(held) for held in fitted.heldout),
-            losses=fitted.losses,
+            holdout_frames=sum(len(held) for held in result.heldout),
+            losses=result.losses,
             trained_at_s=time.time(),
             versions=library_versions(),
         ),
@@ -157,10 +157,10 @@ def _check_out(out: Path) -> None:
         raise CheckpointError(f"{out}: expected a new folder or an interrupted training's, got a complete model")
 
 
-def _views(clips: Sequence[ClipFeatures]) -> dict[str, SceneView]:
-    views = measure_views([clip.clip.scene for clip in clips], [clip.pictures for clip in clips])
-    for scene, view in views.items():
-        if not view.telling:
+def _scene_references(clips: Sequence[ClipFeatures]) -> dict[str, SceneReference]:
+    views = measure_references([clip.clip.scene for clip in clips], [clip.gray_images for clip in clips])
+    for scene, reference in views.items():
+        if not reference.telling:
             _LOGGER.warning("scene %s: too little structure or footage to notice when its camera is moved", scene)
     return views
 

@@ -1,1 +1,1 @@
-"""Opening, decoding and thinning video streams (the only room that imports av)."""
+"""Opening, decoding and thinning video streams (the only package that imports av)."""

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 from pipeline.config import CameraSettings
 from pipeline.runtime.buffer import FrameBuffers
-from pipeline.runtime.ledger import CameraLedger
+from pipeline.runtime.frame_counters import FrameCounters
 from pipeline.runtime.status import ReaderState, ReaderStatus
 from pipeline.types import Frame, FrameHeader
-from pipeline.video.source import DecodedFrame, Omission
+from pipeline.video.source import DecodedFrame, SkipReason
 
 
 class ArrivalCounter:
@@ -21,8 +21,8 @@ class ArrivalCounter:
 
     Args:
         settings: the camera.
-        buffers: where frames go. Its callbacks count what they drop and hand over.
-        ledger: the camera's counters.
+        buffers: where frames go. Its callbacks count what they drop and dispatch.
+        counters: the camera's counters.
         unix_now: Unix time in seconds.
 
     Attributes:
@@ -34,12 +34,12 @@ class ArrivalCounter:
         self,
         settings: CameraSettings,
         buffers: FrameBuffers,
-        ledger: CameraLedger,
+        counters: FrameCounters,
         *,
         unix_now: Callable[[], float] = time.time,
     ) -> None:
         self._camera_id = settings.id
-        self._buffers, self._ledger, self._unix_now = buffers, ledger, unix_now
+        self._buffers, self._counters, self._unix_now = buffers, counters, unix_now
         self.count = 0
         self.last_frame_at_s: float | None = None
 
@@ -48,25 +48,25 @@ class ArrivalCounter:
         self.count = 0
 
     @contextmanager
-    def counted(self, came: DecodedFrame | Omission) -> Iterator[None]:
+    def counted(self, arrival: DecodedFrame | SkipReason) -> Iterator[None]:
         """Count a frame that came; should what is done with it here fail, as a ``decode_error``: it goes no further."""
-        self._ledger.add("decoded")
+        self._counters.add("decoded")
         self.count += 1
         try:
-            if is_sound(came):
+            if is_sound(arrival):
                 self.last_frame_at_s = self._unix_now()
             yield
         except Exception:
-            self._ledger.add("decode_error")
+            self._counters.add("decode_error")
             raise
-        if isinstance(came, str):
-            self._ledger.add(came)
+        if isinstance(arrival, str):
+            self._counters.add(arrival)
 
     def frame(self, decoded: DecodedFrame) -> Frame:
         """The newest frame that was counted, as detectors get it."""
         header = FrameHeader(
             camera_id=self._camera_id,
-            session=self._ledger["session"],
+            session=self._counters["session"],
             index=self.count - 1,
             pts=decoded.pts,
             time_base=decoded.time_base,
@@ -78,7 +78,7 @@ class ArrivalCounter:
         """Give a frame to the buffer; False when it is closed: no frame will be wanted any more."""
         if self._buffers.put(frame):
             return True
-        self._ledger.add("shutdown")
+        self._counters.add("shutdown")
         return False
 
     def status(
@@ -99,23 +99,23 @@ class ArrivalCounter:
             missing: as in ``ReaderStatus``.
             conditions: as in ``ReaderStatus``.
         """
-        # The decoded count is read last: a frame must never seem dropped or handed over before it came.
-        dropped, handed = self._ledger.dropped(), self._ledger["handed"]
+        # The decoded count is read last: a frame must never seem dropped or dispatched before it came.
+        dropped, dispatched = self._counters.dropped(), self._counters["dispatched"]
         return ReaderStatus(
             state=state,
             live=live,
-            book=self._ledger.book,
-            session=self._ledger["session"],
-            handed=handed,
+            counter_id=self._counters.counter_id,
+            session=self._counters["session"],
+            dispatched=dispatched,
             dropped=dropped,
             missing=missing,
             error=error,
             last_frame_at_s=self.last_frame_at_s,
             conditions=conditions,
-            decoded=self._ledger["decoded"],
+            decoded=self._counters["decoded"],
         )
 
 
-def is_sound(came: DecodedFrame | Omission) -> bool:
+def is_sound(arrival: DecodedFrame | SkipReason) -> bool:
     """Whether a frame came undamaged, wanted or not."""
-    return not isinstance(came, str) or came == "sampling"
+    return not isinstance(arrival, str) or arrival == "sampling"

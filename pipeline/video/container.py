@@ -41,7 +41,7 @@ _RTSP_OPTIONS = {
 }
 _OTHER_LIVE_OPTIONS = {"analyzeduration": "1000000", "fpsprobesize": "0"}
 
-Fault = Literal["corrupt", "decode_error"]
+OpenError = Literal["corrupt", "decode_error"]
 """What is wrong with a frame that came: the decoder marked it as damaged, or could make nothing of its packet."""
 
 _log = logging.getLogger(__name__)
@@ -66,12 +66,12 @@ class Feed(Protocol):
         """Frames that should come, where that is known."""
         ...
 
-    def frames(self) -> Iterator[RawFrame | Fault | None]:
+    def frames(self) -> Iterator[RawFrame | OpenError | None]:
         """Decode; a fault stands for a frame that came damaged, None for a packet that brought no frame."""
         ...
 
     def close(self) -> None:
-        """Let go of files and sockets."""
+        """Close files and sockets."""
         ...
 
 
@@ -81,7 +81,7 @@ class ContainerFeed:
     Args:
         container: as ``open_file`` or ``open_live`` opened it; closed with the feed.
         live: whether a failing read is an error (a live stream) or the end (a file).
-        shown: what errors call the stream.
+        label: what errors call the stream.
 
     Raises:
         VideoError: no video stream, no decoder for it, or frames that are too large.
@@ -90,10 +90,10 @@ class ContainerFeed:
         failure: what ended the reading of a file early, or None.
     """
 
-    def __init__(self, container: InputContainer, *, live: bool, shown: str) -> None:
-        self._container, self._live, self._shown = container, live, shown
+    def __init__(self, container: InputContainer, *, live: bool, label: str) -> None:
+        self._container, self._live, self._label = container, live, label
         try:
-            self._stream = _video_stream(container, shown)
+            self._stream = _video_stream(container, label)
         except VideoError:
             container.close()
             raise
@@ -118,7 +118,7 @@ class ContainerFeed:
         # An edit list marks frames that exist only to decode later ones; the decoder never shows them.
         return max(self._declared - self._discarded, 0) if self._declared else None
 
-    def frames(self) -> Iterator[RawFrame | Fault | None]:
+    def frames(self) -> Iterator[RawFrame | OpenError | None]:
         """Decode packet by packet, so that a damaged one costs only itself; a live stream from its first keyframe on.
 
         At least one value comes per packet (None where it brings no frame), so that whoever iterates can keep time.
@@ -138,9 +138,9 @@ class ContainerFeed:
                     yield from self._decoded(unit)
         except av.error.FFmpegError as error:
             if self._live:
-                raise VideoError(f"{self._shown}: expected more packets, got {said(error)}") from None
+                raise VideoError(f"{self._label}: expected more packets, got {ffmpeg_message(error)}") from None
             self.failure = error
-            _log.warning("%s: reading ended early: %s", self._shown, said(error))
+            _log.warning("%s: reading ended early: %s", self._label, ffmpeg_message(error))
             for unit in [*self._units.flush(), None]:  # what waits here, and what the decoder still holds
                 yield from self._decoded(unit)
 
@@ -153,7 +153,7 @@ class ContainerFeed:
         self._awaits_keyframe = self._awaits_keyframe and not units
         return units
 
-    def _decoded(self, packet: av.Packet | None) -> Iterator[RawFrame | Fault | None]:
+    def _decoded(self, packet: av.Packet | None) -> Iterator[RawFrame | OpenError | None]:
         try:
             frames = self._stream.codec_context.decode(packet)
         except av.error.FFmpegError:
@@ -180,13 +180,13 @@ class ContainerFeed:
         self._container.close()
 
 
-def open_file(path: Path, shown: str) -> InputContainer:
+def open_file(path: Path, label: str) -> InputContainer:
     """Open a video file.
 
     Raises:
         VideoError: it cannot be read, or is no video file; its cause is what the system or FFmpeg said.
     """
-    head = _head(path, shown)
+    head = _head(path, label)
     try:
         # "file:" keeps a name with a colon or a percent sign in it from meaning something else to FFmpeg.
         return av.open(f"file:{path}", options=_FILE_OPTIONS, metadata_errors="replace")
@@ -194,11 +194,11 @@ def open_file(path: Path, shown: str) -> InputContainer:
         if head[4:8] == b"ftyp":
             detail = "an mp4 without its index (moov): it was cut off before the recorder finished it"
         else:
-            detail = f"something else ({said(error)})"
-        raise VideoError(f"{shown}: expected a video file, got {detail}") from error
+            detail = f"something else ({ffmpeg_message(error)})"
+        raise VideoError(f"{label}: expected a video file, got {detail}") from error
 
 
-def open_live(url: str, shown: str, *, open_timeout_s: float, read_timeout_s: float) -> InputContainer:
+def open_live(url: str, label: str, *, open_timeout_s: float, read_timeout_s: float) -> InputContainer:
     """Open a live stream, waiting no longer than about twice ``open_timeout_s`` (FFmpeg arms the limit twice).
 
     Raises:
@@ -208,58 +208,58 @@ def open_live(url: str, shown: str, *, open_timeout_s: float, read_timeout_s: fl
     scheme = url.split(":", 1)[0].lower()
     options = _RTSP_OPTIONS if scheme in {"rtsp", "rtsps"} else _OTHER_LIVE_OPTIONS
     try:
-        with password_stays(url, shown, timeout_s=open_timeout_s):
+        with password_stays(url, label, timeout_s=open_timeout_s):
             return av.open(url, options=options, timeout=(open_timeout_s, read_timeout_s), metadata_errors="replace")
     except (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError) as error:
         code = 401 if isinstance(error, av.error.HTTPUnauthorizedError) else 403
         raise RefusedError(
-            f"{shown}: expected a video stream, got: access is refused ({code}): check user and password"
+            f"{label}: expected a video stream, got: access is refused ({code}): check user and password"
         ) from None
     except av.error.HTTPNotFoundError:
-        raise RefusedError(f"{shown}: expected a video stream, got: no such stream (404)") from None
+        raise RefusedError(f"{label}: expected a video stream, got: no such stream (404)") from None
     except UnicodeEncodeError:
-        raise VideoError(f"{shown}: expected an address, got half of a surrogate pair in it") from None
+        raise VideoError(f"{label}: expected an address, got half of a surrogate pair in it") from None
     except av.error.InvalidDataError:  # FFmpeg's answer to silence, too
-        raise VideoError(f"{shown}: expected a video stream, got no answer in time, or none that is video") from None
+        raise VideoError(f"{label}: expected a video stream, got no answer in time, or none that is video") from None
     except av.error.FFmpegError as error:
-        raise VideoError(f"{shown}: expected a video stream, got {said(error)}") from None
+        raise VideoError(f"{label}: expected a video stream, got {ffmpeg_message(error)}") from None
 
 
-def said(error: av.error.FFmpegError) -> str:
+def ffmpeg_message(error: av.error.FFmpegError) -> str:
     """What FFmpeg says of an error, in one line without the address (which may hold a password)."""
     if isinstance(error, av.error.ExitError):  # the interrupt that bounds a wait
         return "no answer in time"
     return redact(" ".join(str(error.strerror or error.__class__.__name__).split()))
 
 
-def _head(path: Path, shown: str) -> bytes:
+def _head(path: Path, label: str) -> bytes:
     """The file's first bytes, read to tell an unreadable or empty file from a damaged one."""
     if not path.exists():
-        raise VideoError(f"{shown}: expected a video file or a folder of images, got nothing there")
+        raise VideoError(f"{label}: expected a video file or a folder of images, got nothing there")
     if not path.is_file():
-        raise VideoError(f"{shown}: expected a video file or a folder of images, got neither")
+        raise VideoError(f"{label}: expected a video file or a folder of images, got neither")
     try:
         with path.open("rb") as file:
             head = file.read(16)
     except OSError as error:
-        raise VideoError(f"{shown}: expected a readable file, got: {error.strerror}") from error
+        raise VideoError(f"{label}: expected a readable file, got: {error.strerror}") from error
     if not head:
-        raise VideoError(f"{shown}: expected a video file, got an empty file")
+        raise VideoError(f"{label}: expected a video file, got an empty file")
     return head
 
 
-def _video_stream(container: InputContainer, shown: str) -> VideoStream:
+def _video_stream(container: InputContainer, label: str) -> VideoStream:
     """First video stream that is footage, not the cover picture of a sound file."""
     footage = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not footage:
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
-        raise VideoError(f"{shown}: expected a video stream, got only: {kinds}")
+        raise VideoError(f"{label}: expected a video stream, got only: {kinds}")
     context = footage[0].codec_context
     if context is None:
-        raise VideoError(f"{shown}: expected video that FFmpeg can decode, got an unknown codec")
+        raise VideoError(f"{label}: expected video that FFmpeg can decode, got an unknown codec")
     if context.width * context.height > MAX_PIXELS:
         raise VideoError(
-            f"{shown}: expected frames of at most {MAX_PIXELS:,} pixels, got {context.width} x {context.height}"
+            f"{label}: expected frames of at most {MAX_PIXELS:,} pixels, got {context.width} x {context.height}"
         )
     return footage[0]
 

@@ -16,11 +16,11 @@ def one_line(error: Exception) -> str:
     return " ".join(redact(error).split())
 
 
-def unexpected(shown: str, error: Exception) -> str:
+def unexpected(label: str, error: Exception) -> str:
     """One line for a failure that nobody foresaw: what it was and where, without credentials.
 
     Args:
-        shown: what messages call the camera, redacted.
+        label: what messages call the camera, redacted.
         error: as it was caught.
     """
     trace, where = error.__traceback__, ""
@@ -28,14 +28,14 @@ def unexpected(shown: str, error: Exception) -> str:
         where = f" in {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
         trace = trace.tb_next
     said = " ".join(f"{error.__class__.__name__}: {error}".split())
-    return f"{shown}: expected frames, got an unforeseen failure{where}: {redact(said)}"
+    return f"{label}: expected frames, got an unforeseen failure{where}: {redact(said)}"
 
 
-def explained(shown: str, failure: Exception) -> str:
+def explained(label: str, failure: Exception) -> str:
     """One line for what ended a connection: whatever one camera's stream brings out, the others must go on.
 
     Args:
-        shown: what messages call the camera, redacted.
+        label: what messages call the camera, redacted.
         failure: as it was caught.
 
     Raises:
@@ -46,6 +46,6 @@ def explained(shown: str, failure: Exception) -> str:
         return one_line(failure)
     if isinstance(failure, (MemoryError, RunError)):
         raise failure
-    line = unexpected(shown, failure)
+    line = unexpected(label, failure)
     _log.error("%s", line)
     return line

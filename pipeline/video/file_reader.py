@@ -1,4 +1,4 @@
-"""Reading a file: once, from its start to its end, of which no frame gives way to another."""
+"""Reading a file: once, from its start to its end, of which no frame is dropped for another."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from collections.abc import Callable
 from pipeline.config import CameraSettings
 from pipeline.redaction import redact
 from pipeline.runtime.buffer import FrameBuffers
-from pipeline.runtime.ledger import CameraLedger
+from pipeline.runtime.frame_counters import FrameCounters
 from pipeline.runtime.status import ENDED, ReaderState, ReaderStatus
 from pipeline.types import Frame
 from pipeline.video.arrivals import ArrivalCounter, is_sound
 from pipeline.video.failures import explained
-from pipeline.video.pace import Pace
+from pipeline.video.pace import PlaybackPacer
 from pipeline.video.sampling import PtsSampler
-from pipeline.video.source import DecodedFrame, Omission, VideoSource, open_source
+from pipeline.video.source import DecodedFrame, SkipReason, VideoSource, open_source
 
 
 class FileReader:
     """Reads a file, or a folder of images, into its buffer until it ends or is stopped.
 
     Implements ``pipeline.video.reader.CameraReader``. A file that an earlier process had begun is read again from its
-    start: frames that process handed over and whose fate is known are counted and left out, the others come again
+    start: frames that process dispatched and whose result is known are counted and left out, the others come again
     under the same numbers.
 
     Args:
         settings: the file as a camera.
         size_px: (height, width) of the frames.
         buffers: where frames go; the file's buffer is opened here, and the reader waits while it is full. Its callbacks
-            count what they drop and hand over.
-        ledger: the file's counters.
+            count what they drop and dispatch.
+        counters: the file's counters.
         start_thread: runs a task in a thread of its own, which must not die unnoticed.
         now: monotonic clock in seconds.
         unix_now: Unix time in seconds.
@@ -50,7 +50,7 @@ class FileReader:
         settings: CameraSettings,
         size_px: tuple[int, int],
         buffers: FrameBuffers,
-        ledger: CameraLedger,
+        counters: FrameCounters,
         *,
         start_thread: Callable[[Callable[[], None]], None],
         now: Callable[[], float] = time.monotonic,
@@ -58,10 +58,10 @@ class FileReader:
         wait: Callable[[threading.Event, float], object] = threading.Event.wait,
     ) -> None:
         self.paced = False
-        self._pace = Pace()
-        self._settings, self._size_px, self._ledger = settings, size_px, ledger
+        self._pace = PlaybackPacer()
+        self._settings, self._size_px, self._counters = settings, size_px, counters
         self._start_thread, self._now, self._wait = start_thread, now, wait
-        self._arrivals = ArrivalCounter(settings, buffers, ledger, unix_now=unix_now)
+        self._arrivals = ArrivalCounter(settings, buffers, counters, unix_now=unix_now)
         self._started = False
         self._over = threading.Event()
         self._go = threading.Event()  # cleared while it is paused
@@ -70,9 +70,9 @@ class FileReader:
         self._error = ""
         self._missing = 0
         self._wanted = 0  # frames that somebody wanted, whether or not they are new
-        if ledger.resumed:
-            ledger.rewind()
-        self._known_below = ledger["confirmed"]
+        if counters.resumed:
+            counters.restart_file()
+        self._known_below = counters["confirmed"]
         buffers.add_camera(settings.id, settings.buffer_frames, "block")
 
     def start(self) -> None:
@@ -87,7 +87,7 @@ class FileReader:
         self._start_thread(read_camera)
 
     def stop(self) -> None:
-        """Ask it to end; it has once it has counted the frame that it was about to hand over."""
+        """Ask it to end; it has once it has counted the frame that it was about to dispatch."""
         self._over.set()
         self._go.set()
         if not self._started:
@@ -124,8 +124,8 @@ class FileReader:
                 if not self._over.is_set():
                     self._drain(source)
         except Exception as failure:
-            shown = f"{self._settings.id} ({redact(self._settings.url.get_secret_value())})"
-            error = explained(shown, failure)
+            label = f"{self._settings.id} ({redact(self._settings.url.get_secret_value())})"
+            error = explained(label, failure)
         self._error = error
         self._state = "stopped" if self._over.is_set() else "failed" if error else "finished"
 
@@ -137,10 +137,10 @@ class FileReader:
             self._keep_pace(media_time_s)
             return sampler.wants(media_time_s)
 
-        for came in source.arrivals(wants):
+        for arrival in source.arrivals(wants):
             if self._over.is_set():
                 return
-            frame = None if came is None else self._count(came)
+            frame = None if arrival is None else self._count(arrival)
             if frame is not None and not self._arrivals.put(frame):
                 self._over.set()
                 return
@@ -154,15 +154,15 @@ class FileReader:
         elif (delay_s := self._pace.delay_s(media_time_s, self._now())) > 0.0:
             self._wait(self._over, delay_s)
 
-    def _count(self, came: DecodedFrame | Omission) -> Frame | None:
+    def _count(self, arrival: DecodedFrame | SkipReason) -> Frame | None:
         """Count a frame; returns it if it is wanted and new."""
-        with self._arrivals.counted(came):
-            if is_sound(came):
+        with self._arrivals.counted(arrival):
+            if is_sound(arrival):
                 self._state = "streaming"
-            if isinstance(came, str):
+            if isinstance(arrival, str):
                 return None
             self._wanted += 1
             if self._wanted <= self._known_below:
-                self._ledger.add("handed")
+                self._counters.add("dispatched")
                 return None
-            return self._arrivals.frame(came)
+            return self._arrivals.frame(arrival)

@@ -11,7 +11,7 @@ import av
 import av.error
 
 from pipeline.errors import VideoError
-from pipeline.video.container import MAX_PIXELS, Fault, RawFrame
+from pipeline.video.container import MAX_PIXELS, OpenError, RawFrame
 
 FOLDER_FPS = 10
 """Rate assumed for a folder of images, which states none. It only shapes media time, never which frames come."""
@@ -56,17 +56,17 @@ class ImageFeed:
 
     Args:
         folder: where the images lie.
-        shown: what errors call the stream.
+        label: what errors call the stream.
 
     Raises:
         VideoError: there are no images, or images of several kinds.
     """
 
-    def __init__(self, folder: Path, shown: str) -> None:
+    def __init__(self, folder: Path, label: str) -> None:
         self._paths = list_images(folder)
         if not self._paths:
             endings = ", ".join(sorted(_KINDS))
-            raise VideoError(f"{shown}: expected a folder of images ({endings}), got a folder without any")
+            raise VideoError(f"{label}: expected a folder of images ({endings}), got a folder without any")
         self.frame_rate_fps: float | None = float(FOLDER_FPS)
         self.codec = "images"
 
@@ -75,7 +75,7 @@ class ImageFeed:
         """Images in the folder."""
         return len(self._paths)
 
-    def frames(self) -> Iterator[RawFrame | Fault | None]:
+    def frames(self) -> Iterator[RawFrame | OpenError | None]:
         """Decode image by image; a fault stands for one that is damaged."""
         for index, path in enumerate(self._paths):
             frame = _decode_image(path)
@@ -85,7 +85,7 @@ class ImageFeed:
         """Nothing stays open between images."""
 
 
-def _decode_image(path: Path) -> av.VideoFrame | Fault:
+def _decode_image(path: Path) -> av.VideoFrame | OpenError:
     """Decode one image with a decoder of its own, so that no image depends on the one before it."""
     try:
         data = path.read_bytes()

@@ -76,7 +76,7 @@ class LiveConnection(Generic[OpenedT]):
         now: monotonic clock in seconds.
 
     Attributes:
-        shown: what messages call the camera: its id and its address, redacted.
+        label: what messages call the camera: its id and its address, redacted.
         lock: held where leases are granted and revoked; who counts or writes for a lease holds it, too.
         state: how the connection stands, pauses aside.
         error: why the last connection failed or ended, redacted, one line; empty while the camera streams.
@@ -98,7 +98,7 @@ class LiveConnection(Generic[OpenedT]):
         self._open_stream, self._read = open_stream, read
         self._brings = brings
         self._start_thread, self._on_revoke, self._now = start_thread, on_revoke, now
-        self.shown = f"{settings.id} ({redact(settings.url.get_secret_value())})"
+        self.label = f"{settings.id} ({redact(settings.url.get_secret_value())})"
         self.lock = threading.Lock()
         self.state: ConnectionState = "opening"
         self.error = ""
@@ -167,7 +167,7 @@ class LiveConnection(Generic[OpenedT]):
         lease = self._lease
         if lease is None or self._ending or not lease.is_stuck(self._now()):
             return
-        error = f"{self.shown}: expected an answer within {lease.limit_s:g} s, got none: its thread is stuck"
+        error = f"{self.label}: expected an answer within {lease.limit_s:g} s, got none: its thread is stuck"
         if not self.lock.acquire(timeout=_LOCK_PATIENCE_S):
             self.error = error
             return
@@ -247,8 +247,8 @@ class LiveConnection(Generic[OpenedT]):
                     self._read(lease, opened)
         except Exception as failure:
             patience = _REFUSED_PATIENCE if isinstance(failure, RefusedError) else 1
-            return explained(self.shown, failure), patience
-        return f"{self.shown}: expected more {self._brings}, got the end of the stream", 1
+            return explained(self.label, failure), patience
+        return f"{self.label}: expected more {self._brings}, got the end of the stream", 1
 
     def _may_open(self, lease: ReadLease) -> bool:
         with self.lock:

@@ -1,4 +1,4 @@
-"""Reading a live camera: one that is connected to again and again, and whose oldest frames give way to newer ones."""
+"""Reading a live camera: connected to again and again; its oldest frames are dropped for newer ones."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import numpy.typing as npt
 from pipeline.config import CameraSettings
 from pipeline.errors import VideoError
 from pipeline.runtime.buffer import FrameBuffers
-from pipeline.runtime.ledger import CameraLedger
+from pipeline.runtime.frame_counters import FrameCounters
 from pipeline.runtime.status import ReaderStatus
 from pipeline.types import Frame
 from pipeline.video.arrivals import ArrivalCounter, is_sound
 from pipeline.video.live_connection import LiveConnection, ReadLease
 from pipeline.video.sampling import PtsSampler
-from pipeline.video.source import DecodedFrame, Omission, VideoSource, open_source
+from pipeline.video.source import DecodedFrame, SkipReason, VideoSource, open_source
 
 
-class PictureWatch(Protocol):
+class ImageMonitor(Protocol):
     """What looks at a live camera's pictures for signs that it is out of order."""
 
     def update(self, image: npt.NDArray[np.uint8], now: float) -> frozenset[str]:
@@ -57,8 +57,8 @@ class LiveReader:
     Args:
         settings: the camera.
         size_px: (height, width) of the frames.
-        buffers: where frames go; the camera's buffer is opened here. Its callbacks count what they drop and hand over.
-        ledger: the camera's counters.
+        buffers: where frames go; the camera's buffer is opened here. Its callbacks count what they drop and dispatch.
+        counters: the camera's counters.
         watch: looks at the pictures.
         start_thread: runs a task in a thread of its own, which must not die unnoticed.
         now: monotonic clock in seconds.
@@ -76,25 +76,25 @@ class LiveReader:
         settings: CameraSettings,
         size_px: tuple[int, int],
         buffers: FrameBuffers,
-        ledger: CameraLedger,
+        counters: FrameCounters,
         *,
-        watch: PictureWatch | None = None,
+        watch: ImageMonitor | None = None,
         start_thread: Callable[[Callable[[], None]], None],
         now: Callable[[], float] = time.monotonic,
         unix_now: Callable[[], float] = time.time,
     ) -> None:
         self.paced = False
         self._settings, self._size_px = settings, size_px
-        self._ledger, self._watch, self._now = ledger, watch, now
-        self._arrivals = ArrivalCounter(settings, buffers, ledger, unix_now=unix_now)
+        self._counters, self._watch, self._now = counters, watch, now
+        self._arrivals = ArrivalCounter(settings, buffers, counters, unix_now=unix_now)
         self._connection = LiveConnection(
             settings, self._open, self._read, brings="frames", start_thread=start_thread, now=now
         )
         self._conditions: frozenset[str] = frozenset()
         self._session_is_used = False
-        if ledger.resumed:
-            ledger.settle_lost()
-            ledger.add("session")
+        if counters.resumed:
+            counters.count_lost()
+            counters.add("session")
         buffers.add_camera(settings.id, settings.buffer_frames, "drop_oldest", settings.max_frame_age_s)
 
     def start(self) -> None:
@@ -147,12 +147,12 @@ class LiveReader:
         if not self._begin_session(lease):
             return
         newest, stall_timeout_s = _Newest(self._now()), self._settings.stall_timeout_s
-        for came in source.arrivals(PtsSampler(self._settings.sample_fps).wants):
-            if not self._take_in(lease, came, newest, source.size_px):
+        for arrival in source.arrivals(PtsSampler(self._settings.sample_fps).wants):
+            if not self._take_in(lease, arrival, newest, source.size_px):
                 return
             if self._now() - newest.at_s > stall_timeout_s:
                 raise VideoError(
-                    f"{self._connection.shown}: expected a frame within {stall_timeout_s:g} s (stall_timeout_s), "
+                    f"{self._connection.label}: expected a frame within {stall_timeout_s:g} s (stall_timeout_s), "
                     f"got {newest.packets_since} packets that make none: no keyframe, or all damaged"
                 )
 
@@ -161,7 +161,7 @@ class LiveReader:
             if not self._connection.may_go_on(lease):
                 return False
             if self._session_is_used:
-                self._ledger.add("session")
+                self._counters.add("session")
             self._session_is_used = True
             self._arrivals.restart()
             self._forget_pictures()
@@ -170,7 +170,7 @@ class LiveReader:
     def _take_in(
         self,
         lease: ReadLease,
-        came: DecodedFrame | Omission | None,
+        arrival: DecodedFrame | SkipReason | None,
         newest: _Newest,
         size_px: tuple[int, int] | None,
     ) -> bool:
@@ -179,24 +179,26 @@ class LiveReader:
             if not self._connection.may_go_on(lease):
                 return False
             newest.packets_since += 1
-            if came is None:
+            if arrival is None:
                 return True
-            frame = self._count(came, newest, size_px)
+            frame = self._count(arrival, newest, size_px)
             if frame is not None and not self._arrivals.put(frame):
                 lease.over.set()
                 return False
             return True
 
-    def _count(self, came: DecodedFrame | Omission, newest: _Newest, size_px: tuple[int, int] | None) -> Frame | None:
+    def _count(
+        self, arrival: DecodedFrame | SkipReason, newest: _Newest, size_px: tuple[int, int] | None
+    ) -> Frame | None:
         """Count a frame; returns it if it is wanted."""
-        with self._arrivals.counted(came):
-            if is_sound(came):
+        with self._arrivals.counted(arrival):
+            if is_sound(arrival):
                 self._note_sound_frame(newest, size_px)
-            if isinstance(came, str):
+            if isinstance(arrival, str):
                 return None
             if self._watch is not None:
-                self._conditions = self._watch.update(came.image, newest.at_s)
-            return self._arrivals.frame(came)
+                self._conditions = self._watch.update(arrival.image, newest.at_s)
+            return self._arrivals.frame(arrival)
 
     def _note_sound_frame(self, newest: _Newest, size_px: tuple[int, int] | None) -> None:
         newest.at_s, newest.packets_since = self._now(), 0

@@ -6,7 +6,7 @@ _CATCH_UP_S = 0.5  # lateness up to here is jitter, made up for so that the rate
 _LONGEST_STEP_S = 60.0  # a larger one between two frames is a gap in the time stamps, not a picture shown that long
 
 
-class Pace:
+class PlaybackPacer:
     """Says when each frame of a file is due: as long after the first one as its media time says.
 
     Whoever falls behind (a pause, detectors that are slower) goes on from there at the file's own speed, and so does

@@ -12,7 +12,7 @@ import av.error
 
 from pipeline.errors import RunError, VideoError
 from pipeline.video.container import ContainerFeed, RawFrame, open_file
-from pipeline.video.segment import DISK_TROUBLE, PictureReader, Segment, timeline_of, video_stream
+from pipeline.video.segment import DISK_ERRORS, Segment, VideoFormatReader, packet_timeline, video_stream
 
 _CHUNK_BYTES = 1 << 20
 
@@ -27,19 +27,19 @@ def is_readable(path: Path) -> bool:
     try:
         return _holds_picture(path)
     except OSError as error:
-        if error.errno in DISK_TROUBLE:
+        if error.errno in DISK_ERRORS:
             raise RunError(f"{path}: cannot be read back: {error.strerror}") from None
         raise
 
 
 def _holds_picture(path: Path) -> bool:
     try:
-        feed = ContainerFeed(open_file(path, str(path)), live=False, shown=str(path))
+        feed = ContainerFeed(open_file(path, str(path)), live=False, label=str(path))
     except VideoError as error:
         _raise_if_of_system(path, error.__cause__)
         return False
     try:
-        found = any(isinstance(came, RawFrame) for came in feed.frames())
+        found = any(isinstance(arrival, RawFrame) for arrival in feed.frames())
     finally:
         feed.close()
     if not found:
@@ -61,13 +61,13 @@ def copy_readable(path: Path, target: Path) -> int:
     try:
         with open_file(path, str(path)) as container:
             stream = video_stream(container, str(path))
-            timeline, pictures = timeline_of(stream), PictureReader(stream)
+            timeline, format_reader = packet_timeline(stream), VideoFormatReader(stream)
             for packet in container.demux(stream):
                 if not packet.size or packet.is_corrupt:
                     continue
                 for stamped in timeline.push(packet):
-                    if segment is None and (picture := pictures.picture(packet, None)) is not None:
-                        segment = Segment(target, stream, picture, stamped.pts_ms)
+                    if segment is None and (video_format := format_reader.video_format(packet, None)) is not None:
+                        segment = Segment(target, stream, video_format, stamped.pts_ms)
                     if segment is not None:
                         segment.write(stamped)
     except VideoError as error:

@@ -9,10 +9,10 @@ from typing import Protocol
 
 from pipeline.config import CameraSettings
 from pipeline.runtime.buffer import FrameBuffers
-from pipeline.runtime.ledger import CameraLedger
+from pipeline.runtime.frame_counters import FrameCounters
 from pipeline.runtime.status import ReaderStatus
 from pipeline.video.file_reader import FileReader
-from pipeline.video.live_reader import LiveReader, PictureWatch
+from pipeline.video.live_reader import ImageMonitor, LiveReader
 from pipeline.video.source import is_live
 
 
@@ -40,7 +40,7 @@ class CameraReader(Protocol):
     def stop(self) -> None:
         """Ask it to end; it closes its own stream.
 
-        A live camera has stopped at once. A file has once it has counted the frame that it was about to hand over.
+        A live camera has stopped at once. A file has once it has counted the frame that it was about to dispatch.
         """
         ...
 
@@ -65,9 +65,9 @@ def make_reader(
     settings: CameraSettings,
     size_px: tuple[int, int],
     buffers: FrameBuffers,
-    ledger: CameraLedger,
+    counters: FrameCounters,
     *,
-    make_watch: Callable[[], PictureWatch | None],
+    make_watch: Callable[[], ImageMonitor | None],
     start_thread: Callable[[Callable[[], None]], None],
     now: Callable[[], float] = time.monotonic,
     unix_now: Callable[[], float] = time.time,
@@ -78,8 +78,8 @@ def make_reader(
     Args:
         settings: the camera.
         size_px: (height, width) of the frames.
-        buffers: where frames go. Its callbacks count what they drop and hand over.
-        ledger: the camera's counters.
+        buffers: where frames go. Its callbacks count what they drop and dispatch.
+        counters: the camera's counters.
         make_watch: makes what looks at the pictures of a live camera, if anything is to.
         start_thread: runs a task in a thread of its own, which must not die unnoticed.
         now: monotonic clock in seconds.
@@ -88,13 +88,13 @@ def make_reader(
     """
     if not is_live(settings.url.get_secret_value()):
         return FileReader(
-            settings, size_px, buffers, ledger, start_thread=start_thread, now=now, unix_now=unix_now, wait=wait
+            settings, size_px, buffers, counters, start_thread=start_thread, now=now, unix_now=unix_now, wait=wait
         )
     return LiveReader(
         settings,
         size_px,
         buffers,
-        ledger,
+        counters,
         watch=make_watch(),
         start_thread=start_thread,
         now=now,

@@ -16,10 +16,10 @@ from av.video.stream import VideoStream
 from pipeline.config import CameraSettings
 from pipeline.errors import RunError, VideoError
 from pipeline.video.access_units import AccessUnits
-from pipeline.video.container import open_live, said
+from pipeline.video.container import ffmpeg_message, open_live
 from pipeline.video.live_connection import LiveConnection, ReadLease
 from pipeline.video.recordings import RecordingFolder
-from pipeline.video.segment import PictureReader, Stamped, timeline_of, video_stream
+from pipeline.video.segment import TimedPacket, VideoFormatReader, packet_timeline, video_stream
 from pipeline.video.segment_writer import SegmentWriter
 
 RecorderState = Literal["opening", "recording", "waiting", "stopped"]
@@ -85,13 +85,13 @@ class CameraRecorder:
             start_thread=self._start_thread,
             on_revoke=lambda: self._guard(self._writer.end),
         )
-        self._shown = self._connection.shown
+        self._label = self._connection.label
         self._writer = SegmentWriter(
             folder,
-            settings.trained_as,
+            settings.scene_name,
             segment_s=segment_s,
             unreadable_s=settings.stall_timeout_s,
-            shown=self._shown,
+            label=self._label,
         )
         self._thread: threading.Thread | None = None
         self._connections = self._gaps = 0
@@ -121,7 +121,7 @@ class CameraRecorder:
         if not self._connection.stop(max(timeout_s, _LOCK_PATIENCE_S)):
             # A packet is stuck on its way to the disk; the next run keeps what is there.
             self._connection.error = (
-                f"{self._shown}: expected to write a packet, got no answer from the disk or from FFmpeg"
+                f"{self._label}: expected to write a packet, got no answer from the disk or from FFmpeg"
             )
 
     def status(self) -> RecorderStatus:
@@ -129,7 +129,7 @@ class CameraRecorder:
         state = self._connection.state
         return RecorderStatus(
             camera_id=self._settings.id,
-            scene=self._settings.trained_as,
+            scene=self._settings.scene_name,
             state="recording" if state == "streaming" else state,
             segments=self._writer.segments,
             recorded_s=self._writer.recorded_s,
@@ -158,7 +158,7 @@ class CameraRecorder:
         settings = self._settings
         return open_live(
             settings.url.get_secret_value(),
-            self._shown,
+            self._label,
             open_timeout_s=settings.open_timeout_s,
             read_timeout_s=settings.read_timeout_s,
         )
@@ -181,21 +181,21 @@ class CameraRecorder:
                         self._connection.succeeded()
 
     def _write_segments(self, lease: ReadLease, container: InputContainer) -> None:
-        stream = video_stream(container, self._shown)
+        stream = video_stream(container, self._label)
         self._connections += 1
         self._writer.begin_connection()
-        timeline, pictures = timeline_of(stream), PictureReader(stream)
+        timeline, format_reader = packet_timeline(stream), VideoFormatReader(stream)
         error: VideoError | None = None
         try:
             for unit in self._units(lease, container, stream):
                 gaps = timeline.gaps
                 for stamped in timeline.push(unit):
-                    self._take(lease, stamped, stream, pictures)
+                    self._take(lease, stamped, stream, format_reader)
                 self._gaps += timeline.gaps - gaps
         except av.error.FFmpegError as failure:
-            error = VideoError(f"{self._shown}: expected more packets, got {said(failure)}")
+            error = VideoError(f"{self._label}: expected more packets, got {ffmpeg_message(failure)}")
         for stamped in timeline.flush():
-            self._take(lease, stamped, stream, pictures)
+            self._take(lease, stamped, stream, format_reader)
         if error is not None:
             raise error
 
@@ -212,20 +212,22 @@ class CameraRecorder:
                 newest_at = lease.progress_at_s
             elif lease.progress_at_s - newest_at > self._settings.stall_timeout_s:
                 raise VideoError(
-                    f"{self._shown}: expected a picture within {self._settings.stall_timeout_s:g} s (stall_timeout_s), "
+                    f"{self._label}: expected a picture within {self._settings.stall_timeout_s:g} s (stall_timeout_s), "
                     "got none"
                 )
         yield from units.flush()
 
-    def _take(self, lease: ReadLease, stamped: Stamped, stream: VideoStream, pictures: PictureReader) -> None:
+    def _take(
+        self, lease: ReadLease, stamped: TimedPacket, stream: VideoStream, format_reader: VideoFormatReader
+    ) -> None:
         """Write an access unit, unless ``finish`` or ``check`` was here."""
         with self._connection.lock:
             if not self._connection.holds(lease):
                 return
-            if self._writer.write(stamped, stream, pictures):
+            if self._writer.write(stamped, stream, format_reader):
                 self._connection.streams()
             else:
-                self._connection.error = f"{self._shown}: {self._writer.waits_for}"
+                self._connection.error = f"{self._label}: {self._writer.waits_for}"
 
 
 def record_cameras(

@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 class RecordingFolder:
-    """The folder, held by one process at a time; a context manager that lets go of it.
+    """The folder, held by one process at a time; a context manager that releases it.
 
     Args:
         root: a new or empty folder, or one of earlier recordings, which are kept and continued.
@@ -114,7 +114,7 @@ class RecordingFolder:
     def salvage(self) -> list[Path]:
         """Publish what can be read of segments that a killed process left, and remove the rest.
 
-        What the system does not let it read stays where it is, and is told of in the log.
+        What the system does not let it read stays where it is, and is reported in the log.
 
         Returns:
             The segments that were published.

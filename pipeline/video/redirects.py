@@ -2,7 +2,7 @@
 
 Over HTTP FFmpeg sees to that itself (``tests/video/test_redirects.py`` watches it). Its RTSP client takes user and
 password along wherever it is sent, no option stops it, and asking the server beforehand would not bind it to its
-answer. But it says in its log where it goes before it goes there, and PyAV hands that to Python's logging in the very
+answer. But it says in its log where it goes before it goes there, and PyAV passes that to Python's logging in the very
 thread that opens. While that thread is kept waiting nothing leaves it; once the time for opening is up FFmpeg, which
 asks before every byte whether it may go on, gives up.
 """
@@ -29,7 +29,7 @@ _GOES_ON = re.compile(r"Status \d+: Redirecting to (?P<location>.*)", re.DOTALL)
 
 
 @dataclass(slots=True)
-class _Watch:
+class _WatchedOpening:
     """One opening of an address with a password.
 
     Attributes:
@@ -46,14 +46,14 @@ class _Watch:
 
 
 @contextlib.contextmanager
-def password_stays(url: str, shown: str, *, timeout_s: float) -> Iterator[None]:
+def password_stays(url: str, label: str, *, timeout_s: float) -> Iterator[None]:
     """Refuse redirects to another server while an address with a password is opened by this thread.
 
     Another port, or another scheme, is another server. An address without user and password may lead anywhere.
 
     Args:
         url: what is opened within.
-        shown: what errors call it, redacted.
+        label: what errors call it, redacted.
         timeout_s: the time for opening that PyAV was given, or more.
 
     Raises:
@@ -64,33 +64,33 @@ def password_stays(url: str, shown: str, *, timeout_s: float) -> Iterator[None]:
         yield
         return
     scheme = address["scheme"].lower()
-    watch = _Watch(scheme, _with_port(address["server"], scheme), timeout_s)
+    watch = _WatchedOpening(scheme, _with_port(address["server"], scheme), timeout_s)
     try:
-        with _ears.open(watch):
+        with _log_tap.open(watch):
             yield
     except av.error.FFmpegError:
         if watch.elsewhere is None:
             raise
         raise RefusedError(
-            f"{shown}: expected a video stream, got a redirect to {watch.elsewhere}; user and password are for "
+            f"{label}: expected a video stream, got a redirect to {watch.elsewhere}; user and password are for "
             f"{watch.server} alone: write the new address into the config if they are for both"
         ) from None
 
 
-class _Ears:
-    """Hears FFmpeg's RTSP client say where it goes, as long as anybody watches; FFmpeg is mute otherwise."""
+class _FfmpegLogTap:
+    """Reads in FFmpeg's log where its RTSP client goes, as long as anybody watches; FFmpeg is mute otherwise."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._watches: dict[int, _Watch] = {}
+        self._watches: dict[int, _WatchedOpening] = {}
         self._libav, self._rtsp = logging.getLogger("libav"), logging.getLogger("libav.rtsp")
         self._restored: tuple[int | None, bool, int] = (None, True, logging.WARNING)
         # Not a filter or a handler: whatever configures logging could switch those off.
         self._log = self._rtsp.log
-        self._rtsp.log = self._hear
+        self._rtsp.log = self._on_log
 
     @contextlib.contextmanager
-    def open(self, watch: _Watch) -> Iterator[None]:
+    def open(self, watch: _WatchedOpening) -> Iterator[None]:
         thread = threading.get_ident()
         with self._lock:
             if not self._watches:
@@ -118,7 +118,7 @@ class _Ears:
         av.logging.set_skip_repeated(skip_repeated)
         self._libav.setLevel(libav_level)
 
-    def _hear(self, level: int, msg: object, *args: object, **options: Any) -> None:
+    def _on_log(self, level: int, msg: object, *args: object, **options: Any) -> None:
         """Called by FFmpeg's log in the thread that opens."""
         watch, goes_on = self._watches.get(threading.get_ident()), _GOES_ON.match(str(msg))
         if watch is None or goes_on is None:
@@ -128,7 +128,7 @@ class _Ears:
             time.sleep(watch.timeout_s)
 
 
-def _is_home(watch: _Watch, location: str) -> bool:
+def _is_home(watch: _WatchedOpening, location: str) -> bool:
     """Whether a redirect leads to the server that the password is for; in doubt it does not."""
     address = _ADDRESS.match(location)
     return (
@@ -152,4 +152,4 @@ def _with_port(server: str, scheme: str) -> str:
     return (server if has_port else f"{server}:{_DEFAULT_PORTS[scheme]}").lower()
 
 
-_ears = _Ears()
+_log_tap = _FfmpegLogTap()

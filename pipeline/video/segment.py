@@ -23,11 +23,11 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import RunError, VideoError
 from pipeline.video.access_units import parameter_sets_once
-from pipeline.video.container import MAX_PIXELS, frame_rate, said
+from pipeline.video.container import MAX_PIXELS, ffmpeg_message, frame_rate
 
 SUFFIX = ".mkv"
 
-DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.ENOENT})
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.ENOENT})
 """Errors of the system after which no camera can be recorded."""
 
 _TICK = Fraction(1, 1000)
@@ -42,7 +42,7 @@ _JPEG_FRAME_HEADERS = frozenset({0xC0, 0xC1, 0xC2})
 
 
 @dataclass(frozen=True, slots=True)
-class Stamped:
+class TimedPacket:
     """A packet with its times on its connection's clock.
 
     Attributes:
@@ -56,7 +56,7 @@ class Stamped:
     dts_ms: int | None
 
 
-class Timeline:
+class PacketTimeline:
     """Gives every packet of one connection a time, whatever its stream says.
 
     RTSP's first packet has no time, some streams have none at all, and a camera that sets its clock leaps: after a leap
@@ -81,14 +81,14 @@ class Timeline:
         self._recent_ms: deque[int] = deque(maxlen=2 * _REORDER_FRAMES)
         self._held: list[av.Packet] = []  # packets that wait for the first time stamp
 
-    def push(self, packet: av.Packet) -> list[Stamped]:
+    def push(self, packet: av.Packet) -> list[TimedPacket]:
         """Take the next packet; returns those whose time is known, in their order."""
         if self._newest_ms is None and (self._held or packet.pts is None):
             self._held.append(packet)
             return self.flush() if len(self._held) > _REORDER_FRAMES else []
         return [self._stamp(packet, packet.pts)]
 
-    def flush(self) -> list[Stamped]:
+    def flush(self) -> list[TimedPacket]:
         """Packets that still wait; to be called at the end of the connection."""
         held, self._held = self._held, []
         known = sorted({packet.pts for packet in held if packet.pts is not None})
@@ -102,7 +102,7 @@ class Timeline:
             for number, packet in enumerate(held)
         ]
 
-    def _stamp(self, packet: av.Packet, pts: int | None) -> Stamped:
+    def _stamp(self, packet: av.Packet, pts: int | None) -> TimedPacket:
         if packet.pts is not None and packet.dts != packet.pts:
             self._reorders = True
         pts = packet.dts if pts is None else pts
@@ -116,7 +116,7 @@ class Timeline:
             self._newest_ms = max(newest_ms, pts_ms)
         self._recent_ms.append(pts_ms)
         dts_ms = None if packet.dts is None else round(packet.dts * self._tick_ms) + self._shift_ms
-        return Stamped(packet, pts_ms, dts_ms)
+        return TimedPacket(packet, pts_ms, dts_ms)
 
     def _continued(self, raw_ms: int, newest_ms: int, after_ms: int) -> int:
         """A time stamp on the timeline: leaps are taken out, and no two are the same."""
@@ -135,7 +135,7 @@ class Timeline:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class VideoFormat:
     """What a keyframe says of the pictures that follow.
 
     Attributes:
@@ -149,7 +149,7 @@ class Picture:
     size_px: tuple[int, int]
 
 
-class PictureReader:
+class VideoFormatReader:
     """Reads off keyframes what pictures follow; belongs to one connection.
 
     Args:
@@ -185,7 +185,7 @@ class PictureReader:
             return None
         return parameter_sets_once(bytes(found[0])) if self._codec in {"h264", "hevc"} else bytes(found[0])
 
-    def picture(self, packet: av.Packet, mark: bytes | None) -> Picture | None:
+    def video_format(self, packet: av.Packet, mark: bytes | None) -> VideoFormat | None:
         """Decode a keyframe to see what it shows; None when it cannot be decoded.
 
         A recovery point of a stream whose pictures are renewed bit by bit (intra refresh), all that such a camera
@@ -206,7 +206,7 @@ class PictureReader:
             return None
         if not 0 < decoder.width * decoder.height <= MAX_PIXELS:
             return None
-        return Picture(mark, extradata, (decoder.height, decoder.width))
+        return VideoFormat(mark, extradata, (decoder.height, decoder.width))
 
 
 class Segment:
@@ -215,7 +215,7 @@ class Segment:
     Args:
         path: the file, on which nobody else relies before ``close``.
         stream: the camera's.
-        picture: what the first packet says.
+        video_format: what the first packet says.
         first_ms: the first packet's pts.
 
     Raises:
@@ -224,15 +224,15 @@ class Segment:
 
     Attributes:
         path: the file.
-        picture: what its packets show.
+        video_format: what its packets show.
         packets: packets written.
         left_out: packets that no player could use: shown before the first keyframe, or too damaged to be stored.
         payload_bytes: bytes of the packets written.
         duration_s: media time from the first packet to the newest.
     """
 
-    def __init__(self, path: Path, stream: VideoStream, picture: Picture, first_ms: int) -> None:
-        self.path, self.picture = path, picture
+    def __init__(self, path: Path, stream: VideoStream, video_format: VideoFormat, first_ms: int) -> None:
+        self.path, self.video_format = path, video_format
         self.packets = self.left_out = self.payload_bytes = 0
         self.duration_s = 0.0
         self._first_ms = first_ms
@@ -242,16 +242,16 @@ class Segment:
             # "opaque" takes the decoder's name: there need not be an encoder for what is only copied.
             self._stream = self._container.add_stream_from_template(stream, opaque=True)
             context = self._stream.codec_context
-            context.height, context.width = picture.size_px
-            if picture.extradata:
-                context.extradata = picture.extradata
+            context.height, context.width = video_format.size_px
+            if video_format.extradata:
+                context.extradata = video_format.extradata
             self._container.start_encoding()
         except (av.error.FFmpegError, ValueError) as error:
-            self._refuse(error)
+            self._raise_if_disk_failed(error)
             codec = stream.codec_context.name
             raise VideoError(f"expected video that Matroska can hold, got {codec}: {error}") from error
 
-    def write(self, stamped: Stamped) -> None:
+    def write(self, stamped: TimedPacket) -> None:
         """Add a packet.
 
         Raises:
@@ -273,7 +273,7 @@ class Segment:
         try:
             self._container.mux_one(packet)
         except av.error.FFmpegError as error:
-            self._refuse(error)
+            self._raise_if_disk_failed(error)
             self.left_out += 1
             return
         self._dts_ms = dts_ms
@@ -290,15 +290,15 @@ class Segment:
         try:
             self._container.close()
         except av.error.FFmpegError as error:
-            raise RunError(f"{self.path}: cannot be written: {said(error)}") from None
+            raise RunError(f"{self.path}: cannot be written: {ffmpeg_message(error)}") from None
 
-    def _refuse(self, error: Exception) -> None:
+    def _raise_if_disk_failed(self, error: Exception) -> None:
         """Raise if it is the disk that fails, not the packet."""
-        if isinstance(error, av.error.FFmpegError) and error.errno in DISK_TROUBLE:
-            raise RunError(f"{self.path}: cannot be written: {said(error)}") from None
+        if isinstance(error, av.error.FFmpegError) and error.errno in DISK_ERRORS:
+            raise RunError(f"{self.path}: cannot be written: {ffmpeg_message(error)}") from None
 
 
-def video_stream(container: InputContainer, shown: str) -> VideoStream:
+def video_stream(container: InputContainer, label: str) -> VideoStream:
     """The stream of a camera that is recorded: its first with video.
 
     Raises:
@@ -306,14 +306,14 @@ def video_stream(container: InputContainer, shown: str) -> VideoStream:
     """
     if not container.streams.video or container.streams.video[0].codec_context is None:
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
-        raise VideoError(f"{shown}: expected a video stream of a known codec, got only: {kinds}")
+        raise VideoError(f"{label}: expected a video stream of a known codec, got only: {kinds}")
     return container.streams.video[0]
 
 
-def timeline_of(stream: VideoStream) -> Timeline:
+def packet_timeline(stream: VideoStream) -> PacketTimeline:
     """An empty timeline for a stream's packets."""
     reorders = bool(stream.codec_context.has_b_frames)
-    return Timeline(stream.time_base or _TICK, frame_rate(stream), reorders=reorders)
+    return PacketTimeline(stream.time_base or _TICK, frame_rate(stream), reorders=reorders)
 
 
 def _jpeg_frame_header(data: bytes) -> bytes | None:

@@ -9,7 +9,7 @@ from av.video.stream import VideoStream
 from pipeline.errors import VideoError
 from pipeline.video.read_back import is_readable
 from pipeline.video.recordings import RecordingFolder
-from pipeline.video.segment import PictureReader, Segment, Stamped
+from pipeline.video.segment import Segment, TimedPacket, VideoFormatReader
 
 _READ_BACK_EVERY_S = 3.0  # the muxer holds up to a second back
 
@@ -24,7 +24,7 @@ class SegmentWriter:
         scene: under whose name they are kept.
         segment_s: media time after which the next keyframe begins a new segment.
         unreadable_s: media time after which a segment in which nothing can be decoded is given up.
-        shown: what messages call the camera, redacted.
+        label: what messages call the camera, redacted.
 
     Attributes:
         segments: whole segments.
@@ -33,9 +33,9 @@ class SegmentWriter:
     """
 
     def __init__(
-        self, folder: RecordingFolder, scene: str, *, segment_s: float, unreadable_s: float, shown: str
+        self, folder: RecordingFolder, scene: str, *, segment_s: float, unreadable_s: float, label: str
     ) -> None:
-        self._folder, self._scene, self._shown = folder, scene, shown
+        self._folder, self._scene, self._label = folder, scene, label
         self._segment_s, self._unreadable_s = segment_s, unreadable_s
         self._segment: Segment | None = None
         self._read_back_s: float | None = 0.0  # media time at which the segment was last tried; None: it can be read
@@ -66,13 +66,13 @@ class SegmentWriter:
         """Wait for a keyframe: what comes next does not follow what came before."""
         self.waits_for = "waiting for a keyframe"
 
-    def write(self, stamped: Stamped, stream: VideoStream, pictures: PictureReader) -> bool:
+    def write(self, stamped: TimedPacket, stream: VideoStream, format_reader: VideoFormatReader) -> bool:
         """Write an access unit, at a keyframe perhaps into a new segment.
 
         Args:
             stamped: the access unit.
             stream: where it came from.
-            pictures: of this connection.
+            format_reader: of this connection.
 
         Returns:
             False when it was left out because there is no segment yet: see ``waits_for``.
@@ -82,7 +82,7 @@ class SegmentWriter:
             RunError: the disk is full, or cannot be written.
         """
         if stamped.packet.is_keyframe and not stamped.packet.is_corrupt:
-            self._turn_over(stamped, stream, pictures)
+            self._begin_segment_at(stamped, stream, format_reader)
         if self._segment is None:
             self._left_out += 1
             return False
@@ -109,7 +109,7 @@ class SegmentWriter:
             self.unreadable += 1
             _log.warning(
                 "%s: a segment of %.1f s could not be read back and is not kept: nothing in it can be decoded",
-                self._shown,
+                self._label,
                 segment.duration_s,
             )
             return
@@ -118,22 +118,22 @@ class SegmentWriter:
         self._recorded_s += segment.duration_s
         self._bytes += segment.payload_bytes
 
-    def _turn_over(self, stamped: Stamped, stream: VideoStream, pictures: PictureReader) -> None:
+    def _begin_segment_at(self, stamped: TimedPacket, stream: VideoStream, format_reader: VideoFormatReader) -> None:
         """Begin a segment at a keyframe, if there is none, or if the one there is long enough or shows others."""
-        segment, mark = self._segment, pictures.mark(stamped.packet)
-        is_other = segment is not None and mark is not None and mark != segment.picture.mark
+        segment, mark = self._segment, format_reader.mark(stamped.packet)
+        is_other = segment is not None and mark is not None and mark != segment.video_format.mark
         if segment is not None and not is_other and segment.duration_s < self._segment_s:
             return
-        picture = pictures.picture(stamped.packet, mark)
-        if picture is None:  # the next keyframe will do
+        video_format = format_reader.video_format(stamped.packet, mark)
+        if video_format is None:  # the next keyframe will do
             self.waits_for = "waiting for a keyframe that can be decoded"
             return
         self.end()
         path = self._folder.stage(self._scene)
         try:
-            self._segment = Segment(path, stream, picture, stamped.pts_ms)
+            self._segment = Segment(path, stream, video_format, stamped.pts_ms)
         except VideoError as error:
-            raise VideoError(f"{self._shown}: {error}") from None
+            raise VideoError(f"{self._label}: {error}") from None
         self._read_back_s = 0.0
 
     def _read_back(self, segment: Segment) -> None:
@@ -148,7 +148,7 @@ class SegmentWriter:
         self._read_back_s = None if readable else segment.duration_s
         if readable is False and segment.duration_s >= self._unreadable_s:
             raise VideoError(
-                f"{self._shown}: expected a recording that can be read back, got {segment.duration_s:.0f} s in which "
+                f"{self._label}: expected a recording that can be read back, got {segment.duration_s:.0f} s in which "
                 "nothing can be decoded: not kept"
             )
 
@@ -157,5 +157,5 @@ class SegmentWriter:
         try:
             return is_readable(segment.path)
         except OSError as error:
-            _log.warning("%s: a segment is kept, though it could not be read back: %s", self._shown, error.strerror)
+            _log.warning("%s: a segment is kept, though it could not be read back: %s", self._label, error.strerror)
             return None

@@ -26,7 +26,7 @@ from pipeline.redaction import redact
 from pipeline.video.container import ContainerFeed, Feed, RawFrame, open_file, open_live
 from pipeline.video.images import ImageFeed
 
-Omission = Literal["sampling", "corrupt", "decode_error"]
+SkipReason = Literal["sampling", "corrupt", "decode_error"]
 """Why a frame that came has no image: nobody wanted it, it is damaged, or it could not be decoded."""
 
 
@@ -67,20 +67,20 @@ def open_source(
         VideoError: it cannot be opened; one line that names it, without credentials.
     """
     live = is_live(url)
-    shown = _shown(url, name)
+    label = _label(url, name)
     if live:
-        container = open_live(url, shown, open_timeout_s=open_timeout_s, read_timeout_s=read_timeout_s)
-        return VideoSource(ContainerFeed(container, live=True, shown=shown), size_px, live=True, shown=shown)
+        container = open_live(url, label, open_timeout_s=open_timeout_s, read_timeout_s=read_timeout_s)
+        return VideoSource(ContainerFeed(container, live=True, label=label), size_px, live=True, label=label)
     path = Path(unquote(url[len("file://") :]) if scheme_of(url) else url)
     try:
         folder = path.is_dir()
     except OSError as error:  # such as a name that is too long
-        raise VideoError(f"{shown}: expected a readable file or folder, got: {error.strerror}") from error
-    feed = ImageFeed(path, shown) if folder else ContainerFeed(open_file(path, shown), live=False, shown=shown)
-    return VideoSource(feed, size_px, live=False, shown=shown)
+        raise VideoError(f"{label}: expected a readable file or folder, got: {error.strerror}") from error
+    feed = ImageFeed(path, label) if folder else ContainerFeed(open_file(path, label), live=False, label=label)
+    return VideoSource(feed, size_px, live=False, label=label)
 
 
-def _shown(url: str, name: str | None) -> str:
+def _label(url: str, name: str | None) -> str:
     """What errors call a stream: one line without credentials, and with nothing that cannot be printed."""
     text = redact(url)
     text = text if text.isprintable() else repr(text)
@@ -104,7 +104,7 @@ class VideoSource:
         decode_errors: packets that could not be decoded; passed over.
     """
 
-    def __init__(self, feed: Feed, size_px: tuple[int, int], *, live: bool, shown: str) -> None:
+    def __init__(self, feed: Feed, size_px: tuple[int, int], *, live: bool, label: str) -> None:
         self.live = live
         self.frame_rate_fps = feed.frame_rate_fps
         self.codec = feed.codec
@@ -113,7 +113,7 @@ class VideoSource:
         self.corrupt = 0
         self.decode_errors = 0
         self._feed = feed
-        self._shown = shown
+        self._label = label
         self._resize = Resizer(size_px)
 
     @property
@@ -131,13 +131,13 @@ class VideoSource:
         Raises:
             VideoError: a live stream failed or stalled; or not one frame of a file could be decoded.
         """
-        for came in self.arrivals():
-            if isinstance(came, DecodedFrame):
-                yield came
+        for arrival in self.arrivals():
+            if isinstance(arrival, DecodedFrame):
+                yield arrival
 
     def arrivals(
         self, wanted: Callable[[float], bool] = lambda media_time_s: True
-    ) -> Iterator[DecodedFrame | Omission | None]:
+    ) -> Iterator[DecodedFrame | SkipReason | None]:
         """Decode to the end, telling of every frame that came, and of packets that brought none (as None).
 
         Args:
@@ -148,16 +148,16 @@ class VideoSource:
             VideoError: a live stream failed or stalled; or not one frame of a file could be decoded.
         """
         for raw in self._feed.frames():
-            came = self._converted(raw, wanted) if isinstance(raw, RawFrame) else raw
-            self.corrupt += came == "corrupt"
-            self.decode_errors += came == "decode_error"
-            self.decoded += came == "sampling" or isinstance(came, DecodedFrame)
-            yield came
+            arrival = self._converted(raw, wanted) if isinstance(raw, RawFrame) else raw
+            self.corrupt += arrival == "corrupt"
+            self.decode_errors += arrival == "decode_error"
+            self.decoded += arrival == "sampling" or isinstance(arrival, DecodedFrame)
+            yield arrival
         if not self.live and not self.decoded:
             promised = f" of {self.expected_frames}" if self.expected_frames else ""
-            raise VideoError(f"{self._shown}: expected frames, got none{promised} that can be decoded")
+            raise VideoError(f"{self._label}: expected frames, got none{promised} that can be decoded")
 
-    def _converted(self, raw: RawFrame, wanted: Callable[[float], bool]) -> DecodedFrame | Omission:
+    def _converted(self, raw: RawFrame, wanted: Callable[[float], bool]) -> DecodedFrame | SkipReason:
         self.size_px = (raw.frame.height, raw.frame.width)
         if not wanted(float(raw.pts * raw.time_base)):
             return "sampling"

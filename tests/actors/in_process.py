@@ -18,7 +18,7 @@ class Answer:
     error: Exception | None = None
     come: bool = True
 
-    def has_come(self):
+    def has_arrived(self):
         return self.come
 
     def get(self, within_s=None):
@@ -30,7 +30,7 @@ class Answer:
 
 
 class Actor:
-    """Follows its orders, and has the face of ``actors.asked.Asked``.
+    """Follows its desired states, and has the face of ``actors.actor_monitor.ActorMonitor``.
 
     Attributes:
         calls: what was called, with its arguments.
@@ -70,10 +70,10 @@ class Actor:
         """Arguments of every call of a method."""
         return [arguments for name, *arguments in self.calls if name == method]
 
-    def insist(self, method, left_s):
+    def call_until_answered(self, method, left_s):
         return self.call(method, left_s()).get()
 
-    def absorb(self, now):
+    def collect(self, now):
         self.report = None if self._is_dead else self.stands()
         self.died_at = (self.died_at or now) if self._is_dead else None
 
@@ -87,8 +87,8 @@ class Actor:
     def kill(self):
         self.die()
 
-    def configure(self, order):
-        self.order, self.version = order, order.version
+    def configure(self, desired):
+        self.desired, self.version = desired, desired.version
 
 
 class CameraProcess(Actor):
@@ -113,7 +113,7 @@ class Detector(Actor):
 
 
 class Scorer(Actor):
-    """Says of cameras what the test sets in ``cameras``, and keeps the notices that it is told."""
+    """Says of cameras what the test sets in ``cameras``, and keeps the notices that it gets."""
 
     def __init__(self):
         super().__init__()
@@ -128,7 +128,7 @@ class Scorer(Actor):
     def finish(self, camera_ids):
         self.finished += camera_ids
 
-    def tend(self):
+    def maintain(self):
         pass
 
     def close(self, within_s, failure=""):
@@ -156,7 +156,7 @@ class Fleet:
     def wait_for_start(self, actors, stop, within_s):
         self.started = list(actors)
 
-    def ask(self, actors, within_s):
+    def poll(self, actors, within_s):
         pass
 
     def dead_processes(self):

@@ -1,4 +1,4 @@
-"""A camera process without Ray: what it hands out while cameras come and go."""
+"""A camera process without Ray: what it dispatches while cameras come and go."""
 
 import os
 import time
@@ -7,7 +7,7 @@ import pytest
 
 from actors.camera import CameraActor
 from pipeline.config import CameraSettings
-from pipeline.runtime.messages import CameraOrder, TakeRequest
+from pipeline.runtime.messages import DesiredCameraState, TakeRequest
 from tests.videos import write_video
 
 SIZE_PX = (32, 48)
@@ -43,33 +43,33 @@ def take_of(actor, camera_id, confirmed):
 
 def test_a_file_that_was_removed_does_not_keep_the_others_from_being_read(actor, files):
     gate, yard = files
-    actor.configure(CameraOrder(1, (gate, yard), consumer="detector"))
+    actor.configure(DesiredCameraState(1, (gate, yard), consumer="detector"))
     take_of(actor, "gate", {})
-    actor.configure(CameraOrder(2, (yard,), consumer="detector"))
+    actor.configure(DesiredCameraState(2, (yard,), consumer="detector"))
     give_up_at = time.monotonic() + 20.0
     while actor.report().readers["gate"].state != "stopped":
         assert time.monotonic() < give_up_at
         time.sleep(0.01)
-    actor.configure(CameraOrder(2, (yard,), consumer="detector"))  # lets go of it
+    actor.configure(DesiredCameraState(2, (yard,), consumer="detector"))  # releases it
     before = actor.report().readers["gate"]
     take_of(actor, "yard", {"gate": 4})  # what a detector goes on saying
     assert actor.report().readers["gate"] == before
-    assert before.decoded == before.handed + sum(before.dropped.values())
+    assert before.decoded == before.dispatched + sum(before.dropped.values())
 
 
-def test_files_are_paced_while_the_order_says_so(actor, files):
-    actor.configure(CameraOrder(1, tuple(files), consumer="detector", paced=True))
+def test_files_are_paced_while_the_desired_state_says_so(actor, files):
+    actor.configure(DesiredCameraState(1, tuple(files), consumer="detector", paced=True))
     captured_s, give_up_at = [], time.monotonic() + 60.0
     while actor.report().readers["gate"].state != "finished":
         assert time.monotonic() < give_up_at
         batch = actor.take(TakeRequest("detector", "first", {}, 8, 0.1))
         captured_s += [h.captured_at_s for h in batch.headers if h.camera_id == "gate"] if batch is not None else []
     assert captured_s[-1] - captured_s[0] > 1.0  # of 2.4 s of footage; unpaced it takes hundredths of a second
-    actor.configure(CameraOrder(2, tuple(files), consumer="detector", paced=False))
-    assert not any(reading.reader.paced for reading in actor._readings.values() if not reading.over)
+    actor.configure(DesiredCameraState(2, tuple(files), consumer="detector", paced=False))
+    assert not any(reading.reader.paced for reading in actor._assigned.values() if not reading.released)
 
 
-def test_a_camera_removed_long_ago_is_forgotten_with_its_ledger_and_may_come_back(actor, files, tmp_path):
+def test_a_camera_removed_long_ago_is_forgotten_with_its_counter_file_and_may_come_back(actor, files, tmp_path):
     def until_report(condition):
         give_up_at = time.monotonic() + 20.0
         while not condition(actor.report().readers):
@@ -77,18 +77,18 @@ def test_a_camera_removed_long_ago_is_forgotten_with_its_ledger_and_may_come_bac
             time.sleep(0.01)
 
     gate, yard = files
-    actor.configure(CameraOrder(1, (gate, yard), consumer="detector"))
+    actor.configure(DesiredCameraState(1, (gate, yard), consumer="detector"))
     take_of(actor, "gate", {})
-    actor.configure(CameraOrder(2, (yard,), consumer="detector", forgotten=frozenset({"gate"})))
-    until_report(lambda readers: set(readers) == {"yard"})  # once it has ended, without another order
+    actor.configure(DesiredCameraState(2, (yard,), consumer="detector", forgotten=frozenset({"gate"})))
+    until_report(lambda readers: set(readers) == {"yard"})  # once it has ended, without another desired state
     assert [path.name for path in (tmp_path / "ledgers").iterdir()] == ["yard"]
-    actor.configure(CameraOrder(3, (gate, yard), sessions={"gate": 5}, consumer="detector"))
+    actor.configure(DesiredCameraState(3, (gate, yard), sessions={"gate": 5}, consumer="detector"))
     (header, *_) = [h for h in take_of(actor, "gate", {}).headers if h.camera_id == "gate"]
     assert (header.session, header.serial) == (5, 0)
 
 
-def test_the_folder_of_its_ledgers_is_tended_so_that_no_other_run_takes_it_for_left(actor, files, tmp_path):
-    actor.configure(CameraOrder(1, tuple(files), consumer="detector"))
+def test_the_folder_of_its_counter_files_is_touched_so_that_no_other_run_takes_it_for_left(actor, files, tmp_path):
+    actor.configure(DesiredCameraState(1, tuple(files), consumer="detector"))
     an_hour_ago_s = time.time() - 3600.0
     os.utime(tmp_path / "ledgers", (an_hour_ago_s, an_hour_ago_s))
     give_up_at = time.monotonic() + 20.0
@@ -97,30 +97,32 @@ def test_the_folder_of_its_ledgers_is_tended_so_that_no_other_run_takes_it_for_l
         time.sleep(0.01)
 
 
-def test_a_camera_whose_ledger_cannot_be_made_is_told_of_and_read_once_it_can(actor, files, tmp_path, monkeypatch):
-    monkeypatch.setattr("actors.camera._HANDOVER_S", 0.0)
+def test_a_camera_whose_counter_file_cannot_be_made_is_reported_and_read_once_it_can(
+    actor, files, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("actors.camera._RELEASE_WITHIN_S", 0.0)
     (tmp_path / "ledgers").write_text("in the way")
-    actor.configure(CameraOrder(1, tuple(files), consumer="detector"))
+    actor.configure(DesiredCameraState(1, tuple(files), consumer="detector"))
     first, second = actor.report().troubles
     assert first.text.startswith("camera gate is not read: ")
     assert second.text.startswith("camera yard is not read: ")
     assert actor.report().readers == {}
     (tmp_path / "ledgers").unlink()
-    take_of(actor, "gate", {})  # without another order
+    take_of(actor, "gate", {})  # without another desired state
     assert actor.report().troubles == ()
 
 
 def test_a_file_moved_between_living_detectors_and_then_in_two_dying_ones_is_not_set_aside(actor, files, tmp_path):
-    def handed_to(consumer, incarnation, deaths):
+    def dispatched_to(consumer, incarnation, deaths):
         """The first frame that comes, which nobody confirms; whatever was set aside comes with it."""
-        actor.configure(CameraOrder(1, tuple(files[:1]), consumer=consumer, deaths=deaths))
+        actor.configure(DesiredCameraState(1, tuple(files[:1]), consumer=consumer, deaths=deaths))
         give_up_at = time.monotonic() + 20.0
         while (batch := actor.take(TakeRequest(consumer, incarnation, {}, 1, 0.1))) is None:
             assert time.monotonic() < give_up_at
         return batch
 
     for consumer, incarnation, deaths in [("a", "a1", 0), ("b", "b1", 0), ("b", "b2", 1), ("a", "a1", 2)]:
-        batch = handed_to(consumer, incarnation, deaths)
+        batch = dispatched_to(consumer, incarnation, deaths)
         assert ([header.serial for header in batch.headers], batch.dropped) == ([0], ())
-    (killer,) = handed_to("b", "b3", 3).dropped
+    (killer,) = dispatched_to("b", "b3", 3).dropped
     assert (killer.header.serial, killer.reason) == (0, "quarantined")

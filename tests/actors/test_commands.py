@@ -63,8 +63,8 @@ def replay(trained, out, dataset=None, **sections):
     return read_clip_scores(out)
 
 
-def accounts(final):
-    return {camera.camera_id: camera.account for camera in final.cameras}
+def counts_by_camera(final):
+    return {camera.camera_id: camera.counts for camera in final.cameras}
 
 
 def test_every_frame_of_every_camera_is_scored_once_and_readable_in_redis_and_parquet(trained, tmp_path):
@@ -74,8 +74,8 @@ def test_every_frame_of_every_camera_is_scored_once_and_readable_in_redis_and_pa
     final, scores = stream(trained, tmp_path, {scene: clip.url for scene, clip in clips.items()}, sinks=[webhook])
     receiver.stop()
     for scene, clip in clips.items():
-        account = accounts(final)[scene]
-        assert (account.decoded, account.scored, account.dropped) == (clip.frame_count, clip.frame_count, {})
+        counts = counts_by_camera(final)[scene]
+        assert (counts.decoded, counts.scored, counts.dropped) == (clip.frame_count, clip.frame_count, {})
         assert scores[scene].index.tolist() == list(range(clip.frame_count))
     with readable_redis(tmp_path / "stream.yaml") as url:  # the run is over: a late reader
         statuses = read_statuses(url)
@@ -185,11 +185,11 @@ def test_a_run_that_is_told_to_stop_scores_or_counts_what_was_decoded_and_closes
 
     threading.Thread(target=stop_when_scoring, daemon=True).start()
     final, scores = stream(trained, tmp_path, {"long": tmp_path / "long.mp4"})
-    account = accounts(final)["long"]
-    assert 0 < account.scored < 3000
-    assert account.in_flight == 0
-    assert account.dropped.keys() <= {"shutdown"}
-    assert scores["long"].index.tolist() == list(range(account.scored))
+    counts = counts_by_camera(final)["long"]
+    assert 0 < counts.scored < 3000
+    assert counts.in_flight == 0
+    assert counts.dropped.keys() <= {"shutdown"}
+    assert scores["long"].index.tolist() == list(range(counts.scored))
     assert not list(tmp_path.glob("run/.*staging/*"))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from actors.control import CameraDesk, ask_run, served
+from actors.control import CameraControl, ask_run, serve_control
 from pipeline.config_file import load_config
 from pipeline.errors import BadInputError
 
@@ -21,7 +21,9 @@ class Run:
         self.path = folder / "cameras.yaml"
         self.write(**{"cameras": [GATE], **sections})
         self.told = []
-        self.desk = CameraDesk(load_config(self.path), self.path, SCENES, lambda *what: self.told.append(what))
+        self.camera_control = CameraControl(
+            load_config(self.path), self.path, SCENES, lambda *what: self.told.append(what)
+        )
 
     def write(self, **sections):
         self.path.write_text(yaml.safe_dump(sections))
@@ -37,16 +39,18 @@ def running(tmp_path):
 
 
 def test_a_camera_is_added_with_the_runs_defaults_paused_resumed_and_removed(running):
-    said = running.desk.answer({"do": "add", "camera": {"id": "yard", "url": "rtsp://10.0.0.2/x", "scene": "s"}})
+    said = running.camera_control.answer(
+        {"do": "add", "camera": {"id": "yard", "url": "rtsp://10.0.0.2/x", "scene": "s"}}
+    )
     assert "camera yard: added" in said["said"]
     (_, yard), paused = running.told[-1]
     assert (yard.id, yard.scene, yard.sample_fps, paused) == ("yard", "s", 2.0, frozenset())
-    running.desk.answer({"do": "pause", "id": "yard"})
+    running.camera_control.answer({"do": "pause", "id": "yard"})
     assert running.told[-1][1] == {"yard"}
-    assert [camera["paused"] for camera in running.desk.answer({"do": "list"})["cameras"]] == [False, True]
-    running.desk.answer({"do": "resume", "id": "yard"})
+    assert [camera["paused"] for camera in running.camera_control.answer({"do": "list"})["cameras"]] == [False, True]
+    running.camera_control.answer({"do": "resume", "id": "yard"})
     assert running.told[-1][1] == frozenset()
-    running.desk.answer({"do": "remove", "id": "gate"})
+    running.camera_control.answer({"do": "remove", "id": "gate"})
     assert running.ids == ["yard"]
 
 
@@ -65,34 +69,36 @@ def test_a_camera_is_added_with_the_runs_defaults_paused_resumed_and_removed(run
 )
 def test_a_request_that_cannot_be_met_changes_nothing_and_says_why(running, request_, said):
     with pytest.raises(BadInputError, match=said):
-        running.desk.answer(request_)
+        running.camera_control.answer(request_)
     assert running.told == []
 
 
 def test_a_scene_that_the_model_does_not_know_is_told_when_a_camera_is_added_and_when_the_file_is_read_again(running):
     known = {"id": "yard", "url": "rtsp://10.0.0.2/x"}
-    assert running.desk.answer({"do": "add", "camera": known})["warnings"] == []
-    (warning,) = running.desk.answer({"do": "add", "camera": {"id": "roof", "url": "rtsp://10.0.0.3/x"}})["warnings"]
+    assert running.camera_control.answer({"do": "add", "camera": known})["warnings"] == []
+    (warning,) = running.camera_control.answer({"do": "add", "camera": {"id": "roof", "url": "rtsp://10.0.0.3/x"}})[
+        "warnings"
+    ]
     assert warning == (
         "camera roof: the model knows no scene 'roof' (it knows gate, yard, s, new); "
         "the threshold is that of all scenes together"
     )
     running.write(cameras=[{**GATE, "scene": "door"}, {"id": "new", "url": "y.mp4"}])
-    lines = running.desk.reload()
+    lines = running.camera_control.reload()
     assert [line.split(":")[0] for line in lines] == ["camera gate", "camera new", "warning"]
     assert lines[-1].startswith("warning: camera gate: the model knows no scene 'door'")
 
 
 def test_addresses_are_listed_without_credentials(running):
-    (shown,) = running.desk.answer({"do": "list"})["cameras"]
+    (shown,) = running.camera_control.answer({"do": "list"})["cameras"]
     assert shown == {"id": "gate", "url": "rtsp://***@10.0.0.1/main", "scene": "gate", "paused": False}
 
 
 def test_a_reload_takes_over_what_changed_in_the_file_and_keeps_what_was_added_by_hand(running):
-    running.desk.answer({"do": "add", "camera": {"id": "byhand", "url": "x.mp4"}})
-    assert running.desk.reload() == ["nothing has changed"] or running.told
+    running.camera_control.answer({"do": "add", "camera": {"id": "byhand", "url": "x.mp4"}})
+    assert running.camera_control.reload() == ["nothing has changed"] or running.told
     running.write(cameras=[{**GATE, "sample_fps": 5}, {"id": "new", "url": "y.mp4"}], runtime={"batch_frames": 3})
-    assert running.desk.reload() == [
+    assert running.camera_control.reload() == [
         "camera gate: changed",
         "camera new: added",
         "runtime: a change takes effect with the next run",
@@ -100,14 +106,14 @@ def test_a_reload_takes_over_what_changed_in_the_file_and_keeps_what_was_added_b
     assert running.ids == ["gate", "byhand", "new"]
     assert running.told[-1][0][0].sample_fps == 5
     running.write(cameras=[{"id": "new", "url": "y.mp4"}], runtime={"batch_frames": 3})
-    assert running.desk.reload() == ["camera gate: removed"]
+    assert running.camera_control.reload() == ["camera gate: removed"]
     assert running.ids == ["byhand", "new"]
 
 
 def test_a_file_with_a_fault_is_not_taken_over(running):
     running.write(cameras=[{**GATE, "colour": "red"}])
     with pytest.raises(BadInputError, match=r"cameras\.gate\.colour: unknown key"):
-        running.desk.reload()
+        running.camera_control.reload()
     assert running.told == []
 
 
@@ -115,33 +121,33 @@ def test_what_the_run_could_not_be_told_has_not_happened(running):
     def away(cameras, paused):
         raise RuntimeError("the supervisor is away")
 
-    desk = CameraDesk(load_config(running.path), running.path, SCENES, away)
+    camera_control = CameraControl(load_config(running.path), running.path, SCENES, away)
     requests = [{"do": "add", "camera": {"id": "yard", "url": "rtsp://10.0.0.2/x"}}]
     requests += [{"do": do, "id": "gate"} for do in ("pause", "remove")]
     for request in requests:
         with pytest.raises(RuntimeError):
-            desk.answer(request)
+            camera_control.answer(request)
     running.write(cameras=[{"id": "door", "url": "rtsp://10.0.0.3/x"}])
     with pytest.raises(RuntimeError):
-        desk.reload()
-    (camera,) = desk.answer({"do": "list"})["cameras"]
+        camera_control.reload()
+    (camera,) = camera_control.answer({"do": "list"})["cameras"]
     assert (camera["id"], camera["paused"]) == ("gate", False)
 
 
 def test_the_socket_of_a_run_that_was_killed_is_used_again_by_the_next_one(running, tmp_path):
-    with served(running.desk, tmp_path):
+    with serve_control(running.camera_control, tmp_path):
         path = json.loads((tmp_path / "control.json").read_text())["socket"]
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(path)  # what stays behind: a socket at which nobody listens
     with pytest.raises(BadInputError, match="expected a run under way, found none"):
         ask_run(tmp_path, {"do": "list"})
-    with served(running.desk, tmp_path):
+    with serve_control(running.camera_control, tmp_path):
         assert json.loads((tmp_path / "control.json").read_text())["socket"] == path
         assert ask_run(tmp_path, {"do": "list"})["cameras"]
 
 
 def test_another_command_of_this_user_reaches_the_run_and_nobody_is_there_afterwards(running, tmp_path, caplog, capfd):
-    with served(running.desk, tmp_path):
+    with serve_control(running.camera_control, tmp_path):
         assert ask_run(tmp_path, {"do": "list"})["cameras"][0]["id"] == "gate"
         with pytest.raises(BadInputError, match="expected a camera of this run"):
             ask_run(tmp_path, {"do": "pause", "id": "nobody"})
@@ -165,6 +171,6 @@ def test_another_command_of_this_user_reaches_the_run_and_nobody_is_there_afterw
 
 def test_a_run_whose_folder_cannot_be_written_goes_on_without_being_reached(running, tmp_path, caplog):
     (tmp_path / "control.json").mkdir()
-    with pytest.raises(BadInputError, match="found none"), served(running.desk, tmp_path):
+    with pytest.raises(BadInputError, match="found none"), serve_control(running.camera_control, tmp_path):
         assert "`cameras` commands will not reach this run: Is a directory" in caplog.text
         ask_run(tmp_path, {"do": "list"})

@@ -20,7 +20,7 @@ def fleet(url="rtsp://10.0.0.1/x", **runtime):
     plan = RunPlan(
         name="run",
         cameras=(CameraSettings(id="gate", url=url),),
-        views={},
+        scene_references={},
         model_folder=Path("model"),
         expected_model=None,
         size_px=(8, 8),

@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.sinks.parquet_reader import read_clip_scores
-from tests.actors.test_commands import accounts, stream
+from tests.actors.test_commands import counts_by_camera, stream
 from tests.shared import shared_path
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -15,6 +15,6 @@ def test_three_recordings_streamed_at_once_end_with_every_frame_scored_and_in_pa
     scores = read_clip_scores(tmp_path / "run" / "scores")
     for name, count in frames.items():
         camera_id = name.split(".")[0]
-        account = accounts(final)[camera_id]
-        assert (account.decoded, account.scored, account.dropped) == (count, count, {})
+        counts = counts_by_camera(final)[camera_id]
+        assert (counts.decoded, counts.scored, counts.dropped) == (count, count, {})
         assert scores[camera_id].index.tolist() == list(range(count))

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from actors.plans import stream_plan
 from actors.scorer import ScorerActor
 from pipeline.models.card import read_card
-from pipeline.runtime.messages import ScorerOrder
+from pipeline.runtime.messages import DesiredScorerState
 from pipeline.sinks.base import Sink, SinkSettings
 from pipeline.sinks.redis_reader import read_alerts
 from pipeline.sinks.to_webhook import WebhookSinkSettings
@@ -52,7 +52,7 @@ def kinds(redis_url, camera_id):
 
 def test_a_scorer_killed_at_the_very_end_still_ends_the_events_that_were_open(plan, redis_url):
     scorer = ScorerActor(plan)
-    scorer.configure(ScorerOrder(1, plan.cameras))
+    scorer.configure(DesiredScorerState(1, plan.cameras))
     assert scorer.add(predictions("gate", 0, 3))
     killed(scorer)
     assert kinds(redis_url, "gate") == ["new"]
@@ -62,12 +62,12 @@ def test_a_scorer_killed_at_the_very_end_still_ends_the_events_that_were_open(pl
 
 def test_frames_of_a_camera_removed_while_the_scorer_was_away_are_taken_and_hold_up_nobody(plan, redis_url):
     scorer = ScorerActor(plan)
-    scorer.configure(ScorerOrder(1, plan.cameras))
+    scorer.configure(DesiredScorerState(1, plan.cameras))
     assert scorer.add(predictions("gate", 0, 3))
     killed(scorer)
     scorer = ScorerActor(plan)
     gate, yard = plan.cameras
-    scorer.configure(ScorerOrder(2, (yard,), (gate,)))
+    scorer.configure(DesiredScorerState(2, (yard,), (gate,)))
     assert scorer.sinks["redis"].flush()
     assert kinds(redis_url, "gate") == ["new", "end"]
     assert scorer.add([*predictions("gate", 3, 2), *predictions("yard", 0, 1)])
@@ -76,20 +76,20 @@ def test_frames_of_a_camera_removed_while_the_scorer_was_away_are_taken_and_hold
     assert kinds(redis_url, "gate") == ["new", "end", "new", "end"]
 
 
-def test_a_camera_removed_long_ago_is_no_longer_told_of_holds_up_nobody_and_goes_on_in_its_books(plan, redis_url):
+def test_a_camera_removed_long_ago_is_no_longer_reported_holds_up_nobody_and_goes_on_with_its_counts(plan, redis_url):
     gate, yard = plan.cameras
     scorer = ScorerActor(plan)
-    scorer.configure(ScorerOrder(1, plan.cameras))
+    scorer.configure(DesiredScorerState(1, plan.cameras))
     assert scorer.add(predictions("gate", 0, 3))
-    scorer.configure(ScorerOrder(2, (yard,)))
+    scorer.configure(DesiredScorerState(2, (yard,)))
     assert set(scorer.report().cameras) == {"yard"}
     assert scorer.add([*predictions("gate", 3, 1), *predictions("yard", 0, 1)])  # of a detector that hung for long
     killed(scorer)
     scorer = ScorerActor(plan)
     assert not scorer.add(predictions("gate", 3, 1))  # nobody has told it yet who is who
-    scorer.configure(ScorerOrder(2, (yard,)))
+    scorer.configure(DesiredScorerState(2, (yard,)))
     assert scorer.add([*predictions("gate", 3, 1), *predictions("yard", 1, 1)])
-    scorer.configure(ScorerOrder(3, (gate, yard)))
+    scorer.configure(DesiredScorerState(3, (gate, yard)))
     assert scorer.add(predictions("gate", 4, 1))
     assert {name: status.scored for name, status in scorer.report().cameras.items()} == {"yard": 2, "gate": 4}
     assert scorer.close()[0] == []
@@ -169,7 +169,7 @@ class InMemorySettings(SinkSettings):
 def test_a_further_sink_gets_every_score_and_alert_at_its_own_pace_and_has_counts_of_its_own(plan, redis_url):
     plan = replace(plan, sinks=replace(plan.sinks, others=(InMemorySettings(),)))
     scorer = ScorerActor(plan)
-    scorer.configure(ScorerOrder(1, plan.cameras))
+    scorer.configure(DesiredScorerState(1, plan.cameras))
     assert scorer.add(predictions("gate", 0, 5))
     assert scorer.sinks["redis"].flush()
     memory = scorer.sinks["memory"]
@@ -195,7 +195,7 @@ def test_a_scorer_killed_while_a_webhook_is_away_delivers_there_what_redis_has_l
     settings = WebhookSinkSettings(url=SecretStr(receiver.url), secret=SecretStr(SECRET), retry_max_s=0.2)
     plan = replace(plan, sinks=replace(plan.sinks, others=(settings,)))
     scorer = ScorerActor(plan)
-    scorer.configure(ScorerOrder(1, plan.cameras))
+    scorer.configure(DesiredScorerState(1, plan.cameras))
     assert scorer.add(predictions("gate", 0, 3))
     wait_until(lambda: any("nobody answers there" in trouble.text for trouble in scorer.report().troubles))
     killed(scorer)

@@ -1,4 +1,4 @@
-"""What the supervisor makes of what it hears, with actors of this process: no Ray, and no time but the test's."""
+"""What the supervisor makes of reports, with actors of this process: no Ray, and no time but the test's."""
 
 import threading
 import time
@@ -10,8 +10,8 @@ import pytest
 from actors.supervisor import Supervisor
 from pipeline.config import CameraSettings, HealthSettings, RuntimeSettings
 from pipeline.errors import RunError
-from pipeline.runtime.ending import Ending
 from pipeline.runtime.plan import RunPlan
+from pipeline.runtime.shutdown import ShutdownDeadline
 from pipeline.runtime.status import ReaderStatus, ScoringStatus
 from pipeline.types import Trouble
 from tests.actors.in_process import Fleet
@@ -33,7 +33,7 @@ class Run:
         plan = RunPlan(
             name="run",
             cameras=tuple(camera(camera_id) for camera_id in camera_ids),
-            views={},
+            scene_references={},
             model_folder=Path("model"),
             expected_model=None,
             size_px=(8, 8),
@@ -69,8 +69,8 @@ def run():
 def test_everyone_is_told_what_to_do_once_and_again_after_it_was_started_again(run):
     for name in (SCORER, CAMERAS, DETECTOR):
         assert len(run[name].called("configure")) == 1
-    assert [wanted.id for wanted in run[CAMERAS].order.cameras] == ["gate", "yard"]
-    assert run[CAMERAS].order.consumer == DETECTOR
+    assert [wanted.id for wanted in run[CAMERAS].desired.cameras] == ["gate", "yard"]
+    assert run[CAMERAS].desired.consumer == DETECTOR
     (before,) = run[SCORER].called("configure")
     run[SCORER].die()
     run.step()
@@ -92,7 +92,7 @@ def test_an_order_that_is_on_its_way_is_not_sent_again_and_a_newer_one_is():
     run[CAMERAS].catch_up()
     run.step()
     assert len(run[CAMERAS].called("configure")) == 2
-    assert [wanted.id for wanted in run[CAMERAS].order.cameras] == ["gate", "yard"]
+    assert [wanted.id for wanted in run[CAMERAS].desired.cameras] == ["gate", "yard"]
 
 
 def test_what_an_actor_cannot_do_is_a_trouble_without_credentials_until_it_can(run):
@@ -174,18 +174,18 @@ def test_what_a_process_says_of_a_camera_that_another_one_reads_now_is_not_heard
     run = Run(*(f"c{number}" for number in range(9)))  # more than one process holds
     run.step()
     before, after = "run-camera-1", CAMERAS
-    assert "c1" in [wanted.id for wanted in run[before].order.cameras]
+    assert "c1" in [wanted.id for wanted in run[before].desired.cameras]
     run[before].readers, run[SCORER].cameras = {"c1": READER}, {"c1": SCORING}
     run.step()
     run[before].die()
     run.step()
     run.step(6.0)
-    assert "c1" in [wanted.id for wanted in run[after].order.cameras]
+    assert "c1" in [wanted.id for wanted in run[after].desired.cameras]
     run[before].come_back()
     run[before].readers = {"c1": replace(READER, decoded=99)}
     run[after].readers = {"c1": replace(READER, decoded=11)}
     (status,) = run.step().cameras
-    assert status.account.decoded == 11
+    assert status.counts.decoded == 11
 
 
 def test_spare_detectors_are_not_waited_for():
@@ -237,15 +237,15 @@ def test_a_ray_that_is_dead_is_told_at_once_as_what_ended_the_watching():
 
 
 def test_a_run_that_is_closed_counts_what_was_in_flight_and_says_how_many_alerts_there_were(run):
-    run[CAMERAS].readers = {"gate": replace(READER, decoded=14, handed=12)}
+    run[CAMERAS].readers = {"gate": replace(READER, decoded=14, dispatched=12)}
     run[SCORER].cameras = {"gate": SCORING}
     run[SCORER].troubles = [Trouble("disk", "the disk is full")]
     run.step()
-    final = run.supervisor.close(Ending(time.monotonic()))  # there is no time for what is in flight
+    final = run.supervisor.close(ShutdownDeadline(time.monotonic()))  # there is no time for what is in flight
     assert run[CAMERAS].called("abandon") == run[CAMERAS].called("close") == [[]]
     (status,) = final.cameras
-    assert status.account.dropped == {"shutdown": 4}
-    assert (final.alerts, final.faults, final.troubles) == ({"emitted": 1}, (), ())
+    assert status.counts.dropped == {"shutdown": 4}
+    assert (final.alerts, final.unwritten, final.troubles) == ({"emitted": 1}, (), ())
     before = run.supervisor.status()
     assert run.step() is before  # nobody is told anything any more
 
@@ -262,7 +262,7 @@ def test_a_scorer_that_cannot_close_its_files_is_a_fault_of_the_run(run, error, 
         run[SCORER].die()
     else:
         run[SCORER].refuses["close"] = error
-    assert run.supervisor.close(Ending.begun(time.monotonic())).faults == (fault,)
+    assert run.supervisor.close(ShutdownDeadline.starting_at(time.monotonic())).unwritten == (fault,)
 
 
 def test_a_run_that_is_aborted_says_why_and_does_not_fail_where_nobody_hears_it(run):

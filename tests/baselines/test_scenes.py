@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from pipeline.baselines.scenes import SceneModels, check_tensor, scene_tensors
-from pipeline.models.detector import AnomalyMaps
+from pipeline.models.anomaly_model import AnomalyMaps
 
 
 class Distance(nn.Module):

@@ -45,12 +45,14 @@ def test_footage_of_one_kind_alone_is_refused(tmp_path, trained, part):
 
 def test_a_process_that_is_killed_is_named():
     with pytest.raises(RunError, match="expected the process 'exit'"):
-        comparison_module._apart(os._exit, 9)
+        comparison_module._in_subprocess(os._exit, 9)
 
 
 def test_errors_of_a_process_come_back_as_they_were_raised(tmp_path):
     with pytest.raises(DatasetError, match="expected training clips"):
-        comparison_module._apart(comparison_module._extract, Config(), Dataset("stc", tmp_path, (), ()), tmp_path)
+        comparison_module._in_subprocess(
+            comparison_module._extract, Config(), Dataset("stc", tmp_path, (), ()), tmp_path
+        )
 
 
 def test_methods_are_trained_scored_and_timed_into_one_table_even_after_an_interruption(tmp_path, trained, ray_session):

@@ -33,7 +33,7 @@ def log():
     return Log()
 
 
-def test_a_stage_is_told_of_at_once_then_every_twenty_seconds_and_at_its_end(log):
+def test_a_stage_is_reported_at_once_then_every_twenty_seconds_and_at_its_end(log):
     with log.stages() as stages:
         bar = Bar(stages, "features")
         bar(0, 1200)
@@ -84,7 +84,7 @@ def test_a_training_tells_its_stages_and_losses(log):
     ]
 
 
-def test_what_has_no_end_is_told_of_every_minute_also_when_nothing_moves(log):
+def test_what_has_no_end_is_reported_every_minute_also_when_nothing_moves(log):
     with log.stages() as stages:
         bar = Bar(stages, "starting actors")
         bar(0, None)
@@ -115,7 +115,7 @@ def test_how_far_it_came_is_told_when_it_is_cut_short(log):
     ]
 
 
-def test_a_stage_that_is_done_is_told_of_once_however_often_it_is_shown(log):
+def test_a_stage_that_is_done_is_reported_once_however_often_it_is_shown(log):
     with log.stages() as stages:
         bar = Bar(stages, "scored")
         bar(5, 10)
@@ -125,7 +125,7 @@ def test_a_stage_that_is_done_is_told_of_once_however_often_it_is_shown(log):
     assert log.new_lines() == ["scored: 5 of 10 (50 %)", "scored: 10 of 10 (100 %), took 0:00:01"]
 
 
-def test_a_total_that_grows_with_what_is_done_is_told_of_at_the_pace(log):
+def test_a_total_that_grows_with_what_is_done_is_reported_at_the_pace(log):
     with log.stages() as stages:
         bar = Bar(stages, "features")
         for done in range(1, 101):
@@ -135,7 +135,7 @@ def test_a_total_that_grows_with_what_is_done_is_told_of_at_the_pace(log):
     assert [line.split(" of ")[0] for line in lines] == [f"features: {done}" for done in (1, 41, 81, 100)]
 
 
-def test_a_stage_that_never_began_is_not_told_of(log):
+def test_a_stage_that_never_began_is_not_reported(log):
     with log.stages() as stages:
         TrainingBars(stages)
     assert log.new_lines() == []

@@ -13,7 +13,7 @@ def status(camera_id, state="recording", segments=2):
     return RecorderStatus(camera_id, camera_id, state, segments, 90.0, 1_500_000, 1, 0, 0, 0, "")
 
 
-def test_all_cameras_are_told_of_in_one_line_which_names_those_that_are_not_recorded():
+def test_all_cameras_are_reported_in_one_line_which_names_those_that_are_not_recorded():
     assert recording_line([status("gate"), status("yard", "waiting", 0)]) == (
         "recording: 1 of 2 cameras, 2 segments, 3.00 minutes, 3.0 MB, 2 reconnects, 0 gaps, 0 unreadable; "
         "not recorded now: yard (waiting)"

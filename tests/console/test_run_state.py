@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from pipeline.console.run_state import RunNews, is_well, run_line, run_watched, trouble_lines
+from pipeline.console.run_state import RunWatcher, is_healthy, run_line, run_watched, trouble_lines
 from pipeline.errors import RedisError
 from pipeline.sinks.run_status import RunStatusWriter
 from pipeline.sinks.schema import ALIVE_FOR_S
@@ -27,7 +27,7 @@ def run(state="running", is_alive=True, silent_s=0.4, **more):
     ],
 )
 def test_a_run_is_alive_ended_failed_or_lost(found, well, words):
-    assert is_well(found) == well
+    assert is_healthy(found) == well
     assert words in run_line(found)
 
 
@@ -39,31 +39,31 @@ def test_troubles_are_shown_in_lines_that_no_terminal_obeys():
 
 
 def test_whoever_follows_is_told_once_that_a_run_was_lost_and_that_another_began():
-    news = RunNews()
-    said = [news.seen(found, 0.0) for found in [None, run(), run(), run(is_alive=False), run(is_alive=False), run()]]
+    watcher = RunWatcher()
+    said = [watcher.seen(found, 0.0) for found in [None, run(), run(), run(is_alive=False), run(is_alive=False), run()]]
     assert said[:3] == [None, None, None]
     assert "LOST" in said[3]
     assert said[4] is None
     assert "running" in said[5]
-    assert "ended" in news.seen(run("ended", False), 0.0)
-    assert news.seen(run("ended", False), 0.0) is None
+    assert "ended" in watcher.seen(run("ended", False), 0.0)
+    assert watcher.seen(run("ended", False), 0.0) is None
 
 
 def test_whoever_comes_after_the_loss_is_told_of_it():
-    assert "LOST" in RunNews().seen(run(is_alive=False), 0.0)
+    assert "LOST" in RunWatcher().seen(run(is_alive=False), 0.0)
 
 
 @pytest.mark.parametrize("call_takes_s", [1, 4])  # nobody answers there; it hangs
 def test_a_redis_that_stays_away_is_told_once_within_seconds_and_so_is_its_return(call_takes_s):
-    news = RunNews()
-    assert news.seen(run(), 100.0) is None
+    watcher = RunWatcher()
+    assert watcher.seen(run(), 100.0) is None
     error = RedisError("redis.url: nobody answers there")
     times = [100.0 + call_takes_s * (n + 1) for n in range(12)]
-    said = {now: line for now in times if (line := news.unanswered(error, now)) is not None}
+    said = {now: line for now in times if (line := watcher.unanswered(error, now)) is not None}
     ((now, line),) = said.items()
     assert ALIVE_FOR_S <= now - 100.0 < ALIVE_FOR_S + call_takes_s
     assert f"run run-1: no sign of life for {now - 100.0:.0f} s: redis.url" in line
-    assert "running" in news.seen(run(), 200.0)
+    assert "running" in watcher.seen(run(), 200.0)
 
 
 def test_whoever_follows_a_redis_that_hangs_is_told_within_ten_seconds(server):

@@ -56,7 +56,7 @@ def dataset_of(*clips: Clip) -> Dataset:
 
 
 def score_rows(camera_id: str, scores, *, maps=None, frames=None, session: int = 0) -> list[Score]:
-    """Scores of a clip as the scorer hands them to the sink, at 10 frames per second."""
+    """Scores of a clip as the scorer passes them to the sink, at 10 frames per second."""
     frames = range(len(scores)) if frames is None else frames
     return [
         Score(
@@ -74,12 +74,12 @@ def score_rows(camera_id: str, scores, *, maps=None, frames=None, session: int =
 
 
 def write_scores(root: Path, *rows: list[Score], model: str = MODEL, maps: bool = False) -> Path:
-    """Write rows through the real sink; each list of rows is handed over at once."""
+    """Write rows through the real sink; each list of rows is written at once."""
     sink = ParquetSink(root, model_fingerprint=model, maps=maps, rotate_s=1e9)
     for several in rows:
         sink.write(several)
     sink.close()
-    assert sink.faults() == []
+    assert sink.unwritten() == []
     return root
 
 

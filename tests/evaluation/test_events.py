@@ -1,4 +1,4 @@
-"""Events read from rows are those that were told while the rows were made."""
+"""Events read from rows are those that were emitted while the rows were made."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from pipeline.config import AlertSettings
 from pipeline.errors import ScoresError
 from pipeline.evaluation.events import events_of
-from pipeline.scoring.calibration import NormalScores
+from pipeline.scoring.calibration import ScoreCalibration
 from pipeline.scoring.camera import CameraScoring, CameraState
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.types import FrameHeader, Prediction
 from tests.evaluation.footage import score_rows, write_scores
 
-NORMAL = NormalScores([[i / 100 for i in range(100)]], 10.0)
+NORMAL = ScoreCalibration([[i / 100 for i in range(100)]], 10.0)
 
 
 @st.composite
@@ -55,7 +55,7 @@ def runs(draw):
 
 @given(runs())
 @settings(max_examples=150)
-def test_rows_tell_exactly_the_events_that_were_told_and_their_verdicts(tmp_path_factory, run):
+def test_rows_tell_exactly_the_events_that_were_told_and_their_scores(tmp_path_factory, run):
     alert_settings, frames, killed_after = run
     camera = CameraScoring("gate", NORMAL, alert_settings)
     scores, alerts = [], []

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import VideoError
-from pipeline.evaluation.figures import Timeline, map_limits, timeline_svg, with_map, with_truth
+from pipeline.evaluation.figures import ScoreTimeline, map_limits, timeline_svg, with_map, with_truth
 from pipeline.evaluation.protocols import ClipResult, evaluate
 from pipeline.evaluation.report import clips_to_show, write_report
 from tests.evaluation.footage import MODEL, dataset_of, maps_of, pixel_clip, score_rows, write_scores
@@ -187,7 +187,7 @@ def test_of_many_clips_each_scene_shows_its_worst_and_best(material):
 
 def test_a_timeline_shades_truth_and_marks_events():
     labels = np.array([False, True, True, False, True])
-    timeline = Timeline(np.arange(5) / 10, np.arange(5.0), np.full(5, 2.0), labels, [(0.1, 0.3)], [4])
+    timeline = ScoreTimeline(np.arange(5) / 10, np.arange(5.0), np.full(5, 2.0), labels, [(0.1, 0.3)], [4])
     svg = timeline_svg(timeline, (0.0, 5.0))
     assert svg.count("fill: var(--truth)") == 2
     assert "var(--event)" in svg and "var(--threshold)" in svg and "var(--score)" in svg
@@ -197,7 +197,7 @@ def test_a_timeline_shades_truth_and_marks_events():
 
 def test_a_timeline_of_one_frame_can_be_drawn():
     one = np.zeros(1)
-    assert timeline_svg(Timeline(one, one, one, one.astype(bool), [], [0]), (-1.0, 1.0)).startswith("<svg")
+    assert timeline_svg(ScoreTimeline(one, one, one, one.astype(bool), [], [0]), (-1.0, 1.0)).startswith("<svg")
 
 
 def test_maps_below_the_scale_leave_the_frame_gray_and_above_it_take_the_last_colour():

@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil
 
-from actors.control import CameraDesk, ask_run, served
+from actors.control import CameraControl, ask_run, serve_control
 from actors.plans import stream_plan
-from actors.session import run
+from actors.run import run
 from pipeline.config import Config
 from pipeline.config_file import parse_config
 from pipeline.models.card import read_card
@@ -79,8 +79,8 @@ class LiveRun:
     def _run(self) -> None:
         @contextmanager
         def attended(apply):
-            self.desk = CameraDesk(self._config, self.config_file, (), apply)
-            with served(self.desk, self.folder):
+            self.desk = CameraControl(self._config, self.config_file, (), apply)
+            with serve_control(self.desk, self.folder):
                 yield
 
         try:

@@ -1,4 +1,4 @@
-"""Actors of a live run die, cameras come and go: scoring goes on and the books stay exact."""
+"""Actors of a live run die, cameras come and go: scoring goes on and the frame counts stay exact."""
 
 import json
 import threading
@@ -34,7 +34,7 @@ def redis_url(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def live(ray_session, trained, cameras, redis_url, tmp_path_factory):
-    """Two cameras, each in a process of its own; whatever the tests did to them, the books are exact in the end."""
+    """Two cameras, each in a process of its own; whatever the tests did to them, the counts are exact in the end."""
     urls = {name: cameras.url(name, credentials=f"viewer:{PASSWORD}") for name in ("gate", "yard")}
     started = LiveRun(live_config(urls, tmp_path_factory.mktemp("live") / "run", redis_url), trained.folder)
     started.wait_for_scores("gate", "yard", longest_s=120.0)
@@ -43,8 +43,8 @@ def live(ray_session, trained, cameras, redis_url, tmp_path_factory):
     rows = read_clip_scores(started.folder / "scores")
     for camera in final.cameras:
         found = rows[camera.camera_id]
-        assert camera.account.in_flight == 0
-        assert camera.account.scored == found.index.size
+        assert camera.counts.in_flight == 0
+        assert camera.counts.scored == found.index.size
         assert len(set(zip(found.session.tolist(), found.index.tolist(), strict=True))) == found.index.size
     cameras = {"gate", "yard", "door", "film"}
     alerts = [a for a in read_alerts(redis_url) if a["camera_id"] in cameras or started.plan.name in a["event_id"]]
@@ -71,13 +71,13 @@ def _assert_no_password(folder):
         assert not path.is_file() or PASSWORD.encode() not in path.read_bytes(), path
 
 
-def test_a_scorer_that_is_killed_comes_back_with_its_books_and_open_events(live):
+def test_a_scorer_that_is_killed_comes_back_with_its_counts_and_open_events(live):
     before = {name: live.camera(name) for name in ("gate", "yard")}
     assert len(kill_actors("ScorerActor")) == 1
     live.wait_for_scores("gate", "yard")
     for name, then in before.items():
         now = live.camera(name)
-        assert now.account.scored > then.account.scored
+        assert now.counts.scored > then.counts.scored
         assert now.scoring.events >= then.scoring.events
         assert now.session == then.session  # no camera stopped
 
@@ -88,7 +88,7 @@ def test_a_detector_that_is_killed_loses_what_it_held_counted_and_no_camera_stop
     live.wait(lambda: any("detector" in trouble for trouble in live.troubles), "the death is told")
     live.wait_for_scores("gate", "yard", longest_s=120.0)
     assert {name: live.camera(name).session for name in sessions} == sessions
-    assert all(live.camera(name).account.in_flight < 20 for name in sessions)
+    assert all(live.camera(name).counts.in_flight < 20 for name in sessions)
 
 
 def test_cameras_of_a_process_that_is_killed_are_read_again_and_what_it_held_is_counted(live):
@@ -98,7 +98,7 @@ def test_cameras_of_a_process_that_is_killed_are_read_again_and_what_it_held_is_
     for name, then in before.items():
         now = live.camera(name)
         assert now.session > then.session
-        assert now.account.decoded > then.account.decoded
+        assert now.counts.decoded > then.counts.decoded
 
 
 class KeptAway:
@@ -151,14 +151,14 @@ def test_a_camera_is_added_paused_resumed_and_removed_while_the_others_go_on(liv
     live.wait_for_scores("door", "gate")
     live.ask(do="pause", id="door")
     live.wait(lambda: live.camera("door").state == "paused", "it is paused")
-    scored = live.camera("door").account.scored
+    scored = live.camera("door").counts.scored
     live.wait_for_scores("gate", "yard")
-    assert live.camera("door").account.scored <= scored + 5  # what was in flight
+    assert live.camera("door").counts.scored <= scored + 5  # what was in flight
     live.ask(do="resume", id="door")
     live.wait_for_scores("door")
     live.ask(do="remove", id="door")
     live.wait(lambda: live.camera("door").state == "removed", "it is removed")
-    live.wait(lambda: live.camera("door").account.in_flight == 0, "its books are closed")
+    live.wait(lambda: live.camera("door").counts.in_flight == 0, "its books are closed")
     live.wait_for_scores("gate", "yard")
     assert [camera["id"] for camera in live.ask(do="list")["cameras"]] == ["gate", "yard"]
 
@@ -168,13 +168,13 @@ def test_a_file_added_beside_live_cameras_is_read_at_its_own_speed(live, tmp_pat
     live.ask(do="add", camera={"id": "film", "url": str(film)})
     live.wait(lambda: any(c.camera_id == "film" and c.state == "finished" for c in live.status.cameras), "it ends")
     live.ask(do="remove", id="film")
-    live.wait(lambda: live.camera("film").account.in_flight == 0, "its books are closed")
+    live.wait(lambda: live.camera("film").counts.in_flight == 0, "its books are closed")
 
     def captured_at_s():
         rows = read_clip_scores(live.folder / "scores").get("film")
         return () if rows is None else rows.captured_at_s
 
-    live.wait(lambda: len(captured_at_s()) == live.camera("film").account.scored, "its rows are on disk")
+    live.wait(lambda: len(captured_at_s()) == live.camera("film").counts.scored, "its rows are on disk")
     assert captured_at_s()[-1] - captured_at_s()[0] > 3.0  # of 4 s; unpaced it takes a part of a second
 
 
@@ -213,7 +213,7 @@ def test_a_camera_that_is_removed_while_it_is_offline_ends_its_outage_with_that_
     live.ask(do="remove", id="door")
     live.wait(lambda: len(told()) == 2, "it is told that nobody watches it any more")
     cameras.command("resume", "door")
-    live.wait(lambda: live.camera("door").account.in_flight == 0, "its books are closed")
+    live.wait(lambda: live.camera("door").counts.in_flight == 0, "its books are closed")
     live.wait_for_scores("gate", "yard")
     begun, over = told()
     assert (begun["kind"], over["kind"]) == ("camera_offline", "camera_offline")

@@ -17,7 +17,7 @@ def test_every_frame_of_a_file_is_scored_once_though_each_actor_is_killed_on_the
     live = LiveRun(config.model_copy(update={"cameras": cameras}), trained.folder)
 
     def scored():
-        return sum(camera.account.scored for camera in live.status.cameras)
+        return sum(camera.counts.scored for camera in live.status.cameras)
 
     live.wait(lambda: scored() > 0, "it scores", 120.0)
     for kind in ("CameraActor", "ScorerActor", "DetectorActor", "CameraActor"):
@@ -27,8 +27,8 @@ def test_every_frame_of_a_file_is_scored_once_though_each_actor_is_killed_on_the
         live.wait(lambda before=before: scored() > before + 50, f"it goes on after the death of {kind}", 120.0)
     live.wait(lambda: live.status.done, "the file ends", 120.0)
     final = live.end()
-    account = final.cameras[0].account
-    assert (account.decoded, account.scored, account.dropped) == (FRAMES, FRAMES, {})
+    counts = final.cameras[0].counts
+    assert (counts.decoded, counts.scored, counts.dropped) == (FRAMES, FRAMES, {})
     assert read_clip_scores(tmp_path / "run" / "scores")["clip"].index.tolist() == list(range(FRAMES))
     entries = [entry["index"] for entry in read_scores(redis_url, "clip", count=2 * FRAMES)]
     assert entries == sorted(set(entries))

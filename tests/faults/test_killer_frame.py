@@ -14,7 +14,7 @@ from actors.fleet import create_scorer
 from actors.plans import stream_plan
 from pipeline.models.card import read_card
 from pipeline.runtime.batching import BatchPolicy
-from pipeline.runtime.messages import CameraOrder, CameraRole, DetectorOrder, ScorerOrder
+from pipeline.runtime.messages import CameraRole, DesiredCameraState, DesiredDetectorState, DesiredScorerState
 from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.types import Prediction
@@ -66,15 +66,15 @@ def test_a_frame_that_kills_three_detectors_is_kept_and_counted_and_every_other_
             plan.runtime,
         )
         detector = ray.remote(**forever, name=detector_plan.name)(killed_by_one_frame()).remote(detector_plan)
-        camera_order = CameraOrder(1, config.cameras, consumer=detector_plan.name)
-        detector_order = DetectorOrder(1, (f"{plan.name}-camera-0",), {"clip": CameraRole("plaza", False, 2.0)})
+        camera_order = DesiredCameraState(1, config.cameras, consumer=detector_plan.name)
+        detector_order = DesiredDetectorState(1, (f"{plan.name}-camera-0",), {"clip": CameraRole("plaza", False, 2.0)})
         give_up_at, scored = time.monotonic() + 120.0, None
         while scored is None or scored.scored + sum(scored.dropped.values()) < FRAMES:
             assert time.monotonic() < give_up_at, scored
             time.sleep(0.1)
             try:  # what the supervisor does: say it again to whoever was started anew
                 if ray.get(scorer.report.remote(), timeout=60.0).version == 0:
-                    ray.get(scorer.configure.remote(ScorerOrder(1, config.cameras)), timeout=60.0)
+                    ray.get(scorer.configure.remote(DesiredScorerState(1, config.cameras)), timeout=60.0)
                 if ray.get(camera.report.remote(), timeout=60.0).version == 0:
                     ray.get(camera.configure.remote(camera_order), timeout=60.0)
                 if ray.get(detector.report.remote(), timeout=60.0).version == 0:
@@ -84,7 +84,7 @@ def test_a_frame_that_kills_three_detectors_is_kept_and_counted_and_every_other_
                 continue
         assert (scored.scored, scored.dropped) == (FRAMES - 1, {"quarantined": 1})
         reader = ray.get(camera.report.remote()).readers["clip"]
-        assert (reader.state, reader.decoded, reader.handed, reader.dropped) == ("finished", FRAMES, FRAMES, {})
+        assert (reader.state, reader.decoded, reader.dispatched, reader.dropped) == ("finished", FRAMES, FRAMES, {})
         ray.get(scorer.close.remote(), timeout=60.0)
         for actor in (detector, camera, scorer):
             ray.kill(actor)

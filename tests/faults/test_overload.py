@@ -1,4 +1,4 @@
-"""Detectors that are too slow for a live camera: the newest frames win, and what gives way is counted."""
+"""Detectors that are too slow for a live camera: the newest frames win, and what is dropped is counted."""
 
 import time
 
@@ -12,7 +12,7 @@ from actors.fleet import create_scorer
 from actors.plans import stream_plan
 from pipeline.models.card import read_card
 from pipeline.runtime.batching import BatchPolicy
-from pipeline.runtime.messages import CameraOrder, CameraRole, DetectorOrder, ScorerOrder
+from pipeline.runtime.messages import CameraRole, DesiredCameraState, DesiredDetectorState, DesiredScorerState
 from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.redis_reader import read_scores
 from pipeline.types import Prediction
@@ -82,17 +82,19 @@ def test_when_detectors_are_slow_the_newest_frames_win_and_the_others_are_counte
         def reader():
             return ray.get(camera.report.remote(), timeout=60.0).readers["gate"]
 
-        ray.get(scorer.configure.remote(ScorerOrder(1, (gate,))), timeout=60.0)
+        ray.get(scorer.configure.remote(DesiredScorerState(1, (gate,))), timeout=60.0)
         ray.get(
-            detector.configure.remote(DetectorOrder(1, (camera_name,), {"gate": CameraRole("plaza", True, MAX_AGE_S)}))
+            detector.configure.remote(
+                DesiredDetectorState(1, (camera_name,), {"gate": CameraRole("plaza", True, MAX_AGE_S)})
+            )
         )
-        ray.get(camera.configure.remote(CameraOrder(1, (gate,), consumer=detector_name)))
+        ray.get(camera.configure.remote(DesiredCameraState(1, (gate,), consumer=detector_name)))
         until(lambda: reader().decoded >= 10 * FPS, "ten seconds of frames come")
         ray.get(camera.stop.remote())
 
         def rest():
             judged = scored()
-            return reader().handed - judged.scored - sum(judged.dropped.values())
+            return reader().dispatched - judged.scored - sum(judged.dropped.values())
 
         until(lambda: reader().ended and rest() == 0, "every frame's fate is known")
         book, judged = reader(), scored()

@@ -62,7 +62,9 @@ def begin(config, model_folder, log):
         return subprocess.Popen(command, stdout=err, stderr=err, start_new_session=True)
 
 
-def test_a_running_stream_takes_over_edited_cameras_obeys_other_terminals_and_ends_in_time(trained, cameras, tmp_path):
+def test_a_running_stream_takes_over_edited_cameras_answers_other_terminals_and_ends_in_time(
+    trained, cameras, tmp_path
+):
     config, log = tmp_path / "cameras.yaml", tmp_path / "stderr.txt"
     gate = {"id": "gate", "url": cameras.url("gate", credentials=f"viewer:{SECRET}"), "scene": "plaza"}
     yard = {"id": "yard", "url": cameras.url("yard"), "scene": "road"}

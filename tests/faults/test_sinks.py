@@ -136,7 +136,7 @@ def test_redis_in_trouble_delays_alerts_and_scores_and_neither_loses_doubles_nor
     wait_until(lambda: sink.trouble is None)
     assert caplog.text.count(said) == 1
     assert "hunter2" not in caplog.text
-    assert sink.faults() == []
+    assert sink.unwritten() == []
 
 
 def test_a_redis_that_comes_back_empty_gets_what_waits_and_ids_go_on(server, sink):
@@ -163,7 +163,7 @@ def test_alerts_that_redis_did_not_take_before_the_end_are_delivered_first_by_th
     sink.close()
     assert time.monotonic() - started < 4.0
     assert "149 alerts were not delivered" in caplog.text
-    assert "the next run delivers them" in sink.faults()[0]
+    assert "the next run delivers them" in sink.unwritten()[0]
     mend()
     following = SinkWithStore(server.url, tmp_path / "store", run="the next")
     following.write([], [alert(150)])
@@ -205,7 +205,7 @@ def test_on_a_full_disk_rows_are_counted_as_lost_and_writing_resumes_by_itself(d
     lost = sorted(set(range(300)) - set(kept))
     assert kept == sorted(set(kept))
     assert set(range(100)) | set(range(200, 300)) <= set(kept)
-    assert sink.faults() == [
+    assert sink.unwritten() == [
         f"Parquet: {len(lost)} rows could not be written to {root} ([Errno 28] No space left on device)"
     ]
     assert caplog.text.count("No space left on device") == 1
@@ -223,7 +223,7 @@ def test_on_a_read_only_disk_scoring_goes_on_and_writing_resumes_by_itself(disk,
     assert sink.trouble is None
     sink.close()
     assert read_clip_scores(root)["gate"].index.tolist() == list(range(10, 20))
-    assert "10 rows could not be written" in sink.faults()[0]
+    assert "10 rows could not be written" in sink.unwritten()[0]
 
 
 def test_a_store_on_a_full_disk_goes_on_from_memory_and_writes_all_of_it_when_there_is_room(disk, tmp_path, caplog):
@@ -323,7 +323,7 @@ class Detector:
             self._replace()
 
     def finish(self) -> list[int]:
-        """End the run in good order; the scorer's books: emitted, delivered, dropped, waiting."""
+        """End the run in good order; the scorer's counts: emitted, delivered, dropped, waiting."""
         while True:
             assert self.scorer.stdin is not None
             assert self.scorer.stdout is not None

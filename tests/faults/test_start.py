@@ -28,4 +28,4 @@ def test_a_run_starts_with_every_camera_down_and_ends_within_ten_seconds(ray_ses
         errors = {camera.camera_id: camera.error for camera in final.cameras}
         assert "refused" in errors["down"]
         assert "404" in errors["slow"]
-        assert [camera.account.decoded for camera in final.cameras] == [0, 0]
+        assert [camera.counts.decoded for camera in final.cameras] == [0, 0]

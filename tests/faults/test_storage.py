@@ -9,7 +9,7 @@ import yaml
 from actors.plans import stream_plan
 from actors.scorer import ScorerActor
 from pipeline.models.card import read_card
-from pipeline.runtime.messages import ScorerOrder
+from pipeline.runtime.messages import DesiredScorerState
 from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.sinks.redis_reader import read_alerts, read_scores
 from pipeline.types import FrameHeader, Prediction
@@ -32,19 +32,19 @@ def test_a_full_disk_is_told_once_scoring_goes_on_and_its_end_is_told_even_by_an
     plan = replace(plan, sinks=replace(plan.sinks, scores_folder=disk.folder / "scores", maps=False))
     scorer = ScorerActor(plan)
     assert not scorer.add(predictions(0, 1))  # before it was told what to do: to be sent again
-    scorer.configure(ScorerOrder(1, config.cameras))
+    scorer.configure(DesiredScorerState(1, config.cameras))
 
     def notices():
         assert scorer.sinks["redis"].flush()
         return [alert for alert in read_alerts(redis_url) if alert["kind"].startswith("storage_")]
 
     assert scorer.add(predictions(0, 10))
-    scorer.tend()
+    scorer.maintain()
     assert notices() == []
     disk.fill()
     for first in range(10, 60, 10):
         assert scorer.add(predictions(first, 10))
-        scorer.tend()
+        scorer.maintain()
     (failing,) = notices()
     assert failing["kind"] == "storage_failing"
     assert "No space left" in failing["reason"]
@@ -55,9 +55,9 @@ def test_a_full_disk_is_told_once_scoring_goes_on_and_its_end_is_told_even_by_an
     scorer.sinks["parquet"].close()
     disk.free()
     scorer = ScorerActor(plan)
-    scorer.configure(ScorerOrder(2, config.cameras))
+    scorer.configure(DesiredScorerState(2, config.cameras))
     assert scorer.add(predictions(50, 20))  # ten of them were acknowledged before
-    scorer.tend()
+    scorer.maintain()
     _, restored = notices()
     assert (restored["kind"], restored["event_id"]) == ("storage_restored", failing["event_id"])
     assert scorer.report().cameras["gate"].scored == 70

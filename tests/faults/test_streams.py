@@ -1,6 +1,7 @@
 """What live streams do to a reader: a real RTSP server, real sockets, one test per fault.
 
-Leaving ``station`` checks every camera's books: each frame that came was handed over, dropped for a reason, or waits.
+Leaving ``station`` checks every camera's frame counts: each frame that came was dispatched, dropped for a reason, or
+waits.
 """
 
 import contextlib

@@ -7,7 +7,7 @@ import pytest
 
 from actors.plans import stream_plan
 from pipeline.sinks.redis_reader import read_alerts
-from pipeline.training.views import SceneRecorder, measure_view
+from pipeline.training.scene_references import SceneSampler, measure_reference
 from tests.faults import live as live_module
 from tests.faults.live import QUICK, LiveRun, live_config
 from tests.rtsp import FPS, RtspServer, require_rtsp, write_footage
@@ -52,7 +52,7 @@ def test_a_camera_that_goes_dark_and_one_whose_picture_freezes_are_told_and_so_i
         server.command("switch", "gate", videos / "normal.mp4")
         live.wait(lambda: told("camera_frozen") == [True, False], "it moves again")
         final = live.end()
-    assert final.cameras[0].account.in_flight == 0
+    assert final.cameras[0].counts.in_flight == 0
     assert told("camera_moved") == []
 
 
@@ -75,13 +75,15 @@ def filmed(place, frames):
 @pytest.fixture
 def known_scene(monkeypatch):
     """Runs of a model that was trained on half a minute of the first place."""
-    recorder = SceneRecorder(1.0)
+    recorder = SceneSampler(1.0)
     for image in filmed(scenery(0), 30):
         recorder.add(image)
-    view = measure_view([recorder.pictures()])
-    assert view.telling
+    reference = measure_reference([recorder.gray_images()])
+    assert reference.telling
     monkeypatch.setattr(
-        live_module, "stream_plan", lambda *arguments: replace(stream_plan(*arguments), views={"gate": view})
+        live_module,
+        "stream_plan",
+        lambda *arguments: replace(stream_plan(*arguments), scene_references={"gate": reference}),
     )
 
 
@@ -101,8 +103,8 @@ def test_a_camera_that_is_turned_to_another_place_is_told_and_so_is_its_return(
         def told():
             return [alert["until_at_s"] is None for alert in read_alerts(redis_url) if alert["kind"] == "camera_moved"]
 
-        started = live.camera("gate").account.decoded
-        live.wait(lambda: live.camera("gate").account.decoded > started + 12 * FPS, "it has been judged for a while")
+        started = live.camera("gate").counts.decoded
+        live.wait(lambda: live.camera("gate").counts.decoded > started + 12 * FPS, "it has been judged for a while")
         assert told() == []
         server.command("switch", "gate", places[1])
         live.wait(lambda: told() == [True], "it is told that it looks elsewhere")

@@ -1,4 +1,4 @@
-"""What comes from outside, and what may come of it: one strategy and one check for each door of the house.
+"""What comes from outside, and what may come of it: one strategy and one check for each entry point.
 
 Used by the tests beside this file, briefly and always alike, and by ``benchmarks/fuzz.py``, for as long as one likes.
 """

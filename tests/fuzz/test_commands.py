@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import run_cluster
-from pipeline.console.tables import alert_line, camera_faults, cameras_table
+from pipeline.console.tables import alert_line, camera_errors, cameras_table
 from pipeline.errors import CflowError
 from tests.fuzz.targets import foreign_runs, foreign_statuses, redis_fields, redis_values
 
@@ -56,7 +56,7 @@ def test_foreign_entries_are_printed_or_named(config, client, field, alert, stat
 @given(status=foreign_statuses.map(json.loads))
 def test_any_object_has_a_row(status):
     assert cameras_table([status], "cameras").row_count == 1
-    assert all(line.isprintable() for line in camera_faults([status]))
+    assert all(line.isprintable() for line in camera_errors([status]))
 
 
 @settings(max_examples=150)

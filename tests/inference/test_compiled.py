@@ -143,16 +143,16 @@ def test_features_and_maps_do_not_depend_on_how_their_inputs_lie_in_memory(folde
     engine = Engine.ready(folder, RuntimeSettings(precision="float32", **SETTINGS))
     images = torch.from_numpy(batch(range(count)).images.copy())
     upside_down = images.permute(0, 3, 2, 1).contiguous().permute(0, 3, 2, 1)
-    rows = engine.detector.scene_rows(scenes_of(range(count)))
+    rows = engine.anomaly_model.scene_rows(scenes_of(range(count)))
     spread = torch.stack([rows, rows], dim=1)[:, 0]
     assert not upside_down.is_contiguous()
     with torch.inference_mode():
         features = engine.encode(images)
         for level, other in zip(features, engine.encode(upside_down), strict=True):
             assert torch.equal(level, other)
-        expected = engine.detector.anomaly_maps(images, lambda _: features, rows)
+        expected = engine.anomaly_model.anomaly_maps(images, lambda _: features, rows)
         in_rows = [level.contiguous() for level in features]
-        found = engine.detector.anomaly_maps(images, lambda _: in_rows, spread)
+        found = engine.anomaly_model.anomaly_maps(images, lambda _: in_rows, spread)
         assert torch.equal(found.shown, expected.shown)
         assert torch.equal(found.scored, expected.scored)
 
@@ -284,12 +284,12 @@ def several_sizes(tmp_path):
     model = ModelSettings.model_validate({"image_size_px": SIZE_PX, "method": "differnet", "differnet": shape})
     model = model.model_copy(update={"encoder": encoder.settings})
     torch.manual_seed(0)
-    detector = Differnet(model, encoder.channels, card.scenes)
+    anomaly_model = Differnet(model, encoder.channels, card.scenes)
     for row in range(len(card.scenes)):
-        for block in detector.flow(row).blocks:
+        for block in anomaly_model.flow(row).blocks:
             torch.nn.init.normal_(block.subnet1[-1].weight)
     card = card.model_copy(update={"model": model, "levels": ()})
-    save_checkpoint(tmp_path / "differnet", card, encoder, detector.state_dict())
+    save_checkpoint(tmp_path / "differnet", card, encoder, anomaly_model.state_dict())
     return tmp_path / "differnet"
 
 

@@ -11,7 +11,7 @@ from pipeline.config import CameraSettings
 from pipeline.errors import CheckpointError
 from pipeline.model_settings import ModelSettings
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, check_matches, read_card, unknown_scenes, write_card
-from pipeline.types import SceneView
+from pipeline.types import SceneReference
 from tests.models.tiny import tiny_checkpoint, tiny_model
 
 
@@ -104,7 +104,7 @@ def test_the_fingerprint_names_what_decides_a_score_and_nothing_else(tmp_path):
     assert changed() != fingerprint
 
 
-VIEW = SceneView(
+VIEW = SceneReference(
     grid=(2, 3),
     edges=("AAECAwQF", "/wECAwQF"),
     own_agreement=0.9,

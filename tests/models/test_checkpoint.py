@@ -9,7 +9,7 @@ from pipeline.errors import CheckpointError
 from pipeline.model_settings import ModelSettings
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, read_card, write_card
 from pipeline.models.checkpoint import check_writable, load_checkpoint, load_flows, save_checkpoint, stored_flows
-from pipeline.models.halves import round_weights
+from pipeline.models.float16 import round_weights
 from tests.models.tiny import SIZE_PX, tiny_checkpoint, tiny_model
 
 

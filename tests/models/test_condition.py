@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.models.anomaly_model import rows_of
 from pipeline.models.condition import CameraEmbedding, position_encoding
-from pipeline.models.detector import rows_of
 
 
 @given(quarter=st.integers(1, 32), height=st.integers(1, 9), width=st.integers(1, 9))

@@ -75,10 +75,10 @@ def test_frames_that_came_together_are_taken_together_and_those_of_unknown_camer
     buffers.add_camera("a", 4, "block")
     buffers.add_camera("b", 4, "drop_oldest")
     taken = []
-    taker = threading.Thread(target=lambda: taken.extend(buffers.take(NOW, 30.0)))
-    taker.start()
+    consumer = threading.Thread(target=lambda: taken.extend(buffers.take(NOW, 30.0)))
+    consumer.start()
     refused = buffers.put_all([frame("a", 0), frame("b", 0), frame("gone", 0), frame("a", 1)])
-    taker.join(30.0)
+    consumer.join(30.0)
     assert names(refused) == [("gone", 0)]
     assert sorted(names(taken)) == [("a", 0), ("a", 1), ("b", 0)]
 

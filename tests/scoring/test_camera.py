@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import AlertSettings
-from pipeline.scoring.calibration import NormalScores
-from pipeline.scoring.camera import CameraScoring, CameraState, end_of_abandoned
+from pipeline.scoring.calibration import ScoreCalibration
+from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned_event
 from pipeline.types import Dropped, FrameHeader, Prediction
 
-NORMAL = NormalScores([[i / 100 for i in range(100)]], 10.0)
+NORMAL = ScoreCalibration([[i / 100 for i in range(100)]], 10.0)
 SETTINGS = AlertSettings(quantile=0.95, close_quantile=0.5, smoothing_s=0.0, open_frames=2, close_s=0.5, update_s=10.0)
 
 
@@ -90,7 +90,7 @@ def test_every_frame_above_the_last_one_is_scored_and_the_same_frames_give_the_s
 
 def test_footage_like_the_held_out_one_alarms_about_as_often_as_the_quantile_says():
     generator = np.random.default_rng(0)
-    normal = NormalScores([generator.gamma(3.0, size=5000)], 10.0)
+    normal = ScoreCalibration([generator.gamma(3.0, size=5000)], 10.0)
     settings = AlertSettings(quantile=0.99, smoothing_s=0.3)
     camera = CameraScoring("gate", normal, settings)
     scores = [camera.update(prediction(i, float(s)), 0.0)[0] for i, s in enumerate(generator.gamma(3.0, size=5000))]
@@ -102,22 +102,22 @@ FATES = st.sampled_from(["scored", "overload", "stale", "not_finite", "lost", "t
 
 
 @given(st.lists(FATES, max_size=60), st.sets(st.integers(0, 60)))
-def test_every_frame_handed_over_has_one_fate_whatever_gets_lost_and_whenever_the_scorer_is_killed(fates, kills):
+def test_every_frame_dispatched_has_one_fate_whatever_gets_lost_and_whenever_the_scorer_is_killed(results, kills):
     """A restarted scorer goes on from its state as JSON; what was not acknowledged comes again."""
     camera, expected, alerts, whole_alerts = CameraScoring("gate", NORMAL, SETTINGS), {}, [], []
     whole = CameraScoring("gate", NORMAL, SETTINGS)
-    for serial, fate in enumerate([*fates, "scored"]):
-        value = float("nan") if fate == "not_finite" else float(serial % 7 > 2) * 2
+    for serial, result in enumerate([*results, "scored"]):
+        value = float("nan") if result == "not_finite" else float(serial % 7 > 2) * 2
         if serial in kills:
             camera = CameraScoring("gate", NORMAL, SETTINGS, CameraState.of_json(camera.state.as_json()))
         for scoring, told in ((camera, alerts), (whole, whole_alerts)):
-            if fate in {"overload", "stale"}:
-                scoring.drop(Dropped(header(serial, serial=serial), fate))
-            elif fate != "lost":
+            if result in {"overload", "stale"}:
+                scoring.drop(Dropped(header(serial, serial=serial), result))
+            elif result != "lost":
                 told.extend(scoring.update(prediction(serial, value, serial=serial), 0.0)[1])
-        if fate == "twice":
+        if result == "twice":
             alerts += camera.update(prediction(serial, value, serial=serial), 0.0)[1]
-        name = {"lost": "detector_lost", "twice": "scored"}.get(fate, fate)
+        name = {"lost": "detector_lost", "twice": "scored"}.get(result, result)
         expected[name] = expected.get(name, 0) + 1
     assert camera.scored == expected.pop("scored")
     assert camera.dropped == expected
@@ -137,8 +137,8 @@ def test_an_event_that_was_open_when_the_whole_run_was_killed_ends_with_the_next
     for index in range(3):
         camera.update(prediction(index, 2.0, serial=index), 0.0)
     state = CameraState.of_json(camera.state.as_json())
-    assert end_of_abandoned("gate", state, 7.0) == camera.finish(7.0)
-    assert end_of_abandoned("gate", CameraState(), 7.0) == []
+    assert end_abandoned_event("gate", state, 7.0) == camera.finish(7.0)
+    assert end_abandoned_event("gate", CameraState(), 7.0) == []
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}x", '{"scored": "many"}'])

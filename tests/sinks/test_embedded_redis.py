@@ -275,7 +275,7 @@ def test_a_folder_is_in_use_until_the_server_of_a_killed_command_has_ended(tmp_p
 
 
 def test_a_run_takes_the_folder_from_a_reader_whose_clients_go_on_with_the_run(tmp_path):
-    reader = EmbeddedRedis(tmp_path, gives_way=True)
+    reader = EmbeddedRedis(tmp_path, preemptible=True)
     with reader as url:
         client = client_of(url)
         assert client.ping()
@@ -284,7 +284,7 @@ def test_a_run_takes_the_folder_from_a_reader_whose_clients_go_on_with_the_run(t
             assert of_run == url
             assert client.ping()
             with pytest.raises(FolderInUseError):
-                EmbeddedRedis(tmp_path, gives_way=True).start()
+                EmbeddedRedis(tmp_path, preemptible=True).start()
 
 
 def test_a_folder_has_one_server_at_a_time(tmp_path, monkeypatch):

@@ -56,7 +56,7 @@ def test_scores_come_back_exactly_as_they_were_written(tmp_path):
     sink.write(written[7:])
     sink.close()
     sink.close()
-    assert sink.faults() == []
+    assert sink.unwritten() == []
     read = read_clip_scores(root)["gate"]
     assert read.session.tolist() == [0] * 20
     assert read.index.tolist() == list(range(20))
@@ -180,8 +180,8 @@ def test_what_there_is_no_time_for_at_the_end_is_replayed_by_the_next_run(tmp_pa
     sink.write([score(0, camera_id=camera_id) for camera_id in cameras])
     sink.close(timeout_s=0.3)
     assert 0 < len(parquet_files(root)) < len(cameras)
-    assert "8 rows still wait" in sink.faults()[0]
-    assert "no time left" in sink.faults()[0]
+    assert "8 rows still wait" in sink.unwritten()[0]
+    assert "no time left" in sink.unwritten()[0]
     make(root).close()
     assert [indices(root, camera_id) for camera_id in cameras] == [[0]] * len(cameras)
 
@@ -290,7 +290,7 @@ def test_a_journal_in_the_making_is_not_taken_for_abandoned(tmp_path, monkeypatc
     assert swept == [[]]
     discard_journals(root)
     sink.close()
-    assert sink.faults() == []
+    assert sink.unwritten() == []
     assert indices(root) == [0]
 
 
@@ -414,15 +414,15 @@ sink.write([score(i, map_shape=(16, 16)) for i in range(10)])
 limit(12_000)
 for start in range(10, 100, 10):
     sink.write([score(i, map_shape=(16, 16)) for i in range(start, start + 10)])
-lost = sink.faults()
+lost = sink.unwritten()
 limit(2_000)
 clock[0] = 10.0
 sink.write([])                       # no room to turn the journal into a file
-waiting = sink.faults()
+waiting = sink.unwritten()
 limit(resource.RLIM_INFINITY)
 sink.write([score(i, map_shape=(16, 16)) for i in range(100, 110)])
 sink.close()
-print(lost, waiting, sink.faults(), sep="\\n")
+print(lost, waiting, sink.unwritten(), sep="\\n")
 """
 
 
@@ -451,7 +451,7 @@ def test_what_could_not_become_files_before_the_end_is_replayed_by_the_next_run(
     root.rmdir()
     root.write_text("in the way")
     sink.close()
-    assert "5 rows still wait" in sink.faults()[0]
+    assert "5 rows still wait" in sink.unwritten()[0]
     root.unlink()
     make(root).close()
     assert indices(root) == list(range(5))

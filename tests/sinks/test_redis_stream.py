@@ -41,7 +41,7 @@ def test_a_reader_that_comes_late_finds_everything_as_documented(server, sink_of
     sink = sink_of(server.url)
     sink.write([score(i) for i in range(250)], [alert(0, "new"), alert(1), alert(2, "end")])
     sink.close()
-    assert sink.faults() == []
+    assert sink.unwritten() == []
     assert sink.stats() == stats(250, 3)
     entries = read_scores(server.url, "gate", count=1000)
     assert entries[7] == {
@@ -143,9 +143,9 @@ def test_alerts_of_an_outage_arrive_once_and_in_order_when_redis_is_back(server,
     wait_until(lambda: "nobody answers" in caplog.text)
     assert (sink.stats().scores_waiting, sink.stats().alerts_waiting) == (299, 299)
     assert not sink.flush(0.0)
-    assert "299 scores were not delivered (nobody answers" in sink.faults()[0]
-    assert "299 alerts were not delivered (nobody answers" in sink.faults()[1]
-    assert sink.faults()[1].endswith("the next run delivers them")
+    assert "299 scores were not delivered (nobody answers" in sink.unwritten()[0]
+    assert "299 alerts were not delivered (nobody answers" in sink.unwritten()[1]
+    assert sink.unwritten()[1].endswith("the next run delivers them")
     assert "nobody answers there" in str(sink.trouble)
     assert sink.trouble.key == f"Redis {server.url}: nobody answers there: is Redis running?"  # no detail that changes
     server.start()
@@ -266,11 +266,11 @@ def test_in_a_full_queue_the_oldest_scores_give_way_and_no_alert_does(server, si
     assert sink.flush()
     assert numbers(server.url) == list(range(200))
     kept = indices(server.url)
-    # Up to a batch was in the writer's hands when room was made; the rest are the newest.
+    # Up to a batch was in flight when room was made; the rest are the newest.
     assert kept == sorted(kept)
     assert kept[-400:] == list(range(1600, 2000))
     assert sink.stats() == stats(500, 200, scores_dropped=1500)
-    assert sink.faults() == [f"Redis {server.url}: dropped 0 alerts and 1500 scores"]
+    assert sink.unwritten() == [f"Redis {server.url}: dropped 0 alerts and 1500 scores"]
 
 
 def test_a_store_full_of_alerts_gives_up_the_oldest_and_says_so_once(server, sink_of, caplog):
@@ -299,7 +299,7 @@ def test_nobody_answering_neither_blocks_writing_nor_hangs_closing(sink_of, capl
     assert time.monotonic() - started < 4.0
     assert "100 scores were not delivered" in caplog.text
     assert "1 alerts were not delivered" in caplog.text
-    assert "hunter2" not in caplog.text + "".join(sink.faults())
+    assert "hunter2" not in caplog.text + "".join(sink.unwritten())
 
 
 def test_a_wrong_password_is_said_once_and_never_shown(server, sink_of, caplog):

@@ -105,7 +105,7 @@ def test_the_last_status_is_written_at_once(server):
 PASSWORD = "hunter2secret"
 
 
-def test_a_redis_that_refuses_the_status_alone_is_told_of_and_so_is_that_the_end_was_not_written(server, caplog):
+def test_a_redis_that_refuses_the_status_alone_is_reported_and_so_is_that_the_end_was_not_written(server, caplog):
     may = ("+ping", "+client", "+multi", "+exec", "+set", "+del", "+xadd")
     server.client().execute_command("ACL", "SETUSER", "run", "on", f">{PASSWORD}", "~cflow:*", *may)
     with RunStatusWriter(server.url.replace("unix://", f"unix://run:{PASSWORD}@"), "run-1") as told:

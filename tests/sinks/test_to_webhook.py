@@ -74,7 +74,7 @@ def test_an_alert_is_posted_as_it_stands_in_redis_signed_and_with_a_key_of_its_o
     assert keys[0].startswith("gate-1700000000000-0-0:new:")
     assert sending.alert_counts == AlertCounts(emitted=6, delivered=6)
     assert sending.trouble is None
-    assert sending.faults() == []
+    assert sending.unwritten() == []
 
 
 def test_the_signature_is_the_one_that_the_documentation_describes():
@@ -177,7 +177,7 @@ def test_what_was_not_taken_before_the_end_is_delivered_first_by_the_next_run(re
     started = time.monotonic()
     sink.close()
     assert time.monotonic() - started < 4.0
-    (fault,) = sink.faults()
+    (fault,) = sink.unwritten()
     assert "nobody answers there" in fault
     assert "5 alerts were not delivered; the next run delivers them" in fault
     receiver.start()
@@ -260,9 +260,9 @@ def test_neither_password_nor_token_nor_secret_is_ever_shown(receiver, tmp_path,
     receiver.stop()
     sink.send(alert(1))
     wait_until(lambda: sink.trouble is not None)
-    said = [caplog.text, str(sink.trouble), *sink.faults(), repr(WebhookSinkSettings(url=url, secret=SECRET))]
+    said = [caplog.text, str(sink.trouble), *sink.unwritten(), repr(WebhookSinkSettings(url=url, secret=SECRET))]
     sink.close(0.0)
-    assert not any("hunter2" in line or SECRET in line for line in [*said, caplog.text, *sink.faults()])
+    assert not any("hunter2" in line or SECRET in line for line in [*said, caplog.text, *sink.unwritten()])
     headers, _, _ = receiver.requests[0]
     assert headers["Authorization"].startswith("Basic ")
 

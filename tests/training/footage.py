@@ -16,10 +16,10 @@ from tests.videos import write_video
 def moving_square(frames: int, seed: int, size_px: tuple[int, int] = (64, 96)) -> list[np.ndarray]:
     """Noise, fixed for the clip, with a bright square that moves over it."""
     random = np.random.default_rng(seed)
-    ground = random.integers(60, 120, (*size_px, 3), dtype=np.uint8)
+    inputs = random.integers(60, 120, (*size_px, 3), dtype=np.uint8)
     images = []
     for number in range(frames):
-        image = ground.copy()
+        image = inputs.copy()
         left = (5 * number + 11 * seed) % (size_px[1] - 16)
         image[24:40, left : left + 16] = 220
         images.append(image)

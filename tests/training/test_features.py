@@ -9,8 +9,8 @@ import torch
 from pipeline.datasets.base import Clip
 from pipeline.errors import DatasetError, RunError, VideoError
 from pipeline.models.encoder import build_encoder
-from pipeline.training.features import extract_features, pyramid_reading
-from pipeline.training.views import SceneRecorder
+from pipeline.training.features import extract_features, pyramid_spec
+from pipeline.training.scene_references import SceneSampler
 from pipeline.video.source import open_source
 from tests.models.tiny import ENCODER, SIZE_PX, tiny_settings
 from tests.training.footage import make_dataset
@@ -28,8 +28,8 @@ def encoder():
 
 
 def extract(clips, encoder, folder, frame_step=1, progress=lambda done, total: None):
-    reading = pyramid_reading(tiny_settings(), encoder)
-    return extract_features(clips, reading, SIZE_PX, frame_step=frame_step, folder=folder, progress=progress)
+    spec = pyramid_spec(tiny_settings(), encoder)
+    return extract_features(clips, spec, SIZE_PX, frame_step=frame_step, folder=folder, progress=progress)
 
 
 def test_features_are_those_of_the_decoded_frames_in_their_order(dataset, encoder, tmp_path):
@@ -85,12 +85,12 @@ def test_a_features_file_of_another_size_is_named(dataset, encoder, tmp_path):
 
 def test_every_clip_leaves_pictures_of_its_scene(dataset, encoder, tmp_path):
     for clip, found in zip(dataset.train, extract(dataset.train, encoder, tmp_path), strict=True):
-        recorder = SceneRecorder(10.0)
+        recorder = SceneSampler(10.0)
         with open_source(clip.url, SIZE_PX) as source:
             for frame in source:
                 recorder.add(frame.image)
-        np.testing.assert_array_equal(found.pictures, recorder.pictures())
-        assert found.pictures.shape == (1, *SIZE_PX)
+        np.testing.assert_array_equal(found.gray_images, recorder.gray_images())
+        assert found.gray_images.shape == (1, *SIZE_PX)
 
 
 def test_a_damaged_file_of_pictures_is_named(dataset, encoder, tmp_path):

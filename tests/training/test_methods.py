@@ -45,9 +45,9 @@ def dataset(tmp_path_factory):
     root = tmp_path_factory.mktemp("footage")
     clips = []
     for scene, seed, lengths in (("gate", 0, (7, 8, 9)), ("yard", 50, (9, 7))):
-        ground = moving_square(1, seed)[0].astype(int)
+        inputs = moving_square(1, seed)[0].astype(int)
         for number, length in enumerate(lengths):
-            images = [ground + image.astype(int) // 8 for image in moving_square(length, seed + number)]
+            images = [inputs + image.astype(int) // 8 for image in moving_square(length, seed + number)]
             path = root / f"{scene}_{number}.mp4"
             write_video(path, [image.clip(0, 255).astype(np.uint8) for image in images], size_px=SIZE_PX, fps=10)
             clips.append(Clip(path.stem, scene, str(path), length))

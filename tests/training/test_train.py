@@ -17,7 +17,7 @@ from pipeline.datasets.base import Dataset
 from pipeline.errors import CheckpointError, DatasetError, RunError
 from pipeline.inference.engine import Engine
 from pipeline.models.card import WEIGHTS_FILE, read_card
-from pipeline.training.fit import Fit
+from pipeline.training.flow_trainer import FlowTrainer
 from pipeline.training.state import training_folder
 from pipeline.training.train import NullProgress, train
 from pipeline.types import FrameBatch, FrameHeader
@@ -266,7 +266,7 @@ def test_the_loss_falls(dataset, tmp_path):
 
 def test_the_encoder_in_the_checkpoint_is_the_one_that_was_configured(trained):
     from pipeline.models.encoder import build_encoder
-    from pipeline.models.halves import round_weights
+    from pipeline.models.float16 import round_weights
     from tests.models.tiny import ENCODER
 
     stored = load_file(trained[0] / WEIGHTS_FILE)
@@ -277,7 +277,7 @@ def test_the_encoder_in_the_checkpoint_is_the_one_that_was_configured(trained):
 
 
 def test_the_rate_rises_linearly_and_falls_to_nothing_as_a_cosine():
-    fit = Fit.__new__(Fit)
+    fit = FlowTrainer.__new__(FlowTrainer)
     fit._settings = TrainingSettings(warmup_fraction=0.1)
     fit.total_steps = 100
     rates = []

@@ -1,4 +1,4 @@
-"""Stands where a camera process stands: readers, their ledgers, one set of buffers, and somebody who takes frames."""
+"""Stands where a camera process stands: readers, their counters, one set of buffers, and somebody who takes frames."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any, cast
 from pipeline.config import CameraSettings
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
-from pipeline.runtime.ledger import CameraLedger, Slot
+from pipeline.runtime.frame_counters import CounterName, FrameCounters
 from pipeline.runtime.status import ReaderStatus
 from pipeline.types import DropReason, Frame
-from pipeline.video.live_reader import PictureWatch
+from pipeline.video.live_reader import ImageMonitor
 from pipeline.video.reader import CameraReader, make_reader
 
 SIZE_PX = (32, 48)
@@ -25,7 +25,7 @@ class Station:
     """Readers wired as a camera process wires them; every thread's exception is kept and raised at the end.
 
     Args:
-        folder: for ledgers.
+        folder: for counter files.
         takes: whether frames are taken as they come; otherwise ``take`` does.
     """
 
@@ -34,7 +34,7 @@ class Station:
         self.frames: list[Frame] = []
         self.errors: list[BaseException] = []
         self.readers: dict[str, CameraReader] = {}
-        self.ledgers: dict[str, CameraLedger] = {}
+        self.counters_folder: dict[str, FrameCounters] = {}
         self.threads: list[threading.Thread] = []
         self.buffers = FrameBuffers(time.monotonic, on_drop=self._count_dropped, on_take=self._number)
         self._numbered = 0
@@ -58,21 +58,21 @@ class Station:
         camera_id: str,
         url: str | Path,
         *,
-        watch: PictureWatch | None = None,
+        watch: ImageMonitor | None = None,
         start: bool = True,
         paced: bool = False,
         clock: dict[str, Callable[..., Any]] | None = None,
         **settings: object,
     ) -> CameraReader:
-        """A reader with its ledger; limits are short unless said otherwise. ``clock`` replaces its own."""
+        """A reader with its counter file; limits are short unless said otherwise. ``clock`` replaces its own."""
         limits = {"open_timeout_s": 1.0, "read_timeout_s": 0.5, "reconnect_max_s": 0.4, **settings}
         camera = CameraSettings.model_validate({"id": camera_id, "url": str(url), **limits})
-        ledger = self.ledgers[camera_id] = CameraLedger(self._folder / f"{camera_id}.ledger")
+        counters = self.counters_folder[camera_id] = FrameCounters(self._folder / f"{camera_id}.ledger")
         reader = make_reader(
             camera,
             SIZE_PX,
             self.buffers,
-            ledger,
+            counters,
             make_watch=lambda: watch,
             start_thread=self._run,
             **(clock or {}),
@@ -100,11 +100,11 @@ class Station:
         ]
 
     def has_taken_all(self) -> bool:
-        """Whether nothing waits, and whatever was handed over has arrived in ``frames``."""
+        """Whether nothing waits, and whatever was dispatched has arrived in ``frames``."""
         return not self.buffers.waiting() and len(self.frames) == self._numbered
 
     def remove(self, camera_id: str) -> None:
-        """Stop a reader and let go of its ledger, as when a camera is removed while running."""
+        """Stop a reader and close its counters, as when a camera is removed while running."""
         self.readers[camera_id].stop()
         self.buffers.remove_camera(camera_id)
         until(lambda: self.status(camera_id).ended, f"{camera_id} ends")
@@ -116,18 +116,18 @@ class Station:
         self._over.set()
 
     def assert_books_are_exact(self, camera_id: str = "gate") -> None:
-        """Every frame that came was handed over, dropped or waits."""
+        """Every frame that came was dispatched, dropped or waits."""
         status = self.status(camera_id)
         waiting = self.buffers.waiting(camera_id)
-        assert status.decoded == status.handed + sum(status.dropped.values()) + waiting, status
+        assert status.decoded == status.dispatched + sum(status.dropped.values()) + waiting, status
 
     def _count_dropped(self, frame: Frame, reason: DropReason) -> None:
-        self.ledgers[frame.header.camera_id].add(cast("Slot", reason))
+        self.counters_folder[frame.header.camera_id].add(cast("CounterName", reason))
 
     def _number(self, frame: Frame) -> Frame:
-        ledger = self.ledgers[frame.header.camera_id]
-        serial = ledger["handed"]
-        ledger.add("handed")
+        counters = self.counters_folder[frame.header.camera_id]
+        serial = counters["dispatched"]
+        counters.add("dispatched")
         self._numbered += 1
         return replace(frame, header=replace(frame.header, serial=serial))
 

@@ -17,10 +17,10 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from pipeline.config import HealthSettings
-from pipeline.training.views import SceneRecorder, measure_view
-from pipeline.types import SceneView
-from pipeline.video.scene import Condition, SceneWatch
+from pipeline.training.scene_references import SceneSampler, measure_reference
+from pipeline.types import SceneReference
 from pipeline.video.source import open_source
+from pipeline.video.tamper import Condition, TamperMonitor
 
 SIZE_PX = (256, 384)
 
@@ -44,15 +44,15 @@ class Camera:
     train: tuple[Images, ...]
     watch: tuple[Images, ...]
 
-    def view(self, box: Box | None = None) -> SceneView:
+    def reference(self, box: Box | None = None) -> SceneReference:
         """The training scene, or a part of it: left, top, right, bottom in relative coordinates."""
         recorded = []
         for clip in self.train:
-            recorder = SceneRecorder(self.fps)
+            recorder = SceneSampler(self.fps)
             for image in clip if box is None else cut(clip, box):
                 recorder.add(image)
-            recorded.append(recorder.pictures())
-        return measure_view(recorded)
+            recorded.append(recorder.gray_images())
+        return measure_reference(recorded)
 
 
 def load_cameras(data: Path) -> dict[str, Camera]:
@@ -77,14 +77,18 @@ def _decode(path: Path, step: int) -> tuple[Images, float]:
 
 
 def watch(
-    settings: HealthSettings, view: SceneView | None, images: Sequence[Images] | Images, fps: float, seconds: float = 0
+    settings: HealthSettings,
+    reference: SceneReference | None,
+    images: Sequence[Images] | Images,
+    fps: float,
+    seconds: float = 0,
 ) -> dict[Condition, float]:
     """Show a camera's frames to a watch, forwards and backwards until ``seconds`` are over, once at least.
 
     Returns:
         When each condition was first raised, in seconds.
     """
-    looking = SceneWatch(settings, view)
+    looking = TamperMonitor(settings, reference)
     found: dict[Condition, float] = {}
     count = max(len(images), round(seconds * fps))
     for number, image in enumerate(itertools.islice(_to_and_fro(images), count)):

@@ -48,7 +48,7 @@ class Scripted:
         self.revoked += 1
 
 
-def test_a_thread_that_is_stuck_with_the_lock_is_told_of_but_not_replaced_and_keeps_nothing_after_a_stop():
+def test_a_thread_that_is_stuck_with_the_lock_is_reported_but_not_replaced_and_keeps_nothing_after_a_stop():
     """Such as a recorder's, which writes to a disk that does not answer."""
     locked, release, kept = threading.Event(), threading.Event(), []
 

@@ -51,7 +51,7 @@ def test_what_fails_in_the_middle_of_reading_is_not_unreadable(tmp_path, monkeyp
         def demux(self, *streams):
             raise av.error.OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
-    monkeypatch.setattr(read_back_module, "open_file", lambda path, shown: Stale(open_file(path, shown)))
+    monkeypatch.setattr(read_back_module, "open_file", lambda path, label: Stale(open_file(path, label)))
     path = write_video(tmp_path / "a.mkv", 5)
     with pytest.raises(OSError, match="Stale file handle"):
         is_readable(path)

@@ -12,7 +12,7 @@ import pytest
 import pipeline.video.live_reader as live_reader_module
 from pipeline.config import CameraSettings
 from pipeline.runtime.buffer import FrameBuffers
-from pipeline.runtime.ledger import CameraLedger
+from pipeline.runtime.frame_counters import FrameCounters
 from pipeline.video.file_reader import FileReader
 from pipeline.video.live_reader import LiveReader
 from pipeline.video.source import Resizer, open_source
@@ -53,7 +53,7 @@ class FailingWatch(CountingWatch):
 # --- files --------------------------------------------------------------------------------------------------------
 
 
-def test_every_frame_of_a_file_is_handed_over_in_order(tmp_path):
+def test_every_frame_of_a_file_is_dispatched_in_order(tmp_path):
     write_video(tmp_path / "a.mp4", 40)
     with Station(tmp_path) as station:
         station.add("gate", tmp_path / "a.mp4", buffer_frames=3)
@@ -62,7 +62,7 @@ def test_every_frame_of_a_file_is_handed_over_in_order(tmp_path):
     assert [frame.header.index for frame in frames] == [frame.header.serial for frame in frames] == list(range(40))
     assert {frame.image.shape for frame in frames} == {(*SIZE_PX, 3)}
     assert all(frame.image.dtype == np.uint8 for frame in frames)
-    assert (status.state, status.decoded, status.handed, status.dropped) == ("finished", 40, 40, {})
+    assert (status.state, status.decoded, status.dispatched, status.dropped) == ("finished", 40, 40, {})
     assert (status.live, status.missing, status.error, status.session) == (False, 0, "", 0)
     assert status.last_frame_at_s is not None
     assert abs(status.last_frame_at_s - time.time()) < 60.0
@@ -151,27 +151,27 @@ def test_a_file_that_another_process_had_begun_is_read_again_without_what_is_kno
         until(lambda: before.buffers.waiting() == 4, "frames wait")
         lost = before.take(3)
         assert [frame.header.serial for frame in lost] == [0, 1, 2]
-        before.ledgers["gate"]["confirmed"] = 2
-    before.ledgers["gate"].close()
+        before.counters_folder["gate"]["confirmed"] = 2
+    before.counters_folder["gate"].close()
     with Station(tmp_path) as after:
         after.add("gate", tmp_path / "a.mp4", buffer_frames=4, sample_fps=10)
         status = ended(after)
         frames = after.frames_of()
-    assert [frame.header.serial for frame in frames] == list(range(2, status.handed))
+    assert [frame.header.serial for frame in frames] == list(range(2, status.dispatched))
     assert (frames[0].header.index, frames[0].header.session) == (lost[2].header.index, 0)
     assert np.array_equal(frames[0].image, lost[2].image)
     assert (status.decoded, status.session) == (40, 0)
-    assert status.dropped == {"sampling": 40 - status.handed}
+    assert status.dropped == {"sampling": 40 - status.dispatched}
 
 
 def test_a_files_confirmed_frames_are_remembered_though_the_process_died_before_it_read_one(tmp_path):
     write_video(tmp_path / "a.mp4", 10)
-    ledger = CameraLedger(tmp_path / "gate.ledger")
-    ledger["confirmed"] = 7
-    ledger.close()
+    counters = FrameCounters(tmp_path / "gate.ledger")
+    counters["confirmed"] = 7
+    counters.close()
     with Station(tmp_path) as station:
         station.add("gate", tmp_path / "a.mp4")
-        assert ended(station).handed == 10
+        assert ended(station).dispatched == 10
         assert [frame.header.serial for frame in station.frames_of()] == [7, 8, 9]
 
 
@@ -185,14 +185,14 @@ def test_a_reader_stopped_before_it_was_started_has_ended(tmp_path):
 
 
 def test_a_file_that_was_stopped_ends_though_it_is_paused_afterwards(tmp_path):
-    """As when a run ends: its owner stops everything, and then looks again at what its order says is paused."""
+    """As when a run ends: its owner stops everything, and then looks again at what its desired state says is paused."""
     write_video(tmp_path / "a.mp4", 10)
     threads = []
     reader = FileReader(
         CameraSettings.model_validate({"id": "gate", "url": str(tmp_path / "a.mp4")}),
         SIZE_PX,
         FrameBuffers(time.monotonic),
-        CameraLedger(tmp_path / "gate.ledger"),
+        FrameCounters(tmp_path / "gate.ledger"),
         start_thread=lambda task: threads.append(threading.Thread(target=task, daemon=True)),
     )
     reader.start()
@@ -283,9 +283,9 @@ def test_a_file_is_no_longer_paced_once_the_last_live_camera_has_gone(tmp_path):
 
 def test_a_paced_file_that_another_process_had_begun_makes_nobody_wait_for_what_is_known(tmp_path):
     write_video(tmp_path / "a.mp4", 50, fps=25)
-    ledger = CameraLedger(tmp_path / "gate.ledger")
-    ledger["confirmed"] = 40
-    ledger.close()
+    counters = FrameCounters(tmp_path / "gate.ledger")
+    counters["confirmed"] = 40
+    counters.close()
     clock = Clock()
     with Station(tmp_path) as station:
         station.add("gate", tmp_path / "a.mp4", paced=True, clock=clock.hands())
@@ -329,10 +329,10 @@ def test_a_live_stream_that_ends_is_opened_again_as_a_new_session(tmp_path, stre
         assert "expected more frames, got the end of the stream" in station.status().error
 
 
-def test_a_live_camera_goes_on_in_the_books_of_a_process_that_died(tmp_path, stream):
-    ledger = CameraLedger(tmp_path / "gate.ledger")
-    ledger["decoded"], ledger["handed"], ledger["overload"], ledger["session"] = 100, 60, 30, 5
-    ledger.close()
+def test_a_live_camera_goes_on_with_the_counts_of_a_process_that_died(tmp_path, stream):
+    counters = FrameCounters(tmp_path / "gate.ledger")
+    counters["decoded"], counters["dispatched"], counters["overload"], counters["session"] = 100, 60, 30, 5
+    counters.close()
     with Station(tmp_path) as station:
         station.add("gate", stream, start=False)
         status = station.status()
@@ -342,14 +342,14 @@ def test_a_live_camera_goes_on_in_the_books_of_a_process_that_died(tmp_path, str
         assert (station.frames[0].header.session, station.frames[0].header.serial) == (6, 60)
 
 
-def test_a_live_camera_starts_with_the_session_that_its_fresh_ledger_names(tmp_path, stream):
-    ledger = CameraLedger(tmp_path / "gate.ledger")
+def test_a_live_camera_starts_with_the_session_that_its_fresh_counter_file_names(tmp_path, stream):
+    counters = FrameCounters(tmp_path / "gate.ledger")
     buffers = FrameBuffers(time.monotonic)
-    ledger["session"] = 4  # set by the owner: another node had used those below
+    counters["session"] = 4  # set by the owner: another node had used those below
     settings = CameraSettings.model_validate({"id": "gate", "url": stream})
-    reader = LiveReader(settings, SIZE_PX, buffers, ledger, start_thread=start_daemon)
+    reader = LiveReader(settings, SIZE_PX, buffers, counters, start_thread=start_daemon)
     reader.start()
-    until(lambda: ledger["decoded"], "frames come")
+    until(lambda: counters["decoded"], "frames come")
     assert reader.status().session == 4
     reader.stop()
 
@@ -382,7 +382,7 @@ def test_a_camera_paused_before_it_is_started_waits_for_resume(tmp_path, stream)
         until(station.frames_of, "frames come")
 
 
-def test_a_stopped_camera_has_stopped_at_once_and_touches_its_ledger_no_more(tmp_path, stream):
+def test_a_stopped_camera_has_stopped_at_once_and_touches_its_counter_file_no_more(tmp_path, stream):
     with Station(tmp_path) as station:
         reader = station.add("gate", stream)
         until(station.frames_of, "frames come")
@@ -390,7 +390,7 @@ def test_a_stopped_camera_has_stopped_at_once_and_touches_its_ledger_no_more(tmp
         assert station.status().state == "stopped"
         station.buffers.remove_camera("gate")
         station.assert_books_are_exact()
-        station.ledgers.pop("gate").close()
+        station.counters_folder.pop("gate").close()
         del station.readers["gate"]
         until(lambda: all(not thread.is_alive() for thread in station.threads[2:]), "its thread ends")
 
@@ -404,8 +404,8 @@ def test_pictures_of_a_live_camera_are_watched_and_those_of_a_file_are_not(tmp_p
         until(lambda: station.frames_of("gate", session=1), "a second session came")
         assert station.status("gate").conditions == {"dark"}
         ended(station, "clip")
-        handed = station.frames_of("gate", session=0)
-        assert all(np.array_equal(a.image, b) for a, b in zip(handed, live.images, strict=False))
+        dispatched = station.frames_of("gate", session=0)
+        assert all(np.array_equal(a.image, b) for a, b in zip(dispatched, live.images, strict=False))
         assert live.resets >= 2
         assert (station.status("clip").conditions, file.images) == (frozenset(), [])
         station.readers["gate"].pause()
@@ -415,7 +415,7 @@ def test_pictures_of_a_live_camera_are_watched_and_those_of_a_file_are_not(tmp_p
 def test_an_unforeseen_failure_of_one_camera_is_told_in_one_line_and_costs_nobody_else_a_frame(
     tmp_path, stream, caplog
 ):
-    with Station(tmp_path) as station:  # raises what ended a thread, and sees that the books are exact
+    with Station(tmp_path) as station:  # raises what ended a thread, and sees that the frame counts are exact
         station.add("gate", stream, watch=FailingWatch(), buffer_frames=100)
         station.add("yard", stream, buffer_frames=100)
         until(lambda: station.frames_of("gate", session=2), "it was opened again, twice")
@@ -485,8 +485,8 @@ def test_threads_that_get_stuck_again_and_again_do_not_pile_up(tmp_path, stream,
     monkeypatch.setattr(live_reader_module, "open_source", open_stuck)
     buffers = FrameBuffers(time.monotonic)
     settings = CameraSettings.model_validate({"id": "gate", "url": stream})
-    ledger = CameraLedger(tmp_path / "gate.ledger")
-    reader = LiveReader(settings, SIZE_PX, buffers, ledger, start_thread=start_daemon, now=lambda: clock_s[0])
+    counters = FrameCounters(tmp_path / "gate.ledger")
+    reader = LiveReader(settings, SIZE_PX, buffers, counters, start_thread=start_daemon, now=lambda: clock_s[0])
     reader.start()
     for threads in (1, 2, 3, 4, 5, 5, 5):
         until(lambda threads=threads: len(stuck) >= threads, "a thread opens the stream")
@@ -494,7 +494,7 @@ def test_threads_that_get_stuck_again_and_again_do_not_pile_up(tmp_path, stream,
         reader.check()
     until(lambda: len(stuck) == 5, "four were left and one tries on")
     release.set()
-    until(lambda: ledger["decoded"] > 0, "the last one reads")
+    until(lambda: counters["decoded"] > 0, "the last one reads")
     reader.stop()
     until(lambda: not any(thread.is_alive() for thread in stuck), "all threads end")
 
@@ -509,7 +509,7 @@ def test_a_file_whose_buffer_is_full_is_not_stuck(tmp_path):
         settings,
         SIZE_PX,
         buffers,
-        CameraLedger(tmp_path / "gate.ledger"),
+        FrameCounters(tmp_path / "gate.ledger"),
         start_thread=lambda task: threads.append(threading.Thread(target=task, daemon=True)),
         now=lambda: clock_s[0],
     )

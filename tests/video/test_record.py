@@ -25,7 +25,7 @@ from pipeline.errors import RunError, VideoError
 from pipeline.video.container import open_file
 from pipeline.video.record import CameraRecorder, record_cameras
 from pipeline.video.recordings import RecordingFolder
-from pipeline.video.segment import PictureReader, Timeline
+from pipeline.video.segment import PacketTimeline, VideoFormatReader
 from pipeline.video.source import open_source
 from tests.rtsp import RtspServer, require_rtsp, write_footage
 from tests.video.failing_system import cannot_open_files, failing_disk
@@ -276,7 +276,7 @@ def test_what_a_killed_process_left_stays_where_the_disk_does_not_let_it_be_read
         assert f"{left}: cannot be read to its end and stays for the next run: " in caplog.text
 
 
-def test_a_segment_in_the_making_that_cannot_be_opened_is_told_of_and_goes_on(tmp_path, rtsp, caplog):
+def test_a_segment_in_the_making_that_cannot_be_opened_is_reported_and_goes_on(tmp_path, rtsp, caplog):
     out = tmp_path / "out"
     with recording(out, camera(rtsp.url("gate"), stall_timeout_s=2.0)) as (recorder,):
         recorded_s(recorder, 1.5)
@@ -337,7 +337,7 @@ def encrypted(video, interval_s):
     server.server_close()
 
 
-def test_a_camera_whose_packets_make_no_picture_in_time_is_told_of_and_opened_anew(tmp_path):
+def test_a_camera_whose_packets_make_no_picture_in_time_is_reported_and_opened_anew(tmp_path):
     video = write_video(tmp_path / "camera.mkv", 1_000, gop=1_000, size_px=(64, 96))
     with (
         encrypted(video, interval_s=0.05) as url,
@@ -349,7 +349,7 @@ def test_a_camera_whose_packets_make_no_picture_in_time_is_told_of_and_opened_an
     assert not staged(tmp_path / "out")
 
 
-def test_a_camera_that_sends_no_keyframe_that_can_be_decoded_is_told_of(tmp_path):
+def test_a_camera_that_sends_no_keyframe_that_can_be_decoded_is_reported(tmp_path):
     video = write_video(tmp_path / "camera.mkv", 1_000, gop=1_000, size_px=(64, 96))
     with (
         encrypted(video, interval_s=0.01) as url,
@@ -395,20 +395,20 @@ def test_a_webcam_that_sends_jpegs_is_recorded_and_another_size_begins_another_s
 @contextlib.contextmanager
 def jpegs(sizes_px):
     """A webcam as many routers and printers have one: JPEGs one after the other over HTTP."""
-    pictures = []
+    format_reader = []
     for number, size_px in enumerate(sizes_px):
         buffer = io.BytesIO()
         Image.fromarray(numbered_frame(number, size_px)).save(buffer, "jpeg", quality=95)
-        pictures.append(buffer.getvalue())
+        format_reader.append(buffer.getvalue())
 
     class Webcam(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
             self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
             self.end_headers()
-            for picture in pictures:
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
-                self.wfile.write(head.encode() + picture + b"\r\n")
+            for video_format in format_reader:
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(video_format)}\r\n\r\n"
+                self.wfile.write(head.encode() + video_format + b"\r\n")
             self.wfile.write(b"--frame--\r\n")
 
         def log_message(self, format, *arguments):
@@ -565,13 +565,13 @@ def test_an_unforeseen_failure_of_one_camera_is_told_and_the_others_are_recorded
     for name in ("gate", "yard"):
         write_video(folder / f"{name}.ts", 20, gop=10, size_px=(64, 96))
 
-    class Failing(PictureReader):
-        def picture(self, packet, mark):
+    class Failing(VideoFormatReader):
+        def video_format(self, packet, mark):
             if threading.current_thread().name == "record-yard":
                 raise ZeroDivisionError("rtsp://viewer:hunter2@host/cam: no pixels")
-            return super().picture(packet, mark)
+            return super().video_format(packet, mark)
 
-    monkeypatch.setattr(record_module, "PictureReader", Failing)
+    monkeypatch.setattr(record_module, "VideoFormatReader", Failing)
     cameras = [camera(f"{address}/{name}.ts", name) for name in ("gate", "yard")]
     with recording(tmp_path / "out", *cameras) as (gate, yard):
         until(lambda: yard.status().reconnects >= 2, "the one that fails is tried again")
@@ -594,7 +594,7 @@ def test_a_thread_stuck_in_ffmpeg_is_left_to_itself_with_what_it_recorded_kept(
     folder, address = http_folder
     write_video(folder / "gate.ts", 20, gop=10, size_px=(64, 96))
     release, held = threading.Event(), []
-    flush = Timeline.flush
+    flush = PacketTimeline.flush
 
     def held_at_first(timeline):
         if not held:
@@ -602,7 +602,7 @@ def test_a_thread_stuck_in_ffmpeg_is_left_to_itself_with_what_it_recorded_kept(
             assert release.wait(60.0)
         return flush(timeline)
 
-    monkeypatch.setattr(Timeline, "flush", held_at_first)
+    monkeypatch.setattr(PacketTimeline, "flush", held_at_first)
     settings = camera(f"{address}/gate.ts", read_timeout_s=0.1, stall_timeout_s=0.3)
     with recording(tmp_path / "out", settings) as (recorder,):
         until(lambda: "its thread is stuck" in caplog.text, "the stuck thread is noticed")

@@ -7,7 +7,7 @@ import av
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.video.segment import Timeline
+from pipeline.video.segment import PacketTimeline
 
 
 def packets(*stamps):
@@ -20,7 +20,7 @@ def packets(*stamps):
 
 
 def stamped(*stamps, fps=25.0):
-    timeline = Timeline(Fraction(1, 1000), fps)
+    timeline = PacketTimeline(Fraction(1, 1000), fps)
     come = [s for packet in packets(*stamps) for s in timeline.push(packet)] + timeline.flush()
     return [s.pts_ms for s in come], timeline
 
@@ -52,7 +52,7 @@ _TIME = st.none() | st.integers(-(2**40), 2**40) | st.integers(0, 300)
 @given(st.lists(st.tuples(_TIME, _TIME), max_size=60))
 def test_no_packet_is_lost_or_shares_a_time_whatever_the_stream_says(stamps):
     made = packets(*stamps)
-    timeline = Timeline(Fraction(1, 1000), 25.0)
+    timeline = PacketTimeline(Fraction(1, 1000), 25.0)
     come = [s for packet in made for s in timeline.push(packet)] + timeline.flush()
     assert [id(s.packet) for s in come] == [id(packet) for packet in made]
     for earlier, later in itertools.pairwise([s.pts_ms for s in come]):

@@ -410,7 +410,7 @@ def test_damage_in_the_middle_costs_only_the_frames_it_touches(tmp_path):
 
 
 @given(position=st.integers(0, 10_000), junk=st.binary(min_size=1, max_size=64))
-def test_whatever_bytes_are_overwritten_decoding_ends_and_the_books_are_right(tmp_path_factory, position, junk):
+def test_whatever_bytes_are_overwritten_decoding_ends_and_the_counts_are_right(tmp_path_factory, position, junk):
     folder = tmp_path_factory.getbasetemp() / "mutated"
     whole = folder / "whole.mp4"
     if not whole.exists():

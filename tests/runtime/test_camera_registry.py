@@ -1,16 +1,16 @@
 from dataclasses import replace
 
 from pipeline.config import CameraSettings, HealthSettings
-from pipeline.runtime.roster import Roster
+from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.status import ReaderStatus, ScoringStatus
 
 READER = ReaderStatus(
     state="streaming",
     live=True,
-    book="b",
+    counter_id="b",
     session=3,
     decoded=10,
-    handed=8,
+    dispatched=8,
     dropped={"sampling": 2},
     missing=0,
     error="",
@@ -24,12 +24,12 @@ def camera(camera_id, **settings):
     return CameraSettings(id=camera_id, url="rtsp://10.0.0.1/x", health=HealthSettings(offline_s=5.0), **settings)
 
 
-def roster(*camera_ids):
-    made = Roster([camera(camera_id) for camera_id in camera_ids])
+def registry(*camera_ids):
+    made = CameraRegistry([camera(camera_id) for camera_id in camera_ids])
     for camera_id in camera_ids:
-        made.read(camera_id, READER)
-    made.judge(dict.fromkeys(camera_ids, SCORING))
-    assert made.watch(100.0) == []
+        made.update_reader(camera_id, READER)
+    made.update_scoring(dict.fromkeys(camera_ids, SCORING))
+    assert made.check_health(100.0) == []
     return made
 
 
@@ -38,100 +38,100 @@ def states(made, **how):
 
 
 def test_a_run_is_done_when_every_camera_ended_none_of_its_frames_is_in_flight_and_its_events_are_closed():
-    made = roster("a", "b")
+    made = registry("a", "b")
     assert not made.status(draining=False).done
-    made.read("a", replace(READER, state="finished"))
+    made.update_reader("a", replace(READER, state="finished"))
     assert made.newly_settled(0.0, draining=False) == ["a"]
     made.finish(["a"])
     assert made.newly_settled(1.0, draining=False) == []
     assert not made.status(draining=False).done
-    made.read("b", replace(READER, state="failed", decoded=11, handed=9))  # one is in flight
+    made.update_reader("b", replace(READER, state="failed", decoded=11, dispatched=9))  # one is in flight
     assert made.newly_settled(2.0, draining=False) == []
     assert made.in_flight() == 1
-    made.judge({"b": replace(SCORING, scored=9)})
+    made.update_scoring({"b": replace(SCORING, scored=9)})
     assert made.newly_settled(3.0, draining=False) == ["b"]
     made.finish(["b"])
     assert made.status(draining=False).done
 
 
-def test_a_camera_that_is_removed_keeps_its_books_and_is_no_longer_shown_in_redis():
-    made = roster("a", "b")
-    assert made.watch(106.0) != []  # both are offline
+def test_a_camera_that_is_removed_keeps_its_counts_and_is_no_longer_shown_in_redis():
+    made = registry("a", "b")
+    assert made.check_health(106.0) != []  # both are offline
     (over,) = made.apply([camera("b")], [], 107.0)
     assert (over.kind, over.camera_id, over.reason) == ("camera_offline", "a", "the camera was removed")
     assert over.until_at_s == 107.0
     assert states(made) == {"a": "removed", "b": "streaming"}
     assert set(made.status(draining=False).cameras_as_json()) == {"b"}
     assert [c.id for c in made.cameras] == ["b"]
-    assert made.status(draining=False).cameras[0].account.scored == 8
+    assert made.status(draining=False).cameras[0].counts.scored == 8
 
 
-def test_a_camera_that_comes_back_goes_on_in_its_books():
-    made = roster("a")
+def test_a_camera_that_comes_back_goes_on_with_its_counts():
+    made = registry("a")
     made.apply([], [], 101.0)
     made.apply([camera("a")], [], 102.0)
-    made.read("a", replace(READER, decoded=15, handed=13, session=4))
-    made.judge({"a": replace(SCORING, scored=13)})
+    made.update_reader("a", replace(READER, decoded=15, dispatched=13, session=4))
+    made.update_scoring({"a": replace(SCORING, scored=13)})
     (status,) = made.status(draining=False).cameras
-    assert (status.account.decoded, status.account.scored, status.state) == (15, 13, "streaming")
+    assert (status.counts.decoded, status.counts.scored, status.state) == (15, 13, "streaming")
     assert made.next_sessions() == {"a": 5}
 
 
 def test_a_camera_with_new_settings_is_watched_by_them_and_one_that_is_not_changed_is_left_alone():
-    made = roster("a", "b")
+    made = registry("a", "b")
     changed = CameraSettings(id="a", url="rtsp://10.0.0.1/x", health=HealthSettings(offline_s=None))
     made.apply([changed, camera("b")], ["b", "nobody"], 101.0)
     assert made.paused == {"b"}
-    made.read("a", READER)
-    assert made.watch(1000.0) == []  # one is not watched for it, one is paused
+    made.update_reader("a", READER)
+    assert made.check_health(1000.0) == []  # one is not watched for it, one is paused
     assert made.cameras[0].health.offline_s is None
 
 
 def test_files_are_never_offline():
-    made = roster("a")
-    made.read("a", replace(READER, live=False))
-    assert made.watch(1000.0) == []
+    made = registry("a")
+    made.update_reader("a", replace(READER, live=False))
+    assert made.check_health(1000.0) == []
 
 
 def test_what_is_in_flight_when_time_is_up_is_counted():
-    made = roster("a")
-    made.read("a", replace(READER, decoded=14, handed=10))
+    made = registry("a")
+    made.update_reader("a", replace(READER, decoded=14, dispatched=10))
     made.write_off("shutdown")
     assert made.in_flight() == 0
-    assert made.status(draining=True).cameras[0].account.dropped == {"sampling": 2, "shutdown": 4}
+    assert made.status(draining=True).cameras[0].counts.dropped == {"sampling": 2, "shutdown": 4}
 
 
 def test_a_run_without_cameras_goes_on_until_it_is_told_to_end():
-    made = roster("a")
+    made = registry("a")
     made.apply([], [], 101.0)
     assert not made.status(draining=False).done
     assert made.status(draining=True).done
 
 
-def test_of_cameras_removed_long_ago_only_the_books_are_kept_and_one_that_comes_back_goes_on_in_them():
+def test_of_cameras_removed_long_ago_only_the_counts_are_kept_and_one_that_comes_back_goes_on_in_them():
     names = [f"c{number}" for number in range(130)]
-    made = roster(*names, "stays")
+    made = registry(*names, "stays")
     made.apply([camera("stays")], [], 101.0)
     for name in names[1:]:  # the first one has not ended yet
-        made.read(name, replace(READER, state="stopped"))
+        made.update_reader(name, replace(READER, state="stopped"))
     made.finish(made.newly_settled(0.0, draining=False))
     made.archive()
     assert set(states(made)) == {"c0", *names[30:], "stays"}
-    assert [c.id for c in made.former] == ["c0", *names[30:]]
-    assert not made.knows("c1")
+    assert [c.id for c in made.removed_cameras] == ["c0", *names[30:]]
+    assert not made.is_shown("c1")
     status = made.status(draining=False)
-    assert (status.former.decoded, status.former.scored, status.former.dropped) == (290, 232, {"sampling": 58})
-    made.read("c1", READER)  # a process that has not been told yet
-    made.judge({"c1": SCORING})
+    assert (status.archived.decoded, status.archived.scored, status.archived.dropped) == (290, 232, {"sampling": 58})
+    made.update_reader("c1", READER)  # a process that has not been told yet
+    made.update_scoring({"c1": SCORING})
     made.finish(["c1"])
-    assert not made.knows("c1")
+    assert not made.is_shown("c1")
     assert made.next_sessions()["c1"] == 4
 
     made.apply([camera("stays"), camera("c1")], [], 102.0)
-    made.read("c1", replace(READER, book="another", decoded=5, handed=5, dropped={}, session=4))
-    made.judge({"c1": replace(SCORING, scored=13)})
+    made.update_reader("c1", replace(READER, counter_id="another", decoded=5, dispatched=5, dropped={}, session=4))
+    made.update_scoring({"c1": replace(SCORING, scored=13)})
     status = made.status(draining=False)
     (back,) = [c for c in status.cameras if c.camera_id == "c1"]
-    assert (back.account.decoded, back.account.scored, back.account.dropped) == (15, 13, {"sampling": 2})
-    assert status.former.decoded == 280
+    assert (back.counts.decoded, back.counts.scored, back.counts.dropped) == (15, 13, {"sampling": 2})
+    assert status.archived.decoded == 280
     assert made.next_sessions()["c1"] == 5

@@ -15,12 +15,12 @@ from pipeline.models.cflow import CFlow
 from pipeline.models.encoder import Encoder
 from pipeline.training.features import ClipFeatures
 from pipeline.training.holdout import Split
-from pipeline.training.measure import NormalScores
+from pipeline.training.measure import HeldoutScores
 from pipeline.training.progress import TrainingProgress
 
 
 @dataclass(frozen=True)
-class Ground:
+class FitInputs:
     """What a method is fitted on.
 
     Attributes:
@@ -32,7 +32,7 @@ class Ground:
         split: which frames are learned from, and which are held out.
         folder: where an unfinished training keeps its state; it exists.
         features_key: digest of everything that decides the features.
-        progress: told how it gets on.
+        progress: called as it goes on.
     """
 
     config: Config
@@ -47,7 +47,7 @@ class Ground:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """What a fit gives back.
 
     Attributes:
@@ -63,7 +63,7 @@ class Fitted:
 
     method: CFlow | Mapping[str, Tensor]
     levels: tuple[LevelConstants, ...]
-    normal_scores: NormalScores
+    normal_scores: HeldoutScores
     heldout: tuple[range, ...]
     completed: bool
     epochs: int

@@ -6,8 +6,8 @@ import pytest
 import ray
 from ray.exceptions import GetTimeoutError, RayTaskError
 
-from actors import asked
-from actors.asked import Asked, cause_of, insist, wait_for_start
+from actors import actor_monitor
+from actors.actor_monitor import ActorMonitor, call_until_answered, cause_of, wait_for_start
 from pipeline.errors import RunError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -39,7 +39,7 @@ def actor():
         made.append(ray.remote(num_cpus=0, max_restarts=-1, max_concurrency=2)(Answering).remote())
         return made[-1]
 
-    yield Asked(create)
+    yield ActorMonitor(create)
     for handle in made:
         ray.kill(handle)
 
@@ -48,14 +48,14 @@ def follow(actor, condition):
     give_up_at = time.monotonic() + 60.0
     while not condition():
         assert time.monotonic() < give_up_at
-        ray.wait([actor.ask(time.monotonic())], timeout=0.1)
-        actor.absorb(time.monotonic())
+        ray.wait([actor.poll(time.monotonic())], timeout=0.1)
+        actor.collect(time.monotonic())
 
 
 def test_an_actor_that_no_longer_answers_is_killed_and_comes_back(actor, monkeypatch):
     follow(actor, lambda: actor.alive)
     before = actor.report
-    monkeypatch.setattr(asked, "_PATIENCE_S", 1.0)
+    monkeypatch.setattr(actor_monitor, "_PATIENCE_S", 1.0)
     ray.get(actor.handle.hang.remote())
     follow(actor, lambda: actor.alive and actor.report != before)
 
@@ -132,13 +132,13 @@ def left_of(seconds):
 
 def test_an_actor_that_answers_with_an_error_is_not_asked_again(odd):
     with pytest.raises(RayTaskError) as caught:
-        insist(odd().close.remote, left_of(60.0))
+        call_until_answered(odd().close.remote, left_of(60.0))
     assert cause_of(caught.value) == "no room at rtsp://***@gate/main (asked 1 times)"
 
 
 def test_an_actor_that_is_restarting_is_asked_until_it_answers_or_time_is_over(odd):
     handle = odd()
     os.kill(ray.get(handle.pid.remote(), timeout=60.0), 9)
-    assert 0.0 < insist(handle.answer.remote, left_of(60.0)) < 60.0
+    assert 0.0 < call_until_answered(handle.answer.remote, left_of(60.0)) < 60.0
     with pytest.raises(GetTimeoutError):
-        insist(handle.hang.remote, left_of(0.5))
+        call_until_answered(handle.hang.remote, left_of(0.5))

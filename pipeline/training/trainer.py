@@ -19,7 +19,7 @@ _LOSS_MEMORY = 0.95  # of the running mean of the losses that is shown and kept
 _ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 
-class Steps(ABC):
+class Trainer(ABC):
     """Adam on all parameters at once, with linear warm-up and cosine decay; what a step does is the method's business.
 
     Args:
@@ -80,7 +80,7 @@ class Steps(ABC):
         """Everything that was fitted, by name."""
 
     @abstractmethod
-    def _take(self, tensors: Mapping[str, Tensor]) -> None:
+    def _load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take what ``_tensors`` gave; RuntimeError when it is not this model's."""
 
     def stored(self) -> dict[str, Tensor]:
@@ -97,7 +97,7 @@ class Steps(ABC):
         Raises:
             RuntimeError: the tensors are not this training's.
         """
-        self._take({name: t for name, t in tensors.items() if not name.startswith("adam.")})
+        self._load_tensors({name: t for name, t in tensors.items() if not name.startswith("adam.")})
         for name, parameter in self._parameters.items():
             found = {key: tensors.get(f"adam.{key}.{name}") for key in _ADAM}
             if any(value is None for value in found.values()):

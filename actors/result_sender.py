@@ -1,4 +1,4 @@
-"""What a detector has to tell the scorer: sent at once, a few calls in flight, again and in order where one failed."""
+"""A detector's results for the scorer: sent at once, a few calls in flight, again and in order where one failed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from actors.peers import Peer
+from actors.actor_client import ActorClient
 from pipeline.types import Dropped, Prediction
 
 _log = logging.getLogger(__name__)
@@ -21,28 +21,28 @@ _CONFIRM_EVERY_S = 0.05  # nobody waits for an answer, and waking up for each co
 _ANSWER_TIMEOUT_S = 30.0  # how long an answer of a living scorer may take on an overloaded machine
 _RETRY_S = 0.1
 
-Fates = list[Prediction | Dropped]
+FrameResults = list[Prediction | Dropped]
 
 
-class Outbox:
+class ResultSender:
     """Calls to the scorer that it has not answered yet. ``send`` for one thread, ``confirm`` for another.
 
     Args:
         scorer: the scorer.
-        settle: told of what the scorer has taken, in order, by the thread that confirms.
+        on_confirmed: called with the results that the scorer has taken, in order, by the thread that confirms.
     """
 
-    def __init__(self, scorer: Peer, settle: Callable[[Fates], None]) -> None:
+    def __init__(self, scorer: ActorClient, on_confirmed: Callable[[FrameResults], None]) -> None:
         self._scorer = scorer
-        self._settle = settle
+        self._on_confirmed = on_confirmed
         self._changed = threading.Condition()  # guards the calls, and that they are sent in order
-        self._unanswered: deque[_Call] = deque()
+        self._unanswered: deque[_PendingCall] = deque()
 
-    def send(self, fates: Fates) -> None:
-        """Tell the scorer; waits while too many calls are unanswered."""
+    def send(self, results: FrameResults) -> None:
+        """Send results to the scorer; waits while too many calls are unanswered."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._unanswered) < _CALLS_IN_FLIGHT)
-            self._unanswered.append(_Call(self._scorer, fates))
+            self._unanswered.append(_PendingCall(self._scorer, results))
             if len(self._unanswered) >= _CALLS_IN_FLIGHT // 2:
                 self._changed.notify_all()
 
@@ -62,38 +62,38 @@ class Outbox:
         The scorer ignores frames it has seen, so a call that did arrive does no harm the second time.
         """
         oldest = self._unanswered[0]  # only this thread takes any away
-        if oldest.arrived():
+        if oldest.is_confirmed():
             with self._changed:
                 self._unanswered.popleft()
                 self._changed.notify_all()
-            self._settle(oldest.fates)
+            self._on_confirmed(oldest.results)
             return True
         time.sleep(_RETRY_S)
         with self._changed:
             for call in self._unanswered:
-                call.repeat(self._scorer)
+                call.resend(self._scorer)
         return False
 
 
-class _Call:
-    """News of frames on their way to the scorer."""
+class _PendingCall:
+    """A call with results on their way to the scorer."""
 
-    def __init__(self, scorer: Peer, fates: Fates) -> None:
-        self.fates = fates
-        self.repeat(scorer)
+    def __init__(self, scorer: ActorClient, results: FrameResults) -> None:
+        self.results = results
+        self.resend(scorer)
 
-    def repeat(self, scorer: Peer) -> None:
+    def resend(self, scorer: ActorClient) -> None:
         """Send it (again)."""
-        self.reference = scorer.submit("add", self.fates)
+        self.reference = scorer.submit("add", self.results)
 
-    def arrived(self) -> bool:
+    def is_confirmed(self) -> bool:
         """Wait, within bounds, until the scorer has taken it."""
         if self.reference is None:
             return False
         try:
             return bool(ray.get(self.reference, timeout=_ANSWER_TIMEOUT_S))
         except RayTaskError:  # it arrived and could not be scored; a second time it could not either
-            _log.exception("the scorer failed on %d frames", len(self.fates))
+            _log.exception("the scorer failed on %d frames", len(self.results))
             return True
         except RayError:
             return False

@@ -1,8 +1,8 @@
 """Folders among temporary files that last as long as a run: deleted with it, or by the next run if it was killed.
 
 A folder that a command held was left once the command's lock on it is gone. On the other nodes of a cluster no command
-holds the ledgers of the cameras that are read there, and a camera process that was killed lets go of them until it is
-back; such a folder was left once nobody has tended it for a long time.
+holds the counter files of the cameras that are read there, and a camera process that was killed releases them until it
+is back; such a folder was left once nobody has touched it for a long time.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import RunError
-from pipeline.own_folder import make_own, own_folder
+from pipeline.private_folder import make_private, private_folder
 
 _log = logging.getLogger(__name__)
 
 _ENDING_WITHIN_S = 2.0
 _PAUSE_S = 0.05
 _HELD_FILE = ".held"  # in a folder that a command held; no camera has a name that begins so
-_TEND_EVERY_S = 60.0
+_TOUCH_EVERY_S = 60.0
 _LEFT_AFTER_S = 3600.0
 
 
 @contextmanager
-def held_folder(name: str, *, inside: Path | None = None) -> Iterator[Path]:
+def locked_folder(name: str, *, inside: Path | None = None) -> Iterator[Path]:
     """Have a folder that only this user can enter while the block lasts; what killed runs left beside it is deleted.
 
     Args:
         name: of the folder.
-        inside: the user's own folder among temporary files, where it is another than ``own_folder()``.
+        inside: the user's own folder among temporary files, where it is another than ``private_folder()``.
 
     Raises:
         RunError: it cannot be made, or where it should be belongs to another user.
     """
-    own = inside or own_folder()
+    own = inside or private_folder()
     with ExitStack() as held:
         try:
-            make_own(own)
+            make_private(own)
             with _locked(own, fcntl.LOCK_EX):  # nobody deletes a folder between its making and its locking
                 _delete_left(own)
                 folder = own / name
-                make_own(folder)
+                make_private(folder)
                 held.enter_context(_locked(folder, fcntl.LOCK_SH))
                 (folder / _HELD_FILE).touch(mode=0o600)
         except OSError as error:
@@ -59,20 +59,20 @@ def held_folder(name: str, *, inside: Path | None = None) -> Iterator[Path]:
             _delete(folder)
 
 
-def tend_folder(folder: Path) -> None:
+def touch_folder(folder: Path) -> None:
     """Keep a folder from being deleted on a node whose commands do not hold it; to be called again and again.
 
     Args:
         folder: where there is none, there is nothing to keep.
     """
     with suppress(OSError):
-        if _untended_s(folder) > _TEND_EVERY_S:
+        if _untouched_s(folder) > _TOUCH_EVERY_S:
             os.utime(folder)
 
 
 @contextmanager
 def _locked(path: Path, how: int) -> Iterator[None]:
-    """Hold a file or folder, which the kernel lets go of when this process ends, however it ends.
+    """Hold a file or folder, which the kernel releases when this process ends, however it ends.
 
     Raises:
         OSError: it is not there, or, where ``how`` does not wait, somebody else holds it.
@@ -91,7 +91,7 @@ def _delete_left(own: Path) -> None:
         if folder.is_symlink() or not folder.is_dir():
             continue
         with suppress(OSError), ExitStack() as held:
-            if not (folder / _HELD_FILE).exists() and _untended_s(folder) < _LEFT_AFTER_S:
+            if not (folder / _HELD_FILE).exists() and _untouched_s(folder) < _LEFT_AFTER_S:
                 continue
             for path in (folder, *(path for path in folder.iterdir() if path.is_file())):
                 held.enter_context(_locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB))
@@ -99,8 +99,8 @@ def _delete_left(own: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _untended_s(folder: Path) -> float:
-    """How long nobody has tended a folder, nor made or deleted anything in it.
+def _untouched_s(folder: Path) -> float:
+    """How long nobody has touched a folder, nor made or deleted anything in it.
 
     Raises:
         OSError: there is none.

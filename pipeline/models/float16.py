@@ -12,7 +12,7 @@ from torch import Tensor, nn
 _HALF_MAX = 65_504.0
 
 
-def rounded(tensor: Tensor) -> Tensor:
+def round_to_float16(tensor: Tensor) -> Tensor:
     """The nearest values that float16 can hold, in the tensor's own dtype; unchanged where one is out of its range."""
     if not bool((tensor.abs() <= _HALF_MAX).all()):
         return tensor
@@ -24,10 +24,10 @@ def round_weights(module: nn.Module) -> None:
     """Round, in place, every matrix and kernel among a module's parameters."""
     for parameter in module.parameters():
         if parameter.dim() >= 2:
-            parameter.copy_(rounded(parameter))
+            parameter.copy_(round_to_float16(parameter))
 
 
-def smallest(tensor: Tensor) -> Tensor:
+def as_float16_if_exact(tensor: Tensor) -> Tensor:
     """The tensor as float16 where that changes no value, else as it is."""
     if tensor.dtype != torch.float32:
         return tensor

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from actors.plans import stream_plan
-from actors.session import run
+from actors.run import run
 from pipeline.config_file import parse_config
 from pipeline.errors import RunError
 from pipeline.models.card import read_card

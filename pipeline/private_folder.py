@@ -16,7 +16,7 @@ from pathlib import Path
 _LONGEST_SOCKET_BYTES = 107  # what the kernel takes as a socket's path
 
 
-def own_folder() -> Path:
+def private_folder() -> Path:
     """Where it is; it need not be there yet."""
     return Path(tempfile.gettempdir()) / f"cflow-stream-{os.getuid()}"
 
@@ -27,11 +27,11 @@ def folder_for_sockets(longest: str) -> Path:
     Args:
         longest: of the names of sockets, with the folders between.
     """
-    own = own_folder()
+    own = private_folder()
     return own if len(os.fsencode(own / longest)) <= _LONGEST_SOCKET_BYTES else Path("/tmp") / own.name
 
 
-def make_own(folder: Path) -> None:
+def make_private(folder: Path) -> None:
     """Make a folder, or see that it is this user's: anybody may make folders in ``/tmp``.
 
     Args:
@@ -48,7 +48,7 @@ def make_own(folder: Path) -> None:
         raise PermissionError(errno.EPERM, f"{folder} can be written into by other users; delete it")
 
 
-def own_socket(kind: str, folder: Path) -> Path:
+def private_socket(kind: str, folder: Path) -> Path:
     """The path of a Unix socket that only this user can reach, always the same for a folder, and short enough for one.
 
     Args:
@@ -60,5 +60,5 @@ def own_socket(kind: str, folder: Path) -> Path:
     """
     name = f"{kind}-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]}.sock"
     own = folder_for_sockets(name)
-    make_own(own)
+    make_private(own)
     return own / name

@@ -63,7 +63,7 @@ def rows_of(scenes: Sequence[str], row_of: Mapping[str, int]) -> Tensor:
     return torch.tensor([row_of.get(scene, len(row_of)) for scene in scenes], dtype=torch.int64)
 
 
-class Detector(Protocol):
+class AnomalyModel(Protocol):
     """A trained method on one device, without its encoder: what it makes of features is the method."""
 
     def scene_rows(self, scenes: Sequence[str]) -> Tensor:
@@ -81,8 +81,8 @@ class Detector(Protocol):
         ...
 
 
-class DetectorModule(Detector, Protocol):
-    """A Detector that is a ``torch.nn.Module``, as it is made of a checkpoint on the CPU."""
+class AnomalyModule(AnomalyModel, Protocol):
+    """An AnomalyModel that is a ``torch.nn.Module``, as it is made of a checkpoint on the CPU."""
 
     def requires_grad_(self, requires_grad: bool) -> Self:
         """As ``torch.nn.Module.requires_grad_``."""

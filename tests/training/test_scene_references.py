@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.training import views
-from pipeline.training.views import SceneRecorder, measure_view, measure_views, thinned_pieces
-from pipeline.video.scene import MEMORY_S, Background, KnownScene, outline, shrink
+from pipeline.training import scene_references
+from pipeline.training.scene_references import SceneSampler, measure_reference, measure_references, thinned_pieces
+from pipeline.video.tamper import MEMORY_S, Background, SceneMatcher, describe_scene, gray_image
 
 
 def scenery(seed, size=(64, 96)):
@@ -23,10 +23,10 @@ def noisy(image, seed):
 
 
 def recorded(images, fps=1.0):
-    recorder = SceneRecorder(fps)
+    recorder = SceneSampler(fps)
     for image in images:
         recorder.add(image)
-    return recorder.pictures()
+    return recorder.gray_images()
 
 
 def pictures_of(seed, count=4):
@@ -42,55 +42,55 @@ def test_pictures_are_kept_every_few_seconds_and_at_least_one(fps, frames):
     background = Background()
     for number in range(frames):
         background.add(np.full((8, 8), number, np.float32), number / fps)
-    assert background.picture is not None
-    assert abs(kept[-1].mean() - background.picture.mean()) <= (MEMORY_S / 2) * fps + 1e-3
+    assert background.gray is not None
+    assert abs(kept[-1].mean() - background.gray.mean()) <= (MEMORY_S / 2) * fps + 1e-3
 
 
 def test_a_long_recording_is_thinned_instead_of_filling_the_memory(monkeypatch):
-    monkeypatch.setattr(views, "_MOST_PICTURES", 10)
+    monkeypatch.setattr(scene_references, "_MOST_PICTURES", 10)
     kept = recorded([np.full((8, 8, 3), number % 250, np.uint8) for number in range(1000)], fps=0.2)
     assert 5 <= len(kept) <= 11
 
 
 def test_many_clips_are_thinned_too(monkeypatch):
-    monkeypatch.setattr(views, "_MOST_PICTURES", 10)
+    monkeypatch.setattr(scene_references, "_MOST_PICTURES", 10)
     short = [pictures_of(0, count=1)[:1] for _ in range(37)]
-    assert measure_view(short).telling
+    assert measure_reference(short).telling
     assert len(thinned_pieces(short)) <= 10
     assert sum(map(len, thinned_pieces([pictures_of(0, count=40)]))) <= 10
 
 
 def test_every_scene_has_its_own_view():
-    found = measure_views(["yard", "gate", "yard"], [pictures_of(1), pictures_of(2), pictures_of(1)])
+    found = measure_references(["yard", "gate", "yard"], [pictures_of(1), pictures_of(2), pictures_of(1)])
     assert list(found) == ["gate", "yard"]
     for scene, seed in (("yard", 1), ("gate", 2)):
         assert found[scene].telling
         for other in (1, 2):
-            agreement = KnownScene(found[scene]).agreement(outline(shrink(scenery(other))).edges)
+            agreement = SceneMatcher(found[scene]).agreement(describe_scene(gray_image(scenery(other))).edges)
             assert (agreement > 0.9) is (other == seed)
 
 
 def test_a_scene_of_several_lights_has_edges_for_each_but_no_more_than_a_few():
-    view = measure_view([pictures_of(seed) for seed in (1, 1, 2, 2)])
-    assert len(view.edges) == 2
-    assert view.own_agreement > 0.9
-    assert len(measure_view([pictures_of(seed) for seed in range(7)]).edges) <= 4
+    reference = measure_reference([pictures_of(seed) for seed in (1, 1, 2, 2)])
+    assert len(reference.edges) == 2
+    assert reference.own_agreement > 0.9
+    assert len(measure_reference([pictures_of(seed) for seed in range(7)]).edges) <= 4
 
 
 def test_the_same_footage_gives_the_same_view():
-    assert measure_view([pictures_of(3), pictures_of(4)]) == measure_view([pictures_of(3), pictures_of(4)])
+    assert measure_reference([pictures_of(3), pictures_of(4)]) == measure_reference([pictures_of(3), pictures_of(4)])
 
 
 def test_a_scene_that_looks_the_same_when_turned_is_not_telling():
     fence = np.full((64, 96, 3), 60, np.uint8)
     fence[:, ::7] = 200  # a sixth of the width is two pales
-    view = measure_view([recorded(noisy(fence, number) for number in range(30))])
-    assert view.turned_agreement > 0.7
-    assert not view.telling
+    reference = measure_reference([recorded(noisy(fence, number) for number in range(30))])
+    assert reference.turned_agreement > 0.7
+    assert not reference.telling
 
 
 @pytest.mark.parametrize("shade", [0, 128, 255])
-def test_a_scene_without_anything_in_it_is_measured_without_complaint(shade):
+def test_a_scene_without_anything_in_it_is_measured_without_trouble(shade):
     with np.errstate(all="raise"):
-        view = measure_view([recorded([np.full((64, 96, 3), shade, np.uint8)] * 30)])
-    assert (view.telling, view.light, view.own_agreement) == (False, shade, 0.0)
+        reference = measure_reference([recorded([np.full((64, 96, 3), shade, np.uint8)] * 30)])
+    assert (reference.telling, reference.light, reference.own_agreement) == (False, shade, 0.0)

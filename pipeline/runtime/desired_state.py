@@ -8,24 +8,24 @@ from typing import Generic, TypeVar
 
 from pipeline.config import CameraSettings
 from pipeline.runtime.assignment import place, split_cameras
+from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.messages import (
-    CameraOrder,
     CameraReport,
     CameraRole,
-    DetectorOrder,
+    DesiredCameraState,
+    DesiredDetectorState,
+    DesiredScorerState,
     DetectorReport,
-    ScorerOrder,
     ScorerReport,
 )
 from pipeline.runtime.pool import DetectorPool, LivingDetector
-from pipeline.runtime.roster import Roster
-from pipeline.types import SceneView
+from pipeline.types import SceneReference
 
 SCORER = "the scorer"
 _GONE_AFTER_S = 5.0  # a camera process on a living node is back within three
 
-Order = CameraOrder | DetectorOrder | ScorerOrder
-_Order = TypeVar("_Order", CameraOrder, DetectorOrder, ScorerOrder)
+DesiredState = DesiredCameraState | DesiredDetectorState | DesiredScorerState
+_Desired = TypeVar("_Desired", DesiredCameraState, DesiredDetectorState, DesiredScorerState)
 _Report = TypeVar("_Report", CameraReport, DetectorReport, ScorerReport)
 
 
@@ -57,11 +57,11 @@ class ActorStates:
     detectors: Mapping[str, ActorState[DetectorReport]]
 
 
-class Orders:
-    """The newest order of every actor, renewed as cameras and actors come and go.
+class DesiredStates:
+    """The newest desired state of every actor, renewed as cameras and actors come and go.
 
-    An order's number rises where it says something new, and only there. Every wanted camera is read by one camera
-    process, and stays there as long as that lives; a camera process is taken from by one detector at a time.
+    A desired state's number rises where it says something new, and only there. Every wanted camera is read by one
+    camera process, and stays there as long as that lives; a camera process is taken from by one detector at a time.
 
     Args:
         registry: the cameras.
@@ -70,29 +70,29 @@ class Orders:
         active: how many of them are to work while all live.
         cameras_per_process: cameras in one camera process.
         max_processes: upper limit of camera processes, which then hold as many cameras as they must; None is none.
-        views: what the model's scenes looked like in training, by scene.
+        scene_references: what the model's scenes looked like in training, by scene.
     """
 
     def __init__(
         self,
-        registry: Roster,
+        registry: CameraRegistry,
         *,
         run: str,
         detectors: Sequence[str],
         active: int,
         cameras_per_process: int,
         max_processes: int | None = None,
-        views: Mapping[str, SceneView] | None = None,
+        scene_references: Mapping[str, SceneReference] | None = None,
     ) -> None:
-        self._registry, self._run, self._views = registry, run, views or {}
+        self._registry, self._run, self._scene_references = registry, run, scene_references or {}
         self._cameras_per_process, self._max_processes = cameras_per_process, max_processes
         self._pool = DetectorPool(detectors, active)
         self._processes: list[str] = []
         self._placement: dict[str, str] = {}
         self._version = 0
-        self._camera_orders: dict[str, CameraOrder] = {}
-        self._detector_orders: dict[str, DetectorOrder] = {}
-        self._scorer_order = ScorerOrder()
+        self._desired_cameras: dict[str, DesiredCameraState] = {}
+        self._desired_detectors: dict[str, DesiredDetectorState] = {}
+        self._desired_scorer = DesiredScorerState()
         for members in split_cameras(
             [camera.id for camera in registry.cameras],
             per_process=cameras_per_process,
@@ -107,42 +107,42 @@ class Orders:
         return tuple(self._processes)
 
     @property
-    def newest(self) -> dict[str, Order]:
-        """The newest order of every actor, by its name."""
-        return {SCORER: self._scorer_order, **self._detector_orders, **self._camera_orders}
+    def newest(self) -> dict[str, DesiredState]:
+        """The newest desired state of every actor, by its name."""
+        return {SCORER: self._desired_scorer, **self._desired_detectors, **self._desired_cameras}
 
     def is_reader(self, process: str, camera_id: str) -> bool:
         """Whether what a camera process says of a camera counts: no other one is to read it."""
         return self._placement.get(camera_id, process) == process
 
-    def update(self, actors: ActorStates, now: float, *, draining: bool) -> dict[str, Order]:
+    def update(self, actors: ActorStates, now: float, *, draining: bool) -> dict[str, DesiredState]:
         """Decide anew what everyone is to do.
 
         Args:
             actors: how they stand.
             now: monotonic seconds.
-            draining: whether all cameras were asked to end; camera processes are given no more orders then.
+            draining: whether all cameras were asked to end; camera processes get no more desired states then.
 
         Returns:
-            By the actor's name, orders of living actors that do not follow them yet.
+            By the actor's name, desired states of living actors that do not follow them yet.
         """
         if not draining:
             self._place_cameras(actors.processes, now)
         assigned = self._pool.assign(self._processes, self._living(actors.detectors))
         members = self._members()
         for name in actors.detectors:
-            order = _detector_order(assigned[name], members)
-            self._detector_orders[name] = self._numbered(order, self._detector_orders.get(name))
+            desired = _desired_detector(assigned[name], members)
+            self._desired_detectors[name] = self._numbered(desired, self._desired_detectors.get(name))
         if not draining:
             for name in self._processes:
-                order = self._camera_order(name, members[name], actors.processes.get(name, ActorState()).report)
-                self._camera_orders[name] = self._numbered(order, self._camera_orders.get(name))
-        order = ScorerOrder(cameras=self._registry.cameras, former=self._registry.former)
-        self._scorer_order = self._numbered(order, self._scorer_order)
+                desired = self._desired_camera(name, members[name], actors.processes.get(name, ActorState()).report)
+                self._desired_cameras[name] = self._numbered(desired, self._desired_cameras.get(name))
+        desired = DesiredScorerState(cameras=self._registry.cameras, removed_cameras=self._registry.removed_cameras)
+        self._desired_scorer = self._numbered(desired, self._desired_scorer)
         return self._not_followed(actors, draining)
 
     def all_follow(self, actors: ActorStates) -> bool:
-        """Whether everyone lives and follows its newest order.
+        """Whether every actor lives and follows its newest desired state.
 
         Args:
             actors: how they stand.
@@ -158,19 +158,19 @@ class Orders:
             for name, report in reports.items()
         )
 
-    def _not_followed(self, actors: ActorStates, draining: bool) -> dict[str, Order]:
-        orders: dict[str, Order] = {}
+    def _not_followed(self, actors: ActorStates, draining: bool) -> dict[str, DesiredState]:
+        desired_states: dict[str, DesiredState] = {}
         for name, detector in actors.detectors.items():
-            if _is_behind(detector, self._detector_orders[name]):
-                orders[name] = self._detector_orders[name]
+            if _is_behind(detector, self._desired_detectors[name]):
+                desired_states[name] = self._desired_detectors[name]
         if not draining:
             for name, process in actors.processes.items():
-                if _is_behind(process, self._camera_orders[name]):
+                if _is_behind(process, self._desired_cameras[name]):
                     # Sessions rise with every connection, and alone are no reason to say it again.
-                    orders[name] = replace(self._camera_orders[name], sessions=self._registry.next_sessions())
-        if _is_behind(actors.scorer, self._scorer_order):
-            orders[SCORER] = self._scorer_order
-        return orders
+                    desired_states[name] = replace(self._desired_cameras[name], sessions=self._registry.next_sessions())
+        if _is_behind(actors.scorer, self._desired_scorer):
+            desired_states[SCORER] = self._desired_scorer
+        return desired_states
 
     def _place_cameras(self, processes: Mapping[str, ActorState[CameraReport]], now: float) -> None:
         """Find a process for every camera that is wanted; those of a process that is gone go to the others."""
@@ -195,8 +195,8 @@ class Orders:
         living: dict[str, LivingDetector] = {}
         for name, detector in detectors.items():
             if detector.report is not None:
-                order = self._detector_orders.get(name)
-                current = order is None or detector.report.version == order.version
+                desired = self._desired_detectors.get(name)
+                current = desired is None or detector.report.version == desired.version
                 living[name] = LivingDetector(current, detector.report.holding)
         return living
 
@@ -207,30 +207,34 @@ class Orders:
                 members[process].append(camera)
         return members
 
-    def _camera_order(self, name: str, cameras: list[CameraSettings], report: CameraReport | None) -> CameraOrder:
+    def _desired_camera(
+        self, name: str, cameras: list[CameraSettings], report: CameraReport | None
+    ) -> DesiredCameraState:
         known = report.readers if report is not None else ()
-        return CameraOrder(
+        return DesiredCameraState(
             cameras=tuple(cameras),
-            views={c.id: self._views[c.trained_as] for c in cameras if c.trained_as in self._views},
+            scene_references={
+                c.id: self._scene_references[c.scene_name] for c in cameras if c.scene_name in self._scene_references
+            },
             paused=frozenset(c.id for c in cameras if c.id in self._registry.paused),
             consumer=self._pool.owner(name),
             deaths=self._pool.deaths(name),
-            forgotten=frozenset(camera_id for camera_id in known if not self._registry.knows(camera_id)),
+            forgotten=frozenset(camera_id for camera_id in known if not self._registry.is_shown(camera_id)),
             paced=any(camera.is_live for camera in self._registry.cameras),
         )
 
-    def _numbered(self, order: _Order, before: _Order | None) -> _Order:
-        """The order with a number: a new one where it says something new."""
-        if before is not None and before.version > 0 and replace(order, version=before.version) == before:
+    def _numbered(self, desired: _Desired, before: _Desired | None) -> _Desired:
+        """The desired state with a number: a new one where something has changed."""
+        if before is not None and before.version > 0 and replace(desired, version=before.version) == before:
             return before
         self._version += 1
-        return replace(order, version=self._version)
+        return replace(desired, version=self._version)
 
 
-def _detector_order(processes: tuple[str, ...], members: Mapping[str, list[CameraSettings]]) -> DetectorOrder:
+def _desired_detector(processes: tuple[str, ...], members: Mapping[str, list[CameraSettings]]) -> DesiredDetectorState:
     cameras = [camera for process in processes for camera in members[process]]
-    return DetectorOrder(processes=processes, cameras={camera.id: CameraRole.of(camera) for camera in cameras})
+    return DesiredDetectorState(processes=processes, cameras={camera.id: CameraRole.of(camera) for camera in cameras})
 
 
-def _is_behind(actor: ActorState[_Report], order: Order) -> bool:
-    return actor.report is not None and actor.report.version != order.version
+def _is_behind(actor: ActorState[_Report], desired: DesiredState) -> bool:
+    return actor.report is not None and actor.report.version != desired.version

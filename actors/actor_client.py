@@ -1,4 +1,4 @@
-"""What every actor needs: peers that may be restarting, called within bounds, and threads that must not die alone."""
+"""What every actor needs: clients of actors that may be restarting, and threads that must not die alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RETRY_S = 0.1
 def start_vital_thread(task: Callable[..., None], *arguments: Any) -> None:
     """Run a task in a daemon thread; should it raise, the whole process ends, so that Ray starts it afresh.
 
-    An actor that lives on without one of its threads would look healthy and do nothing. The kernel is told the task's
+    An actor that lives on without one of its threads would look healthy and do nothing. The kernel gets the task's
     name, so that ``top -H`` and ``benchmarks/transport.py`` can say which task of a process takes how much time.
     """
 
@@ -42,7 +42,7 @@ def start_vital_thread(task: Callable[..., None], *arguments: Any) -> None:
     threading.Thread(target=run, name=task.__name__, daemon=True).start()
 
 
-class Peer:
+class ActorClient:
     """Another actor of this run, found by name.
 
     Args:
@@ -52,7 +52,7 @@ class Peer:
     def __init__(self, name: str) -> None:
         self._name = name
         self._handle: ActorHandle | None = None
-        self._complaint = ""
+        self._last_logged = ""
 
     def submit(self, method: str, *arguments: Any) -> ray.ObjectRef | None:
         """Start a call; None when there is no such actor at the moment."""
@@ -71,14 +71,14 @@ class Peer:
             try:
                 return ray.get(reference, timeout=answer_within_s)
             except RayTaskError as error:  # it lives and cannot do it, which must not pass unseen
-                self._complain(f"{self._name} failed on {method!r}: {error.cause!r}")
+                self._log_once(f"{self._name} failed on {method!r}: {error.cause!r}")
             except RayError:  # died, restarting, unreachable or slow: all of them mean "ask again"
                 self._handle = None
         time.sleep(_RETRY_S)
         return None
 
-    def _complain(self, complaint: str) -> None:
+    def _log_once(self, line: str) -> None:
         """Log it, but not again at every attempt."""
-        if complaint != self._complaint:
-            _log.error("%s", redact(complaint))
-        self._complaint = complaint
+        if line != self._last_logged:
+            _log.error("%s", redact(line))
+        self._last_logged = line

@@ -1,4 +1,4 @@
-"""A camera's books on its own node: counters in shared memory that outlive the process which counts.
+"""A camera's frame counters on its own node: shared memory that outlives the process which counts.
 
 A killed process takes its variables with it. A page that is mapped from a file stays with the kernel, at the cost of a
 store into memory per count, so whoever reads the camera next goes on counting where the dead one stopped, and knows to
@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from pipeline.errors import RunError
-from pipeline.own_folder import make_own
+from pipeline.private_folder import make_private
 
-Slot = Literal[
+CounterName = Literal[
     "decoded",
-    "handed",
+    "dispatched",
     "confirmed",
     "session",
     "sampling",
@@ -32,22 +32,31 @@ Slot = Literal[
     "camera_lost",
     "shutdown",
 ]
-_SLOTS: tuple[Slot, ...] = get_args(Slot)
-_PLACE = {slot: place for place, slot in enumerate(_SLOTS)}
-_DROPS: tuple[Slot, ...] = ("sampling", "overload", "stale", "corrupt", "decode_error", "camera_lost", "shutdown")
+_NAMES: tuple[CounterName, ...] = get_args(CounterName)
+_INDEX = {name: index for index, name in enumerate(_NAMES)}
+_DROPS: tuple[CounterName, ...] = (
+    "sampling",
+    "overload",
+    "stale",
+    "corrupt",
+    "decode_error",
+    "camera_lost",
+    "shutdown",
+)
 _WORD_BYTES = 8
-_BOOK_BYTES = 16  # a random name of the book, before the counters
-_SIZE_BYTES = _BOOK_BYTES + _WORD_BYTES * len(_SLOTS)
+_ID_BYTES = 16  # a random id of the counters, before them
+_SIZE_BYTES = _ID_BYTES + _WORD_BYTES * len(_NAMES)
 
 
-class CameraLedger:
+class FrameCounters:
     """Counters of one camera. One process at a time holds it.
 
-    ``decoded = handed + dropped + waiting`` at every moment in which no count is half made: what is missing when a
-    live camera's ledger is opened again was waiting in a process that died.
+    ``decoded = dispatched + dropped + waiting`` at every moment in which no count is half made: what is missing when a
+    live camera's counter file is opened again was waiting in a process that died.
 
-    Slots: ``decoded``, ``handed`` (to a detector), ``confirmed`` (of a file: handed frames whose fate the scorer
-    knows), ``session`` (number of the newest connection) and one per reason to drop a frame before it is handed over.
+    Slots: ``decoded``, ``dispatched`` (to a detector), ``confirmed`` (of a file: dispatched frames whose result the
+        scorer knows), ``session`` (number of the newest connection) and one per reason to drop a frame before it is
+        dispatched.
 
     Args:
         path: of the file; made when missing.
@@ -60,8 +69,8 @@ class CameraLedger:
         self.path = path
         self._file = -1
         try:
-            make_own(path.parent.parent)
-            make_own(path.parent)
+            make_private(path.parent.parent)
+            make_private(path.parent)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Room is taken now: a page that finds none later would kill the process that writes to it.
@@ -69,45 +78,45 @@ class CameraLedger:
         except OSError as error:
             if self._file >= 0:
                 os.close(self._file)
-            raise RunError(f"{path}: expected a ledger of its own, got: {error.strerror}") from error
+            raise RunError(f"{path}: expected a counter file of its own, got: {error.strerror}") from error
         self._counting = threading.Lock()
         self._pages = mmap.mmap(self._file, _SIZE_BYTES)
-        if not any(self._pages[:_BOOK_BYTES]):
-            self._pages[:_BOOK_BYTES] = uuid.uuid4().bytes
+        if not any(self._pages[:_ID_BYTES]):
+            self._pages[:_ID_BYTES] = uuid.uuid4().bytes
         self._bytes = memoryview(self._pages)
-        self._words = self._bytes[_BOOK_BYTES:].cast("q")
-        self.book = uuid.UUID(bytes=self._pages[:_BOOK_BYTES]).hex
+        self._words = self._bytes[_ID_BYTES:].cast("q")
+        self.counter_id = uuid.UUID(bytes=self._pages[:_ID_BYTES]).hex
         """Name of this set of counters: another one, from 0, where the file was not found (another node)."""
         self.resumed = self["decoded"] > 0 or self["session"] > 0
         """Whether an earlier process has counted here."""
 
-    def settle_lost(self) -> None:
+    def count_lost(self) -> None:
         """Count what waited in the process that held this before as ``camera_lost``: for a live camera."""
-        self.add("camera_lost", max(self["decoded"] - self["handed"] - sum(self[slot] for slot in _DROPS), 0))
+        self.add("camera_lost", max(self["decoded"] - self["dispatched"] - sum(self[name] for name in _DROPS), 0))
 
-    def rewind(self) -> None:
+    def restart_file(self) -> None:
         """Set everything but ``confirmed`` to 0: a file is read again from its start, and counted again."""
-        for slot in _SLOTS:
-            if slot != "confirmed":
-                self[slot] = 0
+        for name in _NAMES:
+            if name != "confirmed":
+                self[name] = 0
 
-    def __getitem__(self, slot: Slot) -> int:
-        return self._words[_PLACE[slot]]
+    def __getitem__(self, name: CounterName) -> int:
+        return self._words[_INDEX[name]]
 
-    def __setitem__(self, slot: Slot, value: int) -> None:
-        self._words[_PLACE[slot]] = value
+    def __setitem__(self, name: CounterName, value: int) -> None:
+        self._words[_INDEX[name]] = value
 
-    def add(self, slot: Slot, count: int = 1) -> None:
+    def add(self, name: CounterName, count: int = 1) -> None:
         """Count. Any thread may."""
         with self._counting:
-            self._words[_PLACE[slot]] += count
+            self._words[_INDEX[name]] += count
 
     def dropped(self) -> dict[str, int]:
-        """Frames that were never handed over, by reason; zeros left out."""
-        return {slot: self[slot] for slot in _DROPS if self[slot]}
+        """Frames that were never dispatched, by reason; zeros left out."""
+        return {name: self[name] for name in _DROPS if self[name]}
 
     def close(self) -> None:
-        """Let go of the file, which stays; a second call does nothing."""
+        """Release the file, which stays; a second call does nothing."""
         if self._file < 0:
             return
         self._words.release()

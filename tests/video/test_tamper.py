@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pipeline.config import HealthSettings
-from pipeline.training.views import SceneRecorder, measure_view
-from pipeline.video.scene import (
+from pipeline.training.scene_references import SceneSampler, measure_reference
+from pipeline.video.tamper import (
     MEMORY_S,
-    KnownScene,
-    SceneWatch,
+    SceneMatcher,
+    TamperMonitor,
     agreement,
     decode_edges,
+    describe_scene,
     encode_edges,
-    outline,
-    shrink,
+    gray_image,
 )
 from tests.shared import shared_path
 from tests.video.tampering import HARMFUL, HARMLESS, cut, load_cameras, turns, watch
@@ -37,7 +37,7 @@ def cameras():
 
 @pytest.fixture(scope="module")
 def views(cameras):
-    return {name: camera.view() for name, camera in cameras.items()}
+    return {name: camera.reference() for name, camera in cameras.items()}
 
 
 # Real footage
@@ -81,17 +81,19 @@ def test_another_cameras_footage_is_noticed(cameras, views, name, other):
 def test_a_camera_that_is_turned_is_noticed_unless_its_view_is_too_alike_and_says_so(cameras, name, turn, share):
     camera = cameras[name]
     before, after = turns(share)[turn]
-    view = camera.view(before)
+    reference = camera.reference(before)
     # The floor that a person walks on and the wall behind look the same a little to the right.
-    assert view.telling == ((name, turn) != ("person", "turned left"))
+    assert reference.telling == ((name, turn) != ("person", "turned left"))
     few = camera.watch[0][:FEW]
-    assert watch(QUICK, view, cut(few, before), camera.fps, LONG_S) == {}
-    assert set(watch(QUICK, view, cut(few, after), camera.fps, LONG_S)) == ({"moved"} if view.telling else set())
+    assert watch(QUICK, reference, cut(few, before), camera.fps, LONG_S) == {}
+    assert set(watch(QUICK, reference, cut(few, after), camera.fps, LONG_S)) == (
+        {"moved"} if reference.telling else set()
+    )
 
 
 def test_a_camera_that_is_turned_back_is_in_order_again(cameras, views):
     camera = cameras["ped2"]
-    looking = SceneWatch(QUICK, views["ped2"])
+    looking = TamperMonitor(QUICK, views["ped2"])
     states = []
     elsewhere, own = cameras["highway"].watch[0], np.concatenate(camera.watch[:2])
     for number, image in enumerate([*elsewhere[:20], *elsewhere[:20], *own]):
@@ -111,18 +113,18 @@ def test_a_scene_seen_in_two_lights_is_known_in_both(cameras):
     def by_night(images):
         return (images * ramp * 0.6).astype(np.uint8)
 
-    def pictures(images):
-        recorder = SceneRecorder(camera.fps)
+    def gray_images(images):
+        recorder = SceneSampler(camera.fps)
         for image in images:
             recorder.add(image)
-        return recorder.pictures()
+        return recorder.gray_images()
 
     day, night = camera.train[:4], tuple(by_night(clip) for clip in camera.train[4:8])
-    view = measure_view([pictures(clip) for clip in (*day, *night)])
-    assert view.telling
+    reference = measure_reference([gray_images(clip) for clip in (*day, *night)])
+    assert reference.telling
     for images in (camera.watch[0], by_night(camera.watch[0])):
-        assert watch(QUICK, view, images, camera.fps, LONG_S) == {}
-    assert set(watch(QUICK, view, by_night(camera.watch[0][:, :, ::-1]), camera.fps, LONG_S)) == {"moved"}
+        assert watch(QUICK, reference, images, camera.fps, LONG_S) == {}
+    assert set(watch(QUICK, reference, by_night(camera.watch[0][:, :, ::-1]), camera.fps, LONG_S)) == {"moved"}
 
 
 def test_a_camera_that_was_dark_in_training_is_not_called_dark_until_it_is_darker(cameras):
@@ -134,26 +136,26 @@ def test_a_camera_that_was_dark_in_training_is_not_called_dark_until_it_is_darke
     dark = dataclasses.replace(camera, train=tuple(night(clip) for clip in camera.train[:4]))
     few = night(camera.watch[0][:FEW])
     assert "dark" in watch(QUICK, None, few, camera.fps, LONG_S)
-    assert "dark" not in watch(QUICK, dark.view(), few, camera.fps, LONG_S)
-    assert "dark" in watch(QUICK, dark.view(), few // 4, camera.fps, LONG_S)
+    assert "dark" not in watch(QUICK, dark.reference(), few, camera.fps, LONG_S)
+    assert "dark" in watch(QUICK, dark.reference(), few // 4, camera.fps, LONG_S)
 
 
 def test_a_bare_wall_is_too_poor_a_view_to_tell():
     random = np.random.default_rng(0)
-    recorder = SceneRecorder(2.0)
+    recorder = SceneSampler(2.0)
     for _ in range(60):
         recorder.add(np.clip(random.normal(150, 2, SIZE), 0, 255).astype(np.uint8))
-    view = measure_view([recorder.pictures()])
-    assert not view.telling
-    assert not SceneWatch(QUICK, view).watches_moved
+    reference = measure_reference([recorder.gray_images()])
+    assert not reference.telling
+    assert not TamperMonitor(QUICK, reference).watches_moved
     black = np.zeros((40, *SIZE), np.uint8)
-    assert set(watch(QUICK, view, black, 2.0)) == {"dark"}
+    assert set(watch(QUICK, reference, black, 2.0)) == {"dark"}
 
 
 def test_a_glimpse_is_too_little_footage_to_tell():
-    view = measure_view([_recorded(_scenery(0), frames=3)])
-    assert not view.telling
-    assert measure_view([_recorded(_scenery(0), frames=30)]).telling
+    reference = measure_reference([_recorded(_scenery(0), frames=3)])
+    assert not reference.telling
+    assert measure_reference([_recorded(_scenery(0), frames=30)]).telling
 
 
 # Time
@@ -171,14 +173,14 @@ def _scenery(seed):
 
 def _recorded(image, frames):
     random = np.random.default_rng(1)
-    recorder = SceneRecorder(1.0)
+    recorder = SceneSampler(1.0)
     for _ in range(frames):
         recorder.add(np.clip(image + random.normal(0, 2, SIZE), 0, 255).astype(np.uint8))
-    return recorder.pictures()
+    return recorder.gray_images()
 
 
 OWN, OTHER = _scenery(0), _scenery(7)
-VIEW = measure_view([_recorded(OWN, 30)])
+VIEW = measure_reference([_recorded(OWN, 30)])
 # What a camera may show; an own frame that is "new" differs from the one before it in one value.
 SHOWN = {"own": OWN, "other": OTHER, "black": np.zeros(SIZE, np.uint8), "gray": np.full(SIZE, 130, np.uint8)}
 steps = st.tuples(st.sampled_from(sorted(SHOWN)), st.booleans(), st.floats(0.01, 4.0))
@@ -187,7 +189,7 @@ limits = st.one_of(st.none(), st.floats(0.1, 20.0))
 
 @given(steps=st.lists(steps, min_size=1, max_size=60), frozen_s=limits, dark_s=limits, moved_s=limits)
 def test_a_condition_never_holds_before_its_time_and_ends_when_disproved(steps, frozen_s, dark_s, moved_s):
-    looking = SceneWatch(HealthSettings(frozen_s=frozen_s, dark_s=dark_s, moved_s=moved_s), VIEW)
+    looking = TamperMonitor(HealthSettings(frozen_s=frozen_s, dark_s=dark_s, moved_s=moved_s), VIEW)
     now, last = 100.0, None
     same_since = dark_since = began_at = now + steps[0][2]
     for number, (name, new, passed_s) in enumerate(steps):
@@ -207,7 +209,7 @@ def test_a_condition_never_holds_before_its_time_and_ends_when_disproved(steps, 
         if "moved" in holds:
             assert moved_s is not None
             assert now - began_at >= MEMORY_S + moved_s - 1e-9
-            assert any(shown != "own" for shown, *_ in steps[:number])
+            assert any(label != "own" for label, *_ in steps[:number])
     # Shown its own scene for long, every camera is in order again.
     for number in range(40):
         image = OWN.copy()
@@ -239,17 +241,17 @@ def test_none_turns_every_check_off():
     off = HealthSettings(frozen_s=None, dark_s=None, moved_s=None)
     for image in SHOWN.values():
         assert watch(off, VIEW, image[None], 5.0, 30.0) == {}
-    assert not SceneWatch(off, VIEW).watches_moved
-    assert SceneWatch(QUICK, VIEW).watches_moved
+    assert not TamperMonitor(off, VIEW).watches_moved
+    assert TamperMonitor(QUICK, VIEW).watches_moved
 
 
 def test_without_a_view_a_moved_camera_cannot_be_noticed():
-    assert not SceneWatch(QUICK, None).watches_moved
+    assert not TamperMonitor(QUICK, None).watches_moved
     assert "moved" not in watch(QUICK, None, OTHER[None], 5.0, 30.0)
 
 
 def test_the_first_frame_that_differs_ends_frozen_even_in_one_value():
-    looking = SceneWatch(QUICK, None)
+    looking = TamperMonitor(QUICK, None)
     for number in range(10):
         holds = looking.update(OWN.copy(), number / 4)
     assert holds == {"frozen"}
@@ -269,7 +271,7 @@ def test_a_clock_in_a_black_picture_does_not_light_it():
 
 
 def test_a_reset_keeps_what_holds_and_forgets_what_was_about_to():
-    looking = SceneWatch(HealthSettings(frozen_s=1.0, dark_s=5.0, moved_s=1.0), VIEW)
+    looking = TamperMonitor(HealthSettings(frozen_s=1.0, dark_s=5.0, moved_s=1.0), VIEW)
     for number in range(41):
         holds = looking.update(OTHER, number / 4)
     assert holds == {"frozen", "moved"}
@@ -288,7 +290,7 @@ def test_a_reset_keeps_what_holds_and_forgets_what_was_about_to():
 
 
 def test_darkness_neither_proves_nor_disproves_a_move():
-    looking = SceneWatch(QUICK, VIEW)
+    looking = TamperMonitor(QUICK, VIEW)
     now = 0.0
     for name, seconds, expected in (("other", 10, True), ("black", 30, True), ("own", 20, False), ("black", 30, False)):
         for _ in range(4 * seconds):
@@ -298,8 +300,8 @@ def test_darkness_neither_proves_nor_disproves_a_move():
 
 
 def test_an_image_of_another_size_than_the_views_is_an_error():
-    looking = SceneWatch(QUICK, VIEW)
-    with pytest.raises(ValueError, match="expected an image of the view's"):
+    looking = TamperMonitor(QUICK, VIEW)
+    with pytest.raises(ValueError, match="expected an image of the reference's"):
         for number in range(20):
             looking.update(np.tile(OWN, (1, 2, 1)), float(number))
 
@@ -313,7 +315,7 @@ def test_an_image_of_another_size_than_the_views_is_an_error():
     )
 )
 def test_a_shrunk_image_is_the_mean_of_its_blocks(image):
-    small = shrink(image)
+    small = gray_image(image)
     side = max(1, image.shape[0] // 64)
     rows, columns = image.shape[0] // side, image.shape[1] // side
     blocks = image[: rows * side, : columns * side].reshape(rows, side, columns, side, 3)
@@ -322,7 +324,7 @@ def test_a_shrunk_image_is_the_mean_of_its_blocks(image):
 
 
 def test_a_large_white_image_does_not_overflow():
-    assert shrink(np.full((2160, 3840, 3), 255, np.uint8)).min() == 255.0
+    assert gray_image(np.full((2160, 3840, 3), 255, np.uint8)).min() == 255.0
 
 
 edges = hnp.arrays(np.float32, (6, 9), elements=st.floats(-8, 8, width=16))
@@ -352,13 +354,13 @@ def test_edges_of_another_grid_are_an_error():
     with pytest.raises(ValueError, match=r"expected the edges of \(6, 9\) cells, got 20 values"):
         decode_edges(encode_edges(np.zeros((4, 5), np.float32)), (6, 9))
     with pytest.raises(ValueError, match="cells"):
-        KnownScene(dataclasses.replace(VIEW, grid=(2, 2)))
+        SceneMatcher(dataclasses.replace(VIEW, grid=(2, 2)))
 
 
 def test_sharpness_does_not_depend_on_light_or_contrast():
-    picture = shrink(OWN)
-    assert outline(picture * 0.2 + 40).sharpness == pytest.approx(outline(picture).sharpness, rel=1e-3)
-    assert outline(np.full((64, 96), 7.0, np.float32)).sharpness == 0.0
+    gray = gray_image(OWN)
+    assert describe_scene(gray * 0.2 + 40).sharpness == pytest.approx(describe_scene(gray).sharpness, rel=1e-3)
+    assert describe_scene(np.full((64, 96), 7.0, np.float32)).sharpness == 0.0
 
 
 def test_a_view_is_small_and_holds_finite_numbers():

@@ -15,10 +15,10 @@ from actors.fleet import Fleet
 from actors.supervisor import Supervisor
 from pipeline.errors import CflowError, RunError
 from pipeline.redaction import redact
-from pipeline.runtime.ending import Ending
 from pipeline.runtime.plan import RunPlan
+from pipeline.runtime.shutdown import ShutdownDeadline
 from pipeline.runtime.status import RunStatus
-from pipeline.sinks.run_status import RunState, RunStatusWriter, how_it_ended
+from pipeline.sinks.run_status import RunPhase, RunStatusWriter, how_it_ended
 from pipeline.types import Trouble
 
 _POLL_S = 0.5
@@ -52,15 +52,15 @@ def run(
         RunError: an actor did not start, or the run could not be ended in good order.
     """
     redis_url, nothing = plan.sinks.redis_url.get_secret_value(), RunStatus((), done=False).totals()
-    with RunStatusWriter(redis_url, plan.name, nothing) as told, ray_cluster(address):
+    with RunStatusWriter(redis_url, plan.name, nothing) as status_writer, ray_cluster(address):
 
         def show(status: RunStatus) -> None:
-            if (text := told.trouble) is not None:
+            if (text := status_writer.trouble) is not None:
                 status = replace(status, troubles=(*status.troubles, Trouble(key=text, text=text)))
             on_status(status)
 
         def publish(status: RunStatus, is_ending: bool) -> None:
-            _tell(told, "ending" if is_ending else "running", status)
+            _write_status(status_writer, "ending" if is_ending else "running", status)
 
         supervisor = Supervisor(plan, Fleet(plan), publish)
         try:
@@ -69,9 +69,9 @@ def run(
             with attended(supervisor.apply):
                 while not _follow(supervisor, show) and not stop.is_set() and time.monotonic() < end_at:
                     stop.wait(max(0.0, min(_POLL_S, end_at - time.monotonic())))
-                ending = Ending.begun(time.monotonic())
-            final = _end(supervisor, ending, show)
-            _tell(told, "ended", final)
+                deadline = ShutdownDeadline.starting_at(time.monotonic())
+            final = _end(supervisor, deadline, show)
+            _write_status(status_writer, "ended", final)
             on_status(final)
             return final
         except BaseException as error:  # also a second Ctrl-C, a terminal that is gone, a bug: the run is over
@@ -82,8 +82,8 @@ def run(
             supervisor.kill()
 
 
-def _tell(told: RunStatusWriter, state: RunState, status: RunStatus) -> None:
-    told.write(state, status.totals(), status.cameras_as_json())
+def _write_status(status_writer: RunStatusWriter, state: RunPhase, status: RunStatus) -> None:
+    status_writer.write(state, status.totals(), status.cameras_as_json())
 
 
 def _follow(supervisor: Supervisor, on_status: Callable[[RunStatus], None]) -> bool:
@@ -102,9 +102,9 @@ def _follow(supervisor: Supervisor, on_status: Callable[[RunStatus], None]) -> b
     return status.done
 
 
-def _end(supervisor: Supervisor, ending: Ending, on_status: Callable[[RunStatus], None]) -> RunStatus:
+def _end(supervisor: Supervisor, deadline: ShutdownDeadline, on_status: Callable[[RunStatus], None]) -> RunStatus:
     """End the run in good order, as far as there is time; frames that are left are counted as ``shutdown``."""
     supervisor.drain()
-    while (left_s := ending.frames_left_s(time.monotonic())) > 0.0 and not _follow(supervisor, on_status):
+    while (left_s := deadline.frames_left_s(time.monotonic())) > 0.0 and not _follow(supervisor, on_status):
         time.sleep(min(_POLL_S / 2, left_s))
-    return supervisor.close(ending)
+    return supervisor.close(deadline)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 _WHOLE_S = 6.0
 """Of the ten seconds that are promised; the rest is for Ray's processes, an embedded Redis and the command itself."""
 _FRAMES_UNTIL_S = 2.5
-_HELD_UNTIL_S = 3.0
+_DETECTORS_UNTIL_S = 3.0
 """What is left then is for the scorer: one that has just died is back within three seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class ShutdownDeadline:
     """One deadline for all steps of ending a run, so that one that hangs takes its time from the others, not on top.
 
     Attributes:
@@ -22,7 +22,7 @@ class Ending:
     ends_at_s: float
 
     @classmethod
-    def begun(cls, now: float) -> Ending:
+    def starting_at(cls, now: float) -> ShutdownDeadline:
         """Of a run that is asked to end.
 
         Args:
@@ -38,6 +38,6 @@ class Ending:
         """Seconds in which frames that were decoded are still scored; never below 0."""
         return max(self.left_s(now) - (_WHOLE_S - _FRAMES_UNTIL_S), 0.0)
 
-    def held_left_s(self, now: float) -> float:
+    def detectors_left_s(self, now: float) -> float:
         """Seconds in which those that a detector holds by then still are; never below 0."""
-        return max(self.left_s(now) - (_WHOLE_S - _HELD_UNTIL_S), 0.0)
+        return max(self.left_s(now) - (_WHOLE_S - _DETECTORS_UNTIL_S), 0.0)

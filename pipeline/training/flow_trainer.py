@@ -14,11 +14,11 @@ from pipeline.models.cflow import CFlow
 from pipeline.models.checkpoint import load_flows, stored_flows
 from pipeline.training.features import ClipFeatures
 from pipeline.training.loss import flow_loss
-from pipeline.training.steps import Steps
+from pipeline.training.trainer import Trainer
 
 
-class Fit(Steps):
-    """All flows at once; arguments and attributes as for ``Steps``."""
+class FlowTrainer(Trainer):
+    """All flows at once; arguments and attributes as for ``Trainer``."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Fit(Steps):
     def _tensors(self) -> dict[str, Tensor]:
         return stored_flows(self._flows)
 
-    def _take(self, tensors: Mapping[str, Tensor]) -> None:
+    def _load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         load_flows(self._flows, tensors)
 
     def _log_likelihood(self, level: int, chosen: npt.NDArray[np.int64], random: np.random.Generator) -> Tensor:

@@ -7,19 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.config import CameraSettings
-from pipeline.runtime.accounts import Book, CameraBooks
+from pipeline.runtime.accounting import CameraAccounting, ReaderCounts
 from pipeline.runtime.health import HealthTracker
 from pipeline.runtime.status import CameraStatus, ReaderStatus, RunStatus, ScoringStatus
-from pipeline.types import FrameAccount, Notice
+from pipeline.types import FrameCounts, Notice
 
 _SHOWN_REMOVED = 100  # a run may go on for months, with cameras that come and go
-_LOSS_PATIENCE_S = 20.0  # longer than a detector needs to come back and to answer for what it holds
+_LOST_AFTER_S = 20.0  # longer than a detector needs to come back and to answer for what it holds
 
 
 @dataclass(slots=True)
 class _Camera:
     settings: CameraSettings
-    books: CameraBooks
+    accounting: CameraAccounting
     health: HealthTracker
     reader: ReaderStatus | None = None
     scoring: ScoringStatus | None = None
@@ -28,11 +28,11 @@ class _Camera:
     finished: bool = False
 
 
-class Roster:
+class CameraRegistry:
     """Everything that is known of the cameras of a run, those that were removed included.
 
-    Of cameras that were removed, whose books are closed and events ended, the newest hundred are told of one by one. Of
-    those before, only the books and the newest session are kept, for the totals and for their return.
+    Of cameras that were removed, whose counts are final and events ended, the newest hundred are reported one by one.
+    Of those before, only the frame counts and the newest session are kept, for the totals and for their return.
 
     Args:
         cameras: the cameras at first.
@@ -42,9 +42,9 @@ class Roster:
         self.paused: frozenset[str] = frozenset()
         """Ids of the cameras not to be read at present."""
         self._cameras: dict[str, _Camera] = {}
-        self._archive: dict[str, tuple[CameraBooks, int]] = {}
+        self._archive: dict[str, tuple[CameraAccounting, int]] = {}
         self._alerts: Mapping[str, int] = {}
-        self.apply(cameras, (), 0.0)  # there is no news yet that a time would be needed for
+        self.apply(cameras, (), 0.0)  # there is no notice yet that a time would be needed for
 
     @property
     def cameras(self) -> tuple[CameraSettings, ...]:
@@ -52,7 +52,7 @@ class Roster:
         return tuple(camera.settings for camera in self._cameras.values() if not camera.removed)
 
     @property
-    def former(self) -> tuple[CameraSettings, ...]:
+    def removed_cameras(self) -> tuple[CameraSettings, ...]:
         """The cameras that were removed, but for those before the newest hundred."""
         return tuple(camera.settings for camera in self._cameras.values() if camera.removed)
 
@@ -65,7 +65,7 @@ class Roster:
             now_s: Unix time.
 
         Returns:
-            News of cameras that nobody watches any more.
+            Notices of cameras that are no longer watched.
         """
         wanted = {camera.id: camera for camera in cameras}
         notices: list[Notice] = []
@@ -77,8 +77,8 @@ class Roster:
         for camera_id, settings in wanted.items():
             known = self._cameras.get(camera_id)
             if known is None:
-                books, _ = self._archive.get(camera_id) or (CameraBooks(_LOSS_PATIENCE_S), 0)
-                self._cameras[camera_id] = _Camera(settings, books, HealthTracker(camera_id, settings.health))
+                accounting, _ = self._archive.get(camera_id) or (CameraAccounting(_LOST_AFTER_S), 0)
+                self._cameras[camera_id] = _Camera(settings, accounting, HealthTracker(camera_id, settings.health))
             elif known.removed or known.settings != settings:
                 notices += known.health.finish("the camera's settings were changed", now_s)
                 known.settings = settings
@@ -88,29 +88,31 @@ class Roster:
         self.paused = frozenset(paused) & wanted.keys()
         return notices
 
-    def read(self, camera_id: str, reader: ReaderStatus) -> None:
+    def update_reader(self, camera_id: str, reader: ReaderStatus) -> None:
         """Take in what a camera's reader says."""
         camera = self._cameras.get(camera_id)
         if camera is None:  # removed long ago
             return
         camera.reader = reader
-        camera.books.read(reader.book, Book(reader.decoded, reader.handed, reader.dropped))
+        camera.accounting.update_reader(
+            reader.counter_id, ReaderCounts(reader.decoded, reader.dispatched, reader.dropped)
+        )
 
-    def judge(self, scoring: Mapping[str, ScoringStatus]) -> None:
+    def update_scoring(self, scoring: Mapping[str, ScoringStatus]) -> None:
         """Take in what the scorer says of cameras."""
         for camera_id, status in scoring.items():
             camera = self._cameras.get(camera_id)
             if camera is None:
                 continue
             camera.scoring = status
-            camera.books.judge(status.scored, status.dropped)
+            camera.accounting.update_scorer(status.scored, status.dropped)
 
-    def sinks(self, alerts: Mapping[str, int]) -> None:
+    def update_alerts(self, alerts: Mapping[str, int]) -> None:
         """Take in how many alerts were emitted, delivered to Redis, dropped, and wait."""
         self._alerts = alerts
 
-    def watch(self, now_s: float) -> list[Notice]:
-        """News of live cameras.
+    def check_health(self, now_s: float) -> list[Notice]:
+        """Notices of live cameras.
 
         Args:
             now_s: Unix time.
@@ -143,7 +145,7 @@ class Roster:
         """
         for camera in self._cameras.values():
             ended = self._has_ended(camera, draining)
-            camera.settled = camera.scoring is not None and camera.books.settled(ended, now)
+            camera.settled = camera.scoring is not None and camera.accounting.settled(ended, now)
         return [name for name, camera in self._cameras.items() if camera.settled and not camera.finished]
 
     def finish(self, camera_ids: Iterable[str]) -> None:
@@ -152,31 +154,31 @@ class Roster:
             if camera_id in self._cameras:
                 self._cameras[camera_id].finished = True
 
-    def knows(self, camera_id: str) -> bool:
-        """Whether it is told of one by one: wanted, or removed not long ago."""
+    def is_shown(self, camera_id: str) -> bool:
+        """Whether it is reported on its own: wanted, or removed not long ago."""
         return camera_id in self._cameras
 
     def archive(self) -> None:
-        """Keep only the books of cameras that were removed long ago."""
+        """Keep only the frame counts of cameras that were removed long ago."""
         over = [
             name for name, camera in self._cameras.items() if camera.removed and (camera.finished or not camera.reader)
         ]
         for camera_id in over[:-_SHOWN_REMOVED]:
             camera = self._cameras.pop(camera_id)
             session = camera.reader.session if camera.reader is not None else self.next_sessions().get(camera_id, 0) - 1
-            self._archive[camera_id] = camera.books, session
+            self._archive[camera_id] = camera.accounting, session
 
     def in_flight(self) -> int:
         """Frames in flight, of all cameras."""
-        return sum(camera.books.account().in_flight for camera in self._cameras.values())
+        return sum(camera.accounting.counts().in_flight for camera in self._cameras.values())
 
     def write_off(self, reason: str) -> None:
         """Give up all frames in flight."""
         for camera in self._cameras.values():
-            camera.books.write_off(reason)
+            camera.accounting.write_off(reason)
 
     def status(self, *, draining: bool) -> RunStatus:
-        """How the run stands.
+        """Status of the run.
 
         Args:
             draining: whether all cameras were asked to end.
@@ -188,15 +190,17 @@ class Roster:
         )
         wanted = [camera for camera in self._cameras.values() if not camera.removed]
         done = (bool(wanted) or draining) and all(camera.finished for camera in wanted)
-        return RunStatus(cameras, done, alerts=dict(self._alerts), former=self._archived())
+        return RunStatus(cameras, done, alerts=dict(self._alerts), archived=self._archived())
 
-    def _archived(self) -> FrameAccount:
-        """The books of all cameras of which only they are kept, and which have not come back."""
-        accounts = [books.account() for name, (books, _) in self._archive.items() if name not in self._cameras]
+    def _archived(self) -> FrameCounts:
+        """The counts of all cameras of which only they are kept, and which have not come back."""
+        all_counts = [
+            accounting.counts() for name, (accounting, _) in self._archive.items() if name not in self._cameras
+        ]
         dropped: Counter[str] = Counter()
-        for account in accounts:
-            dropped.update(account.dropped)
-        return FrameAccount(sum(a.decoded for a in accounts), sum(a.scored for a in accounts), dict(dropped))
+        for counts in all_counts:
+            dropped.update(counts.dropped)
+        return FrameCounts(sum(a.decoded for a in all_counts), sum(a.scored for a in all_counts), dict(dropped))
 
     def _has_ended(self, camera: _Camera, draining: bool) -> bool:
         if camera.reader is None:
@@ -206,11 +210,11 @@ class Roster:
     def _status(self, camera: _Camera, reader: ReaderStatus, scoring: ScoringStatus) -> CameraStatus:
         return CameraStatus(
             camera_id=camera.settings.id,
-            scene=camera.settings.trained_as,
+            scene=camera.settings.scene_name,
             state="removed" if camera.removed else reader.state,
             live=reader.live,
             session=reader.session,
-            account=camera.books.account(),
+            counts=camera.accounting.counts(),
             scoring=scoring,
             conditions=tuple(sorted(camera.health.conditions)),
             missing=reader.missing,

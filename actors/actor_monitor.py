@@ -1,4 +1,4 @@
-"""An actor that is asked again and again how it stands, and never waited for."""
+"""An actor that is polled for its report, and never waited for."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Answer:
     def __init__(self, reference: ray.ObjectRef) -> None:
         self._reference = reference
 
-    def has_come(self) -> bool:
+    def has_arrived(self) -> bool:
         """Whether it is there, or there will be none."""
         return bool(ray.wait([self._reference], timeout=0)[0])
 
@@ -50,7 +50,7 @@ class Answer:
         return ray.get(self._reference, timeout=within_s)
 
 
-class Asked:
+class ActorMonitor:
     """One actor, its newest report, and whether it lives.
 
     One that no longer answers is killed, for Ray to start it afresh; one that is gone for good is created anew.
@@ -69,34 +69,34 @@ class Asked:
         self.died_at: float | None = None
         """When it was found dead, monotonic; None while it lives."""
         self._pending: ray.ObjectRef | None = None
-        self._asked_at = 0.0
+        self._polled_at = 0.0
         self._created_at = 0.0
 
     def call(self, method: str, *arguments: Any) -> Answer:
         """Call one of its methods."""
         return Answer(getattr(self.handle, method).remote(*arguments))
 
-    def insist(self, method: str, left_s: Callable[[], float]) -> Any:
-        """As the function ``insist``, of one of its methods."""
-        return insist(lambda seconds: getattr(self.handle, method).remote(seconds), left_s)
+    def call_until_answered(self, method: str, left_s: Callable[[], float]) -> Any:
+        """As the function ``call_until_answered``, of one of its methods."""
+        return call_until_answered(lambda seconds: getattr(self.handle, method).remote(seconds), left_s)
 
     def kill(self) -> None:
         """End its process for good."""
         ray.kill(self.handle)
 
-    def ask(self, now: float) -> ray.ObjectRef:
-        """The question that is under way, asked if there is none.
+    def poll(self, now: float) -> ray.ObjectRef:
+        """The call that is under way; a new one where there is none.
 
         Args:
             now: monotonic seconds.
         """
         if self._pending is None:
             self._pending = self.handle.report.remote()
-            self._asked_at = now
+            self._polled_at = now
         return self._pending
 
-    def absorb(self, now: float) -> None:
-        """Take in the answer, where it has come.
+    def collect(self, now: float) -> None:
+        """Take in the report, where it has come.
 
         Args:
             now: monotonic seconds.
@@ -105,7 +105,7 @@ class Asked:
             return
         if not ray.wait([self._pending], timeout=0)[0]:
             patience_s = _PATIENCE_S if self.alive else _START_PATIENCE_S
-            if now - self._asked_at > patience_s:
+            if now - self._polled_at > patience_s:
                 _log.error("an actor has not answered for %.0f s and is started anew", patience_s)
                 ray.kill(self.handle, no_restart=False)
                 self._pending = None
@@ -128,7 +128,7 @@ class Asked:
         self._created_at = now
         try:
             self.handle = self._create()
-        except (RayError, ValueError) as error:  # ValueError: Ray has not let go of the name yet
+        except (RayError, ValueError) as error:  # ValueError: Ray has not released the name yet
             _log.warning("an actor that is gone could not be created yet: %s", error)
 
 
@@ -166,7 +166,7 @@ def wait_for_start(answers: Mapping[ray.ObjectRef, str], stop: threading.Event, 
             raise RunError(f"expected all actors to start within {within_s:g} s, got no answer from {late}")
 
 
-def insist(call: Callable[[float], ray.ObjectRef], left_s: Callable[[], float]) -> Any:
+def call_until_answered(call: Callable[[float], ray.ObjectRef], left_s: Callable[[], float]) -> Any:
     """The answer of an actor that may be restarting: it is asked again until it answers.
 
     Args:

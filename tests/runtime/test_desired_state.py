@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pipeline.config import CameraSettings
+from pipeline.runtime.camera_registry import CameraRegistry
+from pipeline.runtime.desired_state import SCORER, ActorState, ActorStates, DesiredStates
 from pipeline.runtime.messages import CameraReport, CameraRole, DetectorReport, ScorerReport
-from pipeline.runtime.orders import SCORER, ActorState, ActorStates, Orders
-from pipeline.runtime.roster import Roster
 from pipeline.runtime.status import ReaderStatus
-from pipeline.types import SceneView
+from pipeline.types import SceneReference
 
 DETECTORS = ("d0", "d1", "d2")
 IDS = tuple("abcdefg")
@@ -25,7 +25,7 @@ def camera(camera_id, url="rtsp://10.0.0.1/x", **settings):
 
 @dataclass
 class Actor:
-    """Of an actor, what its reports say: alive, with the newest order that reached it, or dead."""
+    """Of an actor, what its reports say: alive, with the newest desired state that reached it, or dead."""
 
     version: int = 0
     died_at: float | None = None
@@ -36,23 +36,23 @@ class Actor:
         return self.died_at is None
 
 
-def content(order):
-    return replace(order, version=0)
+def content(desired):
+    return replace(desired, version=0)
 
 
 class Run:
     """A run's actors, and what they are told."""
 
-    def __init__(self, cameras, *, active=1, cameras_per_process=2, max_processes=None, views=None):
-        self.registry = Roster(cameras)
-        self.orders = Orders(
+    def __init__(self, cameras, *, active=1, cameras_per_process=2, max_processes=None, scene_references=None):
+        self.registry = CameraRegistry(cameras)
+        self.desired_states = DesiredStates(
             self.registry,
             run="run",
             detectors=DETECTORS,
             active=active,
             cameras_per_process=cameras_per_process,
             max_processes=max_processes,
-            views=views,
+            scene_references=scene_references,
         )
         self.now = 1000.0
         self.scorer = Actor()
@@ -62,7 +62,7 @@ class Run:
         self.make_processes()
 
     def make_processes(self):
-        for name in self.orders.processes:
+        for name in self.desired_states.processes:
             self.processes.setdefault(name, Actor())
 
     @property
@@ -81,22 +81,22 @@ class Run:
 
     def step(self, *, lost=(), draining=False):
         """One update; what is told arrives at all but those to whom it is lost."""
-        self.before, self.seen = self.orders.newest, self.states()
-        told = self.orders.update(self.seen, self.now, draining=draining)
+        self.before, self.seen = self.desired_states.newest, self.states()
+        told = self.desired_states.update(self.seen, self.now, draining=draining)
         self.make_processes()
-        for name, order in told.items():
+        for name, desired in told.items():
             if name not in lost:
-                self.named[name].version = order.version
+                self.named[name].version = desired.version
         return told
 
     def camera_orders(self):
-        newest = self.orders.newest
-        return {name: newest[name] for name in self.orders.processes}
+        newest = self.desired_states.newest
+        return {name: newest[name] for name in self.desired_states.processes}
 
     def readers(self):
         """By camera, the processes that are told to read it."""
         return {
-            wanted.id: [name for name, order in self.camera_orders().items() if wanted in order.cameras]
+            wanted.id: [name for name, desired in self.camera_orders().items() if wanted in desired.cameras]
             for wanted in self.registry.cameras
         }
 
@@ -156,16 +156,18 @@ class Upheaval(RuleBasedStateMachine):
     def holds(self):
         """What must be so after every step; between steps nothing is decided."""
         told, self.told = self.told, None
-        run, newest, seen = self.run, self.run.orders.newest, self.run.seen
+        run, newest, seen = self.run, self.run.desired_states.newest, self.run.seen
         self.every_wanted_camera_has_exactly_one_process_that_is_not_gone()
         self.a_process_has_one_living_consumer_at_most_who_knows_its_cameras()
         self.a_process_leaves_a_living_consumer_only_when_that_knows_and_holds_nothing_of_it()
-        for name, order in newest.items():
+        for name, desired in newest.items():
             before = run.before.get(name)
             if before is not None:
-                assert order.version >= before.version
-                assert (order.version == before.version) == (content(order) == content(before) and before.version > 0)
-        assert len({order.version for order in newest.values()}) == len(newest)
+                assert desired.version >= before.version
+                assert (desired.version == before.version) == (
+                    content(desired) == content(before) and before.version > 0
+                )
+        assert len({desired.version for desired in newest.values()}) == len(newest)
         states = {SCORER: seen.scorer, **seen.detectors, **seen.processes}
         behind = {n for n, s in states.items() if s.report is not None and s.report.version != newest[n].version}
         assert told.keys() == behind
@@ -178,30 +180,30 @@ class Upheaval(RuleBasedStateMachine):
         anyone = any(state.report is not None for state in run.seen.processes.values())
         for camera_id, readers in run.readers().items():
             assert len(readers) == 1
-            assert run.orders.is_reader(readers[0], camera_id)
+            assert run.desired_states.is_reader(readers[0], camera_id)
             assert not (anyone and readers[0] in gone)
 
     def a_process_has_one_living_consumer_at_most_who_knows_its_cameras(self):
-        run, newest = self.run, self.run.orders.newest
-        for name, order in run.camera_orders().items():
+        run, newest = self.run, self.run.desired_states.newest
+        for name, desired in run.camera_orders().items():
             consumers = [detector for detector in DETECTORS if name in newest[detector].processes]
-            assert consumers == ([] if order.consumer is None else [order.consumer])
+            assert consumers == ([] if desired.consumer is None else [desired.consumer])
             for detector in consumers:
                 assert run.seen.detectors[detector].report is not None
-                roles = {wanted.id: CameraRole.of(wanted) for wanted in order.cameras}
+                roles = {wanted.id: CameraRole.of(wanted) for wanted in desired.cameras}
                 assert roles.items() <= newest[detector].cameras.items()
 
     def a_process_leaves_a_living_consumer_only_when_that_knows_and_holds_nothing_of_it(self):
         run = self.run
-        for name, order in run.camera_orders().items():
+        for name, desired in run.camera_orders().items():
             before = self.consumers.get(name)
             report = None if before is None else run.seen.detectors[before].report
             if report is None:
-                self.consumers[name] = order.consumer
-            elif order.consumer not in {None, before}:
+                self.consumers[name] = desired.consumer
+            elif desired.consumer not in {None, before}:
                 assert report.version == run.before[before].version
                 assert not report.holding.get(name)
-                self.consumers[name] = order.consumer
+                self.consumers[name] = desired.consumer
 
     def teardown(self):
         """Once everyone lives, everyone is told the newest, and then nothing any more."""
@@ -209,12 +211,12 @@ class Upheaval(RuleBasedStateMachine):
         for actor in run.named.values():
             actor.died_at, actor.holding = None, {}
         run.settle()
-        assert run.orders.all_follow(run.states())
-        before = run.orders.newest
+        assert run.desired_states.all_follow(run.states())
+        before = run.desired_states.newest
         assert run.step() == {}
-        assert run.orders.newest == before
-        assert run.orders.newest[SCORER].cameras == run.registry.cameras
-        assert all(order.consumer is not None for order in run.camera_orders().values())
+        assert run.desired_states.newest == before
+        assert run.desired_states.newest[SCORER].cameras == run.registry.cameras
+        assert all(desired.consumer is not None for desired in run.camera_orders().values())
 
 
 TestUpheaval = Upheaval.TestCase
@@ -224,19 +226,19 @@ TestUpheaval.settings = settings(max_examples=150, stateful_step_count=30)
 def test_an_actor_that_was_started_again_is_told_the_same_again():
     run = Run([camera("a"), camera("b"), camera("c")])
     run.settle()
-    before = run.orders.newest
+    before = run.desired_states.newest
     for name in (SCORER, "run-camera-1"):
         run.named[name].version = 0
-        assert not run.orders.all_follow(run.states())
+        assert not run.desired_states.all_follow(run.states())
         assert run.step() == {name: before[name]}
-    assert run.orders.newest == before
+    assert run.desired_states.newest == before
 
 
 def test_an_order_that_was_lost_is_told_again_with_the_same_number():
     run = Run([camera("a")])
     lost = run.step(lost=run.named)
     assert run.step() == lost
-    assert run.orders.all_follow(run.states())
+    assert run.desired_states.all_follow(run.states())
 
 
 def test_cameras_of_a_process_that_stays_away_go_to_another_one_and_stay_there():
@@ -253,7 +255,7 @@ def test_cameras_of_a_process_that_stays_away_go_to_another_one_and_stay_there()
     run.processes["run-camera-0"] = Actor()
     run.settle()
     assert run.readers() == {"a": ["run-camera-1"], "b": ["run-camera-1"]}
-    assert not run.orders.is_reader("run-camera-0", "a")  # whatever it still says of it
+    assert not run.desired_states.is_reader("run-camera-0", "a")  # whatever it still says of it
 
 
 def test_a_process_goes_to_a_detector_that_came_back_once_the_one_before_knows_and_holds_none_of_its_frames():
@@ -261,20 +263,20 @@ def test_a_process_goes_to_a_detector_that_came_back_once_the_one_before_knows_a
     run.settle()
     run.detectors["d1"] = run.detectors["d2"] = Actor(died_at=run.now)
     run.step()
-    assert len(run.orders.newest["d0"].processes) == 4
+    assert len(run.desired_states.newest["d0"].processes) == 4
     run.detectors["d1"] = Actor()
     run.step(lost=["d0"])
-    (moved,) = [name for name, order in run.camera_orders().items() if order.consumer is None]
+    (moved,) = [name for name, desired in run.camera_orders().items() if desired.consumer is None]
     run.step(lost=["d0"])
     run.step(lost=["d0"])
-    assert run.orders.newest[moved].consumer is None  # nobody has told the one before
+    assert run.desired_states.newest[moved].consumer is None  # nobody has told the one before
     run.step()
     run.detectors["d0"].holding = {moved: 1}
     run.step()
-    assert run.orders.newest[moved].consumer is None
+    assert run.desired_states.newest[moved].consumer is None
     run.detectors["d0"].holding = {}
     run.step()
-    assert run.orders.newest[moved].consumer == "d1"
+    assert run.desired_states.newest[moved].consumer == "d1"
 
 
 def test_while_all_processes_are_away_no_camera_moves():
@@ -294,7 +296,7 @@ def test_a_camera_that_finds_no_room_gets_a_new_process():
     run.registry.apply([camera(camera_id) for camera_id in "abc"], [], run.now)
     assert "run-camera-1" not in run.step()  # it has not come up yet
     assert run.readers()["c"] == ["run-camera-1"]
-    assert not run.orders.all_follow(run.seen)
+    assert not run.desired_states.all_follow(run.seen)
     assert set(run.step()) == {"run-camera-1"}
 
 
@@ -307,33 +309,38 @@ def test_while_a_run_drains_its_camera_processes_are_told_nothing_and_nobody_is_
     told = run.step(draining=True)
     assert set(told) == {SCORER, "d1"}
     assert told["d1"].processes == ("run-camera-0",)
-    assert run.orders.newest["run-camera-0"] == run.before["run-camera-0"]
+    assert run.desired_states.newest["run-camera-0"] == run.before["run-camera-0"]
 
 
 def test_an_order_says_what_a_camera_needs():
-    view = SceneView((1, 2), ("AAA=",), 0.9, 0.2, 1.0, 100.0, True)
+    view = SceneReference((1, 2), ("AAA=",), 0.9, 0.2, 1.0, 100.0, True)
     gate = camera("gate", scene="plaza", max_frame_age_s=1.5)
     clip = camera("clip", "footage/clip.mp4", max_frame_age_s=1.5)
-    run = Run([gate, clip], views={"plaza": view})
+    run = Run([gate, clip], scene_references={"plaza": view})
     run.settle()
-    (order,) = run.camera_orders().values()
-    assert (order.cameras, order.views, order.consumer, order.deaths) == ((gate, clip), {"gate": view}, "d0", 0)
-    assert order.paced  # a live camera is beside the file
-    assert run.orders.newest["d0"].cameras == {
+    (desired,) = run.camera_orders().values()
+    assert (desired.cameras, desired.scene_references, desired.consumer, desired.deaths) == (
+        (gate, clip),
+        {"gate": view},
+        "d0",
+        0,
+    )
+    assert desired.paced  # a live camera is beside the file
+    assert run.desired_states.newest["d0"].cameras == {
         "gate": CameraRole("plaza", True, 1.5),
         "clip": CameraRole("clip", False, 1.5),
     }
     run.registry.apply([clip], ["clip"], run.now)
     run.detectors["d0"].died_at = run.now
     run.step()
-    (order,) = run.camera_orders().values()
-    assert (order.paced, order.paused, order.consumer, order.deaths) == (False, {"clip"}, "d1", 1)
+    (desired,) = run.camera_orders().values()
+    assert (desired.paced, desired.paused, desired.consumer, desired.deaths) == (False, {"clip"}, "d1", 1)
 
 
 def test_sessions_are_told_with_an_order_and_are_no_reason_for_another():
     run = Run([camera("a")])
     run.settle()
-    run.registry.read("a", READER)
+    run.registry.update_reader("a", READER)
     assert run.step() == {}
     run.processes["run-camera-0"].version = 0
     assert run.step()["run-camera-0"].sessions == {"a": READER.session + 1}
