@@ -1,8 +1,8 @@
 """The scorer's protocol in miniature, on the real sinks, in a process that can be killed between any two steps.
 
-``python -m tests.unwritten.small_scorer FOLDER URL DIE_AT``: reads numbers of adds from standard input, acknowledges
-each on standard output, closes at the end of input and says what was counted. ``DIE_AT`` is ``STEP:COUNT`` (SIGKILL
-when that step is passed for the COUNT-th time), or ``-``.
+``python -m tests.faults.small_scorer FOLDER URL DIE_AT``: reads numbers of adds from standard input, acknowledges each
+on standard output, closes at the end of input and says what was counted. ``DIE_AT`` is ``STEP:COUNT`` (SIGKILL when
+that step is passed for the COUNT-th time), or ``-``.
 """
 
 import fcntl
@@ -12,7 +12,6 @@ import signal
 import sys
 from pathlib import Path
 
-from pipeline.sinks import parquet
 from pipeline.sinks.alert_outbox import AlertQueue
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.redis_stream import RedisSink
@@ -119,13 +118,14 @@ def say(line: str) -> None:
 
 def main() -> None:
     death = Death(sys.argv[3])
-    write_whole = parquet._write_whole
+    replace = os.replace
 
-    def write_and_maybe_die(*arguments):
-        write_whole(*arguments)
-        death.passed("file written")
+    def replace_and_maybe_die(staged, target):
+        replace(staged, target)
+        if str(target).endswith(".parquet"):
+            death.passed("file written")
 
-    parquet._write_whole = write_and_maybe_die
+    os.replace = replace_and_maybe_die  # which ``Path.replace`` calls
     lock = fcntl.flock
 
     def maybe_die_and_lock(file, how):
