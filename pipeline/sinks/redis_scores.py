@@ -76,12 +76,13 @@ class ScoreQueue:
         self._number_all(client)
         if not (entries := self._queue.in_flight):
             return
-        with client.pipeline(transaction=False) as pipe:
+        with client.pipeline(transaction=False) as pipe:  # pyright: ignore[reportUnknownMemberType]
             for entry in entries:
                 append(pipe, entry, self._maxlen)
             replies = pipe.execute(raise_on_error=False)
         rejection: Exception | None = None
-        delivered, rejected = [], []
+        delivered: list[StreamEntry] = []
+        rejected: list[StreamEntry] = []
         for entry, reply in zip(entries, replies, strict=True):
             if not isinstance(reply, Exception):
                 delivered.append(entry)
@@ -102,7 +103,8 @@ class ScoreQueue:
 
     def _number_all(self, client: redis.Redis) -> None:
         """Choose ids for the scores taken; those that an earlier run stored need none and are settled."""
-        here, rejected = [], []
+        here: list[StreamEntry] = []
+        rejected: list[StreamEntry] = []
         for entry in self._queue.in_flight:
             try:
                 if entry.sent_as is None and not self._number(client, entry):

@@ -184,7 +184,8 @@ class WebhookSink(Sink):
 
     def unwritten(self) -> list[str]:
         """One line per thing that could not be written so far."""
-        counts, lines = self._alerts.counts, []
+        counts = self._alerts.counts
+        lines: list[str] = []
         if counts.dropped:
             lines.append(f"{self._label}: dropped {counts.dropped} alerts")
         if counts.waiting:
