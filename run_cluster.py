@@ -34,7 +34,6 @@ app = typer.Typer(
 )
 _OF_TRAINING = ("model", "training", "runtime")
 _OF_REPLAY = ("model", "camera_defaults", "runtime", "redis", "output")
-_DEMO_CONFIG = shipped_config("demo.yaml")
 _PIPE_WIDTH = 120  # of tables in files and pipes, which have no width of their own
 out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)  # results
 err = Console(stderr=True, soft_wrap=True)  # progress, messages and errors
@@ -72,11 +71,14 @@ def demo(
     out_folder: Annotated[Path, typer.Option("--out", help="Where footage, model, scores and report go.")] = Path(
         "runs/demo"
     ),
-    config: ConfigOption = _DEMO_CONFIG,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML file with the settings; default: `configs demo.yaml`.")
+    ] = None,
 ) -> None:
     """Render synthetic cameras, train on them, stream them, show the alerts and write a report."""
     from actors.demo import run_demo
 
+    config = config or shipped_config("demo.yaml")
     run_demo(load_config(config, only={*_OF_TRAINING, *_OF_REPLAY}), config, out_folder, out=out, err=err)
 
 
@@ -91,9 +93,7 @@ def configs(
         sys.stdout.write(shipped_config(name).read_text(encoding="utf-8"))
 
 
-@app.command(
-    epilog="Example: cflow-stream train --config configs/ped2.yaml --data ../shared/data/ped2 --out models/ped2"
-)
+@app.command(epilog="Example: cflow-stream train --config ped2.yaml --data UCSDped2 --out models/ped2")
 def train(
     config: ConfigOption,
     data: DataOption,
@@ -114,7 +114,7 @@ def train(
     train_with_bars(settings, dataset, model_out, out=out, err=err)
 
 
-@app.command(epilog="Example: cflow-stream record --config configs/cameras.yaml --minutes 60 --out footage")
+@app.command(epilog="Example: cflow-stream record --config cameras.yaml --minutes 60 --out footage")
 def record(
     config: ConfigOption,
     footage_out: Annotated[Path, typer.Option("--out", help="Folder for the footage; goes on where it has some.")],
@@ -130,13 +130,13 @@ def record(
     record_with_table(settings, config, footage_out, minutes=minutes, segment_minutes=segment_minutes, out=out, err=err)
 
 
-@app.command(epilog="Example: cflow-stream check --config configs/cameras.yaml --model models/mine")
+@app.command(epilog="Example: cflow-stream check --config cameras.yaml --model models/mine")
 def check(
     config: ConfigOption,
     model: Annotated[Path | None, typer.Option("--model", help="Trained model; default: the config's.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at everything that `stream` needs: cameras, model, Redis, disk, ports. Ends with 1 where something fails."""
+    """Look at all that `stream` needs: cameras, model, Redis, webhooks, disk, ports. Ends with 1 where one fails."""
     from pipeline.console.check import check_run
 
     settings = _load_with_cameras(config)
@@ -144,7 +144,7 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: cflow-stream stream --config configs/cameras.yaml --model models/mine --duration 60")
+@app.command(epilog="Example: cflow-stream stream --config cameras.yaml --model models/mine --duration 60")
 def stream(
     config: ConfigOption,
     model: Annotated[Path | None, typer.Option("--model", help="Trained model; default: the config's.")] = None,
@@ -168,8 +168,7 @@ def stream(
 
 
 @app.command(
-    epilog="Example: cflow-stream replay --config configs/ped2.yaml --data ../shared/data/ped2 "
-    "--model models/ped2 --out runs/ped2"
+    epilog="Example: cflow-stream replay --config ped2.yaml --data UCSDped2 --model models/ped2 --out runs/ped2"
 )
 def replay(
     config: ConfigOption,
@@ -195,7 +194,7 @@ def replay(
     replay_dataset(settings, config, dataset, model, scores_out, address=address, out=out, err=err)
 
 
-@app.command(epilog="Example: cflow-stream evaluate --scores runs/ped2 --data ../shared/data/ped2 --json ped2.json")
+@app.command(epilog="Example: cflow-stream evaluate --scores runs/ped2 --data UCSDped2 --json ped2.json")
 def evaluate(
     scores: Annotated[Path, typer.Option("--scores", help="What `replay` wrote.")],
     data: DataOption,
@@ -240,8 +239,7 @@ def bench(
 
 
 @app.command(
-    epilog="Example: cflow-stream compare --config configs/ped2.yaml --data ../shared/data/ped2 "
-    "--methods cflow,padim --out runs/compare"
+    epilog="Example: cflow-stream compare --config ped2.yaml --data UCSDped2 --methods cflow,padim --out runs/compare"
 )
 def compare(
     config: ConfigOption,

@@ -58,8 +58,10 @@ def load_config(
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: expected a readable YAML file, got {error.__class__.__name__}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a readable YAML file, got: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: expected a readable YAML file, got bytes that are no UTF-8") from error
     raw = parse_yaml(text, source=str(path))
     if raw is None:
         raw = {}

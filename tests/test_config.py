@@ -35,6 +35,22 @@ def test_an_unknown_key_is_named_with_its_path_and_its_neighbours(tmp_path):
         load_config(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "got"),
+    [
+        ("none.yaml", "got: No such file or directory"),
+        ("", "got: Is a directory"),
+        ("x.mp4", "got bytes that are no UTF-8"),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_answered_in_words(tmp_path, name, got):
+    (tmp_path / "x.mp4").write_bytes(b"\xff\xfe")
+    path = tmp_path / name
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(caught.value) == f"{path}: expected a readable YAML file, {got}"
+
+
 def test_a_wrong_value_is_answered_with_what_was_expected_and_what_came():
     with pytest.raises(ConfigError, match=r"training\.epochs: .*greater than 0, got -3"):
         parse_config({"training": {"epochs": -3}})

@@ -6,6 +6,7 @@ shown as far as it goes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,7 +17,8 @@ _MILLISECONDS = 1000.0
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether it is a number that a float can hold, too: more digits could not be formatted."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _number(value: Any, unit: float = 1.0, digits: int = 1) -> str:
@@ -61,7 +63,7 @@ def cameras_table(statuses: Iterable[Mapping[str, Any]], title: str) -> Table:
             ", ".join(map(plain, state)),
             _count(status.get("decoded")),
             _count(status.get("scored")),
-            _count(sum(dropped.values())) + (f" ({reasons})" if reasons else ""),
+            _count(sum(map(float, dropped.values()))) + (f" ({reasons})" if reasons else ""),
             _number(status.get("scored_fps")),
             _number(status.get("latency_p50_s"), _MILLISECONDS, 0),
             _number(status.get("latency_p99_s"), _MILLISECONDS, 0),
@@ -98,7 +100,7 @@ def alert_line(alert: Mapping[str, Any]) -> Text:
     style = {"new": "bold red", "update": "yellow"}.get(kind, "green" if is_over else "magenta")
     line = Text(f"{kind:<6}", style=style)
     line.append(f" {plain(alert.get('camera_id') or 'run')}  {plain(alert.get('event_id'))}")
-    number = {key: value for key, value in alert.items() if _is_number(value)}
+    number = {key: float(value) for key, value in alert.items() if _is_number(value)}
     if "start_s" in number:
         line.append(f"  from {number['start_s']:.1f} s")
     if "end_s" in number:
