@@ -21,7 +21,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 import httpx
-from pydantic import Field, PositiveFloat, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from pipeline.backoff import Backoff
 from pipeline.errors import SinkError
@@ -55,8 +55,8 @@ class WebhookSinkSettings(SinkSettings):
     url: SecretStr
     secret: Annotated[SecretStr, Field(min_length=16)]
     ca_file: Path | None = None
-    timeout_s: PositiveFloat = 10.0
-    retry_max_s: PositiveFloat = 60.0
+    timeout_s: Annotated[float, Field(gt=0.0, le=600.0)] = 10.0
+    retry_max_s: Annotated[float, Field(gt=0.0, le=86_400.0)] = 60.0
 
     @field_validator("url")
     @classmethod
@@ -79,7 +79,7 @@ class WebhookSinkSettings(SinkSettings):
             try:
                 ssl.create_default_context(cafile=value)
             except OSError as error:  # ssl's errors are such
-                raise ValueError(f"expected a file of certificates (PEM), got: {error.strerror or error}") from None
+                raise ValueError(f"expected a file of certificates (PEM; {error.strerror or error})") from None
         return None if value is None else value.resolve()  # the scorer's working folder is another
 
     def open(self, context: SinkContext) -> WebhookSink:
