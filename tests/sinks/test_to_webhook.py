@@ -83,6 +83,17 @@ def test_the_signature_is_the_one_that_the_documentation_describes():
     assert made == f"t=1700000000,v1={expected}"
 
 
+def test_the_check_that_the_documentation_shows_takes_ours_and_neither_another_body_nor_another_time():
+    shown = (ROOT / "docs/alerts.md").read_text().split("## Webhook")[1].split("```python\n")[1].split("```")[0]
+    documented: dict = {}
+    exec(shown, documented)
+    is_ours, body, now_s = documented["is_ours"], b'{"version": 1}', round(time.time())
+    assert is_ours(signature(SECRET, now_s, body), body, SECRET)
+    assert not is_ours(signature(SECRET, now_s, body), body + b" ", SECRET)
+    assert not is_ours(signature(SECRET + "x", now_s, body), body, SECRET)
+    assert not is_ours(signature(SECRET, now_s - 600, body), body, SECRET)
+
+
 def test_the_same_alert_has_the_same_key_again_and_another_alert_another():
     text = json.dumps({"event_id": "gate-1", "kind": "update", "peak_score": 1.0})
     assert idempotency_key(text) == idempotency_key(text)
