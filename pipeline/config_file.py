@@ -175,7 +175,9 @@ def _known_keys(location: tuple[int | str, ...], data: Mapping[str, Any]) -> lis
 
 
 def _shown(where: str, value: Any) -> str:
-    """A value for a message; addresses may hold passwords and are not shown."""
+    """A value for a message; addresses, and mappings in the place of something else, may hold secrets."""
+    if isinstance(value, dict):
+        return "a mapping"
     text = "" if where.rsplit(".", 1)[-1] in {"url", "secret"} else repr(value)
     if not text or "://" in text or "@" in text:
         return f"a {'str' if isinstance(value, str) else type(value).__name__}"

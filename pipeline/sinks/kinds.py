@@ -50,4 +50,4 @@ def parse_sink(value: Any) -> SinkSettings:
 
 
 def _shown(kind: object) -> str:
-    return "none" if kind is None else f"{str(kind)[:40]!r}"
+    return "none" if kind is None else repr(kind)[:40]

@@ -163,6 +163,6 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     (layout,) = connection.execute("PRAGMA user_version").fetchone()
     if layout not in (0, _LAYOUT):
         raise RunError(
-            f"{path}: expected a run store of layout {_LAYOUT}, got {layout}: another version wrote it; "
-            "move it away to begin anew"
+            f"{path}: expected a run store of layout {_LAYOUT}, got {layout}: another version wrote it; end its run "
+            "with that version, or move the file away to begin anew, without the alerts that wait in it"
         )

@@ -1,6 +1,6 @@
 """The scorer's protocol in miniature, on the real sinks, in a process that can be killed between any two steps.
 
-``python -m tests.unwritten.small_scorer FOLDER URL DIE_AT``: reads numbers of adds from standard input, acknowledges
+``python -m tests.faults.small_scorer FOLDER URL DIE_AT``: reads numbers of adds from standard input, acknowledges
 each on standard output, closes at the end of input and says what was counted. ``DIE_AT`` is ``STEP:COUNT`` (SIGKILL
 when that step is passed for the COUNT-th time), or ``-``.
 """

@@ -109,7 +109,7 @@ def test_the_oldest_alert_of_a_camera_can_be_passed_over_and_stays_the_oldest(tm
 
 
 @pytest.mark.parametrize("way", ["take", "take_next"])
-def test_of_a_full_queue_the_oldest_give_way_but_not_what_is_in_the_sinks_hands_nor_those_of_another_sink(
+def test_of_a_full_queue_the_oldest_are_evicted_but_not_what_is_in_flight_nor_those_of_another_sink(
     tmp_path, caplog, way
 ):
     path = tmp_path / "run.sqlite"
