@@ -1,4 +1,4 @@
-"""Reading settings from YAML: variables, paths, and faults said in one line each.
+"""Reading settings from YAML: variables, paths, and errors of one line each.
 
 ``load_config`` fills ``${NAME}`` and ``${NAME:-default}`` from the environment, and answers a wrong key or value with
 its path, what was expected and what came. A command that needs a part of the settings names it, and so asks for no
@@ -54,7 +54,7 @@ def load_config(
 
     Raises:
         ConfigError: the file cannot be read, is no YAML mapping, names a variable that is not set, or holds a wrong
-            key or value. One line per fault, each with the key's path, what was expected and what came.
+            key or value. One line per error, each with the key's path, what was expected and what came.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -73,11 +73,23 @@ def load_config(
     return parse_config(_resolve_paths(filled, path.parent), source=str(path))
 
 
+def load_run_config(path: Path) -> Config:
+    """Read the settings of a run, all of them.
+
+    Raises:
+        ConfigError: as ``load_config``, or they name no camera.
+    """
+    config = load_config(path)
+    if not config.cameras:
+        raise ConfigError(f"{path}: cameras: expected at least one camera, got none")
+    return config
+
+
 def parse_config(data: Mapping[str, Any], source: str = "config") -> Config:
     """Check plain values and build a ``Config`` of them.
 
     Raises:
-        ConfigError: one line per fault, as ``source: key.path: expected ..., got ...``.
+        ConfigError: one line per error, as ``source: key.path: expected ..., got ...``.
     """
     try:
         return Config.model_validate(dict(data))
@@ -106,7 +118,7 @@ def with_method(config: Config, name: str | None) -> Config:
 
 
 def _error_lines(error: ValidationError, data: Mapping[str, Any], source: str) -> list[str]:
-    """Say each fault in one line and once, without the values of secrets."""
+    """Say each error in one line and once, without the values of secrets."""
     lines = []
     cameras = data.get("cameras")
     names = _names(cameras) if isinstance(cameras, list | tuple) else ()

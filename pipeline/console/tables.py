@@ -6,10 +6,12 @@ shown as far as it goes.
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +29,24 @@ def _number(value: Any, unit: float = 1.0, digits: int = 1) -> str:
 
 def _count(value: Any) -> str:
     return _number(value, digits=0)
+
+
+def print_object(
+    value: Mapping[str, Any], line: Callable[[Mapping[str, Any]], RenderableType], *, as_json: bool, out: Console
+) -> None:
+    """Print an object for scripts, or a line about it for people.
+
+    Args:
+        value: the object.
+        line: what people are to read of it.
+        as_json: whether scripts read it: one line of JSON, at once.
+        out: for people.
+    """
+    if as_json:
+        sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
+        sys.stdout.flush()
+    else:
+        out.print(line(value))
 
 
 def plain(value: Any) -> str:

@@ -134,7 +134,7 @@ class AlertQueue:
         return self._mark
 
     def take(self) -> list[QueuedAlert]:
-        """The oldest alerts, at most a batch; the same again until they are settled. None once the store is closed."""
+        """The oldest alerts, at most a batch; the same again until they are acknowledged. None once it is closed."""
         with self._mirror.lock:
             if self._mirror.is_closed:
                 return []
@@ -143,7 +143,7 @@ class AlertQueue:
             return [self.held[serial] for serial in self._in_flight]
 
     def take_next(self, skip: Collection[str | None] = ()) -> QueuedAlert | None:
-        """The oldest alert of any camera but some; what was taken before and is not settled waits again.
+        """The oldest alert of any camera but some; what was taken before and is not acknowledged waits again.
 
         Args:
             skip: cameras to pass over; None among them stands for alerts of the run itself.
@@ -187,7 +187,7 @@ class AlertQueue:
             self._mirror.save(change)
             return True
 
-    def settle(self, alerts: Iterable[QueuedAlert]) -> None:
+    def ack(self, alerts: Iterable[QueuedAlert]) -> None:
         """Count alerts that the sink confirmed, and forget them.
 
         Args:

@@ -70,7 +70,7 @@ class AlertStream:
                     if isinstance(error.__context__, redis.ConnectionError | redis.TimeoutError):
                         raise error.__context__ from None
                     continue
-            self._alerts.settle(taken)
+            self._alerts.ack(taken)
             return
 
     def _choose_ids(self, taken: list[QueuedAlert], entries: list[StreamEntry], top: EntryId) -> bool:

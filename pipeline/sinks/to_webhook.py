@@ -256,7 +256,7 @@ class WebhookSink(Sink):
                 self._rejected(alert, Reason(f"refused with {status}{redirected}"), pause_s)
 
     def _delivered(self, alert: QueuedAlert) -> None:
-        self._alerts.settle([alert])
+        self._alerts.ack([alert])
         self._receiver.succeeded()
         if (tries := self._cameras.pop(alert.camera_id, None)) is not None:
             tries.succeeded()

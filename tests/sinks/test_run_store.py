@@ -27,7 +27,7 @@ def drain(store, sink="redis") -> list[str]:
     seen = []
     while entries := store.alerts(sink).take():
         seen += texts(entries)
-        store.alerts(sink).settle(entries)
+        store.alerts(sink).ack(entries)
     return seen
 
 

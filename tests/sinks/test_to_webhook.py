@@ -217,7 +217,7 @@ def test_a_process_killed_between_sending_and_settling_repeats_the_alert_under_i
         "from tests.sinks.made import alert\n"
         "from tests.sinks.test_to_webhook import Sending\n"
         "sink = Sending(sys.argv[1], Path(sys.argv[2]))\n"
-        "sink.store.alerts('webhook').settle = lambda alerts: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sink.store.alerts('webhook').ack = lambda alerts: os.kill(os.getpid(), signal.SIGKILL)\n"
         "sink.send(alert(0), alert(1))\n"
         "threading.Event().wait()\n"
     )
