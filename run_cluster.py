@@ -5,12 +5,10 @@ Exit codes: 0 done, 1 failed, 2 bad input or config.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,8 +17,19 @@ import typer
 from rich.console import Console
 
 from pipeline.config import Config
-from pipeline.config_file import load_config, with_method
+from pipeline.config_file import load_config, load_run_config, with_method
+from pipeline.console.options import (
+    AddressOption,
+    CameraArgument,
+    ConfigOption,
+    DataOption,
+    JsonOption,
+    ModelOption,
+    OverwriteOption,
+    WhereOption,
+)
 from pipeline.errors import BadInputError, CflowError, ConfigError
+from pipeline.files import remove_output
 from pipeline.methods import CHOICES, METHODS
 from pipeline.run_folder import RunFolder
 from pipeline.shipped import shipped_config, shipped_configs
@@ -34,22 +43,9 @@ app = typer.Typer(
 )
 _OF_TRAINING = ("model", "training", "runtime")
 _OF_REPLAY = ("model", "camera_defaults", "runtime", "redis", "output")
-_DEMO_CONFIG = shipped_config("demo.yaml")
 _PIPE_WIDTH = 120  # of tables in files and pipes, which have no width of their own
 out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)  # results
 err = Console(stderr=True, soft_wrap=True)  # progress, messages and errors
-
-ConfigOption = Annotated[Path, typer.Option("--config", help="YAML file with the settings.")]
-DataOption = Annotated[Path, typer.Option("--data", help="Folder of the data set, in its authors' layout.")]
-ModelOption = Annotated[Path, typer.Option("--model", help="Folder of the trained model.")]
-AddressOption = Annotated[
-    str | None, typer.Option("--address", help="Ray cluster to join; without it one is started on this machine.")
-]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Delete what is in the output folder first.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per line, for scripts.")]
-WhereOption = Annotated[
-    Path | None, typer.Option("--config", help="The run's YAML file; without it the newest run of this user is read.")
-]
 
 
 def _print_version(wanted: bool) -> None:
@@ -72,11 +68,14 @@ def demo(
     out_folder: Annotated[Path, typer.Option("--out", help="Where footage, model, scores and report go.")] = Path(
         "runs/demo"
     ),
-    config: ConfigOption = _DEMO_CONFIG,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML file with the settings; default: `configs demo.yaml`.")
+    ] = None,
 ) -> None:
     """Render synthetic cameras, train on them, stream them, show the alerts and write a report."""
     from actors.demo import run_demo
 
+    config = config or shipped_config("demo.yaml")
     run_demo(load_config(config, only={*_OF_TRAINING, *_OF_REPLAY}), config, out_folder, out=out, err=err)
 
 
@@ -91,9 +90,7 @@ def configs(
         sys.stdout.write(shipped_config(name).read_text(encoding="utf-8"))
 
 
-@app.command(
-    epilog="Example: cflow-stream train --config configs/ped2.yaml --data ../shared/data/ped2 --out models/ped2"
-)
+@app.command(epilog="Example: cflow-stream train --config ped2.yaml --data UCSDped2 --out models/ped2")
 def train(
     config: ConfigOption,
     data: DataOption,
@@ -110,11 +107,11 @@ def train(
     settings = with_method(load_config(config, only=_OF_TRAINING), method)
     dataset = open_dataset(data, need="train")
     if overwrite:
-        _remove_folder(model_out, expected="model.json")
+        remove_output(model_out, expected="model.json")
     train_with_bars(settings, dataset, model_out, out=out, err=err)
 
 
-@app.command(epilog="Example: cflow-stream record --config configs/cameras.yaml --minutes 60 --out footage")
+@app.command(epilog="Example: cflow-stream record --config cameras.yaml --minutes 60 --out footage")
 def record(
     config: ConfigOption,
     footage_out: Annotated[Path, typer.Option("--out", help="Folder for the footage; goes on where it has some.")],
@@ -130,21 +127,21 @@ def record(
     record_with_table(settings, config, footage_out, minutes=minutes, segment_minutes=segment_minutes, out=out, err=err)
 
 
-@app.command(epilog="Example: cflow-stream check --config configs/cameras.yaml --model models/mine")
+@app.command(epilog="Example: cflow-stream check --config cameras.yaml --model models/mine")
 def check(
     config: ConfigOption,
     model: Annotated[Path | None, typer.Option("--model", help="Trained model; default: the config's.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at everything that `stream` needs: cameras, model, Redis, disk, ports. Ends with 1 where something fails."""
+    """Look at all that `stream` needs: cameras, model, Redis, webhooks, disk, ports. Ends with 1 where one fails."""
     from pipeline.console.check import check_run
 
-    settings = _load_with_cameras(config)
+    settings = load_run_config(config)
     if not check_run(settings, config, model or settings.model_folder, as_json=as_json, out=out):
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: cflow-stream stream --config configs/cameras.yaml --model models/mine --duration 60")
+@app.command(epilog="Example: cflow-stream stream --config cameras.yaml --model models/mine --duration 60")
 def stream(
     config: ConfigOption,
     model: Annotated[Path | None, typer.Option("--model", help="Trained model; default: the config's.")] = None,
@@ -156,7 +153,7 @@ def stream(
     """Score the config's cameras until they end, the time is up or Ctrl-C."""
     from pipeline.sinks.run_lock import check_unused
 
-    settings = _load_with_cameras(config)
+    settings = load_run_config(config)
     folder = model or settings.model_folder
     if folder is None:
         raise ConfigError(f"{config}: model_folder: expected a trained model here or with --model, got nothing")
@@ -168,8 +165,7 @@ def stream(
 
 
 @app.command(
-    epilog="Example: cflow-stream replay --config configs/ped2.yaml --data ../shared/data/ped2 "
-    "--model models/ped2 --out runs/ped2"
+    epilog="Example: cflow-stream replay --config ped2.yaml --data UCSDped2 --model models/ped2 --out runs/ped2"
 )
 def replay(
     config: ConfigOption,
@@ -188,14 +184,14 @@ def replay(
     check_unused(run_folder)  # above all before --overwrite
     dataset = open_dataset(data, need="test")
     if overwrite:
-        _remove_folder(scores_out, expected=run_folder.name)
+        remove_output(scores_out, expected=run_folder.name)
 
     from actors.commands import replay_dataset
 
     replay_dataset(settings, config, dataset, model, scores_out, address=address, out=out, err=err)
 
 
-@app.command(epilog="Example: cflow-stream evaluate --scores runs/ped2 --data ../shared/data/ped2 --json ped2.json")
+@app.command(epilog="Example: cflow-stream evaluate --scores runs/ped2 --data UCSDped2 --json ped2.json")
 def evaluate(
     scores: Annotated[Path, typer.Option("--scores", help="What `replay` wrote.")],
     data: DataOption,
@@ -240,8 +236,7 @@ def bench(
 
 
 @app.command(
-    epilog="Example: cflow-stream compare --config configs/ped2.yaml --data ../shared/data/ped2 "
-    "--methods cflow,padim --out runs/compare"
+    epilog="Example: cflow-stream compare --config ped2.yaml --data UCSDped2 --methods cflow,padim --out runs/compare"
 )
 def compare(
     config: ConfigOption,
@@ -270,7 +265,7 @@ def compare(
     settings = load_config(config, only={*_OF_TRAINING, *_OF_REPLAY})
     dataset = open_dataset(data, need="any")
     if overwrite:
-        _remove_folder(compare_out, expected=STATE_FILE)
+        remove_output(compare_out, expected=STATE_FILE)
     names = [name.strip() for name in methods.split(",") if name.strip()]
     try:
         compare_methods(settings, dataset, names, compare_out, replay, out=out, err=err)
@@ -292,13 +287,13 @@ def alerts(
     While it follows, standard error says when a run begins, ends or is lost.
     """
     from pipeline.console.run_state import run_watched
-    from pipeline.console.tables import alert_line
+    from pipeline.console.tables import alert_line, print_object
     from pipeline.sinks.locate import readable_redis
     from pipeline.sinks.redis_reader import read_alerts
 
     with readable_redis(config) as url, run_watched(url, _say_aside) if follow else nullcontext():
         for alert in read_alerts(url, follow=follow):
-            _emit(alert, alert_line, as_json)
+            print_object(alert, alert_line, as_json=as_json, out=out)
 
 
 @app.command(epilog="Example: cflow-stream status --json")
@@ -308,24 +303,12 @@ def status(as_json: JsonOption = False, config: WhereOption = None) -> None:
     Ends with 0 where the run goes on or ended in good order, with 1 where it is lost, failed or never began, and with 2
     where Redis or the config cannot be read. With --json the first line is the run's: {"run": null} where none began.
     """
-    from pipeline.console.run_state import is_healthy, run_line, trouble_lines
-    from pipeline.console.tables import camera_errors, cameras_table
+    from pipeline.console.status import show_status
     from pipeline.sinks.locate import readable_redis
-    from pipeline.sinks.redis_reader import read_statuses
-    from pipeline.sinks.run_status import read_run
 
     with readable_redis(config) as url:
-        run, statuses = read_run(url), list(read_statuses(url).values())
-    if as_json:
-        for said in [run or {"run": None}, *statuses]:
-            _emit(said, str, as_json)
-    else:
-        out.print(run_line(run), markup=False, highlight=False)
-        as_of = "cameras" if run is None or run["is_alive"] else "cameras, as they stood then"
-        out.print(cameras_table(statuses, as_of))
-        for line in [*trouble_lines(run), *camera_errors(statuses)]:
-            _say_aside(line)
-    if not is_healthy(run):
+        is_healthy = show_status(url, as_json=as_json, out=out, err=err)
+    if not is_healthy:
         raise typer.Exit(1)
 
 
@@ -335,17 +318,18 @@ def _say_aside(line: str) -> None:
 
 cameras_app = typer.Typer(help="List and change the cameras of the run under way.", no_args_is_help=True)
 app.add_typer(cameras_app, name="cameras")
-CameraArgument = Annotated[str, typer.Argument(help="Id of the camera.")]
 
 
 @cameras_app.command("list", epilog="Example: cflow-stream cameras list --json")
 def cameras_list(as_json: JsonOption = False, config: WhereOption = None) -> None:
     """Print the cameras of the run, without credentials."""
+    from pipeline.console.tables import print_object
+
     for camera in _ask({"do": "list"}, config)["cameras"]:
-        _emit(camera, _camera_line, as_json)
+        print_object(camera, _camera_line, as_json=as_json, out=out)
 
 
-def _camera_line(camera: dict[str, Any]) -> str:
+def _camera_line(camera: Mapping[str, Any]) -> str:
     return f"{camera['id']}  {camera['url']}  scene {camera['scene']}" + ("  paused" if camera["paused"] else "")
 
 
@@ -396,41 +380,8 @@ def _say(answer: dict[str, Any]) -> None:
         err.print(f"warning: {line}", markup=False, highlight=False, style="yellow")
 
 
-def _emit(value: dict[str, Any], line: Callable[[dict[str, Any]], Any], as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
-        sys.stdout.flush()
-    else:
-        out.print(line(value))
-
-
-def _load_with_cameras(config: Path) -> Config:
-    """The settings of a run.
-
-    Raises:
-        ConfigError: they are not as they should be, or name no camera.
-    """
-    settings = load_config(config)
-    if not settings.cameras:
-        raise ConfigError(f"{config}: cameras: expected at least one camera, got none")
-    return settings
-
-
-def _remove_folder(folder: Path, expected: str) -> None:
-    """Delete an output folder, but only one that this program made.
-
-    Raises:
-        BadInputError: the folder holds something else.
-    """
-    if not folder.exists() or not any(folder.iterdir()):
-        return
-    if not (folder / expected).exists():
-        raise BadInputError(f"{folder}: expected a folder this program wrote (with {expected} in it), got another one")
-    shutil.rmtree(folder)
-
-
 def main() -> None:
-    """Run a command; every error of ours is one line per fault."""
+    """Run a command; an error of ours is told in one line."""
     os.umask(0o077)  # scores, alerts, recordings and logs are this user's; what a command starts inherits that
     logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
     try:

@@ -19,7 +19,7 @@ from pipeline.sinks.run_store import RunStore
 from pipeline.sinks.saved_run_state import SavedRunState
 from pipeline.types import Alert, Dropped, Notice, Prediction, Score, Trouble
 
-_REDIS = "redis"  # the sink whose counts are the run's own; those of others are told apart
+_REDIS = "redis"  # the sink whose counts are the run's own; those of others are counted apart
 _LOST = "the run did not end in good order: it was killed, or its machine went down"
 _ENDED = "the run ended in good order"
 _WRITING_SHARE = 0.8  # of the time for closing, for all sinks together; the rest is for whoever is slow

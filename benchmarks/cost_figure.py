@@ -94,7 +94,7 @@ def draw(found: Sequence[Cost], path: Path) -> None:
     for row, cost in zip(rows, found, strict=True):
         time.text(cost.encoder_ms + cost.post_ms + 0.5, row, f"{cost.post_ms:.0f} ms after it", va="center", fontsize=9)
     time.set(yticks=list(rows), yticklabels=names, xlabel="ms of a frame, two CPU cores", title="Time")
-    time.set_xlim(0.0, 1.35 * max(cost.encoder_ms + cost.post_ms for cost in found))
+    time.set_xlim(0.0, 1.6 * max(cost.encoder_ms + cost.post_ms for cost in found))
     time.invert_yaxis()
     time.legend(fontsize=8.5, frameon=False, loc="upper right")
 

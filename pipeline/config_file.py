@@ -1,4 +1,4 @@
-"""Reading settings from YAML: variables, paths, and faults said in one line each.
+"""Reading settings from YAML: variables, paths, and errors of one line each.
 
 ``load_config`` fills ``${NAME}`` and ``${NAME:-default}`` from the environment, and answers a wrong key or value with
 its path, what was expected and what came. A command that needs a part of the settings names it, and so asks for no
@@ -54,12 +54,14 @@ def load_config(
 
     Raises:
         ConfigError: the file cannot be read, is no YAML mapping, names a variable that is not set, or holds a wrong
-            key or value. One line per fault, each with the key's path, what was expected and what came.
+            key or value. One line per error, each with the key's path, what was expected and what came.
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: expected a readable YAML file, got {error.__class__.__name__}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a readable YAML file, got: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: expected a readable YAML file, got bytes that are no UTF-8") from error
     raw = parse_yaml(text, source=str(path))
     if raw is None:
         raw = {}
@@ -71,11 +73,23 @@ def load_config(
     return parse_config(_resolve_paths(filled, path.parent), source=str(path))
 
 
+def load_run_config(path: Path) -> Config:
+    """Read the settings of a run, all of them.
+
+    Raises:
+        ConfigError: as ``load_config``, or they name no camera.
+    """
+    config = load_config(path)
+    if not config.cameras:
+        raise ConfigError(f"{path}: cameras: expected at least one camera, got none")
+    return config
+
+
 def parse_config(data: Mapping[str, Any], source: str = "config") -> Config:
     """Check plain values and build a ``Config`` of them.
 
     Raises:
-        ConfigError: one line per fault, as ``source: key.path: expected ..., got ...``.
+        ConfigError: one line per error, as ``source: key.path: expected ..., got ...``.
     """
     try:
         return Config.model_validate(dict(data))
@@ -104,7 +118,7 @@ def with_method(config: Config, name: str | None) -> Config:
 
 
 def _error_lines(error: ValidationError, data: Mapping[str, Any], source: str) -> list[str]:
-    """Say each fault in one line and once, without the values of secrets."""
+    """Say each error in one line and once, without the values of secrets."""
     lines = []
     cameras = data.get("cameras")
     names = _names(cameras) if isinstance(cameras, list | tuple) else ()
@@ -173,7 +187,9 @@ def _known_keys(location: tuple[int | str, ...], data: Mapping[str, Any]) -> lis
 
 
 def _shown(where: str, value: Any) -> str:
-    """A value for a message; addresses may hold passwords and are not shown."""
+    """A value for a message; addresses, and mappings in the place of something else, may hold secrets."""
+    if isinstance(value, dict):
+        return "a mapping"
     text = "" if where.rsplit(".", 1)[-1] in {"url", "secret"} else repr(value)
     if not text or "://" in text or "@" in text:
         return f"a {'str' if isinstance(value, str) else type(value).__name__}"

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.abandoned import forget_abandoned
+from pipeline.errors import BadInputError
 
 
 def sync(path: Path) -> None:
@@ -99,6 +100,23 @@ def replace_folder_whole(folder: Path) -> Iterator[Path]:
         sync(folder.parent)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def remove_output(folder: Path, expected: str) -> None:
+    """Delete an output folder, but only one that this program made.
+
+    Args:
+        folder: the folder; one that is empty or not there is left as it is.
+        expected: name of what this program always writes into it.
+
+    Raises:
+        BadInputError: the folder holds something else.
+    """
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not (folder / expected).exists():
+        raise BadInputError(f"{folder}: expected a folder this program wrote (with {expected} in it), got another one")
+    shutil.rmtree(folder)
 
 
 def _prefix(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""YAML from outside: plain values only, bounded, every key once, and every fault in one line without the values.
+"""YAML from outside: plain values only, bounded, every key once, and every error in one line without the values.
 
 PyYAML's ``safe_load`` runs nothing, but it expands aliases without bound (a file of a kilobyte can become gigabytes),
 fails in many ways beside its own error, takes the last of two equal keys without a word, and quotes the line that it

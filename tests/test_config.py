@@ -35,6 +35,22 @@ def test_an_unknown_key_is_named_with_its_path_and_its_neighbours(tmp_path):
         load_config(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "got"),
+    [
+        ("none.yaml", "got: No such file or directory"),
+        ("", "got: Is a directory"),
+        ("x.mp4", "got bytes that are no UTF-8"),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_answered_in_words(tmp_path, name, got):
+    (tmp_path / "x.mp4").write_bytes(b"\xff\xfe")
+    path = tmp_path / name
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(caught.value) == f"{path}: expected a readable YAML file, {got}"
+
+
 def test_a_wrong_value_is_answered_with_what_was_expected_and_what_came():
     with pytest.raises(ConfigError, match=r"training\.epochs: .*greater than 0, got -3"):
         parse_config({"training": {"epochs": -3}})
@@ -195,7 +211,7 @@ def test_a_sink_is_read_by_its_kind():
     [
         ({"kind": "webhok"}, "sinks.0: expected a kind that is one of webhook, got 'webhok'"),
         ({"url": "https://x"}, "sinks.0: expected a kind that is one of webhook, got none"),
-        ({"kind": ["webhook"]}, "sinks.0: expected a kind that is one of webhook, got \"['webhook']\""),
+        ({"kind": ["webhook"]}, "sinks.0: expected a kind that is one of webhook, got ['webhook']"),
         ("webhook", "sinks.0: expected a mapping with the key 'kind', got str"),
         (
             {**WEBHOOK, "url": "ftp://me:hunter2@x"},
@@ -205,9 +221,11 @@ def test_a_sink_is_read_by_its_kind():
         ({**WEBHOOK, "secret": {"a": "hunter2"}}, "sinks.0.secret: input should be a valid string"),
         ({**WEBHOOK, "color": 1}, "sinks.0.color: unknown key; expected one of: ca_file, kind, name, retry_max_s,"),
         ({**WEBHOOK, "timeout_s": 0}, "sinks.0.timeout_s: input should be greater than 0, got 0"),
+        ({**WEBHOOK, "timeout_s": 1e300}, "sinks.0.timeout_s: input should be less than or equal to 600, got 1e+300"),
+        ({**WEBHOOK, "name": {"secret": "hunter2"}}, "sinks.0.name: input should be a valid string, got a mapping"),
         (
             {**WEBHOOK, "ca_file": "/nowhere.pem"},
-            "sinks.0.ca_file: expected a file of certificates (PEM), got: No such",
+            "sinks.0.ca_file: expected a file of certificates (PEM; No such file or directory), got '/nowhere.pem'",
         ),
         ({**WEBHOOK, "name": "a b"}, "sinks.0.name: "),
         ({"kind": "webhook"}, "sinks.0.url: expected a value, got nothing"),
@@ -219,6 +237,17 @@ def test_a_wrong_sink_is_answered_in_one_line_without_its_secrets(sink, said):
     assert lines[0].startswith("config: ")
     assert said in lines[0]
     assert "hunter2" not in "".join(lines)
+
+
+def test_a_sink_that_stands_where_the_list_should_be_shows_no_secret():
+    assert complaints(sinks={"kind": "webhook", "secret": "hunter2" * 3}) == [
+        "config: sinks: input should be a valid tuple, got a mapping"
+    ]
+
+
+def test_a_kind_that_came_from_a_variable_is_shown_as_it_stands_in_the_file(tmp_path):
+    with pytest.raises(ConfigError, match=r"one of webhook, got '\$\{KIND\}'$"):
+        load_config(written(tmp_path, "sinks: [{kind: '${KIND}'}]"), {"KIND": "hunter2"})
 
 
 def test_two_sinks_of_one_name_are_refused():

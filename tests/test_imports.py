@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = {path.parent.name for path in (ROOT / "pipeline").glob("*/__init__.py")}
+PACKAGES = {path.parent.name for path in (ROOT / "pipeline").glob("*/__init__.py")}
 MODULES = sorted((ROOT / "pipeline").rglob("*.py")) + sorted((ROOT / "actors").rglob("*.py"))
 HOMES = {
     "av": ("pipeline/video/", "pipeline/datasets/synthetic.py"),
@@ -125,7 +125,7 @@ def _module_name(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_a_module_imports_only_what_its_room_may(path):
+def test_a_module_imports_only_what_its_package_may(path):
     place = path.relative_to(ROOT).as_posix()
     for name in _imported(path):
         package = name.split(".")[0]
@@ -134,7 +134,7 @@ def test_a_module_imports_only_what_its_room_may(path):
             assert place.startswith(HOMES[package]), f"{place} imports {name}"
         parts = place.split("/")
         other = name.removeprefix("pipeline.").split(".")[0]
-        if parts[0] == "pipeline" and parts[1] in ROOMS and name.startswith("pipeline.") and other in ROOMS:
+        if parts[0] == "pipeline" and parts[1] in PACKAGES and name.startswith("pipeline.") and other in PACKAGES:
             assert other in BELOW[parts[1]], f"{place} imports {name}"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import run_cluster
 from pipeline.sinks.run_lock import run_lock
 from pipeline.sinks.run_status import RunStatusWriter
 from tests.models_for_tests import TINY
@@ -46,9 +47,7 @@ def config_file(folder, **sections):
     return path
 
 
-@pytest.mark.parametrize(
-    "name", ["demo", "configs", "train", "record", "check", "stream", "replay", "evaluate", "bench", "alerts", "status"]
-)
+@pytest.mark.parametrize("name", [command.callback.__name__ for command in run_cluster.app.registered_commands])
 def test_help_of_every_command_shows_a_real_example(name):
     done = command(name, "--help")
     assert done.returncode == 0

@@ -30,3 +30,20 @@ def test_an_installed_package_reads_its_own_configs_and_none_that_lie_beside_it(
     code = "from pipeline.shipped import shipped_config; print(shipped_config('demo.yaml'))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert load_config(Path(done.stdout.strip())) == load_config(ROOT / "configs" / "demo.yaml")
+
+
+def test_whoever_took_the_demos_config_away_misses_it_in_the_demo_alone_and_is_told_in_one_line(tmp_path):
+    shutil.copy(ROOT / "run_cluster.py", tmp_path)
+    for folder in ("pipeline", "actors", "configs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "demo.yaml"))
+
+    def command(*arguments):
+        program = [sys.executable, tmp_path / "run_cluster.py", *arguments]
+        return subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert command("--version").returncode == 0
+    refused = command("demo", "--out", tmp_path / "demo")
+    assert refused.returncode == 2
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("error: expected one of cameras.example.yaml, ")
+    assert line.endswith(", got 'demo.yaml'")

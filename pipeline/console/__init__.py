@@ -1,1 +1,1 @@
-"""What a person at a terminal sees: tables, progress bars, one line per fault. Free of torch and ray."""
+"""What a person at a terminal sees: tables, progress bars, one line per error. Free of torch and ray."""

@@ -135,7 +135,7 @@ def _read(file: Path) -> _State:
         return _State.model_validate_json(file.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        fault = f"{'.'.join(map(str, first['loc'])) or 'text'}: {first['msg']}"
+        what = f"{'.'.join(map(str, first['loc'])) or 'text'}: {first['msg']}"
     except OSError as error:
-        fault = str(error)
-    raise BadInputError(f"{file}: expected the state of a comparison, got {fault} (--overwrite deletes it)")
+        what = str(error)
+    raise BadInputError(f"{file}: expected the state of a comparison, got {what} (--overwrite deletes it)")

@@ -6,9 +6,12 @@ shown as far as it goes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -16,7 +19,8 @@ _MILLISECONDS = 1000.0
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether it is a number that a float can hold, too: more digits could not be formatted."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _number(value: Any, unit: float = 1.0, digits: int = 1) -> str:
@@ -25,6 +29,24 @@ def _number(value: Any, unit: float = 1.0, digits: int = 1) -> str:
 
 def _count(value: Any) -> str:
     return _number(value, digits=0)
+
+
+def print_object(
+    value: Mapping[str, Any], line: Callable[[Mapping[str, Any]], RenderableType], *, as_json: bool, out: Console
+) -> None:
+    """Print an object for scripts, or a line about it for people.
+
+    Args:
+        value: the object.
+        line: what people are to read of it.
+        as_json: whether scripts read it: one line of JSON, at once.
+        out: for people.
+    """
+    if as_json:
+        sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
+        sys.stdout.flush()
+    else:
+        out.print(line(value))
 
 
 def plain(value: Any) -> str:
@@ -61,7 +83,7 @@ def cameras_table(statuses: Iterable[Mapping[str, Any]], title: str) -> Table:
             ", ".join(map(plain, state)),
             _count(status.get("decoded")),
             _count(status.get("scored")),
-            _count(sum(dropped.values())) + (f" ({reasons})" if reasons else ""),
+            _count(sum(map(float, dropped.values()))) + (f" ({reasons})" if reasons else ""),
             _number(status.get("scored_fps")),
             _number(status.get("latency_p50_s"), _MILLISECONDS, 0),
             _number(status.get("latency_p99_s"), _MILLISECONDS, 0),
@@ -98,7 +120,7 @@ def alert_line(alert: Mapping[str, Any]) -> Text:
     style = {"new": "bold red", "update": "yellow"}.get(kind, "green" if is_over else "magenta")
     line = Text(f"{kind:<6}", style=style)
     line.append(f" {plain(alert.get('camera_id') or 'run')}  {plain(alert.get('event_id'))}")
-    number = {key: value for key, value in alert.items() if _is_number(value)}
+    number = {key: float(value) for key, value in alert.items() if _is_number(value)}
     if "start_s" in number:
         line.append(f"  from {number['start_s']:.1f} s")
     if "end_s" in number:

@@ -155,8 +155,8 @@ def read_card(folder: Path) -> ModelCard:
     try:
         card = ModelCard.model_validate(values)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        said = f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+        first = error.errors(include_url=False)[0]
+        said = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
         raise CheckpointError(f"{path}: {' '.join(said.split())}") from None
     if card.fingerprint != _fingerprint(values, weights):
         raise CheckpointError(

@@ -102,7 +102,7 @@ class FrameBuffers:
         Returns:
             Frames that were not taken in because their buffer was closed.
         """
-        rejected = []
+        rejected: list[Frame] = []
         with self._changed:
             for frame in frames:
                 buffer = self._buffers.get(frame.header.camera_id)

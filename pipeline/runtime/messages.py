@@ -52,9 +52,9 @@ class DesiredCameraState:
 
     version: int = 0
     cameras: tuple[CameraSettings, ...] = ()
-    scene_references: Mapping[str, SceneReference] = field(default_factory=dict)
+    scene_references: Mapping[str, SceneReference] = field(default_factory=dict[str, SceneReference])
     paused: frozenset[str] = frozenset()
-    sessions: Mapping[str, int] = field(default_factory=dict)
+    sessions: Mapping[str, int] = field(default_factory=dict[str, int])
     consumer: str | None = None
     deaths: int = 0
     forgotten: frozenset[str] = frozenset()
@@ -108,7 +108,7 @@ class DesiredDetectorState:
 
     version: int = 0
     processes: tuple[str, ...] = ()
-    cameras: Mapping[str, CameraRole] = field(default_factory=dict)
+    cameras: Mapping[str, CameraRole] = field(default_factory=dict[str, CameraRole])
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class DetectorReport:
     """
 
     version: int
-    holding: Mapping[str, int] = field(default_factory=dict)
+    holding: Mapping[str, int] = field(default_factory=dict[str, int])
     tuning: str = ""
 
 
@@ -157,4 +157,4 @@ class ScorerReport:
     notices: int
     cameras: Mapping[str, ScoringStatus]
     troubles: tuple[Trouble, ...] = ()
-    alerts: Mapping[str, Any] = field(default_factory=dict)
+    alerts: Mapping[str, Any] = field(default_factory=dict[str, Any])

@@ -17,7 +17,7 @@ class LivingDetector:
     """
 
     current: bool
-    holding: Mapping[str, int] = field(default_factory=dict)
+    holding: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 class DetectorPool:

@@ -146,7 +146,7 @@ class RunStatus:
     done: bool
     unwritten: tuple[str, ...] = ()
     troubles: tuple[Trouble, ...] = ()
-    alerts: dict[str, Any] = field(default_factory=dict)
+    alerts: dict[str, Any] = field(default_factory=dict[str, Any])
     tunings: tuple[str, ...] = ()
     archived: FrameCounts = field(default_factory=lambda: FrameCounts(0, 0, {}))
 

@@ -31,7 +31,7 @@ class CameraState:
     last: tuple[int, int] | None = None
     next_serial: int = 0
     scored: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict[str, int])
     smoother: SmootherState = field(default_factory=SmootherState)
     tracker: TrackerState = field(default_factory=TrackerState)
     threshold: float = 0.0

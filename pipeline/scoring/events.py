@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from scipy import ndimage  # pyright: ignore[reportMissingTypeStubs]
 
 from pipeline.config import AlertSettings
 from pipeline.types import Alert, AlertKind, Event, Prediction, Region
@@ -248,7 +248,7 @@ def anomalous_region(anomaly_map: npt.NDArray[np.float16]) -> Region | None:
     median, maximum = float(np.median(values)), float(values.max())
     if not np.isfinite(values).all() or maximum <= median:
         return None
-    labels, _ = ndimage.label(values >= median + (maximum - median) / 2, structure=np.ones((3, 3)))  # pyright: ignore[reportGeneralTypeIssues]
+    labels: npt.NDArray[np.int32] = ndimage.label(values >= median + (maximum - median) / 2, np.ones((3, 3)))[0]  # pyright: ignore
     spot = labels == labels[np.unravel_index(int(values.argmax()), values.shape)]
     height, width = values.shape
     rows, columns = np.flatnonzero(spot.any(axis=1)), np.flatnonzero(spot.any(axis=0))

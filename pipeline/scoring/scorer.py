@@ -27,9 +27,9 @@ class Outcome:
         states: of every camera that has changed, as JSON, by camera id.
     """
 
-    scores: list[Score] = field(default_factory=list)
-    alerts: list[Alert] = field(default_factory=list)
-    states: dict[str, str] = field(default_factory=dict)
+    scores: list[Score] = field(default_factory=list[Score])
+    alerts: list[Alert] = field(default_factory=list[Alert])
+    states: dict[str, str] = field(default_factory=dict[str, str])
 
 
 class Scorer:

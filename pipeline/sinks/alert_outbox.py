@@ -104,6 +104,9 @@ class Mirror(Protocol):
 class AlertQueue:
     """One sink's end of the outbox. Its methods may be called by any thread.
 
+    Attributes:
+        held: serial to alert, of those that the sink does not have yet; for the outbox, under the lock.
+
     Args:
         sink: the sink's name.
         run: name of the run, whose alerts are counted.
@@ -114,7 +117,7 @@ class AlertQueue:
         self._sink = sink
         self._run = run
         self._mirror = mirror
-        self._held: OrderedDict[int, QueuedAlert] = OrderedDict()
+        self.held: OrderedDict[int, QueuedAlert] = OrderedDict()
         self._receipts: dict[int, str] = {}
         self._in_flight: list[int] = []  # they may be arriving, and are not evicted
         self._counts = AlertCounts()
@@ -131,16 +134,16 @@ class AlertQueue:
         return self._mark
 
     def take(self) -> list[QueuedAlert]:
-        """The oldest alerts, at most a batch; the same again until they are settled. None once the store is closed."""
+        """The oldest alerts, at most a batch; the same again until they are acknowledged. None once it is closed."""
         with self._mirror.lock:
             if self._mirror.is_closed:
                 return []
             if not self._in_flight:
-                self._in_flight = [serial for serial, _ in zip(self._held, range(_BATCH), strict=False)]
-            return [self._held[serial] for serial in self._in_flight]
+                self._in_flight = [serial for serial, _ in zip(self.held, range(_BATCH), strict=False)]
+            return [self.held[serial] for serial in self._in_flight]
 
     def take_next(self, skip: Collection[str | None] = ()) -> QueuedAlert | None:
-        """The oldest alert of any camera but some; what was taken before and is not settled waits again.
+        """The oldest alert of any camera but some; what was taken before and is not acknowledged waits again.
 
         Args:
             skip: cameras to pass over; None among them stands for alerts of the run itself.
@@ -149,7 +152,7 @@ class AlertQueue:
             None where there is none, or once the store is closed.
         """
         with self._mirror.lock:
-            found = next((alert for alert in self._held.values() if alert.camera_id not in skip), None)
+            found = next((alert for alert in self.held.values() if alert.camera_id not in skip), None)
             if self._mirror.is_closed or found is None:
                 return None
             self._in_flight = [found.serial]
@@ -184,32 +187,33 @@ class AlertQueue:
             self._mirror.save(change)
             return True
 
-    def settle(self, alerts: Iterable[QueuedAlert]) -> None:
+    def ack(self, alerts: Iterable[QueuedAlert]) -> None:
         """Count alerts that the sink confirmed, and forget them.
 
         Args:
             alerts: of those taken.
         """
         with self._mirror.lock:
-            gone = [alert.serial for alert in alerts if alert.serial in self._held]
+            gone = [alert.serial for alert in alerts if alert.serial in self.held]
             self._forget(gone)
             self._counts = replace(self._counts, delivered=self._counts.delivered + len(gone))
 
             def change(connection: sqlite3.Connection) -> None:
-                self._delete(connection, gone)
-                self._write_counts(connection)
+                self.delete(connection, gone)
+                self.write_counts(connection)
 
             self._mirror.save(change)
 
     # For the outbox, under the lock.
 
-    def _load(self, connection: sqlite3.Connection, alerts: Mapping[int, QueuedAlert]) -> None:
-        self._held, self._receipts = OrderedDict(), {}
+    def load(self, connection: sqlite3.Connection, alerts: Mapping[int, QueuedAlert]) -> None:
+        """Read what earlier processes left of these alerts."""
+        self.held, self._receipts = OrderedDict(), {}
         rows = connection.execute(
             "SELECT serial, receipt FROM undelivered WHERE sink = ? ORDER BY serial", (self._sink,)
         )
         for serial, receipt in rows:
-            self._held[serial] = alerts[serial]
+            self.held[serial] = alerts[serial]
             if receipt is not None:
                 self._receipts[serial] = receipt
         # Those with a receipt were in the sink's hands: they may have arrived.
@@ -218,17 +222,17 @@ class AlertQueue:
             "SELECT carried_over, emitted, delivered, dropped FROM counts WHERE run = ? AND sink = ?",
             (self._run, self._sink),
         ).fetchone()
-        self._counts = AlertCounts(*counts) if counts else AlertCounts(carried_over=len(self._held))
+        self._counts = AlertCounts(*counts) if counts else AlertCounts(carried_over=len(self.held))
         (self._mark,) = connection.execute("SELECT mark FROM marks WHERE sink = ?", (self._sink,)).fetchone() or ("",)
 
-    def _emit(self, alerts: Sequence[QueuedAlert], capacity: int) -> list[int]:
+    def add(self, alerts: Sequence[QueuedAlert], capacity: int) -> list[int]:
         """Add alerts; returns the serials of those that are evicted, the oldest that are not in flight."""
-        self._held.update((alert.serial, alert) for alert in alerts)
-        excess = len(self._held) - capacity
+        self.held.update((alert.serial, alert) for alert in alerts)
+        excess = len(self.held) - capacity
         taken = set(self._in_flight)
         gone: list[int] = []
         if excess > 0:
-            gone = [serial for serial, _ in zip((s for s in self._held if s not in taken), range(excess), strict=False)]
+            gone = [serial for serial, _ in zip((s for s in self.held if s not in taken), range(excess), strict=False)]
             self._forget(gone)
         counts = self._counts
         self._counts = replace(counts, emitted=counts.emitted + len(alerts), dropped=counts.dropped + len(gone))
@@ -236,11 +240,12 @@ class AlertQueue:
 
     def _forget(self, serials: Collection[int]) -> None:
         for serial in serials:
-            self._held.pop(serial, None)
+            self.held.pop(serial, None)
             self._receipts.pop(serial, None)
-        self._in_flight = [serial for serial in self._in_flight if serial in self._held]
+        self._in_flight = [serial for serial in self._in_flight if serial in self.held]
 
-    def _delete(self, connection: sqlite3.Connection, serials: Iterable[int]) -> None:
+    def delete(self, connection: sqlite3.Connection, serials: Iterable[int]) -> None:
+        """Delete alerts of this sink from the file, and those that no sink waits for."""
         rows = [(serial, self._sink) for serial in serials]
         connection.executemany("DELETE FROM undelivered WHERE serial = ? AND sink = ?", rows)
         connection.executemany(
@@ -248,18 +253,20 @@ class AlertQueue:
             [(serial, serial) for serial, _ in rows],
         )
 
-    def _write_all(self, connection: sqlite3.Connection) -> None:
+    def write_all(self, connection: sqlite3.Connection) -> None:
+        """Write what memory holds into tables that hold nothing of this sink."""
         connection.executemany(
             "INSERT INTO undelivered VALUES (?, ?, ?)",
-            [(serial, self._sink, self._receipts.get(serial)) for serial in self._held],
+            [(serial, self._sink, self._receipts.get(serial)) for serial in self.held],
         )
         self._write_mark(connection)
-        self._write_counts(connection)
+        self.write_counts(connection)
 
     def _write_mark(self, connection: sqlite3.Connection) -> None:
         connection.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (self._sink, self._mark))
 
-    def _write_counts(self, connection: sqlite3.Connection) -> None:
+    def write_counts(self, connection: sqlite3.Connection) -> None:
+        """Write the counts of this run."""
         counts = self._counts
         connection.execute(
             "INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?, ?, ?)",
@@ -301,7 +308,7 @@ class AlertOutbox:
         }
         self._serial = max(alerts, default=0)
         for queue in self.queues.values():
-            queue._load(connection, alerts)
+            queue.load(connection, alerts)
 
     def emit(self, alerts: Sequence[Alert | Notice]) -> Change:
         """Add alerts, in order.
@@ -314,7 +321,7 @@ class AlertOutbox:
         gone: dict[str, list[int]] = {}
         for sink, queue in self.queues.items():
             counted = queue.counts.dropped
-            gone[sink] = queue._emit(new, self._capacity)
+            gone[sink] = queue.add(new, self._capacity)
             if gone[sink] and not counted:
                 _log.error("%d alerts wait for the sink %s; the oldest are lost from now on", self._capacity, sink)
 
@@ -326,8 +333,8 @@ class AlertOutbox:
                 connection.executemany(
                     "INSERT INTO undelivered VALUES (?, ?, NULL)", [(alert.serial, sink) for alert in new]
                 )
-                queue._delete(connection, gone[sink])
-                queue._write_counts(connection)
+                queue.delete(connection, gone[sink])
+                queue.write_counts(connection)
 
         return change
 
@@ -335,17 +342,17 @@ class AlertOutbox:
         """Make the file hold what memory holds."""
         for table in ("alerts", "undelivered", "marks"):
             connection.execute(f"DELETE FROM {table}")
-        held = {serial: alert for queue in self.queues.values() for serial, alert in queue._held.items()}
+        held = {serial: alert for queue in self.queues.values() for serial, alert in queue.held.items()}
         _insert(connection, held.values())
         self.write_counts(connection)
         for queue in self.queues.values():
-            queue._write_all(connection)
+            queue.write_all(connection)
 
     def write_counts(self, connection: sqlite3.Connection) -> None:
         """Begin the counts of this run, and forget those of others."""
         connection.execute("DELETE FROM counts WHERE run != ?", (self._run,))
         for queue in self.queues.values():
-            queue._write_counts(connection)
+            queue.write_counts(connection)
 
 
 def _queued(alert: Alert | Notice, serial: int) -> QueuedAlert:

@@ -136,7 +136,7 @@ class EmbeddedRedis:
         client = connect(self._address(), timeout_s=_STOP_WITHIN_S, retries=0)
         why = "it took too long"
         try:
-            client.shutdown(nosave=True)  # the log has everything
+            client.shutdown(nosave=True)  # the log has everything  # pyright: ignore[reportUnknownMemberType]
             keeper.join(_STOP_WITHIN_S)
         except (redis.RedisError, OSError) as error:
             why = str(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import Any
+from typing import Any, cast
 
 import pipeline.sinks
 from pipeline.sinks.base import SinkSettings
@@ -45,8 +45,9 @@ def parse_sink(value: Any) -> SinkSettings:
         return value
     if not isinstance(value, dict):
         raise ValueError(f"expected a mapping with the key 'kind', got {type(value).__name__}")
-    return settings_class(value.get("kind")).model_validate(value)
+    said = cast("dict[str, Any]", value)
+    return settings_class(said.get("kind")).model_validate(said)
 
 
 def _shown(kind: object) -> str:
-    return "none" if kind is None else f"{str(kind)[:40]!r}"
+    return "none" if kind is None else repr(kind)[:40]

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,7 +32,7 @@ _LOOK_EVERY_S = 0.2
 
 
 @contextmanager
-def run_redis(config: Config, config_file: Path, state_folder: Path) -> Iterator[str]:
+def run_redis(config: Config, config_file: Path, state_folder: Path) -> Generator[str, None, None]:
     """The Redis of a run: the config's, checked, or an embedded one that lives as long as the block.
 
     Args:
@@ -59,7 +59,7 @@ def run_redis(config: Config, config_file: Path, state_folder: Path) -> Iterator
 
 
 @contextmanager
-def readable_redis(config_file: Path | None) -> Iterator[str]:
+def readable_redis(config_file: Path | None) -> Generator[str, None, None]:
     """The Redis that a reader should ask.
 
     An embedded server that is being started again is waited for. Once it has ended with its run, the data it left is
@@ -92,7 +92,7 @@ def readable_redis(config_file: Path | None) -> Iterator[str]:
 
 
 @contextmanager
-def _embedded_redis(folder: Path, url: str) -> Iterator[str]:
+def _embedded_redis(folder: Path, url: str) -> Generator[str, None, None]:
     """The server of a run, or one that serves what it left.
 
     Raises:

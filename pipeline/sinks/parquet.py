@@ -8,6 +8,10 @@ A journal's files are named after it, so that a conversion that was interrupted 
 repeated: no row is lost and none doubled.
 """
 
+# pyarrow has no types of its own.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false, reportUnknownLambdaType=false, reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 import logging

@@ -3,6 +3,10 @@
 An Arrow IPC stream per journal, locked while its process lives. It carries the name of its run in its schema.
 """
 
+# pyarrow has no types of its own.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false, reportUnknownLambdaType=false, reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 import fcntl

@@ -51,7 +51,7 @@ class AlertStream:
         """
         while taken := self._alerts.take():
             entries = [self._entry(alert) for alert in taken]
-            with client.pipeline(transaction=True) as pipe:
+            with client.pipeline(transaction=True) as pipe:  # pyright: ignore[reportUnknownMemberType]
                 try:
                     pipe.watch(ALERTS_KEY)
                     # All or none: where the last one is, an earlier attempt went through and only its answer was lost.
@@ -70,7 +70,7 @@ class AlertStream:
                     if isinstance(error.__context__, redis.ConnectionError | redis.TimeoutError):
                         raise error.__context__ from None
                     continue
-            self._alerts.settle(taken)
+            self._alerts.ack(taken)
             return
 
     def _choose_ids(self, taken: list[QueuedAlert], entries: list[StreamEntry], top: EntryId) -> bool:
@@ -86,7 +86,8 @@ class AlertStream:
         Returns:
             Whether they are remembered; else they must not be sent.
         """
-        last, floor, chosen = from_text(self._alerts.mark), top, {}
+        chosen: dict[int, str] = {}
+        last, floor = from_text(self._alerts.mark), top
         for alert, entry in zip(taken, entries, strict=True):
             if entry.sent_as is None or entry.sent_as <= floor:
                 entry.sent_as = next_id(entry.wanted, max(floor, last))

@@ -27,7 +27,7 @@ def connect(url: str, *, timeout_s: float = 1.0, retries: int = 2) -> redis.Redi
     """
     backoff = ExponentialWithJitterBackoff(base=0.05, cap=0.5) if retries else NoBackoff()
     try:
-        client = redis.Redis.from_url(
+        client = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
             url,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
@@ -59,7 +59,7 @@ def check_redis(url: str, timeout_s: float = 2.0) -> None:
     """
     client = connect(url, timeout_s=timeout_s, retries=0)
     try:
-        client.ping()
+        client.ping()  # pyright: ignore[reportUnknownMemberType]
     except (redis.RedisError, OSError) as error:
         raise RedisError(f"redis.url: {redact(url)}: {explain(error)}") from error
     finally:

@@ -74,6 +74,6 @@ def _ask_for(descriptor: int) -> None:
     with suppress(RedisError, redis.RedisError, OSError):  # it has ended meanwhile
         client = connect(url, retries=0)
         try:
-            client.shutdown(nosave=True)
+            client.shutdown(nosave=True)  # pyright: ignore[reportUnknownMemberType]
         finally:
             client.close()

@@ -30,11 +30,11 @@ def probe_redis(url: str, timeout_s: float = 2.0) -> float:
     own = f"check-{uuid.uuid4().hex}"
     stream, text, table = scores_key(own), f"{RUN_KEY}:{own}", f"{CAMERAS_KEY}:{own}"
     try:
-        client.ping()
+        client.ping()  # pyright: ignore[reportUnknownMemberType]
         client.xrevrange(ALERTS_KEY, count=1)  # fails where the key holds something else, as it would for a run
         client.xread({ALERTS_KEY: "0"}, count=1)  # as the run's terminal does
         started_at = time.monotonic()
-        with client.pipeline(transaction=True) as pipe:
+        with client.pipeline(transaction=True) as pipe:  # pyright: ignore[reportUnknownMemberType]
             pipe.watch(stream)
             pipe.xrange(stream, count=1)
             pipe.unwatch()

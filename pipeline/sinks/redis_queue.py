@@ -54,9 +54,9 @@ class InFlightQueue:
 
     def ack(self, entries: Iterable[StreamEntry]) -> int:
         """Forget entries that were taken; how many there were."""
-        settled = {id(entry) for entry in entries}
-        self.in_flight = [entry for entry in self.in_flight if id(entry) not in settled]
-        return len(settled)
+        acknowledged = {id(entry) for entry in entries}
+        self.in_flight = [entry for entry in self.in_flight if id(entry) not in acknowledged]
+        return len(acknowledged)
 
     def evict(self, count: int) -> list[StreamEntry]:
         """Give up to ``count`` of the oldest that wait."""

@@ -143,11 +143,12 @@ def parse_object(url: str, where: str, text: str, needs: frozenset[str] = frozen
         value = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_integer)
     except (ValueError, RecursionError):
         value = None
-    if not isinstance(value, dict) or not needs <= value.keys() or not all(map(_fits, value.keys(), value.values())):
+    found = cast("dict[str, Any]", value) if isinstance(value, dict) else None
+    if found is None or not needs <= found.keys() or not all(map(_fits, found.keys(), found.values())):
         raise RedisError(
             f"redis.url: {redact(url)}: {where}: expected a JSON object as docs/alerts.md has it, got another value"
         )
-    return value
+    return found
 
 
 def _number(text: str) -> float:

@@ -76,12 +76,13 @@ class ScoreQueue:
         self._number_all(client)
         if not (entries := self._queue.in_flight):
             return
-        with client.pipeline(transaction=False) as pipe:
+        with client.pipeline(transaction=False) as pipe:  # pyright: ignore[reportUnknownMemberType]
             for entry in entries:
                 append(pipe, entry, self._maxlen)
             replies = pipe.execute(raise_on_error=False)
         rejection: Exception | None = None
-        delivered, rejected = [], []
+        delivered: list[StreamEntry] = []
+        rejected: list[StreamEntry] = []
         for entry, reply in zip(entries, replies, strict=True):
             if not isinstance(reply, Exception):
                 delivered.append(entry)
@@ -95,14 +96,15 @@ class ScoreQueue:
                 rejected.append(entry)
             else:
                 rejection = reply
-        self._settle(delivered)
+        self._acknowledge(delivered)
         self._drop_rejected(rejected)
         if rejection is not None:
             raise rejection
 
     def _number_all(self, client: redis.Redis) -> None:
-        """Choose ids for the scores taken; those that an earlier run stored need none and are settled."""
-        here, rejected = [], []
+        """Choose ids for the scores taken; those that an earlier run stored need none and are acknowledged."""
+        here: list[StreamEntry] = []
+        rejected: list[StreamEntry] = []
         for entry in self._queue.in_flight:
             try:
                 if entry.sent_as is None and not self._number(client, entry):
@@ -111,7 +113,7 @@ class ScoreQueue:
                 if not is_permanent(error):
                     raise
                 rejected.append(entry)
-        self._settle(here)
+        self._acknowledge(here)
         self._drop_rejected(rejected)
 
     def _number(self, client: redis.Redis, entry: StreamEntry) -> bool:
@@ -129,9 +131,9 @@ class ScoreQueue:
         for stream in {entry.stream for entry in entries} - self._not_streams:
             self._not_streams.add(stream)
             _log.error("Redis %s: %s is not a stream; its scores are dropped", self._redacted_url, stream)
-        self._settle(entries, delivered=False)
+        self._acknowledge(entries, delivered=False)
 
-    def _settle(self, entries: Iterable[StreamEntry], *, delivered: bool = True) -> None:
+    def _acknowledge(self, entries: Iterable[StreamEntry], *, delivered: bool = True) -> None:
         """Count scores in flight and acknowledge them."""
         with self._changed:
             count = self._queue.ack(entries)

@@ -159,7 +159,7 @@ class RedisSink(Sink):
     def unwritten(self) -> list[str]:
         """One line per thing that could not be written so far."""
         stats, why = self.stats(), self._outage.reason or "still on their way"
-        lines = []
+        lines: list[str] = []
         if stats.alerts_dropped or stats.scores_dropped:
             lines.append(f"dropped {stats.alerts_dropped} alerts and {stats.scores_dropped} scores")
         if stats.scores_waiting:

@@ -15,7 +15,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,7 +50,7 @@ class RunDatabase:
         self._connection: sqlite3.Connection | None = None
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Generator[sqlite3.Connection, None, None]:
         """Everything done in the block is kept, or nothing of it.
 
         A file that turns out to be damaged is moved aside; the next transaction begins with an empty one.
@@ -75,7 +75,7 @@ class RunDatabase:
             raise
 
     @contextmanager
-    def copy(self) -> Iterator[sqlite3.Connection]:
+    def copy(self) -> Generator[sqlite3.Connection, None, None]:
         """What the file holds, from a copy elsewhere: SQLite cannot read a log on a disk that it cannot write.
 
         Raises:
@@ -163,6 +163,6 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     (layout,) = connection.execute("PRAGMA user_version").fetchone()
     if layout not in (0, _LAYOUT):
         raise RunError(
-            f"{path}: expected a run store of layout {_LAYOUT}, got {layout}: another version wrote it; "
-            "move it away to begin anew"
+            f"{path}: expected a run store of layout {_LAYOUT}, got {layout}: another version wrote it; end its run "
+            "with that version, or move the file away to begin anew, without the alerts that wait in it"
         )

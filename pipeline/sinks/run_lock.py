@@ -6,7 +6,7 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,7 +21,7 @@ _PAUSE_S = 0.01
 
 
 @contextmanager
-def run_lock(state_folder: Path) -> Iterator[None]:
+def run_lock(state_folder: Path) -> Generator[None, None, None]:
     """Hold a folder against other runs while the block lasts; processes that are started meanwhile do not inherit that.
 
     Args:

@@ -136,7 +136,7 @@ class RunStatusWriter:
 
     def _send(self, state: RunPhase, totals: Totals, cameras: Cameras, reason: str) -> None:
         run = {**self._fixed, "state": state, "updated_at_s": time.time(), "reason": reason, **totals}
-        with self._client.pipeline(transaction=True) as pipe:
+        with self._client.pipeline(transaction=True) as pipe:  # pyright: ignore[reportUnknownMemberType]
             pipe.set(RUN_KEY, json.dumps(run))
             if state in ENDED_PHASES:
                 pipe.delete(ALIVE_KEY)
@@ -179,7 +179,7 @@ def read_run(url: str) -> dict[str, Any] | None:
     """
     client = connect(url, timeout_s=2.0, retries=0)
     try:
-        with client.pipeline(transaction=True) as pipe:  # or one that ends well in between would look lost
+        with client.pipeline(transaction=True) as pipe:  # or one that ends well in between would look lost  # pyright: ignore[reportUnknownMemberType]
             pipe.get(RUN_KEY)
             pipe.pttl(ALIVE_KEY)
             text, left_ms = cast("tuple[str | None, int]", pipe.execute())

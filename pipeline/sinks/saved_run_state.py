@@ -23,7 +23,7 @@ class SavedRunState:
     """
 
     notices: int = 0
-    tuning: Mapping[str, Any] = field(default_factory=dict)
+    tuning: Mapping[str, Any] = field(default_factory=dict[str, Any])
     storage: Notice | None = None
     run: Notice | None = None
 
@@ -36,7 +36,7 @@ class SavedRunState:
         """
         values = {key: json.loads(text) for key, text in rows.items() if key in _KEYS}
         notices = {key: Notice(**values[key]) for key in ("storage", "run") if values.get(key) is not None}
-        return cls(**{**values, **notices})
+        return cls(**{**values, **notices})  # pyright: ignore[reportArgumentType]
 
     def rows(self) -> dict[str, str]:
         """Key to value, as JSON."""

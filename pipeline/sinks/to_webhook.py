@@ -14,20 +14,21 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 import httpx
-from pydantic import Field, PositiveFloat, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from pipeline.backoff import Backoff
 from pipeline.errors import SinkError
 from pipeline.redaction import redact
 from pipeline.sinks.alert_outbox import AlertCounts, AlertQueue, QueuedAlert
 from pipeline.sinks.base import Outage, Reason, Sink, SinkContext, SinkSettings
+from pipeline.sinks.http_client import HttpClient
 from pipeline.types import Trouble
 
 _log = logging.getLogger(__name__)
@@ -45,7 +46,8 @@ class WebhookSinkSettings(SinkSettings):
         url: ``https://`` or ``http://`` address; a secret, it may hold a password or a token.
         secret: shared with the receiver, who checks the signature with it.
         ca_file: certificates (PEM) of whom to trust in the place of the usual authorities.
-        timeout_s: longest wait for the connection and, apart from it, for the answer.
+        timeout_s: longest wait for the connection and, apart from it, for the answer; no request takes longer than
+            twice that.
         retry_max_s: longest pause between two tries of an alert.
     """
 
@@ -53,8 +55,8 @@ class WebhookSinkSettings(SinkSettings):
     url: SecretStr
     secret: Annotated[SecretStr, Field(min_length=16)]
     ca_file: Path | None = None
-    timeout_s: PositiveFloat = 10.0
-    retry_max_s: PositiveFloat = 60.0
+    timeout_s: Annotated[float, Field(gt=0.0, le=600.0)] = 10.0
+    retry_max_s: Annotated[float, Field(gt=0.0, le=86_400.0)] = 60.0
 
     @field_validator("url")
     @classmethod
@@ -63,7 +65,7 @@ class WebhookSinkSettings(SinkSettings):
         expected = "expected an address that begins with https:// or http:// and names a host, got something else"
         try:
             parts, parsed = urlsplit(address), httpx.URL(address)
-            named = bool(parsed.host) and parts.port != 0
+            named = bool(parsed.host.encode("idna")) and parts.port != 0
         except (ValueError, httpx.InvalidURL):  # whose words may show the address
             raise ValueError(expected) from None
         if parts.scheme not in {"http", "https"} or not named or not address.isprintable() or " " in address:
@@ -77,8 +79,8 @@ class WebhookSinkSettings(SinkSettings):
             try:
                 ssl.create_default_context(cafile=value)
             except OSError as error:  # ssl's errors are such
-                raise ValueError(f"expected a file of certificates (PEM), got: {error.strerror or error}") from None
-        return value
+                raise ValueError(f"expected a file of certificates (PEM; {error.strerror or error})") from None
+        return None if value is None else value.resolve()  # the scorer's working folder is another
 
     def open(self, context: SinkContext) -> WebhookSink:
         """Make the sink."""
@@ -92,9 +94,12 @@ class WebhookSinkSettings(SinkSettings):
             SinkError: nobody answers, or it is not to be trusted.
         """
         try:
-            with self.client() as client, client.stream("HEAD", self.url.get_secret_value()) as answer:
+            with (
+                closing(self.client()) as client,
+                client.request("HEAD", self.url.get_secret_value()) as answer,
+            ):
                 return f"{self.redacted_url}: answers HEAD with {answer.status_code}"
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, SinkError) as error:
             raise SinkError(f"{self.redacted_url}: {_explain(error)}") from error
 
     @property
@@ -103,10 +108,13 @@ class WebhookSinkSettings(SinkSettings):
         parts = urlsplit(self.url.get_secret_value())
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
-    def client(self) -> httpx.Client:
-        """A client that verifies whom it talks to and follows no redirect."""
-        verify = True if self.ca_file is None else ssl.create_default_context(cafile=self.ca_file)
-        return httpx.Client(verify=verify, timeout=self.timeout_s, follow_redirects=False)
+    def client(self) -> HttpClient:
+        """What makes the requests.
+
+        Raises:
+            SinkError: the certificates cannot be read, or the environment's proxies are none.
+        """
+        return HttpClient(self.ca_file, self.timeout_s)
 
 
 class WebhookSink(Sink):
@@ -118,12 +126,10 @@ class WebhookSink(Sink):
     """
 
     def __init__(self, settings: WebhookSinkSettings, alerts: AlertQueue) -> None:
-        for library in ("httpx", "httpcore"):  # they would log addresses with passwords, and signatures
-            logging.getLogger(library).setLevel(logging.WARNING)
         self._settings = settings
         self._alerts = alerts
         self._label = f"Webhook {settings.redacted_url}"
-        self._client = settings.client()
+        self._client: HttpClient | None = None  # the writer's: what it needs may be missing, which is trouble as any
         self._changed = threading.Condition()  # guards everything below
         self._receiver = _Tries(self._label, settings.retry_max_s)
         self._cameras: dict[str | None, _Tries] = {}  # those whose oldest alert was refused
@@ -179,12 +185,13 @@ class WebhookSink(Sink):
         self._writer.join(_JOIN_S)
         for line in self.unwritten():
             _log.error("%s", line)
-        if not self._writer.is_alive():
+        if not self._writer.is_alive() and self._client is not None:
             self._client.close()
 
     def unwritten(self) -> list[str]:
         """One line per thing that could not be written so far."""
-        counts, lines = self._alerts.counts, []
+        counts = self._alerts.counts
+        lines: list[str] = []
         if counts.dropped:
             lines.append(f"{self._label}: dropped {counts.dropped} alerts")
         if counts.waiting:
@@ -223,7 +230,10 @@ class WebhookSink(Sink):
 
         Raises:
             httpx.HTTPError: nobody answered.
+            SinkError: nobody can be asked.
         """
+        if self._client is None:
+            self._client = self._settings.client()
         body = alert.text.encode()
         secret = self._settings.secret.get_secret_value()
         headers = {
@@ -233,7 +243,7 @@ class WebhookSink(Sink):
             "X-Cflow-Signature": signature(secret, round(time.time()), body),
         }
         url = self._settings.url.get_secret_value()
-        with self._client.stream("POST", url, content=body, headers=headers) as answer:
+        with self._client.request("POST", url, content=body, headers=headers) as answer:
             status, pause_s = answer.status_code, _retry_after_s(answer.headers)
             _read_a_little(answer, time.monotonic() + self._settings.timeout_s)
         with self._changed:
@@ -246,7 +256,7 @@ class WebhookSink(Sink):
                 self._rejected(alert, Reason(f"refused with {status}{redirected}"), pause_s)
 
     def _delivered(self, alert: QueuedAlert) -> None:
-        self._alerts.settle([alert])
+        self._alerts.ack([alert])
         self._receiver.succeeded()
         if (tries := self._cameras.pop(alert.camera_id, None)) is not None:
             tries.succeeded()
@@ -255,7 +265,7 @@ class WebhookSink(Sink):
     def _failed(self, alert: QueuedAlert, error: Exception) -> None:
         """Nobody there: all wait. An answer that did not come: may be the alert's doing, and others are tried."""
         with self._changed:
-            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+            if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError | SinkError):
                 self._receiver.failed(_explain(error))
             else:
                 self._rejected(alert, _explain(error))
@@ -340,7 +350,9 @@ def _read_a_little(answer: httpx.Response, deadline: float) -> None:
 
 def _explain(error: Exception) -> Reason:
     """What went wrong, without credentials."""
-    text = redact(" ".join(str(error).split()))
+    if isinstance(error, SinkError):
+        return Reason(str(error))
+    text = redact("".join(c if c.isprintable() else " " for c in str(error)))
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return Reason("its certificate is not to be trusted", text)
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):

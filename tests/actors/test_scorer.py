@@ -183,7 +183,7 @@ def test_a_further_sink_gets_every_score_and_alert_at_its_own_pace_and_has_count
     killed(scorer)
     scorer = ScorerActor(plan)
     queue = scorer.sinks["memory"].context.alerts
-    queue.settle(queue.take())
+    queue.ack(queue.take())
     assert scorer.report().alerts["sinks"]["memory"]["delivered"] == 2
     _, alerts = scorer.close()
     assert (alerts["waiting"], alerts["sinks"]["memory"]["waiting"]) == (0, 2)  # "end" and "run_ended"

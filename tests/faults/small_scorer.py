@@ -29,7 +29,7 @@ STEPS = (
     "queued",
     "ids chosen",
     "sent",
-    "settled",
+    "delivered",
     "acknowledged",
 )
 """In the order in which an add passes them; those about alerts happen in the writer's thread."""
@@ -64,10 +64,10 @@ class DyingQueue:
         self._death.passed("ids chosen")
         return kept
 
-    def settle(self, alerts):
+    def ack(self, alerts):
         self._death.passed("sent")
-        self._queue.settle(alerts)
-        self._death.passed("settled")
+        self._queue.ack(alerts)
+        self._death.passed("delivered")
 
 
 class SmallScorer:
@@ -139,7 +139,7 @@ def main() -> None:
         scorer.add(int(line))
         say(line.strip())
         death.passed("acknowledged")
-        if death.step in ("ids chosen", "sent", "settled"):
+        if death.step in ("ids chosen", "sent", "delivered"):
             scorer.redis.flush()  # or the next add might come first
     scorer.close()
     counts = scorer.store.alerts("redis").counts

@@ -237,7 +237,7 @@ def test_a_store_on_a_full_disk_goes_on_from_memory_and_writes_all_of_it_when_th
     assert store.alerts("redis").counts.emitted == store.alerts("redis").counts.waiting == 300
     entries = store.alerts("redis").take()  # Redis is well meanwhile
     store.alerts("redis").keep_receipts({entry.serial: "receipt" for entry in entries}, "mark")
-    store.alerts("redis").settle(entries)
+    store.alerts("redis").ack(entries)
     disk.free()
     wait_until(lambda: store.commit({"gate": "last"}, []) or store.trouble is None)
     assert caplog.text.count("database or disk is full") == 1

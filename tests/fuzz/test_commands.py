@@ -1,6 +1,7 @@
 """What `alerts` and `status` print of entries that others wrote under our keys: a table, lines, or one clear error."""
 
 import json
+import sys
 
 import pytest
 import redis
@@ -63,6 +64,20 @@ def test_any_object_has_a_row(status):
 @given(alert=st.dictionaries(st.text(max_size=5), st.text(max_size=5)) | foreign_statuses.map(json.loads))
 def test_any_object_is_one_line(alert):
     assert alert_line(alert).plain.isprintable()
+
+
+def test_numbers_that_no_float_holds_are_left_out():
+    most = int(sys.float_info.max)
+    status = {
+        "decoded": 10**400,
+        "missing": 1,
+        "dropped": {"stale": most, "corrupt": most, "overload": 0.5, "late": 10**400},
+    }
+    table = cameras_table([status], "cameras")
+    assert [next(iter(column.cells)).plain.split(" (")[0] for column in table.columns[2:5]] == ["-", "-", "-"]
+    assert camera_errors([status]) == [f"camera -: {most} frames came damaged; - were scored"]
+    line = alert_line({"start_s": 10**400, "since_at_s": -most, "until_at_s": most, "peak_score": 1})
+    assert line.plain.endswith("  peak 1 (threshold -)  after inf s")
 
 
 @pytest.mark.parametrize("state", ["[/red]", "\x1b[2J", "two\nlines"])

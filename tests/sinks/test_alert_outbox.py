@@ -25,7 +25,7 @@ def drain(store, sink) -> list[int]:
     seen = []
     while alerts := store.alerts(sink).take():
         seen += numbers(alerts)
-        store.alerts(sink).settle(alerts)
+        store.alerts(sink).ack(alerts)
     return seen
 
 
@@ -87,7 +87,7 @@ def test_receipts_and_mark_are_remembered_before_an_alert_is_sent_and_those_aler
     assert again.alerts("redis").take() == tried  # what may have arrived, and nothing else
     assert [again.alerts("redis").receipt(entry) for entry in tried] == ["id-1", "id-2"]
     assert numbers(again.alerts("webhook").take()) == [0, 1, 2]
-    again.alerts("redis").settle(tried)
+    again.alerts("redis").ack(tried)
     again.close()
     assert RunStore(tmp_path / "killed" / "run.sqlite", "b", BOTH).alerts("redis").mark == "top"
 
@@ -109,7 +109,7 @@ def test_the_oldest_alert_of_a_camera_can_be_passed_over_and_stays_the_oldest(tm
 
 
 @pytest.mark.parametrize("way", ["take", "take_next"])
-def test_of_a_full_queue_the_oldest_give_way_but_not_what_is_in_the_sinks_hands_nor_those_of_another_sink(
+def test_of_a_full_queue_the_oldest_are_evicted_but_not_what_is_in_flight_nor_those_of_another_sink(
     tmp_path, caplog, way
 ):
     path = tmp_path / "run.sqlite"
@@ -121,7 +121,7 @@ def test_of_a_full_queue_the_oldest_give_way_but_not_what_is_in_the_sinks_hands_
     assert store.alerts("redis").counts == AlertCounts(emitted=170, dropped=20)
     assert store.alerts("webhook").counts == AlertCounts(emitted=170, delivered=150)
     assert caplog.text.count("150 alerts wait for the sink redis; the oldest are lost from now on") == 1
-    store.alerts("redis").settle(held)
+    store.alerts("redis").ack(held)
     first = numbers(held)
     kept = [*first, *drain(store, "redis")]
     assert kept == [*first, *range(len(first) + 20, 170)]
@@ -166,7 +166,7 @@ def test_whenever_it_is_killed_every_sink_gets_every_alert_once_in_order_or_it_i
                 if what != "send and die":
                     arrived[sink] |= dict(zip(receipts.values(), numbers(alerts), strict=True))
             if not what.endswith("die"):
-                queue.settle(alerts)
+                queue.ack(alerts)
         if what.endswith("die"):
             killed, path = store, as_killed(path, next(files))
             store = RunStore(path, "a", BOTH, alerts_capacity=250)

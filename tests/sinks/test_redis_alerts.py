@@ -19,7 +19,7 @@ def left(server, tmp_path):
     store = RunStore(tmp_path / "run.sqlite", "a", ["redis"])
     store.commit({}, [alert(0), alert(1)])
     queue = store.alerts("redis")
-    queue.settle = die
+    queue.ack = die
     with pytest.raises(Died):
         AlertStream(queue, 100).deliver(server.client())
     ids = [queue.receipt(entry) for entry in queue.take()]

@@ -2,6 +2,9 @@ import logging
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,8 @@ from pipeline.sinks.alert_outbox import AlertCounts
 from pipeline.sinks.run_store import RunStore
 from pipeline.sinks.saved_run_state import SavedRunState
 from tests.sinks.made import alert, as_killed, notice
+
+ROOT = Path(__file__).parents[2]
 
 
 def texts(entries) -> list[str]:
@@ -22,7 +27,7 @@ def drain(store, sink="redis") -> list[str]:
     seen = []
     while entries := store.alerts(sink).take():
         seen += texts(entries)
-        store.alerts(sink).settle(entries)
+        store.alerts(sink).ack(entries)
     return seen
 
 
@@ -58,7 +63,7 @@ def test_states_of_a_run_that_was_killed_whole_are_the_next_one_s_to_close_in_on
     assert numbers(drain(after)) == [0, 1]
 
 
-def test_the_state_of_a_run_is_its_own_comes_back_and_is_told_to_the_next_run_until_that_lets_go_of_it(tmp_path):
+def test_the_state_of_a_run_is_its_own_comes_back_and_is_there_for_the_next_run_until_it_forgets_it(tmp_path):
     path = tmp_path / "run.sqlite"
     begun = notice("run_started", camera_id=None)
     state = SavedRunState(notices=7, tuning={"precision": "bfloat16"}, storage=None, run=begun)
@@ -89,6 +94,58 @@ def test_of_a_run_that_ended_the_last_word_alone_stays_until_the_next_one_begins
     again = RunStore(path, "a", ["redis"])
     assert again.states() == {}
     assert again.run_state == SavedRunState(run=over)
+
+
+DIES_AT_A_STATEMENT = """
+import os, signal, sqlite3, sys
+from pathlib import Path
+from pipeline.sinks.run_store import RunStore
+from pipeline.sinks.saved_run_state import SavedRunState
+from tests.sinks.made import alert
+
+connect = sqlite3.connect
+
+def dying_at(number):
+    def traced(*arguments, **named):
+        connection, seen = connect(*arguments, **named), [0]
+        def trace(statement):
+            seen[0] += 1
+            if seen[0] == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+        connection.set_trace_callback(trace)
+        return connection
+    return traced
+
+number, left = 0, 1
+while left:  # until one lives through all of it
+    number += 1
+    if not (child := os.fork()):
+        sqlite3.connect = dying_at(number)
+        store = RunStore(Path(sys.argv[1]) / str(number) / "run.sqlite", "a", ["redis", "webhook"])
+        for count in range(1, 4):
+            alerts = [alert(2 * count), alert(2 * count + 1)]
+            store.commit({"gate": str(count), "yard": str(count)}, alerts, SavedRunState(notices=count))
+        os._exit(0)
+    left = os.waitpid(child, 0)[1]
+    assert left in (0, signal.SIGKILL)
+"""
+
+
+def test_at_whatever_statement_it_is_killed_states_and_alerts_are_those_of_the_same_commit(tmp_path):
+    code = [sys.executable, "-c", DIES_AT_A_STATEMENT, str(tmp_path)]
+    subprocess.run(code, cwd=ROOT, check=True, timeout=100)
+    seen = []
+    for folder in sorted(tmp_path.iterdir(), key=lambda folder: int(folder.name)):
+        store = RunStore(folder / "run.sqlite", "a", ["redis", "webhook"])
+        commits = store.run_state.notices
+        seen.append(commits)
+        assert store.states() == ({"gate": str(commits), "yard": str(commits)} if commits else {})
+        for sink in ("redis", "webhook"):
+            assert store.alerts(sink).counts == AlertCounts(emitted=2 * commits)
+            assert numbers(drain(store, sink)) == list(range(2, 2 * commits + 2))
+        store.close()
+    assert seen == sorted(seen)
+    assert set(seen) == {0, 1, 2, 3}
 
 
 def test_alerts_that_an_earlier_run_could_not_deliver_go_first_and_are_counted_apart(tmp_path):

@@ -83,6 +83,17 @@ def test_the_signature_is_the_one_that_the_documentation_describes():
     assert made == f"t=1700000000,v1={expected}"
 
 
+def test_the_check_that_the_documentation_shows_takes_ours_and_neither_another_body_nor_another_time():
+    shown = (ROOT / "docs/alerts.md").read_text().split("## Webhook")[1].split("```python\n")[1].split("```")[0]
+    documented: dict = {}
+    exec(shown, documented)
+    is_ours, body, now_s = documented["is_ours"], b'{"version": 1}', round(time.time())
+    assert is_ours(signature(SECRET, now_s, body), body, SECRET)
+    assert not is_ours(signature(SECRET, now_s, body), body + b" ", SECRET)
+    assert not is_ours(signature(SECRET + "x", now_s, body), body, SECRET)
+    assert not is_ours(signature(SECRET, now_s - 600, body), body, SECRET)
+
+
 def test_the_same_alert_has_the_same_key_again_and_another_alert_another():
     text = json.dumps({"event_id": "gate-1", "kind": "update", "peak_score": 1.0})
     assert idempotency_key(text) == idempotency_key(text)
@@ -193,7 +204,7 @@ def test_closing_tries_once_more_what_was_refused_without_waiting_for_its_turn(r
     sink = Sending(receiver.url, tmp_path, retry_max_s=600.0)
     for number in range(3):
         sink.send(alert(number))
-    wait_until(lambda: len(receiver.requests) >= 1)
+    wait_until(lambda: sink.trouble is not None)  # or the refusal could come after closing began
     receiver.answer = lambda said: (200, {})
     sink.close()
     assert receiver.numbers() == [0, 1, 2]
@@ -206,7 +217,7 @@ def test_a_process_killed_between_sending_and_settling_repeats_the_alert_under_i
         "from tests.sinks.made import alert\n"
         "from tests.sinks.test_to_webhook import Sending\n"
         "sink = Sending(sys.argv[1], Path(sys.argv[2]))\n"
-        "sink.store.alerts('webhook').settle = lambda alerts: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sink.store.alerts('webhook').ack = lambda alerts: os.kill(os.getpid(), signal.SIGKILL)\n"
         "sink.send(alert(0), alert(1))\n"
         "threading.Event().wait()\n"
     )
@@ -269,7 +280,16 @@ def test_neither_password_nor_token_nor_secret_is_ever_shown(receiver, tmp_path,
 
 @pytest.mark.parametrize(
     "address",
-    ["", "example.org/hook", "ftp://example.org", "https://", "http://a b", "https://x:99999/", "https://x\n/"],
+    [
+        "",
+        "example.org/hook",
+        "ftp://example.org",
+        "https://",
+        "http://a b",
+        "https://x:99999/",
+        "https://x\n/",
+        "https://x..y",
+    ],
 )
 def test_an_address_that_is_none_is_refused_without_being_shown(address):
     with pytest.raises(ValidationError, match="begins with https:// or http://") as raised:
@@ -324,3 +344,36 @@ def test_an_answer_that_breaks_off_after_its_status_counts_and_one_of_endless_le
     assert len(requests) == 2
     sink.close()
     listener.close()
+
+
+def test_what_is_needed_to_ask_may_be_missing_for_a_while(receiver, tmp_path, monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "ftp://user:hunter2@127.0.0.1:1")
+    with pytest.raises(SinkError, match=f"^http://127.0.0.1:{receiver.port}: expected addresses of proxies"):
+        WebhookSinkSettings(url=receiver.url, secret=SECRET).check()
+    sink = Sending(receiver.url, tmp_path)  # as a scorer that is started again would
+    sink.send(alert(0))
+    wait_until(lambda: "expected addresses of proxies" in str(sink.trouble))
+    assert "hunter2" not in str(sink.trouble)
+    monkeypatch.delenv("ALL_PROXY")
+    assert sink.flush()
+    sink.close()
+
+
+def test_a_proxy_of_the_environment_is_used_and_its_password_is_not_shown(receiver, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("HTTP_PROXY", f"http://user:hunter2@127.0.0.1:{receiver.port}")
+    receiver.answer = lambda said: (200 if receiver.requests else 407, {})
+    sink = Sending("http://receiver.invalid/hook", tmp_path)
+    sink.send(alert(0))
+    assert sink.flush()
+    sink.close()
+    assert [headers["Host"] for headers, _, _ in receiver.requests] == ["receiver.invalid"] * 2
+    assert receiver.requests[0][0]["Proxy-Authorization"].startswith("Basic ")
+    assert "refused with 407" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_certificates_are_found_from_any_working_folder(tmp_path, monkeypatch):
+    certificate, _ = self_made_certificate(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    settings = WebhookSinkSettings(url="https://example.org", secret=SECRET, ca_file=Path(certificate.name))
+    assert settings.ca_file == certificate

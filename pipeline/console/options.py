@@ -1,0 +1,21 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="YAML file with the settings.")]
+DataOption = Annotated[Path, typer.Option("--data", help="Folder of the data set, in its authors' layout.")]
+ModelOption = Annotated[Path, typer.Option("--model", help="Folder of the trained model.")]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", help="Ray cluster to join; without it one is started on this machine.")
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Delete what is in the output folder first.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per line, for scripts.")]
+WhereOption = Annotated[
+    Path | None, typer.Option("--config", help="The run's YAML file; without it the newest run of this user is read.")
+]
+CameraArgument = Annotated[str, typer.Argument(help="Id of the camera.")]

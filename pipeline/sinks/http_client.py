@@ -1,0 +1,105 @@
+"""HTTP for sinks: whom it talks to is verified, and no request outlasts its time, however slowly an answer trickles."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from pipeline.errors import SinkError
+
+
+class HttpClient:
+    """Makes one request at a time, through the proxies of the environment, and follows no redirect.
+
+    httpx limits every read alone: a byte now and then would hold a request for days. So a request whose time is up
+    finds its connection shut.
+
+    Args:
+        ca_file: certificates (PEM) of whom to trust in the place of the usual authorities.
+        timeout_s: longest wait for the connection and for every read; no request takes longer than twice that.
+
+    Raises:
+        SinkError: the certificates cannot be read, or the environment's proxies are none.
+    """
+
+    def __init__(self, ca_file: Path | None, timeout_s: float) -> None:
+        for library in ("httpx", "httpcore"):  # they would log addresses with passwords, and signatures
+            logging.getLogger(library).setLevel(logging.WARNING)
+        self._longest_s = 2 * timeout_s
+        self._lock = threading.Lock()  # guards the rest
+        self._socket: socket.socket | None = None  # of the newest connection, which is the one in use
+        self._requests = 0
+        self._is_over = False
+        try:
+            self._client = httpx.Client(
+                verify=True if ca_file is None else ssl.create_default_context(cafile=ca_file),
+                timeout=timeout_s,
+                follow_redirects=False,
+                limits=httpx.Limits(max_connections=1),
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # nobody's are kept
+            )
+        except OSError as error:  # ssl's errors are such
+            raise SinkError(f"expected certificates (PEM), got: {error.strerror or error}") from error
+        except (httpx.InvalidURL, ValueError, ImportError):  # whose words may show a proxy's password
+            raise SinkError(
+                "expected addresses of proxies with http:// or https:// in HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, "
+                "got something else"
+            ) from None
+
+    @contextmanager
+    def request(
+        self, method: str, url: str, *, content: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Generator[httpx.Response, None, None]:
+        """Make a request; its answer's body is there to be read.
+
+        Raises:
+            httpx.HTTPError: nobody answers, or not in time.
+        """
+        with self._lock:
+            self._requests += 1
+            self._is_over = False
+            timer = threading.Timer(self._longest_s, self._end, [self._requests])
+            timer.daemon = True
+        timer.start()
+        try:
+            extensions = {"trace": self._trace}
+            with self._client.stream(method, url, content=content, headers=headers, extensions=extensions) as answer:
+                yield answer
+        except httpx.HTTPError as error:
+            if self._is_over:
+                raise httpx.ReadTimeout(f"its answer was not over after {self._longest_s:g} s") from error
+            raise
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Take note of connections; httpcore calls this."""
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            with self._lock:
+                self._socket = info["return_value"].get_extra_info("socket")
+                if self._is_over:
+                    self._shut()
+
+    def _end(self, request: int) -> None:
+        with self._lock:
+            if request == self._requests:
+                self._is_over = True
+                self._shut()
+
+    def _shut(self) -> None:
+        if self._socket is not None:
+            with suppress(OSError):  # it is closed already
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # without TLS's farewell, which another reads
