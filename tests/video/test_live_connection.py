@@ -1,6 +1,6 @@
 """What holds a camera's connection together, on streams that do as the test says: no camera hangs on demand.
 
-Real streams are read and recorded over it in ``test_reader.py``, ``test_record.py`` and in ``tests/faults``.
+Real streams are read and recorded over it in ``test_live_reader.py``, ``test_record.py`` and in ``tests/faults``.
 """
 
 import contextlib
