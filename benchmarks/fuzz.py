@@ -25,8 +25,8 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from benchmarks.machine import describe
+from pipeline.inference.engine import Engine
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE
-from pipeline.models.checkpoint import load_checkpoint
 from tests.fuzz import targets
 from tests.fuzz.hostile_configs import check_hostile_config, hostile_configs
 from tests.fuzz.video_worker import video_worker
@@ -72,15 +72,15 @@ def all_targets(folder: Path) -> Iterator[dict[str, Target]]:
             ),
             "models": (
                 st.tuples(st.sampled_from([CARD_FILE, WEIGHTS_FILE]), targets.seeds),
-                lambda name, number: targets.check_damaged_model(model, copy, name, number, load_checkpoint),
+                lambda name, number: targets.check_damaged_model(model, copy, name, number, Engine.load),
             ),
             "cards": (
                 st.tuples(targets.forgeries),
-                lambda forge: targets.check_forged_card(model, copy, forge, load_checkpoint),
+                lambda forge: targets.check_forged_card(model, copy, forge, Engine.load),
             ),
             "weights": (
                 st.tuples(targets.seeds),
-                lambda number: targets.check_forged_weights(model, copy, number, load_checkpoint),
+                lambda number: targets.check_forged_weights(model, copy, number, Engine.load),
             ),
             "redis": (
                 st.tuples(targets.redis_fields, targets.redis_values),

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
-import sys
 import time
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -37,10 +38,14 @@ def follow(url: str, cameras: list[str], stop: list[bool]) -> list[tuple[float, 
 
 def main() -> None:
     """Follow and write."""
-    url, out, *cameras = sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url", help="of Redis")
+    parser.add_argument("out", type=Path, help="the file to write")
+    parser.add_argument("cameras", nargs="+", help="whose scores to read")
+    options = parser.parse_args()
     stop: list[bool] = []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
-    np.save(out, np.array(follow(url, cameras, stop), np.float64).reshape(-1, 4))
+    np.save(options.out, np.array(follow(options.url, options.cameras, stop), np.float64).reshape(-1, 4))
 
 
 if __name__ == "__main__":

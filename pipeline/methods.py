@@ -134,7 +134,7 @@ def check_method(name: str) -> str:
         ValueError: no method is called so.
     """
     if name not in METHODS:
-        raise ValueError(f"expected one of {', '.join(METHODS)}, got {name!r}")
+        raise ValueError(f"expected one of {', '.join(METHODS)}")  # what came is shown, or not, by who has it
     return name
 
 
@@ -150,7 +150,7 @@ def method_of(name: str) -> Method:
     try:
         return METHODS[check_method(name)]
     except ValueError as error:
-        raise ConfigError(f"model.method: {error}") from None
+        raise ConfigError(f"model.method: {error}, got {name!r}") from None
 
 
 def chosen_method(choice: str) -> tuple[Method, Mapping[str, Any]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import pytest
 
-from pipeline.addresses import LIVE_SCHEMES, camera_address_error, redis_address_error
+from pipeline.addresses import LIVE_SCHEMES, camera_address_error, is_live, redis_address_error
 from pipeline.config_file import parse_config
 from pipeline.errors import ConfigError
 
@@ -100,3 +100,15 @@ def test_another_address_of_redis_is_refused_before_anything_starts(address, sai
     assert said in str(caught.value)
     assert "hush" not in str(caught.value)
     assert redis_address_error(address) is not None
+
+
+@pytest.mark.parametrize(
+    "url", ["rtsp://a/b", "RTSPS://a", "http://a", "https://a/x.mp4", "rtmp://a", "srt://a:1", "udp://@:1"]
+)
+def test_an_address_is_live(url):
+    assert is_live(url)
+
+
+@pytest.mark.parametrize("url", ["a.mp4", "/videos/a.mp4", "file:///videos/a.mp4", "C:\\videos\\a.mp4", "a:b"])
+def test_a_path_is_not_live(url):
+    assert not is_live(url)

@@ -62,6 +62,14 @@ def test_a_name_that_is_no_methods_is_refused_in_one_line(name):
         choose_tuning(RuntimeSettings(compile=False), torch.device("cpu"), name)
 
 
+@pytest.mark.parametrize("name", ["x" * 10_000, "viewer:hunter2@camera"])
+def test_whatever_stands_in_the_place_of_a_method_is_said_briefly_and_without_a_password(name):
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"model": {"method": name}})
+    assert "hunter2" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
 def test_an_entry_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         method_of("cflow").section = "padim"

@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.addresses import is_live
 from pipeline.checks.cameras import check_cameras
 from pipeline.checks.finding import Finding, FindingState
 from pipeline.checks.machine import check_output, check_ports, check_redis, check_sinks, check_temporary
 from pipeline.checks.model import check_model
 from pipeline.config import Config
-from pipeline.video.source import is_live
 
 _STYLES: dict[FindingState, str] = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 

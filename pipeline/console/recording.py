@@ -12,13 +12,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.addresses import is_live
 from pipeline.config import CameraSettings, Config
 from pipeline.console.progress import LineClock
 from pipeline.errors import ConfigError, RunError
 from pipeline.signals import caught_signals
 from pipeline.video.record import CameraRecorder, RecorderStatus, record_cameras
 from pipeline.video.recordings import LONGEST_SCENE, RecordingFolder
-from pipeline.video.source import is_live
 
 _NAMED = 5  # cameras of many, in a line
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.addresses import is_live
 from pipeline.config import CameraSettings, RuntimeSettings
 from pipeline.datasets.synthetic import SyntheticSpec, render
 from pipeline.errors import BadInputError, VideoError
@@ -27,7 +28,7 @@ from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.redis_stream import RedisSink
 from pipeline.sinks.run_store import RunStore
 from pipeline.types import FrameBatch, FrameHeader, Prediction
-from pipeline.video.source import is_live, open_source
+from pipeline.video.source import open_source
 
 Images = npt.NDArray[np.uint8]
 

@@ -40,8 +40,9 @@ TABLE_COLUMNS = ("", "frame AUROC", "frame AUROC macro", "pixel AUROC", "AUPRO@0
 """Headings of ``table_rows``."""
 
 _CHUNK_PIXELS = 1 << 22
-_NAMED = 3  # of many clips, in a message
 """Pixels that are upsampled and counted at a time (about 100 MB of temporary arrays)."""
+
+_NAMED = 3  # of many clips, in a message
 
 Floors = dict[str, dict[str, float | None]]
 Progress = Callable[[int, int], None]

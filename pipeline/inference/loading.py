@@ -22,11 +22,11 @@ def load_anomaly_model(
     Args:
         folder: as written by ``train``.
         card: its card, as ``read_card`` checked it against the weights.
-        device: where the detector shall work.
+        device: where the model is to run.
         tuning: its precision is that of flows; other methods run as they stand.
 
     Returns:
-        The encoder on the CPU, and the detector on the device.
+        The encoder on the CPU, and the AnomalyModel on the device.
 
     Raises:
         CheckpointError: it is damaged.

@@ -111,12 +111,12 @@ def load_package(
     Raises:
         PackageError: they could not be made, or have no memory to be loaded into.
     """
-    key = _key(card, tuning, device)
+    key = package_key(card, tuning, device)
     try:
         store = PackageStore(cache_folder("packages"))
         loaded = _loaded(store, key, card, device)
         if loaded is None:
-            store.make(key, (ENCODER_FILE, FLOWS_FILE), partial(_build, folder, card, tuning, device))
+            store.make(key, (ENCODER_FILE, FLOWS_FILE), partial(compile_package, folder, card, tuning, device))
             loaded = _loaded(store, key, card, device)
     except (RuntimeError, OSError) as error:
         raise PackageError(_last_line(str(error))) from error
@@ -165,8 +165,22 @@ def _runner(library: Path, device: torch.device) -> Any:
     return aoti.AOTIModelContainerRunnerCpu(str(library), 1).run
 
 
-def _build(folder: Path, card: ModelCard, tuning: Tuning, device: torch.device, out: Path, within_s: float) -> None:
-    """Have a process of its own write a package's files; it ends with this one."""
+def compile_package(
+    folder: Path, card: ModelCard, tuning: Tuning, device: torch.device, out: Path, within_s: float
+) -> None:
+    """Have a process of its own write a package's files; it ends with this one.
+
+    Args:
+        folder: the checkpoint.
+        card: the model that is expected there.
+        tuning: its precision is that of the flows.
+        device: what the code is to run on.
+        out: where the files go, beside whatever the compiler leaves.
+        within_s: how long it may take.
+
+    Raises:
+        PackageError: it failed, took too long, or the folder holds another model.
+    """
     precision = str(tuning.precision).removeprefix("torch.")
     out = out.absolute()
     words = [str(folder.absolute()), card.fingerprint, str(out), precision, str(device), str(torch.get_num_threads())]
@@ -183,8 +197,14 @@ def _build(folder: Path, card: ModelCard, tuning: Tuning, device: torch.device, 
         raise PackageError(_last_line(done.stderr) or f"exit code {done.returncode}")
 
 
-def _key(card: ModelCard, tuning: Tuning, device: torch.device) -> str:
-    """A name for all that decides what the code is; another one for any difference."""
+def package_key(card: ModelCard, tuning: Tuning, device: torch.device) -> str:
+    """A name for all that decides what the code is; another one for any difference.
+
+    Args:
+        card: of the model.
+        tuning: its precision is that of the flows.
+        device: what the code is to run on.
+    """
     facts = {
         "model": card.fingerprint,
         "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from pipeline.errors import CheckpointError, ConfigError
 from pipeline.files import replace_folder_whole
-from pipeline.model_settings import ModelSettings
-from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, check_matches, read_card, write_card
+from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, write_card
 from pipeline.models.cflow import CFlow
 from pipeline.models.encoder import Encoder, bare_encoder
 from pipeline.models.float16 import as_float16_if_exact
@@ -114,28 +113,6 @@ def read_checkpoint(folder: Path, card: ModelCard) -> tuple[Encoder, dict[str, T
     except RuntimeError as error:
         raise unexpected_tensors(folder, error) from error
     return encoder, rest
-
-
-def load_checkpoint(folder: Path, expected: ModelSettings | None = None) -> tuple[ModelCard, Encoder, CFlow]:
-    """Read a checkpoint of conditional flows onto the CPU, in evaluation mode.
-
-    Args:
-        folder: as written by ``train``.
-        expected: the configuration's model settings; whatever they state must hold for the checkpoint. Settings left to
-            their defaults state nothing.
-
-    Raises:
-        CheckpointError: it is missing, damaged, made by another format, another method's, or not the model that was
-            expected.
-        ModelSizeError: the memory there is cannot hold it.
-    """
-    card = read_card(folder)
-    if expected is not None:
-        check_matches(expected, card, folder)
-    encoder, tensors = read_checkpoint(folder, card)
-    if card.model.method != "cflow":
-        raise CheckpointError(f"{folder}: model.method: expected 'cflow', got {card.model.method!r}")
-    return card, encoder, build_flows(folder, card, encoder.channels, tensors)
 
 
 def build_flows(folder: Path, card: ModelCard, channels: Sequence[int], tensors: Mapping[str, Tensor]) -> CFlow:

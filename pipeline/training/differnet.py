@@ -105,8 +105,8 @@ class DiffernetTrainer(Trainer):
         """Mean over the frames of -log p(y) / D, up to a constant: (|u|^2 / 2 - log |det J|) / D."""
         views = random.integers(0, self._clips[0].levels[0].shape[1], len(chosen))
         vectors = [
-            self._clips[self._owners[frame]].levels[0][self._within[frame], reference]
-            for frame, reference in zip(chosen, views, strict=True)
+            self._clips[self._owners[frame]].levels[0][self._within[frame], view]
+            for frame, view in zip(chosen, views, strict=True)
         ]
         of_step = torch.from_numpy(np.stack(vectors).astype(np.float32)).to(self._device)
         rows = self._rows[self._owners[chosen]]

@@ -158,16 +158,16 @@ def _extract_clip(
         source = stack.enter_context(open_source(clip.url, size_px, name=clip.name))
         files = [stack.enter_context(_array_file(stem, name).open("wb")) for name in spec.names]
         fps = (source.frame_rate_fps or _FPS_OF_IMAGES) / frame_step
-        recorder = SceneSampler(fps)
+        sampler = SceneSampler(fps)
         kept = (frame.image for number, frame in enumerate(source) if number % frame_step == 0)
         for images in _batches(kept):
             for file, array in zip(files, spec.encode(images), strict=True):
                 array.tofile(file)
             for image in images:
-                recorder.add(image)
+                sampler.add(image)
             done += len(images)
             yield done
-        np.save(_gray_images_file(stem), recorder.gray_images())
+        np.save(_gray_images_file(stem), sampler.gray_images())
         if source.missing():
             _LOGGER.warning("%s: %d of its frames are missing or damaged", clip.name, source.missing())
     for name in spec.names:

@@ -65,7 +65,9 @@ class Trainer(ABC):
             RunError: the loss is not finite any more.
         """
         for group in self._optimiser.param_groups:
-            group["lr"] = self._settings.learning_rate * self._rate()
+            group["lr"] = self._settings.learning_rate * relative_rate(
+                self.step, self.total_steps, self._settings.warmup_fraction
+            )
         self._optimiser.zero_grad(set_to_none=True)
         self._backward(self._frames_of_step(), np.random.default_rng((self._settings.seed, 1, self.step)))
         self._optimiser.step()
@@ -118,15 +120,22 @@ class Trainer(ABC):
         before = self.losses.get(stride, loss)
         self.losses[stride] = _LOSS_MEMORY * before + (1.0 - _LOSS_MEMORY) * loss
 
-    def _rate(self) -> float:
-        """Learning rate of this step relative to the highest: rising linearly, then falling as half a cosine."""
-        warmup = max(1, round(self._settings.warmup_fraction * self.total_steps))
-        if self.step < warmup:
-            return (self.step + 1) / warmup
-        return 0.5 * (1.0 + math.cos(math.pi * (self.step - warmup) / max(1, self.total_steps - warmup)))
-
     def _frames_of_step(self) -> npt.NDArray[np.int64]:
         """Numbers of the frames of this step; every epoch goes once over all, in an order of its own."""
         order = np.random.default_rng((self._settings.seed, 0, self.epoch)).permutation(len(self._within))
         start = (self.step % self._steps_per_epoch) * self._settings.batch_frames
         return np.sort(order[start : start + self._settings.batch_frames])
+
+
+def relative_rate(step: int, total_steps: int, warmup_fraction: float) -> float:
+    """Learning rate of a step relative to the highest: rising linearly, then falling as half a cosine.
+
+    Args:
+        step: from 0.
+        total_steps: of the whole training.
+        warmup_fraction: part of them in which it rises.
+    """
+    warmup = max(1, round(warmup_fraction * total_steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup)))

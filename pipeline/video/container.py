@@ -41,7 +41,7 @@ _RTSP_OPTIONS = {
 }
 _OTHER_LIVE_OPTIONS = {"analyzeduration": "1000000", "fpsprobesize": "0"}
 
-OpenError = Literal["corrupt", "decode_error"]
+FrameDamage = Literal["corrupt", "decode_error"]
 """What is wrong with a frame that came: the decoder marked it as damaged, or could make nothing of its packet."""
 
 _log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Feed(Protocol):
         """Frames that should come, where that is known."""
         ...
 
-    def frames(self) -> Iterator[RawFrame | OpenError | None]:
+    def frames(self) -> Iterator[RawFrame | FrameDamage | None]:
         """Decode; a fault stands for a frame that came damaged, None for a packet that brought no frame."""
         ...
 
@@ -118,7 +118,7 @@ class ContainerFeed:
         # An edit list marks frames that exist only to decode later ones; the decoder never shows them.
         return max(self._declared - self._discarded, 0) if self._declared else None
 
-    def frames(self) -> Iterator[RawFrame | OpenError | None]:
+    def frames(self) -> Iterator[RawFrame | FrameDamage | None]:
         """Decode packet by packet, so that a damaged one costs only itself; a live stream from its first keyframe on.
 
         At least one value comes per packet (None where it brings no frame), so that whoever iterates can keep time.
@@ -153,7 +153,7 @@ class ContainerFeed:
         self._awaits_keyframe = self._awaits_keyframe and not units
         return units
 
-    def _decoded(self, packet: av.Packet | None) -> Iterator[RawFrame | OpenError | None]:
+    def _decoded(self, packet: av.Packet | None) -> Iterator[RawFrame | FrameDamage | None]:
         try:
             frames = self._stream.codec_context.decode(packet)
         except av.error.FFmpegError:

@@ -11,7 +11,7 @@ import av
 import av.error
 
 from pipeline.errors import VideoError
-from pipeline.video.container import MAX_PIXELS, OpenError, RawFrame
+from pipeline.video.container import MAX_PIXELS, FrameDamage, RawFrame
 
 FOLDER_FPS = 10
 """Rate assumed for a folder of images, which states none. It only shapes media time, never which frames come."""
@@ -75,7 +75,7 @@ class ImageFeed:
         """Images in the folder."""
         return len(self._paths)
 
-    def frames(self) -> Iterator[RawFrame | OpenError | None]:
+    def frames(self) -> Iterator[RawFrame | FrameDamage | None]:
         """Decode image by image; a fault stands for one that is damaged."""
         for index, path in enumerate(self._paths):
             frame = _decode_image(path)
@@ -85,7 +85,7 @@ class ImageFeed:
         """Nothing stays open between images."""
 
 
-def _decode_image(path: Path) -> av.VideoFrame | OpenError:
+def _decode_image(path: Path) -> av.VideoFrame | FrameDamage:
     """Decode one image with a decoder of its own, so that no image depends on the one before it."""
     try:
         data = path.read_bytes()

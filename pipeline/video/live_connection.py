@@ -188,8 +188,12 @@ class LiveConnection(Generic[OpenedT]):
         return lease is self._lease
 
     def streams(self) -> None:
-        """Note that the camera sends something of use; under the lock."""
-        self.state, self.error = "streaming", ""
+        """Note that the camera sends something of use; under the lock.
+
+        Nothing changes once it was stopped: whoever stopped it may have waited for the lock in vain.
+        """
+        if self.state != "stopped":
+            self.state, self.error = "streaming", ""
 
     def succeeded(self) -> None:
         """Forget earlier failures: after the next one the camera is tried again soon; under the lock."""

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from pipeline.addresses import is_live
 from pipeline.config import CameraSettings
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.frame_counters import FrameCounters
 from pipeline.runtime.status import ReaderStatus
 from pipeline.video.file_reader import FileReader
 from pipeline.video.live_reader import ImageMonitor, LiveReader
-from pipeline.video.source import is_live
 
 
 class CameraReader(Protocol):

@@ -29,7 +29,7 @@ _GOES_ON = re.compile(r"Status \d+: Redirecting to (?P<location>.*)", re.DOTALL)
 
 
 @dataclass(slots=True)
-class _WatchedOpening:
+class WatchedOpening:
     """One opening of an address with a password.
 
     Attributes:
@@ -64,7 +64,7 @@ def password_stays(url: str, label: str, *, timeout_s: float) -> Iterator[None]:
         yield
         return
     scheme = address["scheme"].lower()
-    watch = _WatchedOpening(scheme, _with_port(address["server"], scheme), timeout_s)
+    watch = WatchedOpening(scheme, _with_port(address["server"], scheme), timeout_s)
     try:
         with _log_tap.open(watch):
             yield
@@ -82,7 +82,7 @@ class _FfmpegLogTap:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._watches: dict[int, _WatchedOpening] = {}
+        self._watches: dict[int, WatchedOpening] = {}
         self._libav, self._rtsp = logging.getLogger("libav"), logging.getLogger("libav.rtsp")
         self._restored: tuple[int | None, bool, int] = (None, True, logging.WARNING)
         # Not a filter or a handler: whatever configures logging could switch those off.
@@ -90,7 +90,7 @@ class _FfmpegLogTap:
         self._rtsp.log = self._on_log
 
     @contextlib.contextmanager
-    def open(self, watch: _WatchedOpening) -> Iterator[None]:
+    def open(self, watch: WatchedOpening) -> Iterator[None]:
         thread = threading.get_ident()
         with self._lock:
             if not self._watches:
@@ -123,13 +123,18 @@ class _FfmpegLogTap:
         watch, goes_on = self._watches.get(threading.get_ident()), _GOES_ON.match(str(msg))
         if watch is None or goes_on is None:
             self._log(level, msg, *args, **options)
-        elif not _is_home(watch, goes_on["location"]):
+        elif not is_home(watch, goes_on["location"]):
             watch.elsewhere = _server_of(goes_on["location"])
             time.sleep(watch.timeout_s)
 
 
-def _is_home(watch: _WatchedOpening, location: str) -> bool:
-    """Whether a redirect leads to the server that the password is for; in doubt it does not."""
+def is_home(watch: WatchedOpening, location: str) -> bool:
+    """Whether a redirect leads to the server that the password is for; in doubt it does not.
+
+    Args:
+        watch: the opening that is redirected.
+        location: where to, as the server said it.
+    """
     address = _ADDRESS.match(location)
     return (
         address is not None

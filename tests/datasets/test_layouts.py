@@ -3,31 +3,17 @@
 import logging
 import pickle
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipeline.datasets.detect import open_dataset
-from pipeline.datasets.ucsd import UcsdLabels, parse_label_file
 from pipeline.errors import DatasetError
 from pipeline.video.source import open_source
-from tests.datasets.trees import FRAMES, mask, write_avenue, write_mat, write_stc, write_ucsd
+from tests.datasets.refusals import complaint
+from tests.datasets.trees import ANOMALOUS, FRAMES, mask, write_avenue, write_stc, write_ucsd
 from tests.shared import shared_path
-from tests.videos import audio_only, frame_number, truncate, write_images, write_video
-
-ANOMALOUS = mask(3, 5).any(axis=(1, 2))
-
-
-def complaint(root, need="any") -> str:
-    with pytest.raises(DatasetError) as caught:
-        open_dataset(Path(root), need=need)
-    first_line, *rest = str(caught.value).split("\n")
-    assert not rest or rest[0].startswith("Data sets are downloaded by hand")
-    return first_line
-
+from tests.videos import audio_only, frame_number, write_images, write_video
 
 # --- ShanghaiTech Campus ------------------------------------------------------------------------------------------
 
@@ -195,139 +181,6 @@ def test_two_files_of_one_name_are_refused(tmp_path):
     write_video(tmp_path / "training/videos/01_001.mp4", 3)
     write_video(tmp_path / "training/videos/01_001.avi", 3)
     assert "expected every clip name once, got '01_001'" in complaint(tmp_path, "train")
-
-
-# --- UCSD ---------------------------------------------------------------------------------------------------------
-
-
-def test_ucsd_is_found_from_its_own_folder_and_from_those_above(tmp_path):
-    base = write_ucsd(tmp_path / "downloads/UCSD_Anomaly_Dataset.v1p2")
-    for root in (base, base.parent, base.parent.parent):
-        dataset = open_dataset(root, need="any")
-        assert (dataset.name, dataset.root, dataset.scenes) == ("ucsd", base, ("ped2",))
-        assert [clip.name for clip in dataset.train] == ["Train001", "Train002"]
-        assert [(clip.name, clip.frame_count) for clip in dataset.test] == [("Test001", 12), ("Test002", 12)]
-
-
-def test_ucsd_ranges_count_from_one_and_include_their_ends(tmp_path):
-    first, second = open_dataset(write_ucsd(tmp_path), need="test").test
-    assert np.array_equal(first.frame_labels(), ANOMALOUS)
-    assert np.flatnonzero(second.frame_labels()).tolist() == [0, 1, 8, 9, 10, 11]
-
-
-def test_ucsd_pixel_masks_are_read_where_there_are_any(tmp_path):
-    first, second = open_dataset(write_ucsd(tmp_path), need="test").test
-    assert np.array_equal(first.pixel_labels(), mask(3, 5).astype(bool))
-    assert second.pixel_labels() is None
-
-
-def test_both_ucsd_sets_in_one_folder_ask_which(tmp_path):
-    ped1, ped2 = write_ucsd(tmp_path, "UCSDped1"), write_ucsd(tmp_path, "UCSDped2")
-    assert f"{tmp_path}: expected one data set, got 2: {ped1} (ucsd), {ped2} (ucsd); name" in complaint(tmp_path)
-    assert open_dataset(ped1, need="test").scenes == ("ped1",)
-
-
-def test_a_renamed_ucsd_folder_keeps_its_scene(tmp_path):
-    write_ucsd(tmp_path).rename(tmp_path / "mine")
-    assert open_dataset(tmp_path / "mine", need="any").scenes == ("ped2",)
-
-
-def test_a_ucsd_folder_without_its_label_file_is_refused(tmp_path):
-    base = write_ucsd(tmp_path)
-    (base / "Test/UCSDped2.m").unlink()
-    assert complaint(base, "test").endswith("expected one label file such as UCSDped2.m, got none")
-    assert len(open_dataset(base, need="train").train) == 2
-
-
-def test_a_ucsd_range_beyond_the_clip_is_refused(tmp_path):
-    base = write_ucsd(tmp_path)
-    (base / "Test/Test002/012.tif").unlink()
-    assert complaint(base).endswith("expected ranges within 1:11 for clip Test002, got 9:12")
-
-
-def test_a_ucsd_clip_without_a_line_of_labels_is_refused(tmp_path):
-    base = write_ucsd(tmp_path)
-    write_images(base / "Test/Test003", 3, suffix=".tif")
-    assert complaint(base).endswith("expected labels for clip Test003, got 2 gt_frame lines")
-
-
-def test_ucsd_masks_that_are_too_few_are_refused(tmp_path):
-    base = write_ucsd(tmp_path)
-    (base / "Test/Test001_gt/003.bmp").unlink()
-    assert complaint(base).endswith("Test001_gt: expected one mask for each of 12 frames, got 11")
-
-
-@pytest.mark.parametrize("line", ["x.gt_frame = 1 to 5;", "x.gt_frame = [a:b];", "x.gt_frame = [1:2:9];"])
-def test_a_label_line_that_makes_no_sense_is_quoted(tmp_path, line):
-    path = tmp_path / "UCSDped2.m"
-    path.write_text(f"TestVideoFile = {{}};\n{line}\n")
-    with pytest.raises(DatasetError, match="line 2: expected gt_frame = "):
-        parse_label_file(path)
-
-
-@given(labels=st.lists(st.booleans(), min_size=1, max_size=60))
-def test_any_labels_survive_being_written_as_matlab_ranges(tmp_path_factory, labels):
-    edges = np.flatnonzero(np.diff([0, *labels, 0])).reshape(-1, 2)
-    text = ", ".join(f"{first + 1}:{last}" for first, last in edges)
-    path = tmp_path_factory.getbasetemp() / "ranges.m"
-    path.write_text(f"TestVideoFile{{end+1}}.gt_frame = [{text}];\n")
-    (ranges,) = parse_label_file(path)
-    assert UcsdLabels(len(labels), ranges, None).frames().tolist() == labels
-
-
-# --- Avenue -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("below", ["", "Avenue Dataset"])
-def test_avenue_is_found_with_its_labels(tmp_path, below):
-    dataset = open_dataset(write_avenue(tmp_path) / below, need="any")
-    assert (dataset.name, dataset.root, dataset.scenes) == ("avenue", tmp_path / "Avenue Dataset", ("avenue",))
-    assert [clip.name for clip in dataset.train] == ["train_01", "train_02"]
-    assert [clip.name for clip in dataset.test] == ["test_01", "test_02"]
-    for clip, first in zip(dataset.test, (3, 4), strict=True):
-        assert clip.frame_count == FRAMES
-        assert np.array_equal(clip.frame_labels(), mask(first, 5).any(axis=(1, 2)))
-        assert np.array_equal(clip.pixel_labels(), mask(first, 5).astype(bool))
-
-
-@pytest.mark.parametrize("place", ["Avenue Dataset/testing_label_mask", "testing_label_mask"])
-def test_avenues_labels_may_lie_inside_or_beside_it(tmp_path, place):
-    write_avenue(tmp_path)
-    (tmp_path / "ground_truth_demo/testing_label_mask").rename(tmp_path / place)
-    assert len(open_dataset(tmp_path, need="test").test) == 2
-
-
-def test_avenue_without_labels_says_what_to_unpack(tmp_path):
-    write_avenue(tmp_path)
-    shutil.rmtree(tmp_path / "ground_truth_demo")
-    assert "(unpack ground_truth_demo.zip there), got none" in complaint(tmp_path, "test")
-
-
-def test_an_avenue_video_without_its_labels_is_named(tmp_path):
-    write_avenue(tmp_path)
-    (tmp_path / "ground_truth_demo/testing_label_mask/2_label.mat").unlink()
-    assert "2_label.mat: expected the labels of" in complaint(tmp_path)
-
-
-def test_avenue_labels_that_do_not_fit_are_refused_without_reading_masks(tmp_path):
-    write_avenue(tmp_path)
-    write_mat(tmp_path / "ground_truth_demo/testing_label_mask/2_label.mat", mask(3, 5, frames=9))
-    assert complaint(tmp_path).endswith("got 9 labels")
-
-
-@pytest.mark.parametrize("content", [b"", b"text", b"MATLAB 5.0 MAT-file" + bytes(200)])
-def test_a_damaged_matlab_file_is_named(tmp_path, content):
-    write_avenue(tmp_path)
-    (tmp_path / "ground_truth_demo/testing_label_mask/1_label.mat").write_bytes(content)
-    assert "1_label.mat: expected a" in complaint(tmp_path)
-
-
-def test_a_truncated_matlab_file_is_named_when_its_masks_are_read(tmp_path):
-    write_avenue(tmp_path)
-    clip = open_dataset(tmp_path, need="test").test[0]
-    truncate(tmp_path / "ground_truth_demo/testing_label_mask/1_label.mat", fraction=0.7)
-    with pytest.raises(DatasetError, match="1_label"):
-        clip.frame_labels()
 
 
 # --- what is no data set ------------------------------------------------------------------------------------------

@@ -76,3 +76,7 @@ def write_mat(path: Path, masks: np.ndarray) -> None:
     for i, frame in enumerate(masks):
         cells[0, i] = frame
     scipy.io.savemat(path, {"volLabel": cells}, do_compression=True)
+
+
+ANOMALOUS = mask(3, 5).any(axis=(1, 2))
+"""Labels of a clip's frames where ``mask(3, 5)`` is its mask."""

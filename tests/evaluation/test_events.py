@@ -55,7 +55,7 @@ def runs(draw):
 
 @given(runs())
 @settings(max_examples=150)
-def test_rows_tell_exactly_the_events_that_were_told_and_their_scores(tmp_path_factory, run):
+def test_rows_tell_exactly_the_events_that_were_emitted_and_their_decisions(tmp_path_factory, run):
     alert_settings, frames, killed_after = run
     camera = CameraScoring("gate", NORMAL, alert_settings)
     scores, alerts = [], []

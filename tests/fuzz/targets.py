@@ -19,13 +19,13 @@ from pipeline.config import Config
 from pipeline.config_file import load_config, parse_config
 from pipeline.console.tables import alert_line
 from pipeline.errors import CheckpointError, ConfigError, RedisError, VideoError
-from pipeline.models import card as card_file
-from pipeline.models.card import CARD_FILE, WEIGHTS_FILE
+from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, read_card, write_card
 from pipeline.redaction import redact
 from pipeline.sinks.redis_reader import read_alerts, read_scores, read_statuses
 from pipeline.video.source import open_source
 from tests.fuzz.mutations import mutated
 from tests.fuzz.video_worker import Worker
+from tests.models.forging import fingerprint_of, read_values, write_values
 from tests.videos import write_video
 
 ROOT = Path(__file__).parents[2]
@@ -211,25 +211,22 @@ def check_damaged_model(model: Path, folder: Path, name: str, seed: int, load: C
 def check_forged_card(model: Path, folder: Path, forge: tuple[int, Any], load: Callable[[Path], object]) -> None:
     """A card whose digests fit, whatever it says, is refused in one line, or describes a model that loads."""
     _copied(model, folder)
-    values = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
-    # A card without model.encoder is a KeyError, reported to whoever owns the card: see test_checkpoints.py.
-    places = [place for place in _places(values) if place not in {(), ("model",), ("model", "encoder")}]
+    values = read_values(folder)
+    places = [place for place in _places(values) if place]
     where, value = forge
     values = _replaced(values, places[where % len(places)], value)
-    values.pop("checksum", None)
-    values["fingerprint"] = card_file._fingerprint(values, folder / WEIGHTS_FILE)
-    values["checksum"] = card_file._checksum(values)
-    (folder / CARD_FILE).write_text(card_file._text(values), encoding="utf-8")
+    values["fingerprint"] = fingerprint_of(folder, values)
+    write_values(folder, values)
     _refuses(folder, load)
 
 
 def check_forged_weights(model: Path, folder: Path, seed: int, load: Callable[[Path], object]) -> None:
     """Weights that are no safetensors, or other tensors, are refused though the digests fit."""
     _copied(model, folder)
-    card = card_file.read_card(folder)
+    card = read_card(folder)
     weights = folder / WEIGHTS_FILE
     weights.write_bytes(mutated(weights.read_bytes(), seed))
-    card_file.write_card(card, folder)
+    write_card(card, folder)
     _refuses(folder, load)
 
 

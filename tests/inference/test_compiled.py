@@ -174,7 +174,7 @@ from pipeline.inference.engine import Engine
 def build(*_):
     raise SystemExit("it was compiled once more")
 
-packages._build = build
+packages.compile_package = build
 engine = Engine.ready(Path(sys.argv[1]), RuntimeSettings(precision="float32", compile=True, batch_frames=7))
 assert engine.tuning.compiled
 heavy = {"timm", "FrEIA", "torch._dynamo", "sympy"} & sys.modules.keys()
@@ -222,7 +222,7 @@ def test_a_compiler_that_hangs_ends_with_the_process_that_waits_for_it(folder, t
     compiler.write_text(f"#!/bin/sh\n{HANGS.format(pipe=lifeline.path)}\n", encoding="ascii")
     compiler.chmod(0o755)
     with subprocess.Popen(
-        [sys.executable, "-c", FRESH.replace("packages._build = build", ""), str(folder)],
+        [sys.executable, "-c", FRESH.replace("packages.compile_package = build", ""), str(folder)],
         cwd=Path(__file__).parents[2],
         env={**os.environ, "XDG_CACHE_HOME": str(tmp_path), "CXX": str(compiler)},
     ) as waits:
@@ -234,21 +234,21 @@ def test_a_compiler_that_hangs_ends_with_the_process_that_waits_for_it(folder, t
 def test_a_build_that_takes_too_long_is_given_up(folder, tmp_path):
     how = Tuning(torch.float32, compiled=True), torch.device("cpu")
     with pytest.raises(PackageError, match="it took longer than 1 s"):
-        packages._build(folder, read_card(folder), *how, tmp_path, 1.0)
+        packages.compile_package(folder, read_card(folder), *how, tmp_path, 1.0)
 
 
 def test_another_model_in_the_folder_is_not_taken_for_the_one_that_is_wanted(folder, tmp_path):
     wanted = tiny_checkpoint(tmp_path / "other", seed=1)
     how = Tuning(torch.float32, compiled=True), torch.device("cpu")
     with pytest.raises(PackageError, match=f"expected the model {wanted.short_fingerprint}, got"):
-        packages._build(folder, wanted, *how, tmp_path, 100.0)
+        packages.compile_package(folder, wanted, *how, tmp_path, 100.0)
 
 
 @pytest.fixture
 def package(monkeypatch, tmp_path, folder):
     """The model's package in a cache of this test alone."""
     Engine.ready(folder, RuntimeSettings(precision="float32", **SETTINGS))
-    key = packages._key(read_card(folder), Tuning(torch.float32, compiled=True), torch.device("cpu"))
+    key = packages.package_key(read_card(folder), Tuning(torch.float32, compiled=True), torch.device("cpu"))
     theirs = cache_folder("packages") / key
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return Path(shutil.copytree(theirs, cache_folder("packages") / key))

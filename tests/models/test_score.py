@@ -25,3 +25,15 @@ def test_what_is_not_a_number_is_not_hidden_by_higher_values():
 def test_scores_of_frames_do_not_depend_on_their_neighbours(count, seed):
     maps = torch.randn(count, 8, 12, generator=torch.Generator().manual_seed(seed))
     assert torch.equal(read_scores(maps, 0.05), torch.cat([read_scores(one, 0.05) for one in maps.split(1)]))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_however_large_a_map_is_its_score_does_not_depend_on_its_neighbours(count):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)  # torch lets several of them sum up one row, where there is no other
+    try:
+        maps = torch.rand(6, 256, 256, generator=torch.Generator().manual_seed(0))
+        together = read_scores(maps, 1.0)
+        assert torch.equal(torch.cat([read_scores(part, 1.0) for part in maps.split(count)]), together)
+    finally:
+        torch.set_num_threads(threads)

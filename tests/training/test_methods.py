@@ -1,6 +1,5 @@
 """Every method from the same footage, into the same kind of checkpoint, through the same engine."""
 
-import json
 from fractions import Fraction
 
 import numpy as np
@@ -14,14 +13,13 @@ from pipeline.datasets.base import Clip, Dataset
 from pipeline.errors import CheckpointError, ConfigError, ModelSizeError
 from pipeline.inference.engine import Engine
 from pipeline.methods import CHOICES
-from pipeline.models import card as card_file
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, check_matches, read_card, write_card
-from pipeline.models.checkpoint import load_checkpoint
 from pipeline.training.state import training_folder
 from pipeline.training.train import NullProgress, train
 from pipeline.types import FrameBatch, FrameHeader
 from pipeline.video.source import open_source
 from tests.fuzz.targets import check_forged_card, forgeries
+from tests.models.forging import fingerprint_of, read_values, write_values
 from tests.models.tiny import SIZE_PX
 from tests.training.footage import make_config, moving_square
 from tests.videos import write_video
@@ -184,18 +182,9 @@ def test_a_card_of_a_method_that_nobody_knows_is_refused_in_one_line(made, tmp_p
     folder.mkdir()
     (folder / WEIGHTS_FILE).symlink_to(out / WEIGHTS_FILE)
     write_card(card.model_copy(update={"model": card.model.model_copy(update={"method": "patchcore"})}), folder)
-    with pytest.raises(CheckpointError, match=r"model\.method: .*expected one of cflow, .* got 'patchcore'") as caught:
+    with pytest.raises(CheckpointError, match=r"model\.method: .*expected one of cflow, padim") as caught:
         Engine.load(folder, expected=card.model)
     assert "\n" not in str(caught.value)
-
-
-def test_flows_are_not_loaded_from_another_methods_checkpoint(made):
-    method, out, _ = made
-    if method in {"cflow", "unconditional"}:
-        assert load_checkpoint(out)[2] is not None
-    else:
-        with pytest.raises(CheckpointError, match=f"model.method: expected 'cflow', got '{method}'"):
-            load_checkpoint(out)
 
 
 def test_a_checkpoint_of_another_method_does_not_match_a_config_that_names_one(made):
@@ -234,15 +223,12 @@ def test_a_missing_tensor_is_refused_in_one_line(models, method):
 def test_a_card_from_before_there_were_methods_loads_and_keeps_its_fingerprint(dataset, tmp_path):
     out = tmp_path / "m"
     train(config_of("cflow", epochs=1), dataset, out)
-    values = json.loads((out / CARD_FILE).read_text())
+    values = read_values(out)
     for section in ("method", "padim", "spade", "differnet"):
         del values["model"][section]
     del values["model"]["flow"]["condition"]
-    del values["checksum"]
-    values["fingerprint"] = card_file._fingerprint(values, out / WEIGHTS_FILE)  # as an older release computed it
-    older = values["fingerprint"]
-    values["checksum"] = card_file._checksum(values)
-    (out / CARD_FILE).write_text(card_file._text(values))
+    older = fingerprint_of(out, values)
+    write_values(out, {**values, "fingerprint": older})
     read = read_card(out)
     assert read.fingerprint == older
     assert (read.model.method, read.model.flow.condition) == ("cflow", "position")

@@ -11,15 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.config import TrainingSettings
 from pipeline.config_file import load_config
 from pipeline.datasets.base import Dataset
 from pipeline.errors import CheckpointError, DatasetError, RunError
 from pipeline.inference.engine import Engine
 from pipeline.models.card import WEIGHTS_FILE, read_card
-from pipeline.training.flow_trainer import FlowTrainer
 from pipeline.training.state import training_folder
 from pipeline.training.train import NullProgress, train
+from pipeline.training.trainer import relative_rate
 from pipeline.types import FrameBatch, FrameHeader
 from pipeline.video.source import open_source
 from tests.models.tiny import SIZE_PX
@@ -277,12 +276,7 @@ def test_the_encoder_in_the_checkpoint_is_the_one_that_was_configured(trained):
 
 
 def test_the_rate_rises_linearly_and_falls_to_nothing_as_a_cosine():
-    fit = FlowTrainer.__new__(FlowTrainer)
-    fit._settings = TrainingSettings(warmup_fraction=0.1)
-    fit.total_steps = 100
-    rates = []
-    for fit.step in range(101):
-        rates.append(fit._rate())
+    rates = [relative_rate(step, 100, 0.1) for step in range(101)]
     assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert rates[55] == pytest.approx(0.5)
     assert rates[100] == pytest.approx(0.0, abs=1e-12)

@@ -4,6 +4,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.rtsp import RtspServer, require_rtsp, write_footage
+
 
 @pytest.fixture
 def http_folder(tmp_path):
@@ -20,3 +22,11 @@ def http_folder(tmp_path):
     yield folder, f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def rtsp(tmp_path):
+    """An RTSP server with one camera, ``gate``."""
+    require_rtsp()
+    with RtspServer({"gate": write_footage(tmp_path / "gate.mp4")}) as server:
+        yield server

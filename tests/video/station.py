@@ -164,3 +164,10 @@ def until(condition: Callable[[], object], what: str, within_s: float = 20.0) ->
     while not condition():
         assert time.monotonic() < deadline, f"expected within {within_s:g} s that {what}"
         time.sleep(0.01)
+
+
+def ended(station: Station, camera_id: str = "gate") -> ReaderStatus:
+    """How a camera stands once its reader has ended and all frames were taken."""
+    until(lambda: station.status(camera_id).ended, "the reader ends")
+    until(station.has_taken_all, "all frames are taken")
+    return station.status(camera_id)

@@ -1,6 +1,6 @@
 """What holds a camera's connection together, on streams that do as the test says: no camera hangs on demand.
 
-Real streams are read and recorded over it in ``test_reader.py``, ``test_record.py`` and in ``tests/faults``.
+Real streams are read and recorded over it in ``test_live_reader.py``, ``test_record.py`` and in ``tests/faults``.
 """
 
 import contextlib
@@ -56,6 +56,7 @@ def test_a_thread_that_is_stuck_with_the_lock_is_reported_but_not_replaced_and_k
         with scripted.connection.lock:
             locked.set()
             assert release.wait(60.0)
+            connection.streams()
         with scripted.connection.lock:
             kept.append(scripted.connection.holds(lease))
 
@@ -68,9 +69,11 @@ def test_a_thread_that_is_stuck_with_the_lock_is_reported_but_not_replaced_and_k
     assert connection.error.endswith("its thread is stuck")
     assert not connection.stop(timeout_s=0.01)
     assert (connection.state, scripted.opened, scripted.revoked) == ("stopped", 1, 0)
+    why = connection.error
     release.set()
     until(lambda: kept, "the thread comes back")
     assert kept == [False]
+    assert (connection.state, connection.error) == ("stopped", why)
     assert connection.stop()
     assert scripted.opened == 1
 

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import RefusedError, VideoError
 from pipeline.video.container import open_live
-from pipeline.video.redirects import _is_home, _WatchedOpening
+from pipeline.video.redirects import WatchedOpening, is_home
 from pipeline.video.source import open_source
 from tests.rtsp import RtspServer, require_rtsp, write_footage
 from tests.video.station import Station, until
@@ -146,7 +146,7 @@ def test_another_port_is_another_server():
     ],
 )
 def test_only_the_same_scheme_host_and_port_is_the_same_server(location, home):
-    assert _is_home(_WatchedOpening("rtsp", "cam:554", 1.0), location) is home
+    assert is_home(WatchedOpening("rtsp", "cam:554", 1.0), location) is home
 
 
 @pytest.mark.server

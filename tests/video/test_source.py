@@ -1,11 +1,6 @@
-"""Every kind of footage and every kind of damage goes through the real decoder here."""
+"""Every kind of sound footage goes through the real decoder here; damage is in ``test_damaged_source.py``."""
 
-import itertools
-import os
-import re
-import socket
 import struct
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,54 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.errors import VideoError
-from pipeline.video.container import RefusedError
 from pipeline.video.images import list_images
-from pipeline.video.source import Resizer, is_live, open_source
+from pipeline.video.source import Resizer, open_source
 from tests.shared import shared_path
-from tests.tcp_proxy import peer
+from tests.video.decoding import complaint, decode, numbers
 from tests.videos import (
     SIZE_PX,
-    audio_only,
     frame_number,
     numbered_frame,
     truncate,
     write_images,
     write_video,
 )
-
-
-def decode(path, size_px=SIZE_PX):
-    with open_source(str(path), size_px) as source:
-        return list(source), source
-
-
-def numbers(frames):
-    return [frame_number(frame.image) for frame in frames]
-
-
-def complaint(path, **options):
-    with pytest.raises(VideoError) as caught, open_source(str(path), SIZE_PX, **options) as source:
-        list(source)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
-
-
-# --- what is an address, what is a file ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "url", ["rtsp://a/b", "RTSPS://a", "http://a", "https://a/x.mp4", "rtmp://a", "srt://a:1", "udp://@:1"]
-)
-def test_an_address_is_live(url):
-    assert is_live(url)
-
-
-@pytest.mark.parametrize("url", ["a.mp4", "/videos/a.mp4", "file:///videos/a.mp4", "C:\\videos\\a.mp4", "a:b"])
-def test_a_path_is_not_live(url):
-    assert not is_live(url)
-
 
 # --- sound footage ------------------------------------------------------------------------------------------------
 
@@ -302,216 +261,6 @@ def test_a_folder_of_two_kinds_of_images_is_refused(tmp_path):
 def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("none")
     assert "got a folder without any" in complaint(tmp_path)
-
-
-# --- files that are not what they should be -----------------------------------------------------------------------
-
-
-def test_a_missing_file_is_named(tmp_path):
-    assert re.search(r"nowhere\.mp4: expected a video file .* got nothing there", complaint(tmp_path / "nowhere.mp4"))
-
-
-def test_the_camera_is_named_beside_its_file(tmp_path):
-    assert complaint(tmp_path / "nowhere.mp4", name="gate").startswith(f"gate ({tmp_path / 'nowhere.mp4'})")
-
-
-def test_an_unreadable_file_is_refused():
-    # Opens and cannot be read, even by root, for whom permissions mean nothing.
-    assert "expected a readable file" in complaint("/proc/self/mem")
-
-
-def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "pipe.mp4")
-    assert "got neither" in complaint(tmp_path / "pipe.mp4")
-
-
-def test_an_empty_file_is_refused(tmp_path):
-    (tmp_path / "a.mp4").touch()
-    assert "got an empty file" in complaint(tmp_path / "a.mp4")
-
-
-def test_text_named_mp4_is_refused(tmp_path):
-    (tmp_path / "a.mp4").write_text("this is no video\n" * 100)
-    assert "expected a video file, got something else" in complaint(tmp_path / "a.mp4")
-
-
-def test_a_playlist_named_mp4_does_not_make_the_decoder_open_addresses(tmp_path):
-    (tmp_path / "a.mp4").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n")
-    assert "expected a video file" in complaint(tmp_path / "a.mp4")
-
-
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
-def test_an_image_named_mp4_is_refused(tmp_path, suffix):
-    folder = write_images(tmp_path / "images", 1, suffix=suffix)
-    path = (folder / f"001{suffix}").rename(tmp_path / "a.mp4")
-    assert "expected a video file" in complaint(path)
-
-
-def test_an_mp4_without_its_index_is_refused_as_that(tmp_path):
-    path = write_video(tmp_path / "a.mp4", 20)
-    data = path.read_bytes()
-    path.write_bytes(data[: data.index(b"moov") - 4] + data[data.index(b"mdat") - 4 :])
-    assert "without its index (moov)" in complaint(path)
-
-
-def test_a_file_with_sound_only_is_refused(tmp_path):
-    assert "expected a video stream, got only: audio" in complaint(audio_only(tmp_path / "a.mp4"))
-
-
-def test_a_frame_too_large_to_decode_safely_is_refused(tmp_path):
-    path = write_video(tmp_path / "a.mkv", [np.zeros((3000, 3008, 3), np.uint8)], size_px=(3000, 3008), codec="mpeg4")
-    assert "expected frames of at most 9,000,000 pixels, got 3008 x 3000" in complaint(path)
-
-
-def test_a_password_in_an_address_is_never_shown():
-    text = complaint("rtsp://admin:s3cret@127.0.0.1:9/main?token=t0ken", name="gate", open_timeout_s=2.0)
-    assert "s3cret" not in text
-    assert "t0ken" not in text
-    assert text.startswith("gate (rtsp://***@127.0.0.1:9/main")
-
-
-# --- damage -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("fraction", [0.5, 0.75, 0.95])
-def test_a_truncated_file_says_how_many_frames_are_missing(tmp_path, fraction):
-    path = truncate(write_video(tmp_path / "whole.mp4", 60), tmp_path / "cut.mp4", fraction=fraction)
-    frames, source = decode(path)
-    assert 0 < len(frames) < 60
-    assert numbers(frames) == list(range(len(frames)))
-    assert source.missing() == 60 - len(frames)
-    assert source.corrupt + source.decode_errors == 1  # the one that was cut through
-
-
-def test_a_file_of_which_no_frame_is_left_is_an_error(tmp_path):
-    whole = write_video(tmp_path / "whole.mp4", 30)
-    path = tmp_path / "cut.mp4"
-    path.write_bytes(whole.read_bytes()[: whole.read_bytes().index(b"mdat") + 8])
-    assert "expected frames, got none of 30 that can be decoded" in complaint(path)
-
-
-def test_damage_in_the_middle_costs_only_the_frames_it_touches(tmp_path):
-    path = write_video(tmp_path / "a.mp4", 60, gop=10)
-    data = bytearray(path.read_bytes())
-    start = data.index(b"mdat") + 4
-    middle = start + (len(data) - start) // 2
-    data[middle : middle + 120] = np.random.default_rng(0).bytes(120)
-    path.write_bytes(data)
-    frames, source = decode(path)
-    assert source.decoded < 60
-    assert source.corrupt + source.decode_errors >= 1
-    with open_source(str(path), SIZE_PX) as again:
-        came = [arrival for arrival in again.arrivals() if arrival is not None]
-    assert came.count("corrupt") == source.corrupt
-    assert came.count("decode_error") == source.decode_errors
-    assert source.missing() == 60 - source.decoded
-    assert frames[0].pts == 0
-    assert numbers(frames)[-5:] == [55, 56, 57, 58, 59]
-
-
-@given(position=st.integers(0, 10_000), junk=st.binary(min_size=1, max_size=64))
-def test_whatever_bytes_are_overwritten_decoding_ends_and_the_counts_are_right(tmp_path_factory, position, junk):
-    folder = tmp_path_factory.getbasetemp() / "mutated"
-    whole = folder / "whole.mp4"
-    if not whole.exists():
-        write_video(whole, 20, gop=5)
-    data = bytearray(whole.read_bytes())
-    at = position % len(data)
-    data[at : at + len(junk)] = junk[: len(data) - at]
-    path = folder / "mutated.mp4"
-    path.write_bytes(data)
-    try:
-        frames, source = decode(path)
-    except VideoError as error:
-        assert "\n" not in str(error)
-        return
-    assert source.decoded == len(frames) > 0
-    assert source.missing() >= 0
-    assert all(frame.image.shape == (*SIZE_PX, 3) for frame in frames)
-
-
-# --- live ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_live_stream_ends_without_an_error_and_promises_no_count(http_folder):
-    folder, address = http_folder
-    write_video(folder / "camera.ts", 40, b_frames=2)
-    with open_source(f"{address}/camera.ts", SIZE_PX, name="gate") as source:
-        frames = list(source)
-    assert numbers(frames) == list(range(40))
-    assert source.live
-    assert (source.expected_frames, source.missing()) == (None, 0)
-
-
-def test_a_live_address_that_is_not_there_is_an_error(http_folder):
-    _, address = http_folder
-    assert "404" in complaint(f"{address}/nothing.ts", name="gate")
-
-
-@pytest.mark.parametrize(
-    ("code", "said"),
-    [
-        (401, "access is refused (401): check user and password"),
-        (403, "access is refused (403): check user and password"),
-        (404, "no such stream (404)"),
-    ],
-)
-def test_a_server_that_says_no_is_told_from_one_that_fails(code, said):
-    answer = f"HTTP/1.0 {code} No\r\nContent-Length: 0\r\n\r\n".encode()
-    with peer(answer) as port, pytest.raises(RefusedError) as caught:
-        open_source(f"http://admin:s3cret@127.0.0.1:{port}/main", SIZE_PX, name="gate")
-    assert str(caught.value).endswith(said)
-    assert "s3cret" not in str(caught.value)
-
-
-def test_a_server_that_has_trouble_does_not_count_as_one_that_says_no():
-    with peer(b"HTTP/1.0 503 Busy\r\nContent-Length: 0\r\n\r\n") as port, pytest.raises(VideoError) as caught:
-        open_source(f"http://127.0.0.1:{port}/main", SIZE_PX)
-    assert not isinstance(caught.value, RefusedError)
-
-
-def test_a_live_stream_joined_between_keyframes_begins_at_the_next_one_without_damage(http_folder):
-    folder, address = http_folder
-    without_first_packets(write_video(folder / "whole.ts", 40, gop=10), folder / "joined.ts", 4)
-    with open_source(f"{address}/joined.ts", SIZE_PX) as source:
-        came = list(source.arrivals())
-    assert numbers([arrival for arrival in came if arrival is not None]) == list(range(10, 40))
-    assert came[:6] == [None] * 6
-    assert (source.corrupt, source.decode_errors) == (0, 0)
-
-
-def without_first_packets(path, out, packets):
-    with av.open(str(path)) as whole, av.open(str(out), "w") as cut:
-        stream = cut.add_stream_from_template(whole.streams.video[0])
-        for number, packet in enumerate(whole.demux(video=0)):
-            if number >= packets and packet.size:
-                packet.stream = stream
-                cut.mux(packet)
-
-
-def test_a_camera_that_sends_jpegs_is_read_from_its_first_one(tmp_path):
-    folder = write_images(tmp_path / "images", 5, suffix=".jpg")
-    parts = [path.read_bytes() for path in sorted(folder.iterdir())]
-    head = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace;boundary=cut\r\n\r\n"
-    body = b"".join(
-        b"--cut\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(p), p) for p in parts
-    )
-    with peer(head + body + b"--cut--\r\n") as port, open_source(f"http://127.0.0.1:{port}/mjpeg", SIZE_PX) as source:
-        assert numbers(list(itertools.islice(source, 5))) == list(range(5))
-
-
-def test_nobody_at_the_address_is_an_error():
-    assert "Connection refused" in complaint("rtsp://127.0.0.1:9/main", name="gate")
-
-
-def test_a_server_that_accepts_and_stays_silent_does_not_hold_the_reader():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        started = time.monotonic()
-        text = complaint(f"rtsp://127.0.0.1:{listener.getsockname()[1]}/main", open_timeout_s=0.3, read_timeout_s=0.3)
-        assert time.monotonic() - started < 5.0
-    assert "no answer in time" in text
 
 
 # --- real footage -------------------------------------------------------------------------------------------------
