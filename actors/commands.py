@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from pydantic import SecretStr
 from rich.console import Console
 
 from actors.control import Apply, CameraControl, serve_control
@@ -17,7 +16,7 @@ from actors.run import run
 from pipeline.config import CameraSettings, Config
 from pipeline.console.progress import Bar, progress_bars
 from pipeline.console.tables import alert_line, camera_errors, cameras_table
-from pipeline.datasets.base import Clip, Dataset
+from pipeline.datasets.base import Dataset
 from pipeline.errors import BadInputError, CflowError, RedisError, RunError, VideoError
 from pipeline.locked_folder import locked_folder
 from pipeline.models.card import ModelCard, read_matching_card, unknown_scenes
@@ -101,7 +100,7 @@ def replay_dataset(
         raise BadInputError(
             f"{scores_folder}: expected an empty folder for the scores, got a filled one (--overwrite?)"
         )
-    cameras = tuple(_clip_camera(config, clip) for clip in dataset.test)
+    cameras = tuple(config.clip_settings(clip.name, clip.url, clip.scene) for clip in dataset.test)
     _warn_of_scenes(cameras, card, err)
     counts = [clip.frame_count for clip in dataset.test]
     total = None if None in counts else sum(count or 0 for count in counts)
@@ -138,12 +137,6 @@ def _warn_of_other_run(config: Config, redis_url: str, err: Console) -> None:
         line = str(error)
     if line is not None:
         _warn(err, line)
-
-
-def _clip_camera(config: Config, clip: Clip) -> CameraSettings:
-    defaults = config.camera_defaults.model_dump()
-    # Every frame of a clip is scored, whatever live cameras are thinned to.
-    return CameraSettings(**{**defaults, "sample_fps": None}, id=clip.name, url=SecretStr(clip.url), scene=clip.scene)
 
 
 def _run_shown(

@@ -228,7 +228,7 @@ class Supervisor:
         self._actors.add_processes(self._desired_states.processes)
         named = self._actors.named()
         for name, desired in desired_states.items():
-            self._deliveries.send(name, desired.version, lambda n=name, o=desired: named[n].call("configure", o))
+            self._deliveries.send(name, desired.version, lambda n=name, d=desired: named[n].call("configure", d))
 
     def _notify(self, notices: Iterable[Notice]) -> None:
         """Send notices of cameras to the scorer, which emits them; repeated until it has them."""

@@ -275,6 +275,18 @@ class Config(Settings):
     output: OutputSettings = OutputSettings()
     sinks: tuple[AnySink, ...] = ()
 
+    def clip_settings(self, name: str, url: str, scene: str) -> CameraSettings:
+        """Settings of a clip that takes a camera's place, as ``replay`` reads it: those of every camera.
+
+        Args:
+            name: its id.
+            url: file or folder.
+            scene: name of its scene in the model.
+        """
+        # Every frame of a clip is scored, whatever live cameras are thinned to.
+        settings = {**self.camera_defaults.model_dump(), "sample_fps": None}
+        return CameraSettings(**settings, id=name, url=SecretStr(url), scene=scene)
+
     @model_validator(mode="before")
     @classmethod
     def _fill_camera_defaults(cls, data: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a command makes of signals: the first one ends it in good order, a second Ctrl-C at once."""
+"""What a command makes of signals: the first one ends it in good order, a second Ctrl-C mostly at once."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ class Signals:
 
     Args:
         on_stop: called once, by that thread, after ``stop`` was set.
+        second_interrupts: whether a Ctrl-C after another signal ends the command at once.
 
     Attributes:
         stop: set by the first signal that asks the command to end.
         reload: set by every SIGHUP.
     """
 
-    def __init__(self, on_stop: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, on_stop: Callable[[], None] = lambda: None, *, second_interrupts: bool = True) -> None:
         self.stop = threading.Event()
         self.reload = threading.Event()
         self._on_stop = on_stop
+        self._second_interrupts = second_interrupts
         self._is_stopping = False
         self._caught: SimpleQueue[int | None] = SimpleQueue()  # putting is safe in a handler
 
@@ -41,11 +43,11 @@ class Signals:
         """Handle a signal.
 
         Raises:
-            KeyboardInterrupt: it is a SIGINT, and the command was asked to end before.
+            KeyboardInterrupt: it is a SIGINT that ends the command at once.
         """
         if number != signal.SIGHUP:
             if self._is_stopping:
-                if number == signal.SIGINT:
+                if number == signal.SIGINT and self._second_interrupts:
                     raise KeyboardInterrupt
                 return  # `timeout` and others send SIGTERM twice, to the process and to its group
             self._is_stopping = True
@@ -66,7 +68,9 @@ class Signals:
 
 
 @contextmanager
-def caught_signals(*numbers: signal.Signals, on_stop: Callable[[], None] = lambda: None) -> Iterator[Signals]:
+def caught_signals(
+    *numbers: signal.Signals, on_stop: Callable[[], None] = lambda: None, second_interrupts: bool = True
+) -> Iterator[Signals]:
     """Catch signals while the block lasts; afterwards they do what they did before.
 
     Signals reach the main thread alone: in another one nothing is caught.
@@ -74,8 +78,9 @@ def caught_signals(*numbers: signal.Signals, on_stop: Callable[[], None] = lambd
     Args:
         numbers: SIGHUP asks for a reload, every other one asks the command to end.
         on_stop: called once, by another thread, after the first signal that asks the command to end.
+        second_interrupts: whether a Ctrl-C after that raises KeyboardInterrupt.
     """
-    signals = Signals(on_stop)
+    signals = Signals(on_stop, second_interrupts=second_interrupts)
     if threading.current_thread() is not threading.main_thread():
         yield signals
         return

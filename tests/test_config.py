@@ -268,3 +268,10 @@ def test_a_sinks_secret_comes_from_the_environment_and_its_certificates_from_bes
         ConfigError, match=r"sinks\.0\.secret: expected the environment variable HOOK_SECRET, got nothing"
     ):
         load_config(tmp_path / "c.yaml", {})
+
+
+def test_a_clip_is_read_as_any_camera_is_but_not_thinned():
+    config = parse_config({"camera_defaults": {"sample_fps": 5, "buffer_frames": 3, "alerts": {"open_frames": 7}}})
+    clip = config.clip_settings("07_008", "/data/07_008.avi", "07")
+    assert (clip.id, clip.url.get_secret_value(), clip.scene_name) == ("07_008", "/data/07_008.avi", "07")
+    assert (clip.sample_fps, clip.buffer_frames, clip.alerts.open_frames) == (None, 3, 7)

@@ -58,6 +58,13 @@ def test_ctrl_c_after_another_signal_ends_the_command_at_once(number):
         send(signal.SIGINT)
 
 
+def test_a_command_that_ends_within_seconds_is_not_torn_from_it_by_a_second_ctrl_c():
+    with caught_signals(signal.SIGINT, signal.SIGTERM, second_interrupts=False) as signals:
+        for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            send(number)
+        assert signals.stop.wait(LONG_S)
+
+
 def test_sighup_asks_for_a_reload_as_often_as_it_comes():
     with caught_signals(signal.SIGINT, signal.SIGHUP) as signals:
         for _ in range(2):

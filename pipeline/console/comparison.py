@@ -5,13 +5,10 @@ Whatever is measured runs in a process of its own, so that neither memory nor ca
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +20,12 @@ from rich.table import Table
 from pipeline.config import Config, RuntimeSettings
 from pipeline.config_file import with_method
 from pipeline.console.comparison_folder import ComparisonFolder, Trained
+from pipeline.console.comparison_process import in_subprocess
 from pipeline.console.progress import Bar, TrainingBars, progress_bars
 from pipeline.console.tables import metrics_table
 from pipeline.console.training import train_with_bars
 from pipeline.datasets.base import Dataset
-from pipeline.errors import ConfigError, DatasetError, RunError
+from pipeline.errors import ConfigError, DatasetError
 from pipeline.evaluation.comparison import COLUMNS, Comparison, MethodResult, comparison_rows, write_comparison
 from pipeline.evaluation.protocols import Evaluation, evaluate
 from pipeline.methods import CHOICES, chosen_method
@@ -77,7 +75,7 @@ def compare_methods(
             err.print(f"{method}: training", markup=False, highlight=False)
             place.begin_training(method)
             shared = place.features if _shares_features(method) else None
-            place.note_trained(method, _in_subprocess(_train, chosen, dataset, place.model(method), shared))
+            place.note_trained(method, in_subprocess(_train, chosen, dataset, place.model(method), shared))
         if not place.replayed(method):
             err.print(f"{method}: scoring", markup=False, highlight=False)
             place.begin_replay(method)
@@ -129,7 +127,7 @@ def _share_features(config: Config, dataset: Dataset, place: ComparisonFolder) -
     if place.features_s is not None and place.features.exists():
         return
     place.begin_features()
-    place.note_features(_in_subprocess(_extract, config, dataset, place.features))
+    place.note_features(in_subprocess(_extract, config, dataset, place.features))
 
 
 def _measured(
@@ -145,10 +143,10 @@ def _measured(
     first = cards[methods[0]]
     images, scenes = _sample(dataset, first.model.image_size_px, config.runtime.batch_frames)
     threads = config.runtime.threads or os.cpu_count() or 1
-    device, encoder_mb, speeds = _in_subprocess(_time, models, images, scenes, config.runtime, threads)
+    device, encoder_mb, speeds = in_subprocess(_time, models, images, scenes, config.runtime, threads)
     results = []
     for method, model in models.items():
-        peak_mb, gpu_mb = _in_subprocess(_measure_memory, model, images, scenes, config.runtime, device, threads)
+        peak_mb, gpu_mb = in_subprocess(_measure_memory, model, images, scenes, config.runtime, device, threads)
         overall, speed, took = evaluations[method].overall, speeds[method], place.trained(method)
         assert took is not None, "nothing is measured before it is trained"
         results.append(
@@ -195,20 +193,6 @@ def _sample(dataset: Dataset, size_px: tuple[int, int], wanted: int) -> tuple[np
                 images.append(frame.image)
                 scenes.append(clip.scene)
     return np.stack(images), scenes
-
-
-def _in_subprocess(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Do some work in a fresh process and give back its result; errors of ours come back as they were raised.
-
-    Raises:
-        RunError: the process died, most likely for want of memory.
-    """
-    try:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            return pool.submit(work, *arguments).result()
-    except BrokenProcessPool:
-        what = work.__name__.strip("_")
-        raise RunError(f"compare: expected the process '{what}' to end by itself, got one that was killed") from None
 
 
 def _extract(config: Config, dataset: Dataset, folder: Path) -> float:

@@ -61,8 +61,9 @@ def record_with_table(
         duration_s = None if minutes is None else 60.0 * minutes
         try:
             with (
-                caught_signals(signal.SIGINT, signal.SIGTERM) as signals,
-                _followed(statuses, err, LineClock(endless=minutes is None)) as refresh,
+                # It ends within seconds, in which an impatient Ctrl-C would cost a segment of each camera.
+                caught_signals(signal.SIGINT, signal.SIGTERM, second_interrupts=False) as signals,
+                follow_recording(statuses, err, LineClock(endless=minutes is None)) as refresh,
             ):
                 record_cameras(recorders, duration_s=duration_s, stop=signals.stop, tick=refresh)
         finally:
@@ -138,7 +139,7 @@ def recording_line(statuses: Sequence[RecorderStatus]) -> str:
 
 
 @contextmanager
-def _followed(
+def follow_recording(
     statuses: Callable[[], list[RecorderStatus]], err: Console, line_clock: LineClock
 ) -> Iterator[Callable[[], None]]:
     """What is to be called often: it draws a table anew or, in a log, writes a line now and then."""

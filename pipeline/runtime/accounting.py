@@ -48,15 +48,15 @@ class CameraAccounting:
         self._last: FrameCounts | None = None
         self._moved_at = 0.0
 
-    def update_reader(self, name: str, reader: ReaderCounts) -> None:
-        """Take in counters. Of counters with different ids, only the last one is still counted in.
+    def update_reader(self, counter_id: str, reader: ReaderCounts) -> None:
+        """Take in what was counted in one counter file; the one of the latest call is the one that is counted in now.
 
         Args:
-            name: of the counters.
-            reader: what it says now.
+            counter_id: of the file.
+            reader: its counts now.
         """
-        self._readers.pop(name, None)
-        self._readers[name] = reader
+        self._readers.pop(counter_id, None)
+        self._readers[counter_id] = reader
 
     def update_scorer(self, scored: int, dropped: Mapping[str, int]) -> None:
         """Take in what the scorer says.

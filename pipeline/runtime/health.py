@@ -20,7 +20,7 @@ class HealthTracker:
 
     Args:
         camera_id: the camera.
-        settings: how long each fault is borne, from the first ``update`` on.
+        settings: how long each condition is borne, from the first ``update`` on.
     """
 
     def __init__(self, camera_id: str, settings: HealthSettings) -> None:

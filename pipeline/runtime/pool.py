@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class LivingDetector:
-    """Report of a living detector.
+    """What is known of a living detector.
 
     Attributes:
         current: whether it has taken over the newest assignment.

@@ -47,7 +47,7 @@ class RedeliveryQueue:
         Args:
             next_serials: by camera, the serial below which it is.
         """
-        self._frames = deque(h for h in self._frames if h.frame.header.serial >= _next(next_serials, h.frame))
+        self._frames = deque(d for d in self._frames if d.frame.header.serial >= _next(next_serials, d.frame))
 
     def taken_by(self, detector: str, incarnation: str, deaths: int) -> list[Frame]:
         """Note who takes; from another than before, all that is not confirmed is redelivered.

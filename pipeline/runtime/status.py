@@ -109,7 +109,7 @@ class CameraStatus:
     def as_json(self) -> dict[str, Any]:
         """A flat object, as documented in docs/alerts.md."""
         scoring = asdict(self.scoring)
-        del scoring["scored"], scoring["dropped"]  # the account holds them
+        del scoring["scored"], scoring["dropped"]  # the frame counts hold them
         return {
             "camera_id": self.camera_id,
             "scene": self.scene,

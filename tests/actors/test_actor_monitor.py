@@ -6,7 +6,6 @@ import pytest
 import ray
 from ray.exceptions import GetTimeoutError, RayTaskError
 
-from actors import actor_monitor
 from actors.actor_monitor import ActorMonitor, call_until_answered, cause_of, wait_for_start
 from pipeline.errors import RunError
 
@@ -52,11 +51,15 @@ def follow(actor, condition):
         actor.collect(time.monotonic())
 
 
-def test_an_actor_that_no_longer_answers_is_killed_and_comes_back(actor, monkeypatch):
+def test_an_actor_that_has_not_answered_for_half_a_minute_is_killed_and_comes_back(actor):
     follow(actor, lambda: actor.alive)
-    before = actor.report
-    monkeypatch.setattr(actor_monitor, "_PATIENCE_S", 1.0)
+    before, now = actor.report, time.monotonic()
     ray.get(actor.handle.hang.remote())
+    actor.poll(now)
+    actor.collect(now + 29.0)
+    assert (actor.alive, actor.report) == (True, before)
+    actor.collect(now + 31.0)
+    assert (actor.alive, actor.report, actor.died_at) == (False, None, now + 31.0)
     follow(actor, lambda: actor.alive and actor.report != before)
 
 

@@ -15,7 +15,7 @@ SIZE_PX = (32, 48)
 
 @pytest.fixture
 def actor(tmp_path):
-    made = CameraActor(SIZE_PX, 4, tmp_path / "ledgers", tmp_path / "quarantine")
+    made = CameraActor(SIZE_PX, 4, tmp_path / "counters", tmp_path / "quarantine")
     yield made
     made.stop()
 
@@ -65,8 +65,18 @@ def test_files_are_paced_while_the_desired_state_says_so(actor, files):
         batch = actor.take(TakeRequest("detector", "first", {}, 8, 0.1))
         captured_s += [h.captured_at_s for h in batch.headers if h.camera_id == "gate"] if batch is not None else []
     assert captured_s[-1] - captured_s[0] > 1.0  # of 2.4 s of footage; unpaced it takes hundredths of a second
-    actor.configure(DesiredCameraState(2, tuple(files), consumer="detector", paced=False))
-    assert not any(reading.reader.paced for reading in actor._assigned.values() if not reading.released)
+
+
+def test_a_file_that_is_paced_no_longer_is_read_as_fast_as_it_can_be(actor, tmp_path):
+    write_video(tmp_path / "long.mp4", 60, fps=1)  # a minute of footage
+    clip = CameraSettings.model_validate({"id": "long", "url": str(tmp_path / "long.mp4"), "sample_fps": None})
+    actor.configure(DesiredCameraState(1, (clip,), consumer="detector", paced=True))
+    take_of(actor, "long", {})
+    actor.configure(DesiredCameraState(2, (clip,), consumer="detector", paced=False))
+    give_up_at = time.monotonic() + 20.0
+    while actor.report().readers["long"].state != "finished":
+        assert time.monotonic() < give_up_at
+        actor.take(TakeRequest("detector", "first", {}, 8, 0.1))
 
 
 def test_a_camera_removed_long_ago_is_forgotten_with_its_counter_file_and_may_come_back(actor, files, tmp_path):
@@ -81,7 +91,7 @@ def test_a_camera_removed_long_ago_is_forgotten_with_its_counter_file_and_may_co
     take_of(actor, "gate", {})
     actor.configure(DesiredCameraState(2, (yard,), consumer="detector", forgotten=frozenset({"gate"})))
     until_report(lambda readers: set(readers) == {"yard"})  # once it has ended, without another desired state
-    assert [path.name for path in (tmp_path / "ledgers").iterdir()] == ["yard"]
+    assert [path.name for path in (tmp_path / "counters").iterdir()] == ["yard"]
     actor.configure(DesiredCameraState(3, (gate, yard), sessions={"gate": 5}, consumer="detector"))
     (header, *_) = [h for h in take_of(actor, "gate", {}).headers if h.camera_id == "gate"]
     assert (header.session, header.serial) == (5, 0)
@@ -90,9 +100,9 @@ def test_a_camera_removed_long_ago_is_forgotten_with_its_counter_file_and_may_co
 def test_the_folder_of_its_counter_files_is_touched_so_that_no_other_run_takes_it_for_left(actor, files, tmp_path):
     actor.configure(DesiredCameraState(1, tuple(files), consumer="detector"))
     an_hour_ago_s = time.time() - 3600.0
-    os.utime(tmp_path / "ledgers", (an_hour_ago_s, an_hour_ago_s))
+    os.utime(tmp_path / "counters", (an_hour_ago_s, an_hour_ago_s))
     give_up_at = time.monotonic() + 20.0
-    while (tmp_path / "ledgers").stat().st_mtime < an_hour_ago_s + 3500.0:
+    while (tmp_path / "counters").stat().st_mtime < an_hour_ago_s + 3500.0:
         assert time.monotonic() < give_up_at
         time.sleep(0.01)
 
@@ -101,13 +111,13 @@ def test_a_camera_whose_counter_file_cannot_be_made_is_reported_and_read_once_it
     actor, files, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("actors.camera._RELEASE_WITHIN_S", 0.0)
-    (tmp_path / "ledgers").write_text("in the way")
+    (tmp_path / "counters").write_text("in the way")
     actor.configure(DesiredCameraState(1, tuple(files), consumer="detector"))
     first, second = actor.report().troubles
     assert first.text.startswith("camera gate is not read: ")
     assert second.text.startswith("camera yard is not read: ")
     assert actor.report().readers == {}
-    (tmp_path / "ledgers").unlink()
+    (tmp_path / "counters").unlink()
     take_of(actor, "gate", {})  # without another desired state
     assert actor.report().troubles == ()
 
@@ -124,5 +134,5 @@ def test_a_file_moved_between_living_detectors_and_then_in_two_dying_ones_is_not
     for consumer, incarnation, deaths in [("a", "a1", 0), ("b", "b1", 0), ("b", "b2", 1), ("a", "a1", 2)]:
         batch = dispatched_to(consumer, incarnation, deaths)
         assert ([header.serial for header in batch.headers], batch.dropped) == ([0], ())
-    (killer,) = dispatched_to("b", "b3", 3).dropped
-    assert (killer.header.serial, killer.reason) == (0, "quarantined")
+    (dropped,) = dispatched_to("b", "b3", 3).dropped
+    assert (dropped.header.serial, dropped.reason) == (0, "quarantined")

@@ -80,7 +80,7 @@ def test_everyone_is_told_what_to_do_once_and_again_after_it_was_started_again(r
     assert run[SCORER].called("configure") == [before, before]
 
 
-def test_an_order_that_is_on_its_way_is_not_sent_again_and_a_newer_one_is():
+def test_a_desired_state_that_is_on_its_way_is_not_sent_again_and_a_newer_one_is():
     run = Run("gate")
     run[CAMERAS].is_slow = True
     for _ in range(5):
@@ -251,18 +251,18 @@ def test_a_run_that_is_closed_counts_what_was_in_flight_and_says_how_many_alerts
 
 
 @pytest.mark.parametrize(
-    ("error", "fault"),
+    ("error", "line"),
     [
         (OSError("disk full"), "the scorer could not close its files: disk full"),
         (None, "the scorer did not come back in time to close its files: the next run into this folder does"),
     ],
 )
-def test_a_scorer_that_cannot_close_its_files_is_a_fault_of_the_run(run, error, fault):
+def test_a_scorer_that_cannot_close_its_files_is_reported_as_what_is_unwritten(run, error, line):
     if error is None:
         run[SCORER].die()
     else:
         run[SCORER].refuses["close"] = error
-    assert run.supervisor.close(ShutdownDeadline.starting_at(time.monotonic())).unwritten == (fault,)
+    assert run.supervisor.close(ShutdownDeadline.starting_at(time.monotonic())).unwritten == (line,)
 
 
 def test_a_run_that_is_aborted_says_why_and_does_not_fail_where_nobody_hears_it(run):

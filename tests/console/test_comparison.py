@@ -1,14 +1,11 @@
 import json
-import os
 
 import pytest
 from rich.console import Console
 
-from pipeline.config import Config
-from pipeline.console import comparison as comparison_module
 from pipeline.console.comparison import compare_methods, comparison_table
 from pipeline.datasets.base import Dataset
-from pipeline.errors import BadInputError, ConfigError, DatasetError, RunError
+from pipeline.errors import BadInputError, ConfigError, DatasetError
 from pipeline.models.card import WEIGHTS_FILE
 from tests.models_for_tests import TINY, tiny_config
 
@@ -41,18 +38,6 @@ def test_footage_of_one_kind_alone_is_refused(tmp_path, trained, part):
     clips = {"train": trained.dataset.train, "test": trained.dataset.test, part: ()}
     with pytest.raises(DatasetError, match="training clips" if part == "train" else "test clips"):
         compare(trained.config, Dataset("stc", tmp_path, **clips), ["padim"], tmp_path / "out")
-
-
-def test_a_process_that_is_killed_is_named():
-    with pytest.raises(RunError, match="expected the process 'exit'"):
-        comparison_module._in_subprocess(os._exit, 9)
-
-
-def test_errors_of_a_process_come_back_as_they_were_raised(tmp_path):
-    with pytest.raises(DatasetError, match="expected training clips"):
-        comparison_module._in_subprocess(
-            comparison_module._extract, Config(), Dataset("stc", tmp_path, (), ()), tmp_path
-        )
 
 
 def test_methods_are_trained_scored_and_timed_into_one_table_even_after_an_interruption(tmp_path, trained, ray_session):

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from pipeline.console.progress import LineClock
-from pipeline.console.recording import _followed, recording_line
+from pipeline.console.recording import follow_recording, recording_line
 from pipeline.video.record import RecorderStatus
 
 
@@ -26,7 +26,7 @@ def test_all_cameras_are_reported_in_one_line_which_names_those_that_are_not_rec
 def test_a_log_gets_a_line_at_once_and_then_at_the_pace():
     now_s, file = [0.0], io.StringIO()
     err = Console(file=file, width=40)
-    with _followed(lambda: [status("gate")], err, LineClock(endless=False, now=lambda: now_s[0])) as tell:
+    with follow_recording(lambda: [status("gate")], err, LineClock(endless=False, now=lambda: now_s[0])) as tell:
         for _ in range(170):
             tell()
             now_s[0] += 0.25

@@ -79,8 +79,8 @@ class LiveRun:
     def _run(self) -> None:
         @contextmanager
         def attended(apply):
-            self.desk = CameraControl(self._config, self.config_file, (), apply)
-            with serve_control(self.desk, self.folder):
+            self.control = CameraControl(self._config, self.config_file, (), apply)
+            with serve_control(self.control, self.folder):
                 yield
 
         try:

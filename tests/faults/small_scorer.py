@@ -1,8 +1,8 @@
 """The scorer's protocol in miniature, on the real sinks, in a process that can be killed between any two steps.
 
-``python -m tests.faults.small_scorer FOLDER URL DIE_AT``: reads numbers of adds from standard input, acknowledges
-each on standard output, closes at the end of input and says what was counted. ``DIE_AT`` is ``STEP:COUNT`` (SIGKILL
-when that step is passed for the COUNT-th time), or ``-``.
+``python -m tests.faults.small_scorer FOLDER URL DIE_AT``: reads numbers of adds from standard input, acknowledges each
+on standard output, closes at the end of input and says what was counted. ``DIE_AT`` is ``STEP:COUNT`` (SIGKILL when
+that step is passed for the COUNT-th time), or ``-``.
 """
 
 import fcntl
@@ -12,7 +12,6 @@ import signal
 import sys
 from pathlib import Path
 
-from pipeline.sinks import parquet
 from pipeline.sinks.alert_outbox import AlertQueue
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.redis_stream import RedisSink
@@ -30,7 +29,7 @@ STEPS = (
     "queued",
     "ids chosen",
     "sent",
-    "acknowledged",
+    "delivered",
     "acknowledged",
 )
 """In the order in which an add passes them; those about alerts happen in the writer's thread."""
@@ -68,7 +67,7 @@ class DyingQueue:
     def ack(self, alerts):
         self._death.passed("sent")
         self._queue.ack(alerts)
-        self._death.passed("acknowledged")
+        self._death.passed("delivered")
 
 
 class SmallScorer:
@@ -119,13 +118,14 @@ def say(line: str) -> None:
 
 def main() -> None:
     death = Death(sys.argv[3])
-    write_whole = parquet._write_whole
+    replace = os.replace
 
-    def write_and_maybe_die(*arguments):
-        write_whole(*arguments)
-        death.passed("file written")
+    def replace_and_maybe_die(staged, target):
+        replace(staged, target)
+        if str(target).endswith(".parquet"):
+            death.passed("file written")
 
-    parquet._write_whole = write_and_maybe_die
+    os.replace = replace_and_maybe_die  # which ``Path.replace`` calls
     lock = fcntl.flock
 
     def maybe_die_and_lock(file, how):
@@ -139,7 +139,7 @@ def main() -> None:
         scorer.add(int(line))
         say(line.strip())
         death.passed("acknowledged")
-        if death.step in ("ids chosen", "sent", "acknowledged"):
+        if death.step in ("ids chosen", "sent", "delivered"):
             scorer.redis.flush()  # or the next add might come first
     scorer.close()
     counts = scorer.store.alerts("redis").counts

@@ -158,7 +158,7 @@ def test_a_camera_is_added_paused_resumed_and_removed_while_the_others_go_on(liv
     live.wait_for_scores("door")
     live.ask(do="remove", id="door")
     live.wait(lambda: live.camera("door").state == "removed", "it is removed")
-    live.wait(lambda: live.camera("door").counts.in_flight == 0, "its books are closed")
+    live.wait(lambda: live.camera("door").counts.in_flight == 0, "nothing is in flight")
     live.wait_for_scores("gate", "yard")
     assert [camera["id"] for camera in live.ask(do="list")["cameras"]] == ["gate", "yard"]
 
@@ -168,7 +168,7 @@ def test_a_file_added_beside_live_cameras_is_read_at_its_own_speed(live, tmp_pat
     live.ask(do="add", camera={"id": "film", "url": str(film)})
     live.wait(lambda: any(c.camera_id == "film" and c.state == "finished" for c in live.status.cameras), "it ends")
     live.ask(do="remove", id="film")
-    live.wait(lambda: live.camera("film").counts.in_flight == 0, "its books are closed")
+    live.wait(lambda: live.camera("film").counts.in_flight == 0, "nothing is in flight")
 
     def captured_at_s():
         rows = read_clip_scores(live.folder / "scores").get("film")
@@ -213,7 +213,7 @@ def test_a_camera_that_is_removed_while_it_is_offline_ends_its_outage_with_that_
     live.ask(do="remove", id="door")
     live.wait(lambda: len(told()) == 2, "it is told that nobody watches it any more")
     cameras.command("resume", "door")
-    live.wait(lambda: live.camera("door").counts.in_flight == 0, "its books are closed")
+    live.wait(lambda: live.camera("door").counts.in_flight == 0, "nothing is in flight")
     live.wait_for_scores("gate", "yard")
     begun, over = told()
     assert (begun["kind"], over["kind"]) == ("camera_offline", "camera_offline")

@@ -53,7 +53,7 @@ def test_a_frame_that_kills_three_detectors_is_kept_and_counted_and_every_other_
         forever = {"max_restarts": -1, "max_task_retries": 0, "num_cpus": 0, "max_concurrency": 4}
         scorer = create_scorer(plan)
         camera = ray.remote(**forever, name=f"{plan.name}-camera-0")(CameraActor).remote(
-            card.model.image_size_px, 4, tmp_path / "ledgers", quarantine
+            card.model.image_size_px, 4, tmp_path / "counters", quarantine
         )
         detector_plan = DetectorPlan(
             f"{plan.name}-detector-0",
@@ -66,8 +66,8 @@ def test_a_frame_that_kills_three_detectors_is_kept_and_counted_and_every_other_
             plan.runtime,
         )
         detector = ray.remote(**forever, name=detector_plan.name)(killed_by_one_frame()).remote(detector_plan)
-        camera_order = DesiredCameraState(1, config.cameras, consumer=detector_plan.name)
-        detector_order = DesiredDetectorState(1, (f"{plan.name}-camera-0",), {"clip": CameraRole("plaza", False, 2.0)})
+        camera_state = DesiredCameraState(1, config.cameras, consumer=detector_plan.name)
+        detector_state = DesiredDetectorState(1, (f"{plan.name}-camera-0",), {"clip": CameraRole("plaza", False, 2.0)})
         give_up_at, scored = time.monotonic() + 120.0, None
         while scored is None or scored.scored + sum(scored.dropped.values()) < FRAMES:
             assert time.monotonic() < give_up_at, scored
@@ -76,9 +76,9 @@ def test_a_frame_that_kills_three_detectors_is_kept_and_counted_and_every_other_
                 if ray.get(scorer.report.remote(), timeout=60.0).version == 0:
                     ray.get(scorer.configure.remote(DesiredScorerState(1, config.cameras)), timeout=60.0)
                 if ray.get(camera.report.remote(), timeout=60.0).version == 0:
-                    ray.get(camera.configure.remote(camera_order), timeout=60.0)
+                    ray.get(camera.configure.remote(camera_state), timeout=60.0)
                 if ray.get(detector.report.remote(), timeout=60.0).version == 0:
-                    ray.get(detector.configure.remote(detector_order), timeout=60.0)
+                    ray.get(detector.configure.remote(detector_state), timeout=60.0)
                 scored = ray.get(scorer.report.remote(), timeout=60.0).cameras.get("clip")
             except ray.exceptions.RayError:
                 continue

@@ -61,7 +61,7 @@ def test_when_detectors_are_slow_the_newest_frames_win_and_the_others_are_counte
         camera_name, detector_name = f"{plan.name}-camera-0", f"{plan.name}-detector-0"
         options = {"num_cpus": 0, "max_concurrency": 6}
         camera = ray.remote(**options, name=camera_name)(CameraActor).remote(
-            card.model.image_size_px, 4, tmp_path / "ledgers", tmp_path / "quarantine"
+            card.model.image_size_px, 4, tmp_path / "counters", tmp_path / "quarantine"
         )
         detector = ray.remote(**options, name=detector_name)(slow()).remote(
             DetectorPlan(
@@ -93,22 +93,22 @@ def test_when_detectors_are_slow_the_newest_frames_win_and_the_others_are_counte
         ray.get(camera.stop.remote())
 
         def rest():
-            judged = scored()
-            return reader().dispatched - judged.scored - sum(judged.dropped.values())
+            scoring = scored()
+            return reader().dispatched - scoring.scored - sum(scoring.dropped.values())
 
-        until(lambda: reader().ended and rest() == 0, "every frame's fate is known")
-        book, judged = reader(), scored()
-        until(lambda: len(read_scores(redis_url, "gate")) == judged.scored, "all scores are in Redis")
+        until(lambda: reader().ended and rest() == 0, "every frame's result is known")
+        reading, scoring = reader(), scored()
+        until(lambda: len(read_scores(redis_url, "gate")) == scoring.scored, "all scores are in Redis")
         entries = read_scores(redis_url, "gate")
         for actor in (detector, camera, scorer):
             ray.kill(actor)
-    assert book.decoded == judged.scored + sum(judged.dropped.values()) + sum(book.dropped.values())
-    assert judged.scored < book.decoded / 2
-    assert book.dropped.get("overload", 0) + judged.dropped.get("overload", 0) > book.decoded / 4
-    assert set(book.dropped) | set(judged.dropped) <= {"overload", "stale"}
-    assert book.session == 0  # the camera was drained all the time
+    assert reading.decoded == scoring.scored + sum(scoring.dropped.values()) + sum(reading.dropped.values())
+    assert scoring.scored < reading.decoded / 2
+    assert reading.dropped.get("overload", 0) + scoring.dropped.get("overload", 0) > reading.decoded / 4
+    assert set(reading.dropped) | set(scoring.dropped) <= {"overload", "stale"}
+    assert reading.session == 0  # the camera was drained all the time
     # Without newest-wins the last of ten seconds' frames would come six seconds late.
     assert max(entry["latency_s"] for entry in entries) < MAX_AGE_S + 2 * BATCH_TAKES_S + 1.0
     indices = [entry["index"] for entry in entries]
     assert indices == sorted(set(indices))
-    assert indices[-1] > book.decoded - 2 * FPS
+    assert indices[-1] > reading.decoded - 2 * FPS

@@ -328,9 +328,9 @@ class Detector:
             assert self.scorer.stdin is not None
             assert self.scorer.stdout is not None
             self.scorer.stdin.close()
-            if books := self.scorer.stdout.read():
+            if counts := self.scorer.stdout.read():
                 assert self.scorer.wait(20) == 0
-                return json.loads(books)
+                return json.loads(counts)
             self._replace()
 
 

@@ -104,7 +104,7 @@ def test_a_camera_that_is_turned_to_another_place_is_told_and_so_is_its_return(
             return [alert["until_at_s"] is None for alert in read_alerts(redis_url) if alert["kind"] == "camera_moved"]
 
         started = live.camera("gate").counts.decoded
-        live.wait(lambda: live.camera("gate").counts.decoded > started + 12 * FPS, "it has been judged for a while")
+        live.wait(lambda: live.camera("gate").counts.decoded > started + 12 * FPS, "it has been watched for a while")
         assert told() == []
         server.command("switch", "gate", places[1])
         live.wait(lambda: told() == [True], "it is told that it looks elsewhere")

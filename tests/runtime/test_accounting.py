@@ -14,19 +14,19 @@ def accounting(decoded, dispatched, scored, dropped=None, patience_s=10.0):
 
 
 @given(st.lists(st.tuples(COUNTS, st.integers(0, 50), st.integers(0, 9)), min_size=1, max_size=4), COUNTS)
-def test_the_counts_add_up_over_all_nodes_a_camera_was_read_on(counters_folder, by_detector):
+def test_the_counts_add_up_over_all_nodes_a_camera_was_read_on(counter_files, by_detector):
     """Whatever waited on a node that was given up is lost; only in the last counter file can frames wait."""
-    made, handed_in_all = CameraAccounting(1.0), 0
-    for number, (dropped, dispatched, waiting) in enumerate(counters_folder):
+    made, dispatched_in_all = CameraAccounting(1.0), 0
+    for number, (dropped, dispatched, waiting) in enumerate(counter_files):
         made.update_reader(
             f"node{number}", ReaderCounts(dispatched + waiting + sum(dropped.values()), dispatched, dropped)
         )
-        handed_in_all += dispatched
-    by_detector = {reason: min(n, handed_in_all // 3) for reason, n in by_detector.items()}
-    made.update_scorer(handed_in_all - sum(by_detector.values()), by_detector)
+        dispatched_in_all += dispatched
+    by_detector = {reason: min(n, dispatched_in_all // 3) for reason, n in by_detector.items()}
+    made.update_scorer(dispatched_in_all - sum(by_detector.values()), by_detector)
     counts = made.counts()
-    assert counts.in_flight == counters_folder[-1][2]
-    assert counts.dropped.get("camera_lost", 0) == sum(waiting for _, _, waiting in counters_folder[:-1])
+    assert counts.in_flight == counter_files[-1][2]
+    assert counts.dropped.get("camera_lost", 0) == sum(waiting for _, _, waiting in counter_files[:-1])
     assert all(counts.dropped.values())
 
 

@@ -89,14 +89,14 @@ class Run:
                 self.named[name].version = desired.version
         return told
 
-    def camera_orders(self):
+    def camera_states(self):
         newest = self.desired_states.newest
         return {name: newest[name] for name in self.desired_states.processes}
 
     def readers(self):
         """By camera, the processes that are told to read it."""
         return {
-            wanted.id: [name for name, desired in self.camera_orders().items() if wanted in desired.cameras]
+            wanted.id: [name for name, desired in self.camera_states().items() if wanted in desired.cameras]
             for wanted in self.registry.cameras
         }
 
@@ -185,7 +185,7 @@ class Upheaval(RuleBasedStateMachine):
 
     def a_process_has_one_living_consumer_at_most_who_knows_its_cameras(self):
         run, newest = self.run, self.run.desired_states.newest
-        for name, desired in run.camera_orders().items():
+        for name, desired in run.camera_states().items():
             consumers = [detector for detector in DETECTORS if name in newest[detector].processes]
             assert consumers == ([] if desired.consumer is None else [desired.consumer])
             for detector in consumers:
@@ -195,7 +195,7 @@ class Upheaval(RuleBasedStateMachine):
 
     def a_process_leaves_a_living_consumer_only_when_that_knows_and_holds_nothing_of_it(self):
         run = self.run
-        for name, desired in run.camera_orders().items():
+        for name, desired in run.camera_states().items():
             before = self.consumers.get(name)
             report = None if before is None else run.seen.detectors[before].report
             if report is None:
@@ -216,7 +216,7 @@ class Upheaval(RuleBasedStateMachine):
         assert run.step() == {}
         assert run.desired_states.newest == before
         assert run.desired_states.newest[SCORER].cameras == run.registry.cameras
-        assert all(desired.consumer is not None for desired in run.camera_orders().values())
+        assert all(desired.consumer is not None for desired in run.camera_states().values())
 
 
 TestUpheaval = Upheaval.TestCase
@@ -234,7 +234,7 @@ def test_an_actor_that_was_started_again_is_told_the_same_again():
     assert run.desired_states.newest == before
 
 
-def test_an_order_that_was_lost_is_told_again_with_the_same_number():
+def test_a_desired_state_that_was_lost_is_sent_again_with_the_same_number():
     run = Run([camera("a")])
     lost = run.step(lost=run.named)
     assert run.step() == lost
@@ -266,7 +266,7 @@ def test_a_process_goes_to_a_detector_that_came_back_once_the_one_before_knows_a
     assert len(run.desired_states.newest["d0"].processes) == 4
     run.detectors["d1"] = Actor()
     run.step(lost=["d0"])
-    (moved,) = [name for name, desired in run.camera_orders().items() if desired.consumer is None]
+    (moved,) = [name for name, desired in run.camera_states().items() if desired.consumer is None]
     run.step(lost=["d0"])
     run.step(lost=["d0"])
     assert run.desired_states.newest[moved].consumer is None  # nobody has told the one before
@@ -312,13 +312,13 @@ def test_while_a_run_drains_its_camera_processes_are_told_nothing_and_nobody_is_
     assert run.desired_states.newest["run-camera-0"] == run.before["run-camera-0"]
 
 
-def test_an_order_says_what_a_camera_needs():
+def test_a_desired_state_says_what_a_camera_needs():
     view = SceneReference((1, 2), ("AAA=",), 0.9, 0.2, 1.0, 100.0, True)
     gate = camera("gate", scene="plaza", max_frame_age_s=1.5)
     clip = camera("clip", "footage/clip.mp4", max_frame_age_s=1.5)
     run = Run([gate, clip], scene_references={"plaza": view})
     run.settle()
-    (desired,) = run.camera_orders().values()
+    (desired,) = run.camera_states().values()
     assert (desired.cameras, desired.scene_references, desired.consumer, desired.deaths) == (
         (gate, clip),
         {"gate": view},
@@ -333,11 +333,11 @@ def test_an_order_says_what_a_camera_needs():
     run.registry.apply([clip], ["clip"], run.now)
     run.detectors["d0"].died_at = run.now
     run.step()
-    (desired,) = run.camera_orders().values()
+    (desired,) = run.camera_states().values()
     assert (desired.paced, desired.paused, desired.consumer, desired.deaths) == (False, {"clip"}, "d1", 1)
 
 
-def test_sessions_are_told_with_an_order_and_are_no_reason_for_another():
+def test_sessions_are_sent_with_a_desired_state_and_are_no_reason_for_another():
     run = Run([camera("a")])
     run.settle()
     run.registry.update_reader("a", READER)

@@ -43,7 +43,7 @@ def test_a_file_is_counted_again_from_its_start_but_not_what_was_confirmed(tmp_p
     assert (counters["decoded"], counters["dispatched"], counters["confirmed"]) == (0, 0, 2)
 
 
-def test_a_counter_file_has_one_owner_and_another_book_where_it_is_made_anew(tmp_path):
+def test_a_counter_file_has_one_owner_and_another_id_where_it_is_made_anew(tmp_path):
     counters = FrameCounters(tmp_path / "gate")
     with pytest.raises(RunError, match="gate: expected a counter file of its own"):
         FrameCounters(tmp_path / "gate")

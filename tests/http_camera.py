@@ -1,0 +1,50 @@
+"""A camera that is read over HTTP, on this machine."""
+
+import contextlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import av
+import numpy as np
+
+from tests.rtsp import FPS
+from tests.videos import numbered_frame
+
+
+@contextlib.contextmanager
+def whose_video_stops(path):
+    """A camera with a microphone: two seconds of video, and sound for as long as anybody listens."""
+    with av.open(str(path), "w", format="mpegts") as container:
+        video, sound = (
+            container.add_stream("libx264", rate=FPS),
+            container.add_stream("mp2", rate=48_000, layout="mono"),
+        )
+        video.height, video.width, video.pix_fmt = 64, 96, "yuv420p"
+        for i in range(2 * FPS):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(numbered_frame(i, (64, 96)), format="rgb24")))
+        container.mux(video.encode(None))
+        for i in range(2000):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), format="s16", layout="mono")
+            silence.sample_rate, silence.pts = 48_000, 1152 * i
+            container.mux(sound.encode(silence))
+    stream, over = path.read_bytes(), threading.Event()
+
+    class Camera(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):  # the reader has left
+                for begin in range(0, len(stream), 1316):
+                    self.wfile.write(stream[begin : begin + 1316])
+                    if over.wait(0.02):
+                        return
+
+        def log_message(self, format, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/main"
+    over.set()
+    server.shutdown()
+    server.server_close()
