@@ -33,7 +33,7 @@ from pipeline.models.card import WEIGHTS_FILE, LevelConstants, ModelCard, Proven
 from pipeline.models.cflow import CFlow
 from pipeline.models.checkpoint import library_versions, save_checkpoint
 from pipeline.models.encoder import Encoder, bare_encoder
-from pipeline.models.score import read_scores
+from pipeline.models.score import frame_scores
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE_PX = (256, 384)
@@ -147,7 +147,7 @@ def _made(
 
     @torch.inference_mode()
     def score() -> object:
-        return read_scores(
+        return frame_scores(
             anomaly_model.anomaly_maps(images, lambda _: levels, rows).scored, settings.score.top_fraction
         )
 

@@ -179,9 +179,9 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def scores(engine: Any, images: Any, encode: Any, rows: Any) -> object:
     """Scores of images, whose maps go nowhere."""
-    from pipeline.models.score import read_scores
+    from pipeline.models.score import frame_scores
 
-    return read_scores(
+    return frame_scores(
         engine.anomaly_model.anomaly_maps(images, encode, rows).scored, engine.card.model.score.top_fraction
     )
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.anomaly_model import AnomalyMaps, rows_of
-from pipeline.models.score import read_scores
+from pipeline.models.score import frame_scores
 
 
 class SceneModel(Protocol):
@@ -30,7 +30,7 @@ class SceneModels(nn.Module):
     Args:
         scenes: names of the training scenes.
         models: of each, a ``SceneModel``.
-        top_fraction: as for ``read_scores``.
+        top_fraction: as for ``frame_scores``.
 
     Attributes:
         top_fraction: as given.
@@ -78,7 +78,7 @@ class SceneModels(nn.Module):
 
     def _nearer(self, one: AnomalyMaps, other: AnomalyMaps) -> AnomalyMaps:
         """Of each frame the maps with the lower score, the first ones of two that are alike."""
-        scores, scores_there = (read_scores(maps.scored, self.top_fraction) for maps in (one, other))
+        scores, scores_there = (frame_scores(maps.scored, self.top_fraction) for maps in (one, other))
         nearer = (scores_there < scores)[:, None, None]
         shown = torch.where(nearer, other.shown, one.shown)
         if one.scored is one.shown:

@@ -18,7 +18,7 @@ from torch import Tensor
 from pipeline.config import RuntimeSettings
 from pipeline.inference.engine import Engine
 from pipeline.models.card import WEIGHTS_FILE
-from pipeline.models.score import read_scores
+from pipeline.models.score import frame_scores
 from pipeline.types import FrameBatch, FrameHeader
 
 _LEAST_ROUNDS = 3
@@ -167,7 +167,7 @@ def _post_s(
     _synchronise(engine)
     started_at = time.perf_counter()
     maps = engine.anomaly_model.anomaly_maps(given, lambda _: next(answers), rows)
-    read_scores(maps.scored, engine.card.model.score.top_fraction)
+    frame_scores(maps.scored, engine.card.model.score.top_fraction)
     maps.shown.cpu()
     _synchronise(engine)
     return time.perf_counter() - started_at

@@ -21,7 +21,7 @@ from pipeline.methods import method_of
 from pipeline.model_settings import ModelSettings
 from pipeline.models.anomaly_model import AnomalyModel, Encode
 from pipeline.models.card import ModelCard, check_matches, read_card
-from pipeline.models.score import read_scores
+from pipeline.models.score import frame_scores
 from pipeline.runtime.messages import CameraRole
 from pipeline.types import FrameBatch, Prediction
 
@@ -212,7 +212,7 @@ class Engine:
         """
         rows = self.anomaly_model.scene_rows(scenes).to(self.device)
         maps = self.anomaly_model.anomaly_maps(images.to(self.device), self.encode, rows)
-        return maps.shown, read_scores(maps.scored, self.card.model.score.top_fraction)
+        return maps.shown, frame_scores(maps.scored, self.card.model.score.top_fraction)
 
 
 def _expected_card(folder: Path, expected: ModelSettings | None) -> ModelCard:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def read_scores(maps: Tensor, top_fraction: float) -> Tensor:
+def frame_scores(maps: Tensor, top_fraction: float) -> Tensor:
     """Mean of each map's highest values; on a CPU to the last bit the same, whatever the other maps are.
 
     Args:

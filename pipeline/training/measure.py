@@ -11,7 +11,7 @@ from pipeline.baselines.scenes import SceneModels
 from pipeline.inference.anomaly_map import anomaly_maps, level_constants
 from pipeline.models.card import LevelConstants
 from pipeline.models.cflow import CFlow
-from pipeline.models.score import read_scores
+from pipeline.models.score import frame_scores
 from pipeline.training.features import ClipFeatures
 
 _BATCH_FRAMES = 16
@@ -56,7 +56,7 @@ def measure_normal(
     scores: dict[str, list[tuple[float, ...]]] = {}
     score = flows.settings.score
     for (clip, _), of_clip in zip(parts, maps, strict=True):
-        of_frames = read_scores(anomaly_maps(of_clip, constants, score).scored, score.top_fraction)
+        of_frames = frame_scores(anomaly_maps(of_clip, constants, score).scored, score.top_fraction)
         scores.setdefault(clip.clip.scene, []).append(tuple(of_frames.tolist()))
     return constants, {scene: tuple(of_clips) for scene, of_clips in scores.items()}
 
@@ -103,7 +103,7 @@ def score_features(
             batch = range(start, min(start + _BATCH_FRAMES, frames.stop))
             found = features(clip, batch)
             rows = models.scene_rows([clip.clip.scene] * len(batch)).to(found[0].device)
-            of_clip += read_scores(models.maps_of_features(found, rows).scored, models.top_fraction).tolist()
+            of_clip += frame_scores(models.maps_of_features(found, rows).scored, models.top_fraction).tolist()
             done += len(batch)
             progress(done, total)
         scores.setdefault(clip.clip.scene, []).append(tuple(of_clip))

@@ -102,7 +102,7 @@ FATES = st.sampled_from(["scored", "overload", "stale", "not_finite", "lost", "t
 
 
 @given(st.lists(FATES, max_size=60), st.sets(st.integers(0, 60)))
-def test_every_frame_dispatched_has_one_fate_whatever_gets_lost_and_whenever_the_scorer_is_killed(results, kills):
+def test_every_frame_dispatched_has_one_result_whatever_gets_lost_and_whenever_the_scorer_is_killed(results, kills):
     """A restarted scorer goes on from its state as JSON; what was not acknowledged comes again."""
     camera, expected, alerts, whole_alerts = CameraScoring("gate", NORMAL, SETTINGS), {}, [], []
     whole = CameraScoring("gate", NORMAL, SETTINGS)
