@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -323,14 +322,10 @@ app.add_typer(cameras_app, name="cameras")
 @cameras_app.command("list", epilog="Example: cflow-stream cameras list --json")
 def cameras_list(as_json: JsonOption = False, config: WhereOption = None) -> None:
     """Print the cameras of the run, without credentials."""
-    from pipeline.console.tables import print_object
+    from pipeline.console.tables import camera_line, print_object
 
     for camera in _ask({"do": "list"}, config)["cameras"]:
-        print_object(camera, _camera_line, as_json=as_json, out=out)
-
-
-def _camera_line(camera: Mapping[str, Any]) -> str:
-    return f"{camera['id']}  {camera['url']}  scene {camera['scene']}" + ("  paused" if camera["paused"] else "")
+        print_object(camera, camera_line, as_json=as_json, out=out)
 
 
 @cameras_app.command("add", epilog="Example: cflow-stream cameras add yard 'rtsp://viewer:${YARD}@10.0.0.8/main'")

@@ -1,7 +1,8 @@
-"""A camera that is read over HTTP, on this machine."""
+"""Cameras that are read over HTTP, on this machine."""
 
 import contextlib
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import av
@@ -12,6 +13,40 @@ from tests.videos import numbered_frame
 
 
 @contextlib.contextmanager
+def that_sends(
+    send: Callable[[Callable[[bytes], object], Callable[[float | None], bool]], None], content_type: str | None = None
+):
+    """A camera at an address, until the block ends.
+
+    Args:
+        send: called for everybody who reads it, with what writes bytes, and with what waits some seconds (None: as long
+            as it takes) and says whether the block has ended.
+        content_type: of its answer.
+    """
+    over = threading.Event()
+
+    class Camera(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            if content_type is not None:
+                self.send_header("Content-Type", content_type)
+            self.end_headers()
+            with contextlib.suppress(OSError):  # the reader has left
+                send(self.wfile.write, over.wait)
+
+        def log_message(self, format, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/main"
+    finally:
+        over.set()
+        server.shutdown()
+        server.server_close()
+
+
 def whose_video_stops(path):
     """A camera with a microphone: two seconds of video, and sound for as long as anybody listens."""
     with av.open(str(path), "w", format="mpegts") as container:
@@ -27,24 +62,12 @@ def whose_video_stops(path):
             silence = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), format="s16", layout="mono")
             silence.sample_rate, silence.pts = 48_000, 1152 * i
             container.mux(sound.encode(silence))
-    stream, over = path.read_bytes(), threading.Event()
+    stream = path.read_bytes()
 
-    class Camera(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            with contextlib.suppress(OSError):  # the reader has left
-                for begin in range(0, len(stream), 1316):
-                    self.wfile.write(stream[begin : begin + 1316])
-                    if over.wait(0.02):
-                        return
+    def send(write, wait):
+        for begin in range(0, len(stream), 1316):
+            write(stream[begin : begin + 1316])
+            if wait(0.02):
+                return
 
-        def log_message(self, format, *arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/main"
-    over.set()
-    server.shutdown()
-    server.server_close()
+    return that_sends(send)

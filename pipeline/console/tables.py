@@ -150,3 +150,12 @@ def camera_errors(statuses: Iterable[Mapping[str, Any]]) -> list[str]:
             camera_id, scored = plain(status.get("camera_id")), plain(status.get("scored"))
             lines.append(f"camera {camera_id}: {', '.join(came)}; {scored} were scored")
     return lines
+
+
+def camera_line(camera: Mapping[str, Any]) -> str:
+    """A camera of a run in one line.
+
+    Args:
+        camera: as the request ``list`` answers (``actors.control``).
+    """
+    return f"{camera['id']}  {camera['url']}  scene {camera['scene']}" + ("  paused" if camera["paused"] else "")

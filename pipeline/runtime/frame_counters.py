@@ -19,30 +19,11 @@ from typing import Literal, get_args
 from pipeline.errors import RunError
 from pipeline.private_folder import make_private
 
-CounterName = Literal[
-    "decoded",
-    "dispatched",
-    "confirmed",
-    "session",
-    "sampling",
-    "overload",
-    "stale",
-    "corrupt",
-    "decode_error",
-    "camera_lost",
-    "shutdown",
-]
+_DropName = Literal["sampling", "overload", "stale", "corrupt", "decode_error", "camera_lost", "shutdown"]
+CounterName = Literal["decoded", "dispatched", "confirmed", "session", _DropName]
 _NAMES: tuple[CounterName, ...] = get_args(CounterName)
 _INDEX = {name: index for index, name in enumerate(_NAMES)}
-_DROPS: tuple[CounterName, ...] = (
-    "sampling",
-    "overload",
-    "stale",
-    "corrupt",
-    "decode_error",
-    "camera_lost",
-    "shutdown",
-)
+_DROPS: tuple[_DropName, ...] = get_args(_DropName)
 _WORD_BYTES = 8
 _ID_BYTES = 16  # a random id of the counters, before them
 _SIZE_BYTES = _ID_BYTES + _WORD_BYTES * len(_NAMES)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -320,8 +319,7 @@ def _write_whole(table: pa.Table, staged: Path, target: Path) -> None:
                 column_encoding=encoding,
                 write_page_checksum=True,
             )
-            file.flush()
-            os.fsync(file.fileno())
+        sync(staged)
         staged.replace(target)
     except BaseException:
         staged.unlink(missing_ok=True)  # a part of a file would hold the room that rows may find

@@ -12,6 +12,7 @@ from typing import Any, cast
 import redis
 from redis.exceptions import AuthorizationError
 
+from pipeline.backoff import Backoff
 from pipeline.errors import RedisError
 from pipeline.redaction import redact
 from pipeline.sinks.redis_client import check_redis, connect, explain
@@ -21,6 +22,7 @@ _log = logging.getLogger(__name__)
 
 _PAGE = 500
 _BLOCK_S = 0.5  # how fast ``stop`` is noticed
+_FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
 
 _EVERY_ALERT_HAS = frozenset({"kind", "event_id", "emitted_at_s"})
@@ -48,7 +50,7 @@ def read_alerts(
     check_redis(url)
     client = connect(url, timeout_s=_BLOCK_S + 2.0)  # must outlast XREAD's BLOCK
     stop = stop or threading.Event()
-    failures = 0
+    backoff, is_away = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S), False
     try:
         last = _last_id(client) if since == "now" else since
         while not stop.is_set():
@@ -59,12 +61,13 @@ def read_alerts(
             except (redis.RedisError, OSError) as error:
                 if not follow or not _is_passing(error):
                     raise RedisError(f"redis.url: {redact(url)}: {explain(error)}") from error
-                if failures == 0:
+                if not is_away:
                     _log.warning("Redis %s: %s; waiting for it", redact(url), explain(error))
-                failures += 1
-                stop.wait(min(_LONGEST_PAUSE_S, 0.1 * 2 ** min(failures, 10)))
+                is_away = True
+                stop.wait(backoff.failed())
                 continue
-            failures = 0
+            is_away = False
+            backoff.succeeded()
             for entry_id, fields in entries:
                 last = entry_id
                 yield _object(url, entry_id, fields, needs=_EVERY_ALERT_HAS)

@@ -3,9 +3,7 @@
 import contextlib
 import io
 import itertools
-import threading
 from fractions import Fraction
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import av
 import pytest
@@ -15,6 +13,7 @@ from pipeline.datasets.detect import open_dataset
 from pipeline.errors import RunError
 from pipeline.video.recordings import RecordingFolder
 from pipeline.video.source import open_source
+from tests.http_camera import that_sends
 from tests.rtsp import RtspServer, require_rtsp, write_footage
 from tests.video.failing_system import cannot_open_files, failing_disk
 from tests.video.recorders import (
@@ -212,10 +211,9 @@ def test_a_segment_that_cannot_be_opened_at_its_end_waits_for_the_next_run(tmp_p
     assert is_in_a_row(numbers, of=100)
 
 
-@contextlib.contextmanager
 def encrypted(video, interval_s):
     """A camera whose packets come without an end and say nothing of pictures: their slices are called layers."""
-    over, data = threading.Event(), bytearray(video.read_bytes())
+    data = bytearray(video.read_bytes())
     with av.open(str(video)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
     for packet in packets:
@@ -225,25 +223,13 @@ def encrypted(video, interval_s):
             data[at + 4] = data[at + 4] & 0xE0 | 20
             at, content = at + 4 + length, content[4 + length :]
 
-    class Camera(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            with contextlib.suppress(ConnectionError):  # it was left
-                for start, end in itertools.pairwise([0, *(packet.pos for packet in packets[40:])]):
-                    self.wfile.write(data[start:end])
-                    if over.wait(interval_s):
-                        return
+    def send(write, wait):
+        for start, end in itertools.pairwise([0, *(packet.pos for packet in packets[40:])]):
+            write(data[start:end])
+            if wait(interval_s):
+                return
 
-        def log_message(self, format, *arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/main"
-    over.set()
-    server.shutdown()
-    server.server_close()
+    return that_sends(send)
 
 
 def test_a_camera_whose_packets_make_no_picture_in_time_is_reported_and_opened_anew(tmp_path):
@@ -301,33 +287,21 @@ def test_a_webcam_that_sends_jpegs_is_recorded_and_another_size_begins_another_s
     assert found[:2] == [list(range(12)), list(range(12, 24))]
 
 
-@contextlib.contextmanager
 def jpegs(sizes_px):
     """A webcam as many routers and printers have one: JPEGs one after the other over HTTP."""
-    format_reader = []
+    images = []
     for number, size_px in enumerate(sizes_px):
         buffer = io.BytesIO()
         Image.fromarray(numbered_frame(number, size_px)).save(buffer, "jpeg", quality=95)
-        format_reader.append(buffer.getvalue())
+        images.append(buffer.getvalue())
 
-    class Webcam(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-            self.end_headers()
-            for video_format in format_reader:
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(video_format)}\r\n\r\n"
-                self.wfile.write(head.encode() + video_format + b"\r\n")
-            self.wfile.write(b"--frame--\r\n")
+    def send(write, wait):
+        for image in images:
+            write(f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n".encode())
+            write(image + b"\r\n")
+        write(b"--frame--\r\n")
 
-        def log_message(self, format, *arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Webcam)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/video"
-    server.shutdown()
-    server.server_close()
+    return that_sends(send, content_type="multipart/x-mixed-replace; boundary=frame")
 
 
 def test_a_model_can_be_trained_on_what_was_recorded(tmp_path, http_folder):

@@ -1,6 +1,5 @@
 """How recording ends: by a signal, a kill, a full disk, or threads that are stuck; what was whole then stays."""
 
-import contextlib
 import json
 import os
 import resource
@@ -8,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ import pytest
 import pipeline.video.record as record_module
 from pipeline.errors import VideoError
 from pipeline.video.segment import PacketTimeline, VideoFormatReader
+from tests.http_camera import that_sends
 from tests.video.recorders import (
     ROOT,
     camera,
@@ -67,27 +66,14 @@ def ended(process, code=0, within_s=30.0):
     return said, complained
 
 
-@contextlib.contextmanager
 def falls_silent(video):
     """A camera that sends a video at once and then nothing, without ending the connection."""
-    over = threading.Event()
 
-    class Camera(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(video.read_bytes())
-            over.wait()
+    def send(write, wait):
+        write(video.read_bytes())
+        wait(None)
 
-        def log_message(self, format, *arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/main"
-    over.set()
-    server.shutdown()
-    server.server_close()
+    return that_sends(send)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
