@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pipeline.errors import CflowError, CheckpointError
 from pipeline.inference.cflow import CflowModel
 from pipeline.inference.loading import load_anomaly_model
-from pipeline.inference.packages import ENCODER_FILE, FLOWS_FILE
+from pipeline.inference.packages import ENCODER_FILE, FLOWS_FILE, PackagedEncoder, PackagedFlows
 from pipeline.inference.tuning import PRECISIONS, Tuning
 from pipeline.models.card import read_card
 
@@ -41,7 +41,7 @@ class _Flows(nn.Module):
 
 @torch.no_grad()
 def build_package(folder: Path, fingerprint: str, out: Path, tuning: Tuning, device: torch.device) -> None:
-    """Write ``encoder.so`` and ``flows.so``.
+    """Write ``encoder.so`` and ``flows.so``, and run them once: what crashes ends this process, and not a detector.
 
     Args:
         folder: a checkpoint of conditional flows.
@@ -62,10 +62,12 @@ def build_package(folder: Path, fingerprint: str, out: Path, tuning: Tuning, dev
     faster = encoder.for_inference().to(device)
     images = torch.zeros(_EXAMPLE_FRAMES, *card.model.image_size_px, 3, dtype=torch.uint8, device=device)
     rows = torch.zeros(_EXAMPLE_FRAMES, dtype=torch.int64, device=device)
-    features = [level.contiguous(memory_format=torch.channels_last) for level in faster(images)]
     frames = {0: torch.export.Dim("frames", min=2, max=_MOST_FRAMES)}
     _compile(faster, (images,), (frames,), out / ENCODER_FILE)
+    encode = PackagedEncoder(card, out / ENCODER_FILE, device)
+    features = [level.contiguous(memory_format=torch.channels_last) for level in encode(images)]
     _compile(_Flows(anomaly_model), (features, rows), ([frames] * len(features), frames), out / FLOWS_FILE)
+    PackagedFlows(card, out / FLOWS_FILE, device).anomaly_maps(images, encode, rows).shown.cpu()  # waits for a GPU
 
 
 def _compile(module: nn.Module, example: tuple[Any, ...], dynamic: tuple[Any, ...], library: Path) -> None:

@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -193,7 +194,9 @@ def compile_package(
         )
     except subprocess.TimeoutExpired:
         raise PackageError(f"it took longer than {within_s:.0f} s") from None
-    if done.returncode != 0:
+    if done.returncode < 0:
+        raise PackageError(f"{signal.Signals(-done.returncode).name} ended it, or what it had made")
+    if done.returncode > 0:
         raise PackageError(_last_line(done.stderr) or f"exit code {done.returncode}")
 
 

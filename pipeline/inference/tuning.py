@@ -39,7 +39,8 @@ class Tuning:
 
     Attributes:
         precision: of the flows' matrix products. The encoder and all sums are float32 always: an encoder in bfloat16
-            costs most of a point of AUROC, for whitening blows its rounding up.
+            costs most of a point of AUROC, for whitening blows its rounding up. On a GPU convolutions round their
+            inputs to TF32, as is torch's default: three digits, which Ped2's AUROC does not notice.
         compiled: whether ``torch.compile`` makes machine code for the model.
         why: what was measured to decide so, in words; decides nothing itself.
     """

@@ -18,7 +18,7 @@ def test_a_clip_replayed_on_a_gpu_scores_as_on_the_cpu(trained, tmp_path):
     assert on_gpu.keys() == on_cpu.keys()
     for name, scores in on_gpu.items():
         assert scores.index.tolist() == on_cpu[name].index.tolist()
-        np.testing.assert_allclose(scores.anomaly_score, on_cpu[name].anomaly_score, rtol=5e-3)
+        np.testing.assert_allclose(scores.anomaly_score, on_cpu[name].anomaly_score, rtol=2e-2)
 
 
 def test_two_detectors_that_share_a_gpu_score_every_frame_once(trained, tmp_path):

@@ -216,6 +216,20 @@ def test_a_machine_whose_compiler_fails_runs_the_model_as_it_stands(folder, expe
     assert [Path(name).suffix for name in left] == [".failed"]  # nothing half made
 
 
+def test_code_that_crashes_where_it_was_made_never_comes_to_a_detector(folder, tmp_path, monkeypatch):
+    """As on a machine whose compiler puts a C++ library of its own into what it makes."""
+    crash = tmp_path / "crash.o"
+    source = "__attribute__((constructor)) void crash(void) { __builtin_trap(); }"
+    subprocess.run(["g++", "-fPIC", "-c", "-x", "c++", "-", "-o", crash], input=source, text=True, check=True)
+    compiler = tmp_path / "g++"
+    compiler.write_text(f'#!/bin/sh\ncase "$*" in *-shared*) exec g++ "$@" {crash};; *) exec g++ "$@";; esac\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    how = Tuning(torch.float32, compiled=True), torch.device("cpu")
+    with pytest.raises(PackageError, match="SIGILL ended it, or what it had made"):
+        packages.compile_package(folder, read_card(folder), *how, tmp_path, 100.0)
+
+
 def test_a_compiler_that_hangs_ends_with_the_process_that_waits_for_it(folder, tmp_path):
     lifeline = Lifeline(tmp_path / "lifeline")
     compiler = tmp_path / "g++"

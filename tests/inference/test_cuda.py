@@ -16,8 +16,8 @@ pytestmark = needs_gpu
 
 FRAMES = 7
 SETTINGS = {"batch_frames": FRAMES, "compile": True}
-# How far apart scores and maps of the two devices may be: convolutions of a GPU sum in another order.
-FLOAT32, BFLOAT16 = {"rtol": 2e-3, "atol": 2e-3}, {"rtol": 3e-2, "atol": 3e-2}
+# How far apart scores and maps of the two devices may be: convolutions of a GPU round their inputs to TF32.
+FLOAT32, BFLOAT16 = {"rtol": 1e-2, "atol": 1e-2}, {"rtol": 3e-2, "atol": 3e-2}
 
 
 @pytest.fixture(scope="module")
