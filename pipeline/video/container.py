@@ -21,6 +21,7 @@ from pipeline.errors import RefusedError, VideoError
 from pipeline.redaction import redact
 from pipeline.video.access_units import AccessUnits
 from pipeline.video.redirects import password_stays
+from pipeline.video.stated import stated_frames
 
 MAX_PIXELS = 9_000_000
 """Largest frame that is decoded: a little above 3840 x 2160. Bounds the memory that a damaged header can ask for."""
@@ -105,7 +106,7 @@ class ContainerFeed:
         self.codec = context.codec.name
         self.failure: av.error.FFmpegError | None = None
         # Read now: what a PyAV stream says once its container is closed comes from memory that was freed.
-        self._declared = 0 if live else self._stream.frames
+        self._declared = 0 if live else stated_frames(container, self._stream)
         self._units = AccessUnits(self._stream)
         self._discarded = 0
         self._next_pts = 0
