@@ -14,6 +14,7 @@ from typing import NamedTuple
 from pipeline.datasets.base import Clip, check_identifier, check_unique, probe
 from pipeline.errors import DatasetError
 from pipeline.video.images import is_image_name
+from pipeline.video.stated import mp4_boxes
 
 _LITTER = frozenset({".ds_store", ".directory", "thumbs.db", "ehthumbs.db", "desktop.ini"})
 # Footage that somebody deleted, and small copies that a NAS made, must not be learned from.
@@ -92,6 +93,9 @@ class Footage:
                 counts[path] = probe(path, least_frames)
             except DatasetError as error:
                 self.passed_over.append(PassedOver(path, printable(str(error))))
+                continue
+            if path.is_file() and (joined := sum(kind == b"moov" for kind in mp4_boxes(path))) > 1:
+                self.pass_over(path, f"expected one recording, got {joined} joined, of which only the first is read")
         return counts
 
     def pass_over(self, path: Path, why: str) -> None:

@@ -13,7 +13,6 @@ such a folder, a file whose name says only when it was filmed belongs to the cam
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +40,6 @@ _FOLDERS = ("videos", "frames")
 _MASKS = ("test_frame_mask", "test_pixel_mask")
 _SCENE_NUMBER = re.compile(r"(?P<scene>.+)_[^_]+", re.DOTALL)
 _TIME = re.compile(r"((19|20)\d\d[-_.]?\d\d[-_.]?\d\d|\d\d[-_.]\d\d[-_.]\d\d)[-_.\dTZ]*")
-
-_log = logging.getLogger(__name__)
 
 
 def has_train(root: Path) -> bool:
@@ -81,9 +78,10 @@ def test_clips(root: Path) -> FoundClips:
             f"{masks}: expected a frame mask NAME.npy for each of {len(counts)} test clips,"
             f" got none for {_some(unlabelled)}"
         )
-    spare = {path.stem for path in entries(masks) if path.suffix == ".npy"} - {name_of(path) for path in counts}
-    if spare:
-        _log.warning("%s: no footage for %d masks (%s)", part, len(spare), _some(sorted(spare)))
+    names = {name_of(path) for path in counts}
+    for mask in entries(masks):
+        if mask.suffix == ".npy" and mask.stem not in names:
+            footage.pass_over(mask, "expected labels of footage, got those of a clip that is not there")
     clips = check_names(_test_clip(path, count, part) for path, count in counts.items())
     return FoundClips(clips, tuple(footage.passed_over))
 

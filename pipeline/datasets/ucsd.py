@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +30,6 @@ _LABEL_LINE = re.compile(r"gt_frame\s*=\s*\[(?P<ranges>[^\]]*)\]")
 _RANGE = re.compile(r"(?P<first>\d+)(?:\s*:\s*(?P<last>\d+))?")
 _TEST_FOLDER = re.compile(r"Test(?P<number>\d+)")
 _MASK_FOLDER = re.compile(r"Test\d+_gt")
-
-
-_log = logging.getLogger(__name__)
 
 
 def has_train(root: Path) -> bool:
@@ -85,8 +81,8 @@ def test_clips(root: Path) -> FoundClips:
         raise DatasetError(f"{part}: expected one label file such as UCSDped2.m, got {names}")
     ranges = parse_label_file(label_files[0])
     clips = check_names(_test_clip(path, number, ranges, label_files[0], root) for path, number in folders)
-    if spare := sorted(set(range(1, len(ranges) + 1)) - {number for _, number in folders}):
-        _log.warning("%s: no footage for %d labelled clips, such as Test%03d", part, len(spare), spare[0])
+    for number in sorted(set(range(1, len(ranges) + 1)) - {number for _, number in folders}):
+        beside.pass_over(part / f"Test{number:03d}", "expected the footage of a labelled clip, got nothing there")
     return FoundClips(clips, tuple(beside.passed_over))
 
 

@@ -109,6 +109,7 @@ class ContainerFeed:
         self._declared = 0 if live else stated_frames(container, self._stream)
         self._units = AccessUnits(self._stream)
         self._discarded = 0
+        self._next_slot = 0 if container.format.name == "avi" else None
         self._next_pts = 0
         # Who joins a live stream between keyframes gets packets that refer to what was sent before.
         self._awaits_keyframe = live
@@ -147,12 +148,19 @@ class ContainerFeed:
 
     def _access_units(self, packet: av.Packet) -> list[av.Packet]:
         """What is to be decoded next: whole pictures, from the first keyframe on."""
-        self._discarded += packet.is_discard
+        self._discarded += packet.is_discard + self._empty_slots(packet)
         units = self._units.push(packet) if packet.size else [*self._units.flush(), packet]
         while self._awaits_keyframe and units and not units[0].is_keyframe:
             del units[0]
         self._awaits_keyframe = self._awaits_keyframe and not units
         return units
+
+    def _empty_slots(self, packet: av.Packet) -> int:
+        """Of an AVI, which states the ticks of its clock instead of frames: those without a frame before a packet."""
+        if self._next_slot is None or packet.dts is None:
+            return 0
+        empty, self._next_slot = max(packet.dts - self._next_slot, 0), packet.dts + 1
+        return empty
 
     def _decoded(self, packet: av.Packet | None) -> Iterator[RawFrame | FrameDamage | None]:
         try:

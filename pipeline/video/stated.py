@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,25 +27,27 @@ def stated_frames(container: InputContainer, stream: VideoStream) -> int:
 
 
 def is_fragmented(path: Path) -> bool:
-    """Whether a file is an mp4 in fragments, as cameras write that may lose their power at any time.
+    """Whether a file is an mp4 in fragments, as cameras write that may lose their power at any time."""
+    return b"moof" in mp4_boxes(path)
 
-    Reads the headers of its boxes, nothing else.
-    """
+
+def mp4_boxes(path: Path) -> Iterator[bytes]:
+    """Kinds of the outer boxes of an mp4, by their headers alone; of any other file nothing that means something."""
     try:
         with path.open("rb") as file:
             for _ in range(_MOST_BOXES):
                 head = file.read(16)
                 kind, size = head[4:8], int.from_bytes(head[:4])
-                if kind == b"moof":
-                    return True
+                if not kind.isalnum():
+                    return
+                yield kind
                 if size == 1:
                     size = int.from_bytes(head[8:16])
-                if size < 8 or not kind.isalnum():  # the last box, or no box at all
-                    return False
+                if size < 8:  # the last box
+                    return
                 file.seek(size - len(head), 1)
-    except (OSError, ValueError):
-        pass
-    return False
+    except (OSError, ValueError, OverflowError):
+        return
 
 
 def actual_fps(stated: float, times_s: Sequence[float]) -> float:

@@ -1,7 +1,6 @@
 """What lies below a folder of footage: read where the decoder can, named where it cannot, and never left out unsaid."""
 
 import json
-import logging
 import os
 from pathlib import Path
 
@@ -115,7 +114,7 @@ def _folder(name, make):
 
 
 BAD = {
-    "one frame": ("gate_003.mp4", lambda path: write_video(path, 1), "expected 2 frames or more that can be decoded, got 1"),
+    "one frame": ("gate_003.mp4", lambda path: write_video(path, 1), "2 frames or more that can be decoded, got 1"),
     "empty": ("gate_003.mp4", Path.touch, "got an empty file"),
     "text": ("gate_003.mp4", lambda path: path.write_text("text"), "expected a video file"),
     "sound only": ("gate_003.mp4", audio_only, "expected a video stream, got only: audio"),
@@ -256,10 +255,21 @@ def test_labelled_clips_may_lie_in_folders_of_days(tmp_path):
     assert [clip.name for clip in open_dataset(tmp_path, need="test").test] == ["01_0001", "gate_0001"]
 
 
-def test_labels_of_ucsd_without_footage_are_told(tmp_path, caplog):
+def test_labels_of_ucsd_without_footage_are_told(tmp_path):
     base = write_ucsd(tmp_path)
     with (base / "Test/UCSDped2.m").open("a") as file:
         file.write("TestVideoFile{end+1}.gt_frame = [1:2];\n")
-    with caplog.at_level(logging.WARNING):
-        assert len(open_dataset(base, need="test").test) == 2
-    assert "no footage for 1 labelled clips, such as Test003" in caplog.text
+    dataset = open_dataset(base, need="test")
+    assert len(dataset.test) == 2
+    assert dataset.passed_over == (
+        f"{base / 'Test/Test003'}: expected the footage of a labelled clip, got nothing there",
+    )
+
+
+def test_a_recording_that_was_joined_to_another_and_is_not_read_gets_a_line(tmp_path):
+    videos = write_sound(tmp_path)
+    path = videos / "gate_002.mp4"
+    path.write_bytes(2 * path.read_bytes())
+    dataset = open_dataset(tmp_path, need="train")
+    assert len(dataset.train) == 2
+    assert dataset.passed_over == (f"{path}: expected one recording, got 2 joined, of which only the first is read",)
