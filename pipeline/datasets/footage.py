@@ -222,7 +222,10 @@ def footage_to_score(footage: Footage, label_file: Callable[[Path], Path | None]
 
 def name_of(path: Path) -> str:
     """The clip's name: a folder may have a dot in it, a file has an ending."""
-    return path.name if path.is_dir() else path.stem
+    try:
+        return path.name if path.is_dir() else path.stem
+    except OSError:  # the system does not say
+        return path.stem
 
 
 def name_below(path: Path, roots: Iterable[Path]) -> str:

@@ -30,7 +30,8 @@ _UNKNOWN_RATE_FPS = 25
 _FASTEST_RATE_FPS = 1000  # above it the rate is a guess from the time base, not a camera's
 # Demuxers of video files. Without a list FFmpeg would also read a still image, a playlist that points elsewhere...
 _FILE_FORMATS = (
-    "mov,mp4,avi,matroska,webm,mpegts,mpeg,mpegvideo,h264,hevc,vvc,av1,obu,ivf,m4v,mjpeg,flv,asf,ogg,mxf,nut,rm,dhav"
+    "mov,mp4,avi,matroska,webm,mpegts,mpeg,mpegvideo,h264,hevc,vvc,av1,obu,ivf,m4v,mjpeg,flv,asf,ogg,mxf,nut,rm,dhav,"
+    "dv,yuv4mpegpipe"
 )
 _FILE_OPTIONS = {"format_whitelist": _FILE_FORMATS, "protocol_whitelist": "file"}
 # Probing costs RTSP 2 to 5 s, and RTSP announces its codec; without probing it opens in 0.1 s.

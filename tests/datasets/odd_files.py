@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
 
-from tests.videos import write_video
+from tests.videos import SIZE_PX, numbered_frame, write_video
 
 
 def write_fragmented(path: Path, frames: int = 30) -> Path:
@@ -19,6 +20,19 @@ def write_fragmented(path: Path, frames: int = 30) -> Path:
                 packet.stream = stream
                 target.mux(packet)
     whole.unlink()
+    return path
+
+
+def write_spaced(path: Path, frames: int = 20, *, stated_fps: int = 25, every: int = 5) -> Path:
+    """Footage of 1 / ``every`` of the rate that its encoder was told, and that most containers state."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=stated_fps)
+        stream.height, stream.width, stream.pix_fmt = *SIZE_PX, "yuv420p"
+        for number in range(frames):
+            frame = av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24")
+            frame.pts, frame.time_base = every * number, Fraction(1, stated_fps)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
     return path
 
 

@@ -49,6 +49,15 @@ def test_what_the_decoder_reads_is_footage_whatever_it_is_called_and_however_dee
 
 
 @pytest.mark.parametrize(
+    ("container_format", "codec", "size_px"), [("yuv4mpegpipe", "rawvideo", (48, 64)), ("dv", "dvvideo", (576, 720))]
+)
+def test_formats_that_only_probing_tells_are_read(tmp_path, container_format, codec, size_px):
+    path = tmp_path / "training/videos/gate_001.bin"
+    write_video(path, 3, codec=codec, container_format=container_format, size_px=size_px)
+    assert names(tmp_path) == ["gate_001"]
+
+
+@pytest.mark.parametrize(
     ("name", "scene"),
     [
         ("2026-11-25/01_003", "01"),
@@ -122,6 +131,11 @@ BAD = {
         "gate_003.mp4",
         lambda path: path.write_bytes(write_video(path, 5).read_bytes()[:1000]),
         "expected",
+    ),
+    "still being written": (
+        "gate_003.mp4",
+        lambda path: path.write_bytes(write_video(path, 5).read_bytes()[:24] + bytes(500)),
+        "an mp4 without its index (moov)",
     ),
     "link to nothing": ("gate_003.mp4", _link("gone.mp4"), "a link to nothing"),
     "link to itself": ("gate_003.mp4", _link("gate_003.mp4"), "a link to nothing"),

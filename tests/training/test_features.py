@@ -1,9 +1,7 @@
 import logging
 import shutil
 from collections import namedtuple
-from fractions import Fraction
 
-import av
 import numpy as np
 import pytest
 import torch
@@ -14,8 +12,9 @@ from pipeline.models.encoder import build_encoder
 from pipeline.training.features import extract_features, pyramid_spec
 from pipeline.training.scene_references import SceneSampler
 from pipeline.video.source import open_source
+from tests.datasets.odd_files import write_spaced
 from tests.models.tiny import ENCODER, SIZE_PX, tiny_settings
-from tests.training.footage import make_dataset, moving_square
+from tests.training.footage import make_dataset
 from tests.videos import truncate, write_images, write_video
 
 
@@ -131,15 +130,7 @@ def test_a_clip_that_cannot_be_read_any_more_is_passed_over_and_named(dataset, e
 
 @pytest.mark.parametrize("suffix", ["mkv", "ts", "flv", "mp4"])
 def test_the_rate_of_footage_is_what_its_frames_say_where_the_header_says_another(encoder, tmp_path, suffix):
-    path = tmp_path / f"slow.{suffix}"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.height, stream.width, stream.pix_fmt = *SIZE_PX, "yuv420p"
-        for number, image in enumerate(moving_square(20, seed=0)):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts, frame.time_base = 5 * number, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    path = write_spaced(tmp_path / f"slow.{suffix}")
     (found,) = extract([Clip("slow", "gate", str(path), None)], encoder, tmp_path / "f")
     assert found.fps == pytest.approx(5.0, rel=0.1)
 

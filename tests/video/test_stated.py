@@ -1,15 +1,12 @@
 """What headers state of footage, set against what there is."""
 
-from fractions import Fraction
-
-import av
 import numpy as np
 import pytest
 
 from pipeline.video.source import open_source
 from pipeline.video.stated import actual_fps, is_fragmented
-from tests.datasets.odd_files import state_frames, write_fragmented
-from tests.videos import numbered_frame, truncate, write_video
+from tests.datasets.odd_files import state_frames, write_fragmented, write_spaced
+from tests.videos import truncate, write_video
 
 
 def test_an_mp4_in_fragments_does_not_say_how_many_frames_it_has(tmp_path):
@@ -27,15 +24,7 @@ def test_more_frames_than_the_file_has_room_for_are_not_expected(tmp_path):
 
 
 def test_the_clock_of_an_avi_is_not_taken_for_frames(tmp_path):
-    path = tmp_path / "slow.avi"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
-        for number in range(20):
-            frame = av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24")
-            frame.pts, frame.time_base = 5 * number, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    path = write_spaced(tmp_path / "slow.avi", 20)
     with open_source(str(path), (16, 16)) as source:
         assert (len(list(source)), source.missing()) == (20, 0)
     with open_source(str(truncate(path, fraction=0.8)), (16, 16)) as source:
