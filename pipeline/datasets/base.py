@@ -219,21 +219,10 @@ def check_names(clips: Iterable[Clip]) -> tuple[Clip, ...]:
         DatasetError: a name or scene that cannot, or a name that occurs twice.
     """
     checked = tuple(clips)
+    seen: dict[str, str] = {}
     for clip in checked:
         check_identifier("clip name", clip.name, clip.url)
         check_identifier("scene", clip.scene, clip.url)
-    return check_unique(checked)
-
-
-def check_unique(clips: Iterable[Clip]) -> tuple[Clip, ...]:
-    """Clips of which each name occurs once.
-
-    Raises:
-        DatasetError: one occurs twice: nobody knows whether it is the same footage.
-    """
-    checked = tuple(clips)
-    seen: dict[str, str] = {}
-    for clip in checked:
         # Parquet folders must differ on file systems that ignore case, too.
         other = seen.setdefault(clip.name.lower(), clip.url)
         if other != clip.url:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.datasets.base import Clip, check_identifier, check_unique, probe
+from pipeline.datasets.base import Clip, check_identifier, probe
 from pipeline.errors import DatasetError
 from pipeline.video.images import is_image_name
 from pipeline.video.stated import mp4_boxes
@@ -27,6 +27,7 @@ _UNFINISHED = frozenset(
         ".aria2", ".!qb", ".!ut", ".ytdl",
     }
 )  # fmt: skip
+_COPIES = frozenset({".bak", ".old", ".orig", ".lrv", ".lrf"})  # the last two are action cameras' small ones
 
 
 class PassedOver(NamedTuple):
@@ -156,6 +157,8 @@ def _strange(path: Path) -> str | None:
         return "a link to nothing" if path.is_symlink() else "neither a file nor a folder"
     if path.suffix.lower() in _UNFINISHED:
         return f"a file that somebody still writes ({path.suffix})"
+    if path.suffix.lower() in _COPIES or name.endswith("~"):
+        return "a copy of another file, by its ending"
     return "a single picture" if is_image_name(path) else None
 
 
@@ -181,22 +184,25 @@ def training_clips(
         part: what errors name.
 
     Raises:
-        DatasetError: none is left, or two have the same name.
+        DatasetError: none is left.
     """
-    clips = []
+    clips: dict[str, Clip] = {}
     for path, count in footage.sift(least_frames).items():
         try:
             name, scene = describe(path)
             check_identifier("scene", scene, str(path))
-            clips.append(Clip(name, scene, str(path), count))
         except DatasetError as error:
             footage.passed_over.append(PassedOver(path, printable(str(error))))
+            continue
+        clip = Clip(name, scene, str(path), count)
+        if (first := clips.setdefault(name, clip)) is not clip:  # most likely the same in another container
+            footage.pass_over(path, f"expected every clip name once, got {name!r} for {first.url}, too")
     if not clips and footage.passed_over:
         more = f" (and {len(footage.passed_over) - 1} more)" if len(footage.passed_over) > 1 else ""
         raise DatasetError(
             f"{part}: expected footage to train on, got none that can be used{more}: {footage.passed_over[-1].line}"
         )
-    return FoundClips(check_unique(clips), tuple(footage.passed_over))
+    return FoundClips(tuple(clips.values()), tuple(footage.passed_over))
 
 
 def footage_to_score(footage: Footage, label_file: Callable[[Path], Path | None]) -> dict[Path, int | None]:

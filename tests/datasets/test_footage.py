@@ -141,6 +141,7 @@ BAD = {
     "link to itself": ("gate_003.mp4", _link("gate_003.mp4"), "a link to nothing"),
     "pipe": ("gate_003.mp4", os.mkfifo, "neither a file nor a folder"),
     "download": ("gate_3.mp4.part", lambda path: write_video(path, 5, container_format="mp4"), "still writes (.part)"),
+    "backup": ("gate_001.mp4.bak", lambda path: write_video(path, 5, container_format="mp4"), "a copy of another file"),
     "no scene": ("morning.mp4", lambda path: write_video(path, 5), "SCENE_NUMBER (01_001, gate_007), got 'morning'"),
     "bad scene": ("front door_003.mp4", lambda path: write_video(path, 5), "expected 1 to 64 letters"),
     "hidden": (".gate_003.mp4", lambda path: write_video(path, 5), "something hidden"),

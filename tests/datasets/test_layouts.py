@@ -167,10 +167,23 @@ def test_a_name_that_cannot_be_a_key_is_refused(tmp_path, name):
     assert "expected 1 to 64 letters" in complaint(tmp_path, "train")
 
 
-def test_two_files_of_one_name_are_refused(tmp_path):
-    write_video(tmp_path / "training/videos/01_001.mp4", 3)
-    write_video(tmp_path / "training/videos/01_001.avi", 3)
-    assert "expected every clip name once, got '01_001'" in complaint(tmp_path, "train")
+def test_of_two_files_of_one_name_one_is_learned_from_and_the_other_named(tmp_path):
+    videos = tmp_path / "training/videos"
+    for name in ("01_001.mp4", "01_001.avi", "2026-11-25/01_001.mp4"):
+        write_video(videos / name, 3)
+    dataset = open_dataset(tmp_path, need="train")
+    assert [clip.url for clip in dataset.train] == [
+        str(videos / "01_001.avi"), str(videos / "2026-11-25/01_001.mp4")
+    ]  # fmt: skip
+    assert dataset.passed_over == (
+        f"{videos / '01_001.mp4'}: expected every clip name once, got '01_001' for {videos / '01_001.avi'}, too",
+    )
+
+
+def test_two_labelled_clips_of_one_name_are_refused(tmp_path):
+    write_stc(tmp_path)
+    write_video(tmp_path / "testing/videos/01_0001.avi", FRAMES)
+    assert "expected every clip name once, got '01_0001'" in complaint(tmp_path, "test")
 
 
 # --- what is no data set ------------------------------------------------------------------------------------------
