@@ -100,11 +100,11 @@ def train(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Fit a model to the normal footage of a data set. Ctrl-C leaves a usable model; the same command resumes."""
+    from pipeline.console.footage import open_footage
     from pipeline.console.training import train_with_bars
-    from pipeline.datasets.detect import open_dataset
 
     settings = with_method(load_config(config, only=_OF_TRAINING), method)
-    dataset = open_dataset(data, need="train")
+    dataset = open_footage(data, need="train", err=err, frame_step=settings.training.frame_step)
     if overwrite:
         remove_output(model_out, expected="model.json")
     train_with_bars(settings, dataset, model_out, out=out, err=err)
@@ -175,13 +175,13 @@ def replay(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Send the test clips of a data set through the actors of `stream`, dropping nothing."""
-    from pipeline.datasets.detect import open_dataset
+    from pipeline.console.footage import open_footage
     from pipeline.sinks.run_lock import check_unused
 
     settings = load_config(config, only=_OF_REPLAY)
     run_folder = RunFolder.of_replay(scores_out).path
     check_unused(run_folder)  # above all before --overwrite
-    dataset = open_dataset(data, need="test")
+    dataset = open_footage(data, need="test", err=err)
     if overwrite:
         remove_output(scores_out, expected=run_folder.name)
 
@@ -199,9 +199,9 @@ def evaluate(
 ) -> None:
     """Compare written scores with the ground truth of a data set."""
     from pipeline.console.evaluation import evaluate_scores
-    from pipeline.datasets.detect import open_dataset
+    from pipeline.console.footage import open_footage
 
-    evaluate_scores(scores, open_dataset(data, need="test"), json_file, report, out=out, err=err)
+    evaluate_scores(scores, open_footage(data, need="test", err=err), json_file, report, out=out, err=err)
 
 
 @app.command(epilog="Example: cflow-stream bench --model models/mine --video gate.mp4 --fps 5 --stream-fps 25")
@@ -255,14 +255,14 @@ def compare(
     from actors.commands import replay_dataset
     from pipeline.console.comparison import compare_methods
     from pipeline.console.comparison_folder import STATE_FILE
+    from pipeline.console.footage import open_footage
     from pipeline.datasets.base import Dataset
-    from pipeline.datasets.detect import open_dataset
 
     def replay(settings: Config, dataset: Dataset, model: Path, scores: Path) -> None:
         replay_dataset(settings, config, dataset, model, scores, address=None, out=err, err=err)
 
     settings = load_config(config, only={*_OF_TRAINING, *_OF_REPLAY})
-    dataset = open_dataset(data, need="any")
+    dataset = open_footage(data, need="any", err=err, frame_step=settings.training.frame_step)
     if overwrite:
         remove_output(compare_out, expected=STATE_FILE)
     names = [name.strip() for name in methods.split(",") if name.strip()]

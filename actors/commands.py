@@ -14,6 +14,7 @@ from actors.control import Apply, CameraControl, serve_control
 from actors.plans import replay_plan, stream_plan
 from actors.run import run
 from pipeline.config import CameraSettings, Config
+from pipeline.console.footage import passed_over_count
 from pipeline.console.progress import Bar, progress_bars
 from pipeline.console.tables import alert_line, camera_errors, cameras_table
 from pipeline.datasets.base import Dataset
@@ -113,6 +114,8 @@ def replay_dataset(
     totals = final.totals()
     scored, decoded = totals["scored"], totals["decoded"]
     out.print(f"{len(final.cameras)} clips, {decoded:,} frames decoded, {scored:,} scored: {scores_folder}")
+    if dataset.passed_over:
+        out.print(passed_over_count(dataset.passed_over), markup=False, highlight=False)
     _print_unwritten(final, err)
     damaged = sum(totals["dropped"].get(reason, 0) for reason in _DAMAGED)
     if scored != decoded - damaged or any(camera.state != "finished" for camera in final.cameras):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -319,17 +320,27 @@ def test_a_demo_deletes_nothing_of_one_that_is_under_way(tmp_path):
 
 @pytest.mark.ray
 def test_train_replay_evaluate_alerts_and_status_work_one_after_the_other(tmp_path, trained):
-    config, data, state = config_file(tmp_path), trained.dataset.root, {"XDG_STATE_HOME": str(tmp_path / "state")}
+    config, state = config_file(tmp_path), {"XDG_STATE_HOME": str(tmp_path / "state")}
+    data = shutil.copytree(trained.dataset.root, tmp_path / "footage")
+    bad, beside = data / "training/videos/camera1_999.mp4", data / "testing/videos/notes.txt"
+    write_video(bad, 1, size_px=(64, 96))
+    beside.write_text("hello")
     model, scores, numbers = tmp_path / "model", tmp_path / "scores", tmp_path / "numbers.json"
     done = command("train", "--config", config, "--data", data, "--out", model)
     assert done.returncode == 0, done.stderr
     assert "RANDOM" in done.stderr  # random weights are said loudly
     for stage in ("features", "flows", "held-out scores"):  # a log says how it gets on
         assert re.search(rf"^{stage}: .*\(100 %\), took 0:", done.stderr, re.MULTILINE)
+    assert done.stderr.startswith(f"passed over: {bad}: expected 2 frames or more that can be decoded, got 1\n")
+    assert f"trained on 4 clips; passed over 1: {bad}: " in done.stdout
     done = command("replay", "--config", config, "--data", data, "--model", model, "--out", scores, **state)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(f"passed over: {beside}: ")
+    assert f"passed over 1: {beside}: " in done.stdout
     done = command("evaluate", "--scores", scores, "--data", data, "--json", numbers)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(f"passed over: {beside}: ")
+    assert f"passed over 1: {beside}: " in done.stdout
     found = json.loads(numbers.read_text())
     assert {"frame_auroc", "frame_auroc_macro", "pixel_auroc", "aupro", "frames", "scenes"} <= set(found)
     assert found["frames"] == sum(clip.frame_count for clip in trained.dataset.test)

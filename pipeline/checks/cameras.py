@@ -88,7 +88,7 @@ def _media_times(camera: CameraSettings, source: VideoSource) -> list[float]:
             if not times_s:
                 enough_at = time.monotonic() + _RATE_WITHIN_S
             times_s.append(float(arrival.pts * arrival.time_base))
-        if len(times_s) >= (_RATE_FRAMES if source.live else 1) or (source.live and time.monotonic() > enough_at):
+        if len(times_s) >= _RATE_FRAMES or (source.live and time.monotonic() > enough_at):
             break
     if not times_s:
         raise VideoError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.console.footage import passed_over_count
 from pipeline.console.progress import Bar, progress_bars
 from pipeline.console.tables import metrics_table
 from pipeline.datasets.base import Dataset
@@ -44,6 +45,8 @@ def evaluate_scores(
     out.print(evaluation_table(evaluation, f"{dataset.name}: {scores}"))
     if evaluation.overall.pixel_note:
         out.print(evaluation.overall.pixel_note, markup=False, highlight=False)
+    if dataset.passed_over:
+        out.print(passed_over_count(dataset.passed_over), markup=False, highlight=False)
     if report is not None:
         out.print(f"report: {write_report(report, evaluation, scores, dataset)}", markup=False, highlight=False)
     return evaluation

@@ -226,9 +226,13 @@ class TrainingBars:
     Args:
         stages: where they are shown.
         fitting: what the fit is called.
+
+    Attributes:
+        not_used: a line for each clip that could not be read after all.
     """
 
     def __init__(self, stages: Stages, fitting: str = "flows") -> None:
+        self.not_used: list[str] = []
         self._features = Bar(stages, "features")
         self._steps = Bar(stages, fitting)
         self._heldout = Bar(stages, "held-out scores")
@@ -236,6 +240,10 @@ class TrainingBars:
     def features(self, done: int, total: int) -> None:
         """Frames whose features were extracted."""
         self._features(done, total)
+
+    def passed_over(self, line: str) -> None:
+        """A clip that could not be read after all."""
+        self.not_used.append(line)
 
     def step(self, epoch: int, step: int, total_steps: int, losses: Mapping[int, float]) -> None:
         """An optimiser step, with the loss of each level by its stride."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline.config import Config
+from pipeline.console.footage import passed_over_count
 from pipeline.console.progress import TrainingBars, progress_bars
 from pipeline.datasets.base import Dataset
 from pipeline.errors import RunError
@@ -43,4 +44,8 @@ def train_with_bars(
         markup=False,
         highlight=False,
     )
+    not_used = [*dataset.passed_over, *bars.not_used]
+    if not_used:
+        clips = len(dataset.train) - len(bars.not_used)
+        out.print(f"trained on {clips:,} clips; {passed_over_count(not_used)}", markup=False, highlight=False)
     return card

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.io
 
-from pipeline.datasets.base import Clip, check_names, count_frames, entries, is_video, labelled_clip
+from pipeline.datasets.base import Clip, check_names, labelled_clip
+from pipeline.datasets.footage import Footage, FoundClips, footage_to_score, name_below, training_clips
 from pipeline.errors import DatasetError
 
 NAME = "avenue"
@@ -39,32 +40,39 @@ def has_test(root: Path) -> bool:
     return (root / "testing_videos").is_dir()
 
 
-def train_clips(root: Path) -> tuple[Clip, ...]:
-    """Clips of the training part.
+def train_clips(root: Path, least_frames: int) -> FoundClips:
+    """Clips of the training part, without those that cannot be used.
 
     Raises:
-        DatasetError: it is missing, empty, or holds a video that cannot be opened.
+        DatasetError: it is missing, or holds no footage that can be used.
     """
-    videos = _videos(root / "training_videos")
-    return check_names(Clip(f"train_{path.stem}", _SCENE, str(path), count_frames(path)) for path in videos)
+    part = root / "training_videos"
+
+    def describe(path: Path) -> tuple[str, str]:
+        return f"train_{name_below(path, [part])}", _SCENE
+
+    return training_clips(_videos(part), describe, least_frames=least_frames, part=part)
 
 
-def test_clips(root: Path) -> tuple[Clip, ...]:
+def test_clips(root: Path) -> FoundClips:
     """Clips of the test part, with their labels checked against their footage.
 
     Raises:
         DatasetError: footage or a label is missing, damaged, or one does not fit the other.
     """
-    videos = _videos(root / "testing_videos")
+    footage = _videos(root / "testing_videos")
     folder = _label_folder(root)
-    return check_names(_test_clip(path, folder) for path in videos)
+    counts = footage_to_score(footage, lambda path: _label_file(path, folder))
+    clips = check_names(_test_clip(path, count, folder) for path, count in counts.items())
+    return FoundClips(clips, tuple(footage.passed_over))
 
 
-def _videos(part: Path) -> list[Path]:
-    videos = [path for path in entries(part) if is_video(path)]
-    if not videos:
+def _videos(part: Path) -> Footage:
+    footage = Footage()
+    footage.add(part, pictures=False)
+    if not footage.paths:
         raise DatasetError(f"{part}: expected videos 01.avi, 02.avi..., got none")
-    return videos
+    return footage
 
 
 def _label_folder(root: Path) -> Path:
@@ -78,14 +86,21 @@ def _label_folder(root: Path) -> Path:
     )
 
 
-def _test_clip(path: Path, folder: Path) -> Clip:
-    number = path.stem.lstrip("0")
-    candidates = [folder / f"{number}_label.mat", folder / f"{path.stem}_label.mat"]
-    file = next((candidate for candidate in candidates if candidate.is_file()), None)
+def _label_file(path: Path, folder: Path) -> Path | None:
+    """The labels of a clip, whose number is written without zeros; None where there are none."""
+    candidates = (folder / f"{stem}_label.mat" for stem in (path.stem.lstrip("0"), path.stem))
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _test_clip(path: Path, stated: int | None, folder: Path) -> Clip:
+    file = _label_file(path, folder)
     if file is None:
-        raise DatasetError(f"{candidates[0]}: expected the labels of {path}, got nothing there")
+        expected = folder / f"{path.stem.lstrip('0')}_label.mat"
+        raise DatasetError(f"{expected}: expected the labels of {path}, got nothing there")
     labels = MatLabels(file)
-    return labelled_clip(f"test_{path.stem}", _SCENE, path, labels, label_count=labels.check(), label_file=file)
+    return labelled_clip(
+        f"test_{path.stem}", _SCENE, path, labels, stated=stated, label_count=labels.check(), label_file=file
+    )
 
 
 @dataclass(frozen=True)

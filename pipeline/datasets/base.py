@@ -1,6 +1,7 @@
 """What a data set is, whatever its layout on disk: clips of scenes, some of them labelled.
 
 A layout's module (``stc``, ``ucsd``, ``avenue``) finds the clips and checks them; ``detect.open_dataset`` chooses it.
+A header may say how much there is to come; before something is refused for what a header says, the frames are counted.
 """
 
 from __future__ import annotations
@@ -16,11 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import Identifier
 from pipeline.errors import DatasetError, VideoError
-from pipeline.video.images import list_images
 from pipeline.video.source import open_source
 
 Need = Literal["train", "test", "any"]
-VIDEO_SUFFIXES = frozenset({".avi", ".mp4", ".mkv", ".mov", ".m4v", ".ts", ".mpg", ".webm"})
 
 _PROBE_SIZE_PX = (16, 16)  # nothing is decoded at it: opening a source asks for a size
 _identifier = TypeAdapter(Identifier)
@@ -43,10 +42,11 @@ class Clip:
     """One recording of one camera.
 
     Attributes:
-        name: unique in its part of the data set; letters, digits, ``.``, ``_`` and ``-``.
+        name: unique in its part of the data set; of a test clip letters, digits, ``.``, ``_`` and ``-``, of a training
+            clip also the folders that it lies in.
         scene: the camera's view; clips of one scene share what is normal.
         url: video file or folder of images. Its frame i, counted from 0 in decoding order, has label i.
-        frame_count: frames, from the labels, the images or the container; None where nothing says.
+        frame_count: frames, from the labels, the images or what the container states; None where nothing says.
         labels: ground truth, or None for footage that is normal throughout.
     """
 
@@ -75,8 +75,14 @@ class Clip:
         return None if self.labels is None else self.labels.pixels()
 
     def stamp(self) -> tuple[str, str, int, int]:
-        """Name, scene, and size and time of change of the file or folder: what tells footage from other footage."""
-        found = Path(self.url).stat()
+        """Name, scene, and size and time of change of the file or folder: what tells footage from other footage.
+
+        One that is not there any more has 0 for both.
+        """
+        try:
+            found = Path(self.url).stat()
+        except OSError:
+            return self.name, self.scene, 0, 0
         return self.name, self.scene, found.st_size, found.st_mtime_ns
 
 
@@ -89,12 +95,14 @@ class Dataset:
         root: the folder that holds the layout (it may lie below the folder that was asked for).
         train: normal footage; empty when the part is not there or was not asked for.
         test: labelled footage, likewise.
+        passed_over: a line for each file and folder of the parts that is not used: what it is and why.
     """
 
     name: str
     root: Path
     train: tuple[Clip, ...]
     test: tuple[Clip, ...]
+    passed_over: tuple[str, ...] = ()
 
     @property
     def scenes(self) -> tuple[str, ...]:
@@ -121,58 +129,100 @@ def entries(folder: Path) -> list[Path]:
         raise DatasetError(f"{folder}: expected a readable folder, got: {error.strerror}") from error
 
 
-def is_video(path: Path) -> bool:
-    """Whether the path is a file with the ending of a video."""
-    return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+def probe(path: Path, least_frames: int = 1) -> int | None:
+    """Look whether a video file or folder of pictures can be decoded, decoding no more of it than is asked for.
 
+    Args:
+        path: of the file or folder.
+        least_frames: sound frames that it must hold.
 
-def count_frames(path: Path) -> int | None:
-    """Frames of a video file as its header states them, or images of a folder; None where the header does not say.
+    Returns:
+        Frames as its header states them, or pictures in the folder; None where nothing says.
 
     Raises:
-        DatasetError: it cannot be opened as a video, or the folder holds no images.
+        DatasetError: it cannot be opened, or holds fewer frames.
     """
     try:
-        if path.is_dir():
-            images = list_images(path)
-            if not images:
-                raise DatasetError(f"{path}: expected a folder with frames, got one without images")
-            return len(images)
         with open_source(str(path), _PROBE_SIZE_PX) as source:
-            return source.expected_frames
+            for _ in source.arrivals(_no_image):
+                if source.decoded >= least_frames:
+                    return source.expected_frames
+            raise DatasetError(
+                f"{path}: expected {least_frames} frames or more that can be decoded, got {source.decoded}"
+            )
     except VideoError as error:
         raise DatasetError(str(error)) from error
 
 
-def labelled_clip(name: str, scene: str, path: Path, labels: Labels, *, label_count: int, label_file: Path) -> Clip:
-    """A test clip whose labels fit its footage.
+def count_frames(path: Path) -> int:
+    """Frames that come when a video file is read to its end, damaged ones, too; its header may say anything.
 
     Raises:
-        DatasetError: the footage cannot be opened, or has another number of frames than the labels.
+        DatasetError: it cannot be opened, or not one frame of it can be decoded.
     """
-    count = count_frames(path)
-    if count is not None and count != label_count:
+    try:
+        with open_source(str(path), _PROBE_SIZE_PX) as source:
+            return sum(arrival is not None for arrival in source.arrivals(_no_image))
+    except VideoError as error:
+        raise DatasetError(str(error)) from error
+
+
+def _no_image(media_time_s: float) -> bool:
+    """What wants no frame's image."""
+    return False
+
+
+def labelled_clip(
+    name: str, scene: str, path: Path, labels: Labels, *, stated: int | None, label_count: int, label_file: Path
+) -> Clip:
+    """A test clip whose labels fit its footage.
+
+    Args:
+        name: of the clip.
+        scene: of the clip.
+        path: of its footage.
+        labels: its ground truth.
+        stated: frames that the footage has as ``probe`` tells; where that is another number, they are counted.
+        label_count: frames that are labelled.
+        label_file: what errors name.
+
+    Raises:
+        DatasetError: the footage cannot be read, or has another number of frames than the labels.
+    """
+    count = stated
+    if count not in (None, label_count) and path.is_file():
+        count = count_frames(path)
+    if count not in (None, label_count):
         raise DatasetError(
             f"{label_file}: expected one label for each of the {count} frames of {path}, got {label_count} labels"
         )
     return Clip(name, scene, str(path), label_count, labels)
 
 
-def check_names(clips: Iterable[Clip]) -> tuple[Clip, ...]:
-    """Clips whose names can serve as keys and folder names, each occurring once.
+def check_identifier(what: str, value: str, where: str) -> None:
+    """Check that a name can serve as a key and as a folder's name.
 
     Raises:
-        DatasetError: a name or scene that cannot, or that occurs twice.
+        DatasetError: it cannot.
+    """
+    try:
+        _identifier.validate_python(value)
+    except ValidationError as error:
+        said = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise DatasetError(f"{where}: {what} {value!r}: {said}") from None
+
+
+def check_names(clips: Iterable[Clip]) -> tuple[Clip, ...]:
+    """Clips whose names and scenes can serve as keys and folder names, each name occurring once.
+
+    Raises:
+        DatasetError: a name or scene that cannot, or a name that occurs twice.
     """
     checked = tuple(clips)
     seen: dict[str, str] = {}
     for clip in checked:
-        for what, value in (("clip name", clip.name), ("scene", clip.scene)):
-            try:
-                _identifier.validate_python(value)
-            except ValidationError as error:
-                said = error.errors()[0]["msg"].removeprefix("Value error, ")
-                raise DatasetError(f"{clip.url}: {what} {value!r}: {said}") from None
+        check_identifier("clip name", clip.name, clip.url)
+        check_identifier("scene", clip.scene, clip.url)
         # Parquet folders must differ on file systems that ignore case, too.
         other = seen.setdefault(clip.name.lower(), clip.url)
         if other != clip.url:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.datasets import avenue, stc, ucsd
-from pipeline.datasets.base import Clip, Dataset, Need, entries
+from pipeline.datasets.base import Dataset, Need, entries
+from pipeline.datasets.footage import FoundClips
 from pipeline.errors import DatasetError
 
 DOWNLOADS = """\
@@ -19,7 +20,7 @@ folder holds training/videos, testing/frames, testing/test_frame_mask and testin
 UCSDped1 or UCSDped2, which hold Train and Test.
   CUHK Avenue: Avenue_Dataset.zip and ground_truth_demo.zip from cse.cuhk.edu.hk/leojia/projects/detectabnormal/; \
 unpack both into one folder, so that it holds "Avenue Dataset" and ground_truth_demo.
-  Your own cameras: training/videos/CAMERA_001.mp4, CAMERA_002.mp4... with normal footage only."""
+  Your own cameras: training/videos/CAMERA_001.mp4, CAMERA_002.mp4... with normal footage only, in folders or not."""
 
 _NAMED = 5  # of several data sets
 _DEPTH = 2  # archives unpack to a folder in a folder (UCSD_Anomaly_Dataset.v1p2/UCSDped2)
@@ -38,32 +39,39 @@ class _Layout(Protocol):
 
     def has_train(self, root: Path) -> bool: ...
     def has_test(self, root: Path) -> bool: ...
-    def train_clips(self, root: Path) -> tuple[Clip, ...]: ...
-    def test_clips(self, root: Path) -> tuple[Clip, ...]: ...
+    def train_clips(self, root: Path, least_frames: int) -> FoundClips: ...
+    def test_clips(self, root: Path) -> FoundClips: ...
 
 
 _LAYOUTS: tuple[_Layout, ...] = (stc, ucsd, avenue)
 
 
-def open_dataset(root: Path, *, need: Need) -> Dataset:
-    """Find the layout of a data set and check the part that is needed, without decoding anything.
+def open_dataset(root: Path, *, need: Need, least_frames: int = 2) -> Dataset:
+    """Find the layout of a data set and check the part that is needed, decoding the first frames of every clip.
+
+    A training clip that cannot be used is passed over; a labelled one is not, since numbers of fewer clips would be
+    taken for those of all.
 
     Args:
         root: the data set's folder, or one that holds it up to two levels below; of one data set, wherever it lies.
         need: ``train`` reads and checks the training part, ``test`` the labelled part, ``any`` whatever is there.
+        least_frames: a training clip with fewer cannot be used.
 
     Raises:
-        DatasetError: no data set, several, a missing part, footage that cannot be opened, labels that are missing or
-            do not fit; names what is missing, and how to get it where there is nothing at all.
+        DatasetError: no data set, several, a missing part, no training clip that can be used, labelled footage that
+            cannot be decoded, labels that are missing or do not fit; names what is missing, and how to get it where
+            there is nothing at all.
     """
     layout, found = _locate(root)
     missing = {"train": not layout.has_train(found), "test": not layout.has_test(found)}
     if need != "any" and missing[need]:
         part, use = ("training", "train on") if need == "train" else ("test", "score")
         raise DatasetError(f"{found}: expected the {part} part of the data set ({layout.NAME}) to {use}, got none")
-    train = layout.train_clips(found) if need != "test" and not missing["train"] else ()
-    test = layout.test_clips(found) if need != "train" and not missing["test"] else ()
-    return Dataset(layout.NAME, found, train, test)
+    nothing = FoundClips((), ())
+    train = layout.train_clips(found, least_frames) if need != "test" and not missing["train"] else nothing
+    test = layout.test_clips(found) if need != "train" and not missing["test"] else nothing
+    lines = tuple(passed.line for passed in (*train.passed_over, *test.passed_over))
+    return Dataset(layout.NAME, found, train.clips, test.clips, lines)
 
 
 def _locate(root: Path) -> tuple[_Layout, Path]:

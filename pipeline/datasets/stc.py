@@ -2,17 +2,18 @@
 
 ::
 
-    training/videos/SS_NNN.avi            normal footage: scene, underscore, clip; .mp4 and .mkv do as well
+    training/videos/SS_NNN.avi            normal footage: scene, underscore, clip; any file that can be decoded
     testing/frames/SS_NNNN/*.jpg          or testing/videos/SS_NNNN.mp4
     testing/test_frame_mask/SS_NNNN.npy   one 0 or 1 per frame
     testing/test_pixel_mask/SS_NNNN.npy   (T, H, W); may be missing
 
-One's own cameras need ``training/videos/CAMERA_NNN.mp4`` only.
+One's own cameras need ``training/videos/CAMERA_NNN.mp4`` only, which may lie in folders (of days, of cameras) there. In
+such a folder, a file whose name says only when it was filmed belongs to the camera that the folder is named after.
 """
 
 from __future__ import annotations
 
-import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.datasets.base import Clip, check_names, count_frames, entries, is_video, labelled_clip
+from pipeline.datasets.base import Clip, check_names, entries, labelled_clip
+from pipeline.datasets.footage import (
+    Footage,
+    FoundClips,
+    footage_to_score,
+    is_litter,
+    name_below,
+    name_of,
+    training_clips,
+)
 from pipeline.errors import DatasetError
 
 NAME = "stc"
 PARTS = ("training", "testing")
 
-_log = logging.getLogger(__name__)
+_FOLDERS = ("videos", "frames")
+_MASKS = ("test_frame_mask", "test_pixel_mask")
+_SCENE_NUMBER = re.compile(r"(?P<scene>.+)_[^_]+", re.DOTALL)
+_TIME = re.compile(r"((19|20)\d\d[-_.]?\d\d[-_.]?\d\d|\d\d[-_.]\d\d[-_.]\d\d)[-_.\dTZ]*")
 
 
 def has_train(root: Path) -> bool:
@@ -39,18 +52,17 @@ def has_test(root: Path) -> bool:
     return (root / "testing").is_dir()
 
 
-def train_clips(root: Path) -> tuple[Clip, ...]:
-    """Clips of the training part.
+def train_clips(root: Path, least_frames: int) -> FoundClips:
+    """Clips of the training part, without those that cannot be used.
 
     Raises:
-        DatasetError: it is missing, holds no footage, or footage that cannot be opened.
+        DatasetError: it is missing, or holds no footage that can be used.
     """
     part = root / "training"
-    footage = _footage(part)
-    return check_names(Clip(_name(path), _scene(path), str(path), count_frames(path)) for path in footage)
+    return training_clips(_footage(part), lambda path: _describe(path, part), least_frames=least_frames, part=part)
 
 
-def test_clips(root: Path) -> tuple[Clip, ...]:
+def test_clips(root: Path) -> FoundClips:
     """Clips of the test part, with their labels checked against their footage.
 
     Raises:
@@ -59,50 +71,67 @@ def test_clips(root: Path) -> tuple[Clip, ...]:
     part = root / "testing"
     masks = part / "test_frame_mask"
     footage = _footage(part)
-    unlabelled = [_name(path) for path in footage if not _mask_file(masks, path).is_file()]
+    counts = footage_to_score(footage, lambda path: found if (found := _mask_file(masks, path)).is_file() else None)
+    unlabelled = [name_of(path) for path in counts if not _mask_file(masks, path).is_file()]
     if unlabelled:
         raise DatasetError(
-            f"{masks}: expected a frame mask NAME.npy for each of {len(footage)} test clips,"
+            f"{masks}: expected a frame mask NAME.npy for each of {len(counts)} test clips,"
             f" got none for {_some(unlabelled)}"
         )
-    spare = {path.stem for path in entries(masks) if path.suffix == ".npy"} - {_name(path) for path in footage}
-    if spare:
-        _log.warning("%s: no footage for %d masks (%s)", part, len(spare), _some(sorted(spare)))
-    return check_names(_test_clip(path, part) for path in footage)
+    names = {name_of(path) for path in counts}
+    for mask in entries(masks):
+        if mask.suffix == ".npy" and mask.stem not in names:
+            footage.pass_over(mask, "expected labels of footage, got those of a clip that is not there")
+    clips = check_names(_test_clip(path, count, part) for path, count in counts.items())
+    return FoundClips(clips, tuple(footage.passed_over))
 
 
-def _footage(part: Path) -> list[Path]:
-    """Videos in ``videos`` and image folders in ``frames``."""
-    found = [path for path in entries(part / "videos") if is_video(path)]
-    found += [path for path in entries(part / "frames") if path.is_dir()]
-    if not found:
+def _footage(part: Path) -> Footage:
+    """What lies in ``videos``, and image folders in ``frames``; what lies beside those is named."""
+    footage = Footage()
+    for folder in _FOLDERS:
+        footage.add(part / folder, pictures=folder == "frames")
+    for path in entries(part):
+        if path.name not in (*_FOLDERS, *_MASKS) and not is_litter(path):
+            footage.pass_over(path, f"expected footage in {' or '.join(_FOLDERS)}, got something beside them")
+    if not footage.paths and not footage.passed_over:
         raise DatasetError(
             f"{part}: expected videos in {part / 'videos'} or image folders in {part / 'frames'}, got none"
         )
-    return sorted(found, key=_name)
+    return footage
 
 
-def _name(path: Path) -> str:
-    """The clip's name: a folder may have a dot in it, a file has an ending."""
-    return path.name if path.is_dir() else path.stem
+def _describe(path: Path, part: Path) -> tuple[str, str]:
+    """Name and scene of a training clip."""
+    name = name_below(path, [part / folder for folder in _FOLDERS])
+    *folders, stem = name.split("/")
+    # Folders of days and hours name no camera.
+    camera = next((folder for folder in reversed(folders) if any(map(str.isalpha, folder))), None)
+    if camera is not None and (_TIME.fullmatch(stem) or not _SCENE_NUMBER.fullmatch(stem)):
+        return name, camera
+    return name, _scene(stem, path)
 
 
-def _scene(path: Path) -> str:
-    scene, _, number = _name(path).rpartition("_")
-    if not scene or not number:
-        raise DatasetError(f"{path}: expected a name like SCENE_NUMBER (01_001, gate_007), got {_name(path)!r}")
-    return scene
+def _scene(name: str, path: Path) -> str:
+    """The scene that a clip's name says."""
+    said = _SCENE_NUMBER.fullmatch(name)
+    if said is None:
+        raise DatasetError(f"{path}: expected a name like SCENE_NUMBER (01_001, gate_007), got {name!r}")
+    return said["scene"]
 
 
 def _mask_file(folder: Path, clip: Path) -> Path:
-    return folder / f"{_name(clip)}.npy"
+    return folder / f"{name_of(clip)}.npy"
 
 
-def _test_clip(path: Path, part: Path) -> Clip:
+def _test_clip(path: Path, stated: int | None, part: Path) -> Clip:
     frame_file = _mask_file(part / "test_frame_mask", path)
     pixel_file = _mask_file(part / "test_pixel_mask", path)
     labels = NpyLabels(frame_file, pixel_file if pixel_file.is_file() else None)
-    return labelled_clip(_name(path), _scene(path), path, labels, label_count=labels.check(), label_file=frame_file)
+    name = name_of(path)
+    return labelled_clip(
+        name, _scene(name, path), path, labels, stated=stated, label_count=labels.check(), label_file=frame_file
+    )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.datasets.base import Clip, check_names, count_frames, entries
+from pipeline.datasets.base import Clip, check_names, entries, probe
+from pipeline.datasets.footage import Footage, FoundClips, is_litter, name_below, training_clips
 from pipeline.errors import DatasetError
 from pipeline.video.images import list_images
 
@@ -28,6 +29,7 @@ PARTS = ("Train", "Test")
 _LABEL_LINE = re.compile(r"gt_frame\s*=\s*\[(?P<ranges>[^\]]*)\]")
 _RANGE = re.compile(r"(?P<first>\d+)(?:\s*:\s*(?P<last>\d+))?")
 _TEST_FOLDER = re.compile(r"Test(?P<number>\d+)")
+_MASK_FOLDER = re.compile(r"Test\d+_gt")
 
 
 def has_train(root: Path) -> bool:
@@ -40,36 +42,48 @@ def has_test(root: Path) -> bool:
     return (root / "Test").is_dir()
 
 
-def train_clips(root: Path) -> tuple[Clip, ...]:
-    """Clips of the training part.
+def train_clips(root: Path, least_frames: int) -> FoundClips:
+    """Clips of the training part, without those that cannot be used.
 
     Raises:
-        DatasetError: it is missing, or a clip has no frames.
+        DatasetError: it is missing, or holds no footage that can be used.
     """
     part = root / "Train"
-    folders = [path for path in entries(part) if path.is_dir()]
-    if not folders:
+    footage = Footage()
+    footage.add(part, pictures=True)
+    if not footage.paths and not footage.passed_over:
         raise DatasetError(f"{part}: expected folders Train001, Train002... with .tif frames, got none")
-    return check_names(Clip(path.name, _scene(root), str(path), count_frames(path)) for path in folders)
+    scene = _scene(root)
+    return training_clips(footage, lambda path: (name_below(path, [part]), scene), least_frames=least_frames, part=part)
 
 
-def test_clips(root: Path) -> tuple[Clip, ...]:
+def test_clips(root: Path) -> FoundClips:
     """Clips of the test part, with the ranges of the ``.m`` file checked against their frames.
 
     Raises:
         DatasetError: frames or labels are missing, or do not fit each other.
     """
     part = root / "Test"
-    named = [(path, _TEST_FOLDER.fullmatch(path.name)) for path in entries(part) if path.is_dir()]
-    folders = [(path, match) for path, match in named if match]
+    beside = Footage()
+    folders, label_files = [], []
+    for path in entries(part):
+        match = _TEST_FOLDER.fullmatch(path.name)
+        if match and path.is_dir():
+            folders.append((path, int(match["number"])))
+        elif path.suffix == ".m":
+            label_files.append(path)
+        elif not is_litter(path) and not _MASK_FOLDER.fullmatch(path.name):
+            beside.pass_over(path, "expected a folder called Test001, Test002..., got something else")
     if not folders:
         raise DatasetError(f"{part}: expected folders Test001, Test002... with .tif frames, got none")
-    label_files = [path for path in entries(part) if path.suffix == ".m"]
     if len(label_files) != 1:
         names = ", ".join(path.name for path in label_files) or "none"
         raise DatasetError(f"{part}: expected one label file such as UCSDped2.m, got {names}")
     ranges = parse_label_file(label_files[0])
-    return check_names(_test_clip(path, int(match["number"]), ranges, label_files[0], root) for path, match in folders)
+    clips = check_names(_test_clip(path, number, ranges, label_files[0], root) for path, number in folders)
+    for number in sorted(set(range(1, len(ranges) + 1)) - {number for _, number in folders}):
+        beside.pass_over(part / f"Test{number:03d}", "expected the footage of a labelled clip, got nothing there")
+    return FoundClips(clips, tuple(beside.passed_over))
 
 
 def parse_label_file(path: Path) -> list[tuple[tuple[int, int], ...]]:
@@ -110,7 +124,7 @@ def _test_clip(
 ) -> Clip:
     if not 1 <= number <= len(ranges):
         raise DatasetError(f"{label_file}: expected labels for clip {folder.name}, got {len(ranges)} gt_frame lines")
-    count = count_frames(folder)
+    count = probe(folder)
     assert count is not None  # a folder's images can be counted
     for first, last in ranges[number - 1]:
         if not 1 <= first <= last <= count:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -26,14 +26,18 @@ import torch
 from torch import Tensor
 
 from pipeline.datasets.base import Clip
-from pipeline.errors import DatasetError, RunError
+from pipeline.errors import DatasetError, RunError, VideoError
 from pipeline.files import sync, write_whole
 from pipeline.model_settings import ModelSettings
 from pipeline.models.encoder import Encoder
 from pipeline.training.scene_references import SceneSampler
-from pipeline.video.source import open_source
+from pipeline.video.source import DecodedFrame, open_source
+from pipeline.video.stated import actual_fps
 
 _LOGGER = logging.getLogger(__name__)
+
+LEAST_FRAMES = 2
+"""Frames that a clip must have: one to learn from, and one to hold out."""
 
 _BATCH_FRAMES = 8
 _FPS_OF_IMAGES = 25.0  # a source that states no rate; only the smoothing of held-out scores depends on it
@@ -90,8 +94,9 @@ def extract_features(
     frame_step: int,
     folder: Path,
     progress: Callable[[int, int], None],
+    passed_over: Callable[[str], None],
 ) -> list[ClipFeatures]:
-    """Compute, or find in ``folder``, the features of every clip.
+    """Compute, or find in ``folder``, the features of every clip that can be read.
 
     Args:
         clips: normal footage.
@@ -100,9 +105,9 @@ def extract_features(
         frame_step: every how many-th frame is used.
         folder: where the files go; it holds features of this encoder, size and step only.
         progress: called with the frames done and the frames there are, as far as that is known.
+        passed_over: told of a clip that cannot be read (any more), or is too short to learn from.
 
     Raises:
-        VideoError: a clip cannot be opened or holds no frame.
         DatasetError: the disk has no room for the features.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,10 +116,19 @@ def extract_features(
     features, done = [], 0
     for number, clip in enumerate(clips):
         stem = folder / f"clip-{number:05d}"
-        if not stem.with_suffix(".json").exists():
-            for count in _extract_clip(clip, spec, size_px, frame_step, stem):
-                progress(done + count, max(sum(expected), done + count))
-        found = _open_clip(clip, spec, stem)
+        try:
+            if not stem.with_suffix(".json").exists():
+                for count in _extract_clip(clip, spec, size_px, frame_step, stem):
+                    progress(done + count, max(sum(expected), done + count))
+            found = _open_clip(clip, spec, stem)
+            if len(found) < LEAST_FRAMES:
+                raise VideoError(f"{clip.url}: expected {LEAST_FRAMES} frames or more to use, got {len(found)}")
+        except VideoError as error:
+            expected[number] = 0
+            _LOGGER.warning("passed over: %s", error)
+            passed_over(str(error))
+            progress(done, max(sum(expected), done))
+            continue
         expected[number] = len(found)
         done += len(found)
         progress(done, max(sum(expected), done))
@@ -157,24 +171,35 @@ def _extract_clip(
     with ExitStack() as stack:
         source = stack.enter_context(open_source(clip.url, size_px, name=clip.name))
         files = [stack.enter_context(_array_file(stem, name).open("wb")) for name in spec.names]
-        fps = (source.frame_rate_fps or _FPS_OF_IMAGES) / frame_step
-        sampler = SceneSampler(fps)
-        kept = (frame.image for number, frame in enumerate(source) if number % frame_step == 0)
+        stated_fps = source.frame_rate_fps or _FPS_OF_IMAGES
+        sampler: SceneSampler | None = None
+        times_s: list[float] = []
+        kept = (image for number, image in enumerate(_images(source, times_s)) if number % frame_step == 0)
         for images in _batches(kept):
             for file, array in zip(files, spec.encode(images), strict=True):
                 array.tofile(file)
+            sampler = sampler or SceneSampler(actual_fps(stated_fps, times_s) / frame_step)
             for image in images:
                 sampler.add(image)
             done += len(images)
             yield done
+        assert sampler is not None  # a source without a frame has raised
         np.save(_gray_images_file(stem), sampler.gray_images())
         if source.missing():
             _LOGGER.warning("%s: %d of its frames are missing or damaged", clip.name, source.missing())
     for name in spec.names:
         sync(_array_file(stem, name))
     sync(_gray_images_file(stem))
+    fps = actual_fps(stated_fps, times_s) / frame_step
     # Last, and in one step: the clip counts as extracted once this file is there.
     write_whole(stem.with_suffix(".json"), json.dumps({"frames": done, "fps": fps}))
+
+
+def _images(frames: Iterable[DecodedFrame], times_s: list[float]) -> Iterator[npt.NDArray[np.uint8]]:
+    """Images of frames as they come; their media times go to a list."""
+    for frame in frames:
+        times_s.append(float(frame.pts * frame.time_base))
+        yield frame.image
 
 
 def encode(encoder: Encoder, images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float16]]:

@@ -40,7 +40,7 @@ def split_clips(scenes: Sequence[str], lengths: Sequence[int], fraction: float) 
         fraction: in (0, 1).
 
     Raises:
-        DatasetError: a clip has fewer than two frames.
+        DatasetError: there is no clip, or one has fewer than two frames.
     """
     if not lengths or min(lengths) < 2:
         raise DatasetError(f"expected training clips of two frames or more, got lengths {list(lengths)}")

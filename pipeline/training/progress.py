@@ -12,6 +12,13 @@ class TrainingProgress(Protocol):
     def features(self, done: int, total: int) -> None:
         """Frames whose features were extracted."""
 
+    def passed_over(self, line: str) -> None:
+        """A clip that could not be read after all; the training goes on without it.
+
+        Args:
+            line: which clip, and why.
+        """
+
     def step(self, epoch: int, step: int, total_steps: int, losses: Mapping[int, float]) -> None:
         """An optimiser step was done.
 
@@ -30,6 +37,9 @@ class NullProgress:
     """Progress that nobody watches."""
 
     def features(self, done: int, total: int) -> None:
+        """Ignore it."""
+
+    def passed_over(self, line: str) -> None:
         """Ignore it."""
 
     def step(self, epoch: int, step: int, total_steps: int, losses: Mapping[int, float]) -> None:

@@ -46,6 +46,8 @@ def train(
 ) -> ModelCard:
     """Train a model on a data set's normal footage and write its checkpoint.
 
+    A clip that cannot be read, or is too short, is passed over.
+
     Ctrl-C while the flows are fitted leaves a usable checkpoint, marked as not completed; the same call then goes on
     from there. What it needs for that lies in ``OUT.training`` until the model is complete.
 
@@ -63,8 +65,7 @@ def train(
     Raises:
         ConfigError: the encoder cannot be built as configured.
         WeightsError: its weights cannot be had.
-        DatasetError: there is no footage, or not enough.
-        VideoError: a clip cannot be opened.
+        DatasetError: there is no footage that can be used.
         CheckpointError: ``out`` cannot hold a checkpoint, or holds a complete one.
         RunError: the training diverged.
         KeyboardInterrupt: interrupted before a single step; the features so far are kept.
@@ -116,7 +117,12 @@ def _read_footage(
         frame_step=config.training.frame_step,
         folder=prepare_features(folder, key),
         progress=progress.features,
+        passed_over=progress.passed_over,
     )
+    if not clips:
+        raise DatasetError(
+            f"{dataset.root}: expected training clips, got none of {len(dataset.train)} that can be read"
+        )
     return model, encoder, device, key, clips
 
 

@@ -21,6 +21,7 @@ from pipeline.errors import RefusedError, VideoError
 from pipeline.redaction import redact
 from pipeline.video.access_units import AccessUnits
 from pipeline.video.redirects import password_stays
+from pipeline.video.stated import stated_frames
 
 MAX_PIXELS = 9_000_000
 """Largest frame that is decoded: a little above 3840 x 2160. Bounds the memory that a damaged header can ask for."""
@@ -29,7 +30,8 @@ _UNKNOWN_RATE_FPS = 25
 _FASTEST_RATE_FPS = 1000  # above it the rate is a guess from the time base, not a camera's
 # Demuxers of video files. Without a list FFmpeg would also read a still image, a playlist that points elsewhere...
 _FILE_FORMATS = (
-    "mov,mp4,avi,matroska,webm,mpegts,mpeg,mpegvideo,h264,hevc,vvc,av1,obu,ivf,m4v,mjpeg,flv,asf,ogg,mxf,nut,rm,dhav"
+    "mov,mp4,avi,matroska,webm,mpegts,mpeg,mpegvideo,h264,hevc,vvc,av1,obu,ivf,m4v,mjpeg,flv,asf,ogg,mxf,nut,rm,dhav,"
+    "dv,yuv4mpegpipe"
 )
 _FILE_OPTIONS = {"format_whitelist": _FILE_FORMATS, "protocol_whitelist": "file"}
 # Probing costs RTSP 2 to 5 s, and RTSP announces its codec; without probing it opens in 0.1 s.
@@ -105,9 +107,10 @@ class ContainerFeed:
         self.codec = context.codec.name
         self.failure: av.error.FFmpegError | None = None
         # Read now: what a PyAV stream says once its container is closed comes from memory that was freed.
-        self._declared = 0 if live else self._stream.frames
+        self._declared = 0 if live else stated_frames(container, self._stream)
         self._units = AccessUnits(self._stream)
         self._discarded = 0
+        self._next_slot = 0 if container.format.name == "avi" else None
         self._next_pts = 0
         # Who joins a live stream between keyframes gets packets that refer to what was sent before.
         self._awaits_keyframe = live
@@ -146,12 +149,19 @@ class ContainerFeed:
 
     def _access_units(self, packet: av.Packet) -> list[av.Packet]:
         """What is to be decoded next: whole pictures, from the first keyframe on."""
-        self._discarded += packet.is_discard
+        self._discarded += packet.is_discard + self._empty_slots(packet)
         units = self._units.push(packet) if packet.size else [*self._units.flush(), packet]
         while self._awaits_keyframe and units and not units[0].is_keyframe:
             del units[0]
         self._awaits_keyframe = self._awaits_keyframe and not units
         return units
+
+    def _empty_slots(self, packet: av.Packet) -> int:
+        """Of an AVI, which states the ticks of its clock instead of frames: those without a frame before a packet."""
+        if self._next_slot is None or packet.dts is None:
+            return 0
+        empty, self._next_slot = max(packet.dts - self._next_slot, 0), packet.dts + 1
+        return empty
 
     def _decoded(self, packet: av.Packet | None) -> Iterator[RawFrame | FrameDamage | None]:
         try:

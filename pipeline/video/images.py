@@ -27,6 +27,11 @@ _CODEC_BY_SIGNATURE = (
 )
 
 
+def is_image_name(path: Path) -> bool:
+    """Whether a file is called like an image that can be decoded, and not hidden."""
+    return not path.name.startswith(".") and path.suffix.lower() in _KINDS
+
+
 def list_images(folder: Path) -> tuple[Path, ...]:
     """Images of a folder in the order of their frames: by name, numbers compared as numbers.
 
@@ -36,7 +41,7 @@ def list_images(folder: Path) -> tuple[Path, ...]:
         VideoError: the folder cannot be read, or holds images of more than one kind.
     """
     try:
-        files = [path for path in folder.iterdir() if not path.name.startswith(".") and path.suffix.lower() in _KINDS]
+        files = [path for path in folder.iterdir() if is_image_name(path)]
     except OSError as error:
         raise VideoError(f"{folder}: expected a folder of images, got {error.strerror}") from error
     kinds = sorted({_KINDS[path.suffix.lower()] for path in files})

@@ -8,6 +8,7 @@ from pipeline.checks import cameras as cameras_module
 from pipeline.checks.cameras import check_cameras
 from pipeline.config import CameraSettings
 from pipeline.video.source import open_source
+from tests.datasets.odd_files import write_spaced
 from tests.rtsp import RtspServer, require_rtsp, write_footage
 from tests.videos import write_images, write_video
 
@@ -64,12 +65,14 @@ def test_a_live_stream_without_a_keyframe_is_not_waited_for_longer_than_its_sett
 def test_files_and_folders_say_what_is_in_them_and_what_is_none_is_named(tmp_path):
     write_video(tmp_path / "whole.mp4", 30, fps=10)
     write_images(tmp_path / "images", 4)
+    write_spaced(tmp_path / "slow.mkv")
     (tmp_path / "text.mp4").write_text("no video")
-    whole, images, text, none = check_cameras(
-        [camera(name, tmp_path / name) for name in ("whole.mp4", "images", "text.mp4", "none.mp4")]
+    whole, images, slow, text, none = check_cameras(
+        [camera(name, tmp_path / name) for name in ("whole.mp4", "images", "slow.mkv", "text.mp4", "none.mp4")]
     )
     assert (whole.state, whole.detail) == ("ok", "64 x 48, h264, 10 fps, 30 frames")
     assert (images.state, images.detail) == ("ok", "64 x 48, images, 10 fps, 4 frames")
+    assert slow.detail == "64 x 48, h264, 5 fps"  # the header says 25
     assert (text.state, none.state) == ("failed", "failed")
     assert "expected a video file, got something else" in text.detail
     assert "got nothing there" in none.detail

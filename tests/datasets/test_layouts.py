@@ -1,6 +1,5 @@
 """The three published layouts: what is found, and one clear line for everything that is missing or does not fit."""
 
-import logging
 import pickle
 import shutil
 
@@ -13,7 +12,7 @@ from pipeline.video.source import open_source
 from tests.datasets.refusals import complaint
 from tests.datasets.trees import ANOMALOUS, FRAMES, mask, write_avenue, write_stc, write_ucsd
 from tests.shared import shared_path
-from tests.videos import audio_only, frame_number, write_images, write_video
+from tests.videos import frame_number, write_images, write_video
 
 # --- ShanghaiTech Campus ------------------------------------------------------------------------------------------
 
@@ -93,12 +92,13 @@ def test_a_test_clip_without_labels_is_named(tmp_path):
     assert complaint(tmp_path).endswith("for each of 2 test clips, got none for gate_0001")
 
 
-def test_a_mask_without_footage_is_reported_and_tolerated(tmp_path, caplog):
+def test_a_mask_without_footage_is_reported_and_tolerated(tmp_path):
     write_stc(tmp_path)
-    np.save(tmp_path / "testing/test_frame_mask/01_0099.npy", ANOMALOUS)
-    with caplog.at_level(logging.WARNING):
-        assert len(open_dataset(tmp_path, need="test").test) == 2
-    assert "no footage for 1 masks (01_0099)" in caplog.text
+    mask_file = tmp_path / "testing/test_frame_mask/01_0099.npy"
+    np.save(mask_file, ANOMALOUS)
+    dataset = open_dataset(tmp_path, need="test")
+    assert len(dataset.test) == 2
+    assert dataset.passed_over == (f"{mask_file}: expected labels of footage, got those of a clip that is not there",)
 
 
 def test_labels_that_do_not_fit_the_frames_are_named(tmp_path):
@@ -151,19 +151,9 @@ def test_a_training_folder_without_videos_is_named(tmp_path):
 def test_a_training_folder_without_frames_is_named(tmp_path):
     (tmp_path / "training/frames/01_001").mkdir(parents=True)
     (tmp_path / "training/frames/01_001/readme.txt").write_text("empty")
-    assert complaint(tmp_path, "train").endswith("01_001: expected a folder with frames, got one without images")
-
-
-def test_a_training_file_that_is_no_video_is_named(tmp_path):
-    write_stc(tmp_path)
-    (tmp_path / "training/videos/01_002.mp4").write_text("text")
-    assert "01_002.mp4: expected a video file" in complaint(tmp_path, "train")
-
-
-def test_a_training_file_with_sound_only_is_named(tmp_path):
-    write_stc(tmp_path)
-    audio_only(tmp_path / "training/videos/01_002.mp4")
-    assert "01_002.mp4: expected a video stream" in complaint(tmp_path, "train")
+    assert complaint(tmp_path, "train").endswith(
+        "01_001/readme.txt: expected a video file, got something else (Invalid data found when processing input)"
+    )
 
 
 def test_a_name_without_a_scene_is_explained(tmp_path):
@@ -177,10 +167,23 @@ def test_a_name_that_cannot_be_a_key_is_refused(tmp_path, name):
     assert "expected 1 to 64 letters" in complaint(tmp_path, "train")
 
 
-def test_two_files_of_one_name_are_refused(tmp_path):
-    write_video(tmp_path / "training/videos/01_001.mp4", 3)
-    write_video(tmp_path / "training/videos/01_001.avi", 3)
-    assert "expected every clip name once, got '01_001'" in complaint(tmp_path, "train")
+def test_of_two_files_of_one_name_one_is_learned_from_and_the_other_named(tmp_path):
+    videos = tmp_path / "training/videos"
+    for name in ("01_001.mp4", "01_001.avi", "2026-11-25/01_001.mp4"):
+        write_video(videos / name, 3)
+    dataset = open_dataset(tmp_path, need="train")
+    assert [clip.url for clip in dataset.train] == [
+        str(videos / "01_001.avi"), str(videos / "2026-11-25/01_001.mp4")
+    ]  # fmt: skip
+    assert dataset.passed_over == (
+        f"{videos / '01_001.mp4'}: expected every clip name once, got '01_001' for {videos / '01_001.avi'}, too",
+    )
+
+
+def test_two_labelled_clips_of_one_name_are_refused(tmp_path):
+    write_stc(tmp_path)
+    write_video(tmp_path / "testing/videos/01_0001.avi", FRAMES)
+    assert "expected every clip name once, got '01_0001'" in complaint(tmp_path, "test")
 
 
 # --- what is no data set ------------------------------------------------------------------------------------------

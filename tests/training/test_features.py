@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from pipeline.datasets.base import Clip
-from pipeline.errors import DatasetError, RunError, VideoError
+from pipeline.errors import DatasetError, RunError
 from pipeline.models.encoder import build_encoder
 from pipeline.training.features import extract_features, pyramid_spec
 from pipeline.training.scene_references import SceneSampler
 from pipeline.video.source import open_source
+from tests.datasets.odd_files import write_spaced
 from tests.models.tiny import ENCODER, SIZE_PX, tiny_settings
 from tests.training.footage import make_dataset
-from tests.videos import truncate, write_images
+from tests.videos import truncate, write_images, write_video
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +28,16 @@ def encoder():
     return build_encoder(ENCODER)
 
 
-def extract(clips, encoder, folder, frame_step=1, progress=lambda done, total: None):
-    spec = pyramid_spec(tiny_settings(), encoder)
-    return extract_features(clips, spec, SIZE_PX, frame_step=frame_step, folder=folder, progress=progress)
+def extract(clips, encoder, folder, frame_step=1, progress=lambda done, total: None, passed_over=None):
+    return extract_features(
+        clips,
+        pyramid_spec(tiny_settings(), encoder),
+        SIZE_PX,
+        frame_step=frame_step,
+        folder=folder,
+        progress=progress,
+        passed_over=[].append if passed_over is None else passed_over.append,
+    )
 
 
 def test_features_are_those_of_the_decoded_frames_in_their_order(dataset, encoder, tmp_path):
@@ -102,10 +110,29 @@ def test_a_damaged_file_of_pictures_is_named(dataset, encoder, tmp_path):
             extract(dataset.train[:1], encoder, tmp_path)
 
 
-def test_a_clip_that_cannot_be_opened_is_named(encoder, tmp_path):
+def test_a_clip_that_cannot_be_read_any_more_is_passed_over_and_named(dataset, encoder, tmp_path, caplog):
     (tmp_path / "text.mp4").write_text("no video")
-    with pytest.raises(VideoError, match="broken"):
-        extract([Clip("broken", "gate", str(tmp_path / "text.mp4"), None)], encoder, tmp_path / "f")
+    write_video(tmp_path / "short.mp4", 1, size_px=SIZE_PX)
+    odd = [Clip(name, "gate", str(tmp_path / f"{name}.mp4"), 100) for name in ("gone", "text", "short")]
+    told, passed_over = [], []
+    with caplog.at_level(logging.WARNING):
+        (found,) = extract(
+            [*odd[:2], dataset.train[0], odd[2]], encoder, tmp_path / "f", 1, lambda *counts: told.append(counts),
+            passed_over,
+        )  # fmt: skip
+    assert (found.clip, len(found), told[-1][0]) == (dataset.train[0], 9, 9)
+    assert [line.split(":")[0].split("/")[-1].rstrip(")") for line in passed_over] == [
+        "gone.mp4", "text.mp4", "short.mp4"
+    ]  # fmt: skip
+    assert all(line in caplog.text for line in passed_over)
+    assert not extract([odd[0]], encoder, tmp_path / "g")
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "ts", "flv", "mp4"])
+def test_the_rate_of_footage_is_what_its_frames_say_where_the_header_says_another(encoder, tmp_path, suffix):
+    path = write_spaced(tmp_path / f"slow.{suffix}")
+    (found,) = extract([Clip("slow", "gate", str(path), None)], encoder, tmp_path / "f")
+    assert found.fps == pytest.approx(5.0, rel=0.1)
 
 
 def test_a_truncated_clip_gives_what_is_there_and_says_what_is_missing(dataset, encoder, tmp_path, caplog):
