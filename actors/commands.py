@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -57,7 +56,7 @@ def stream_cameras(
     with run_lock(folder), run_redis(config, config_file, folder) as redis_url:
         _warn_of_other_run(config, redis_url, err)
         plan = stream_plan(config, card, model_folder, redis_url)
-        with _stopped_by_signals(err) as signals:
+        with _stopped_by_signals(err, reloads=True) as signals:
             attended = _attending(config, config_file, card, folder, signals, err)
             final = _run_shown(plan, None, signals, address=address, duration_s=duration_s, err=err, attended=attended)
     out.print(cameras_table((camera.as_json() for camera in final.cameras), f"scores in {scores_folder}"))
@@ -254,13 +253,13 @@ def _alerts_shown(plan: RunPlan, watched: Collection[str], err: Console) -> Iter
         thread.join(timeout=_LAST_ALERTS_S)
 
 
-def _stopped_by_signals(err: Console) -> AbstractContextManager[Signals]:
-    """SIGINT and SIGTERM end the run in good order, SIGHUP reloads its cameras."""
+def _stopped_by_signals(err: Console, *, reloads: bool = False) -> AbstractContextManager[Signals]:
+    """Signals end the run in good order; SIGHUP may reload its cameras instead."""
 
     def say() -> None:
         err.print("stopping: frames that were decoded are still scored")
 
-    return caught_signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, on_stop=say)
+    return caught_signals(on_stop=say, reloads=reloads)
 
 
 def _warn(err: Console, line: str) -> None:

@@ -16,8 +16,32 @@ from pathlib import Path
 _LONGEST_SOCKET_BYTES = 107  # what the kernel takes as a socket's path
 
 
+def user_folder(variable: str, below_home: str) -> Path:
+    """A folder that the XDG specification gives every user; it need not be there.
+
+    Args:
+        variable: of the environment, which names it.
+        below_home: where it is in the user's home by default.
+
+    Raises:
+        FileNotFoundError: the variable is not set, and the user has no home: no HOME, and no entry among the users.
+    """
+    if named := os.environ.get(variable):
+        return Path(named)
+    try:
+        return Path.home() / below_home
+    except RuntimeError:
+        raise FileNotFoundError(
+            errno.ENOENT, f"this user has no home, and neither HOME nor {variable} is set"
+        ) from None
+
+
 def private_folder() -> Path:
-    """Where it is; it need not be there yet."""
+    """Where it is; it need not be there yet.
+
+    Raises:
+        FileNotFoundError: there is no temporary folder that can be written (TMPDIR, /tmp).
+    """
     return Path(tempfile.gettempdir()) / f"cflow-stream-{os.getuid()}"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import time
 from collections.abc import Sequence
 
@@ -34,7 +33,7 @@ def run_trainer(fit: Trainer, inputs: FitInputs) -> tuple[bool, tuple[range, ...
         fit.restore(saved.tensors, saved.step, saved.losses)
         _LOGGER.info("going on after step %d of %d", fit.step, fit.total_steps)
     saved_at_s = time.monotonic()
-    with caught_signals(signal.SIGINT) as signals:  # or a step would be left half done
+    with caught_signals() as signals:  # or a step would be left half done
         try:
             while fit.step < fit.total_steps and not signals.is_stopping:
                 epoch = fit.epoch
