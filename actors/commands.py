@@ -90,7 +90,7 @@ def replay_dataset(
 
     Raises:
         BadInputError: the model or the output folder is not as expected.
-        RunError: a frame was lost, or a clip could not be read.
+        RunError: a frame was lost, a clip could not be read, or not everything could be written.
     """
     state_folder = RunFolder.of_replay(scores_folder).path
     check_unused(state_folder)  # or the folder would be told to be a filled one, which --overwrite empties
@@ -119,6 +119,8 @@ def replay_dataset(
             f"expected every frame of every clip scored, got {scored} of {decoded - damaged} that could be decoded; "
             f"ended otherwise: {', '.join(c.camera_id for c in final.cameras if c.state != 'finished') or 'none'}"
         )
+    if final.unwritten:
+        raise RunError(f"{scores_folder}: expected all scores to be written, got what is said above; replay again")
     return final
 
 

@@ -13,6 +13,8 @@ import stat
 import tempfile
 from pathlib import Path
 
+from pipeline.errors import BadInputError
+
 _LONGEST_SOCKET_BYTES = 107  # what the kernel takes as a socket's path
 
 
@@ -36,13 +38,25 @@ def user_folder(variable: str, below_home: str) -> Path:
         ) from None
 
 
+def temporary_folder() -> Path:
+    """Where temporary files go.
+
+    Raises:
+        BadInputError: there is no such folder that can be written.
+    """
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        raise BadInputError("expected a temporary folder that can be written (TMPDIR, /tmp), found none") from None
+
+
 def private_folder() -> Path:
     """Where it is; it need not be there yet.
 
     Raises:
-        FileNotFoundError: there is no temporary folder that can be written (TMPDIR, /tmp).
+        BadInputError: there is no temporary folder.
     """
-    return Path(tempfile.gettempdir()) / f"cflow-stream-{os.getuid()}"
+    return temporary_folder() / f"cflow-stream-{os.getuid()}"
 
 
 def folder_for_sockets(longest: str) -> Path:

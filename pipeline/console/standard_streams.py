@@ -7,7 +7,7 @@ import io
 import os
 import signal
 import sys
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -66,7 +66,7 @@ def use_sound_streams() -> None:
     sys.stderr = _stream(sys.stderr, 2, is_needed=False)
 
 
-def _stream(found: IO[str] | None, descriptor: int, *, is_needed: bool) -> io.TextIOWrapper:
+def _stream(found: TextIO | None, descriptor: int, *, is_needed: bool) -> io.TextIOWrapper:
     """A stream in the place of the one that Python found; None is one that was closed when Python started."""
     if found is None:
         descriptor = os.open(os.devnull, os.O_WRONLY)
