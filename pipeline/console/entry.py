@@ -41,6 +41,8 @@ def run_command(app: Callable[[], object], err: Console) -> int:
         _check_working_folder()
         code = _code_of(app)
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = _SIGNALLED + signal.SIGINT
     except CflowError as error:
         code = _told(err, str(error), _BAD_INPUT if isinstance(error, BadInputError) else _FAILED)
     except OSError as error:
