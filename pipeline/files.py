@@ -71,7 +71,7 @@ def require_writable(folder: Path) -> Path:
         BadInputError: it cannot.
     """
     try:
-        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if _is_there(path))
         with tempfile.TemporaryFile(dir=there, buffering=0) as trial:
             trial.write(_TRIAL)
     except OSError as error:
@@ -97,6 +97,19 @@ def require_place(file: Path) -> None:
             require_writable(file.parent)
     except OSError as error:
         raise _unwritable(file, "file", error) from error
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is something, if only a link to nowhere, in which nothing can be made.
+
+    Raises:
+        OSError: the system does not say: the name is too long, or a folder above is closed to this user.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _unwritable(path: Path, kind: str, error: OSError) -> BadInputError:
@@ -147,9 +160,10 @@ def save_array(path: Path, values: npt.NDArray[Any]) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    with io.BytesIO() as buffer, naming(path):
-        np.save(buffer, values, allow_pickle=False)
-        path.write_bytes(buffer.getbuffer())
+    whole = io.BytesIO()
+    np.save(whole, values, allow_pickle=False)
+    with naming(path):
+        path.write_bytes(whole.getbuffer())
 
 
 @contextmanager

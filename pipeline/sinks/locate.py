@@ -7,6 +7,7 @@ keeps the config's path, where the address is read again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -176,10 +177,15 @@ def _write_record(state_folder: Path, record: dict[str, str]) -> None:
 
 
 def _latest_state_folder() -> Path:
+    why = ""
     try:
-        return Path(_pointer().read_text(encoding="utf-8").strip())
-    except OSError:
-        raise BadInputError("expected a run of this user to read from, found none; name one with --config") from None
+        pointer = _pointer()
+    except OSError as error:
+        why = f" ({error.strerror})"
+    else:
+        with contextlib.suppress(OSError):
+            return Path(pointer.read_text(encoding="utf-8").strip())
+    raise BadInputError(f"expected a run of this user to read from, found none{why}; name one with --config")
 
 
 def _read_record(state_folder: Path) -> dict[str, str]:
