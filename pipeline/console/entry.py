@@ -13,6 +13,7 @@ from rich.console import Console
 
 from pipeline.console.standard_streams import use_sound_streams
 from pipeline.errors import BadInputError, CflowError
+from pipeline.private_folder import temporary_folder
 from pipeline.signals import asked_by, end_on_signals
 
 _FAILED, _BAD_INPUT = 1, 2
@@ -46,10 +47,10 @@ def run_command(app: Callable[[], object], err: Console) -> int:
     except CflowError as error:
         code = _told(err, str(error), _BAD_INPUT if isinstance(error, BadInputError) else _FAILED)
     except OSError as error:
-        if error.filename is None and error.errno not in _RAN_OUT:
+        line = _refusal(error)
+        if line is None:
             raise
-        what = error.strerror if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"
-        code = _told(err, str(what), _FAILED if error.errno in _RAN_OUT else _BAD_INPUT)
+        code = _told(err, line, _FAILED if error.errno in _RAN_OUT else _BAD_INPUT)
     except MemoryError as error:
         code = _told(err, f"out of memory{f': {error}' if str(error) else ''}", _FAILED)
     except RuntimeError as error:
@@ -57,6 +58,19 @@ def run_command(app: Callable[[], object], err: Console) -> int:
             raise
         code = _told(err, "expected to start a thread, got as many processes as this user may have", _FAILED)
     return _after_signals(code, err)
+
+
+def _refusal(error: OSError) -> str | None:
+    """What the system refused, in a line; None where it is more likely a fault of ours."""
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if error.errno in _RAN_OUT:
+        return error.strerror
+    try:
+        temporary_folder()  # of which libraries have many ways to say that there is none
+    except BadInputError as missing:
+        return str(missing)
+    return None
 
 
 def _code_of(app: Callable[[], object]) -> int:

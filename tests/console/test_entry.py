@@ -76,6 +76,12 @@ def test_results_that_nobody_takes_are_told_in_a_line_or_nobody_asked_for_them(c
     assert (done.returncode, done.stderr) == (exit_code, said)
 
 
+def test_that_nothing_temporary_can_be_written_is_told_in_a_line_whoever_wants_to():
+    done = run("import tempfile; tempfile._candidate_tempdir_list = list; tempfile.TemporaryDirectory()")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "expected a temporary folder that can be written (TMPDIR, /tmp), found none" in done.stderr
+
+
 def test_threads_that_the_system_refuses_are_told_in_a_line():
     code = "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**28, 2**28)); threading.stack_size(2**30); "
     done = run(code + "threading.Thread(target=print).start()")
