@@ -36,6 +36,16 @@ def test_what_a_process_gives_comes_back():
     assert in_subprocess(os.getpid) != os.getpid()
 
 
+def fail():
+    raise ValueError("a fault of ours")
+
+
+def test_where_a_process_failed_is_shown():
+    with pytest.raises(ValueError, match="a fault of ours") as told:
+        in_subprocess(fail)
+    assert "in fail" in " ".join(told.value.__notes__)
+
+
 def work_for_hours(file: Path) -> None:
     file.with_suffix(".part").write_text(str(os.getpid()))
     file.with_suffix(".part").rename(file)
