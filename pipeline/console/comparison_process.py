@@ -44,8 +44,8 @@ def in_subprocess(
     except EOFError:
         what = work.__name__.strip("_")
         raise RunError(f"compare: expected the process '{what}' to end by itself, got one that was killed") from None
-    except BaseException:
-        process.terminate()
+    except BaseException:  # nothing of a step that was interrupted is kept
+        process.kill()
         raise
     finally:
         receiver.close()

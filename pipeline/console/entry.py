@@ -21,7 +21,10 @@ _SIGNALLED = 128  # plus the signal's number, as shells have it
 _RAN_OUT = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO
 }  # fmt: skip
-_NO_THREAD = "can't start new thread"
+_PYTHONS_OWN = {  # refusals that it has no kind of error for
+    "can't start new thread": ("expected to start a thread, got as many processes as this user may have", _FAILED),
+    "Could not determine home directory.": ("expected a user with a home, got one without: set HOME", _BAD_INPUT),
+}
 
 
 def run_command(app: Callable[[], object], err: Console) -> int:
@@ -54,9 +57,9 @@ def run_command(app: Callable[[], object], err: Console) -> int:
     except MemoryError as error:
         code = _told(err, f"out of memory{f': {error}' if str(error) else ''}", _FAILED)
     except RuntimeError as error:
-        if str(error) != _NO_THREAD:
+        if str(error) not in _PYTHONS_OWN:
             raise
-        code = _told(err, "expected to start a thread, got as many processes as this user may have", _FAILED)
+        code = _told(err, *_PYTHONS_OWN[str(error)])
     return _after_signals(code, err)
 
 

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ENTRY = """
 import errno, os, signal, sys, threading
+from pathlib import Path
 from rich.console import Console
 from pipeline.console.entry import run_command
 from pipeline.errors import BadInputError, RunError
@@ -19,6 +20,7 @@ def command():
     sys.exit(0)
 sys.exit(run_command(command, Console(stderr=True, soft_wrap=True)))
 """
+HOMELESS = "expected a user with a home, got one without: set HOME"
 AS_FROM_A_TERMINAL = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -45,6 +47,7 @@ def run(code, *, before=(), cwd=ROOT):
         ("open(b'/nowhere/\\xff')", 2, "error: /nowhere/\\udcff: No such file or directory\n"),
         ("raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))", 1, "error: No space left on device\n"),
         ("raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), '/a')", 1, "error: /a: Too many open files\n"),
+        ("os.getuid = lambda: 54_321; os.environ.pop('HOME', 0); Path.home()", 2, f"error: {HOMELESS}\n"),
         ("raise MemoryError", 1, "error: out of memory\n"),
     ],
 )
