@@ -65,7 +65,7 @@ def run_command(app: Callable[[], object], err: Console) -> int:
 
 def _refusal(error: OSError) -> str | None:
     """What the system refused, in a line; None where it is more likely a fault of ours."""
-    if error.filename is not None:
+    if error.filename is not None and not isinstance(error.filename, int):  # but a path
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
     if error.errno in _RAN_OUT:
         return error.strerror
