@@ -17,7 +17,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -154,7 +153,7 @@ def write_whole(path: Path, text: str) -> None:
         staged.write_text(text, encoding="utf-8")
 
 
-def save_array(path: Path, values: npt.NDArray[Any]) -> None:
+def save_array(path: Path, values: npt.ArrayLike) -> None:
     """Write an array (.npy) as ``numpy.save`` does, which does not say what the system has against it.
 
     Raises:
