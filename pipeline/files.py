@@ -2,6 +2,8 @@
 
 They are made beside their place under a passing name, synced, and renamed. What a killed process left is deleted by the
 next one that writes the same, an hour later at the earliest: until then, another process may be writing it.
+
+What the system has against a file or a folder is said with its name, and can be asked before hours of work.
 """
 
 from __future__ import annotations

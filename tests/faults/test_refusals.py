@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import run_cluster
 from pipeline.errors import BadInputError, CflowError
-from pipeline.files import save_array
+from pipeline.files import save_array, write_whole
 from pipeline.inference.tuning import cache_folder
 from pipeline.models.checkpoint import save_tensors
 from pipeline.sinks.locate import run_redis
@@ -170,10 +170,14 @@ def test_without_a_temporary_folder_a_command_says_so(shell, monkeypatch):
     assert shell.refused("stream", shell.folder / "run").startswith("expected a temporary folder that can be written")
 
 
-def test_weights_and_arrays_that_a_full_disk_does_not_take_are_told_with_file_and_reason(disk):
+def test_what_a_full_disk_does_not_take_is_told_with_file_and_reason_whoever_writes(disk):
     disk.fill()
     path = disk.folder / "a"
-    for save in (lambda: save_tensors({"a": torch.zeros(9999)}, path), lambda: save_array(path, np.zeros(9999))):
+    for save in (
+        lambda: save_tensors({"a": torch.zeros(9999)}, path),
+        lambda: save_array(path, np.zeros(9999)),
+        lambda: write_whole(path, "x" * 9999),
+    ):
         with pytest.raises(OSError, match=f"No space left on device: '{path}'") as told:
             save()
         assert told.value.errno == errno.ENOSPC
