@@ -92,6 +92,24 @@ def local_ray(**options: Any) -> Iterator[None]:
             read_authentication_anew()
 
 
+@contextmanager
+def signals_left_alone() -> Iterator[None]:
+    """Keep Ray's start in the block from taking SIGTERM for itself.
+
+    One that came meanwhile would end the process in the middle of Ray's own code, undrained and by a crash. A Ray that
+    has another name for it takes the signal while it starts.
+    """
+    try:
+        from ray._private import utils
+
+        taken: list[Replacement] = [(utils, "set_sigterm_handler", lambda _: None)]
+        _ = utils.set_sigterm_handler
+    except (AttributeError, ImportError):
+        taken = []
+    with _replaced(taken):
+        yield
+
+
 def dead_ray_processes() -> list[str]:
     """Which of the processes died that make up the Ray that this process started; empty for one that it joined.
 

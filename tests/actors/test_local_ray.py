@@ -70,6 +70,22 @@ def test_a_ray_starts_and_keeps_objects_where_shared_memory_cannot_be_used(how):
     assert python(code, before=before) == [{"found": 2_000_000}]
 
 
+def test_a_signal_that_comes_while_ray_starts_asks_the_command_to_end_as_at_any_other_time():
+    code = """
+import signal
+from pipeline.signals import caught_signals
+from ray._private import services
+start = services.start_ray_process
+def told_meanwhile(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return start(*arguments, **options)
+services.start_ray_process = told_meanwhile
+with caught_signals() as signals, ray_cluster():
+    tell(is_stopping=signals.is_stopping, answer=ray.get(ray.put("answer")))
+"""
+    assert python(code) == [{"is_stopping": True, "answer": "answer"}]
+
+
 def test_every_local_ray_has_a_token_of_its_own_and_leaves_nothing_in_the_environment_or_the_home(tmp_path):
     code = """
 before = dict(os.environ)
