@@ -1,12 +1,10 @@
 """Streaming anomaly detection for many cameras: from `demo` and `train` to `stream`, `alerts` and `status`.
 
-Exit codes: 0 done, 1 failed, 2 bad input or config.
+Exit codes: 0 done, 1 failed, 2 bad input or config, 128 and a signal's number where that ended it undone.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,6 +15,7 @@ from rich.console import Console
 
 from pipeline.config import Config
 from pipeline.config_file import load_config, load_run_config, with_method
+from pipeline.console.entry import run_command
 from pipeline.console.options import (
     AddressOption,
     CameraArgument,
@@ -27,7 +26,7 @@ from pipeline.console.options import (
     OverwriteOption,
     WhereOption,
 )
-from pipeline.errors import BadInputError, CflowError, ConfigError
+from pipeline.errors import ConfigError
 from pipeline.files import remove_output
 from pipeline.methods import CHOICES, METHODS
 from pipeline.run_folder import RunFolder
@@ -43,7 +42,8 @@ app = typer.Typer(
 _OF_TRAINING = ("model", "training", "runtime")
 _OF_REPLAY = ("model", "camera_defaults", "runtime", "redis", "output")
 _PIPE_WIDTH = 120  # of tables in files and pipes, which have no width of their own
-out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)  # results
+_is_on_terminal = sys.stdout is not None and sys.stdout.isatty()  # None where it was closed
+out = Console(soft_wrap=True, width=None if _is_on_terminal else _PIPE_WIDTH)  # results
 err = Console(stderr=True, soft_wrap=True)  # progress, messages and errors
 
 
@@ -376,20 +376,8 @@ def _say(answer: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Run a command; an error of ours is told in one line."""
-    os.umask(0o077)  # scores, alerts, recordings and logs are this user's; what a command starts inherits that
-    logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
-    try:
-        app()
-    except CflowError as error:
-        for line in str(error).splitlines():
-            err.print(f"error: {line}", markup=False, highlight=False, style="red")
-        sys.exit(2 if isinstance(error, BadInputError) else 1)
-    except OSError as error:  # a path that the system refuses: too long, forbidden, on a disk that fails
-        if error.filename is None:
-            raise
-        err.print(f"error: {error.filename}: {error.strerror}", markup=False, highlight=False, style="red")
-        sys.exit(2)
+    """Run a command; what is no fault of ours is told in one line."""
+    sys.exit(run_command(app, err))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 
-from actors.local_ray import local_ray
+from actors.local_ray import local_ray, signals_left_alone
 from pipeline.errors import BadInputError
 from pipeline.locked_folder import locked_folder
 from pipeline.signals import kept_handlers
@@ -42,7 +42,7 @@ def ray_cluster(address: str | None = None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     common = {"namespace": NAMESPACE, "log_to_driver": False, "configure_logging": False}
     with ExitStack() as stack:
-        with kept_handlers(signal.SIGTERM):  # Ray's start takes it for itself, and would end the process undrained
+        with kept_handlers(signal.SIGTERM), signals_left_alone():
             stack.enter_context(local_ray(**common) if address is None else _joined(address, **common))
         yield
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -58,7 +57,7 @@ def stream_cameras(
     with run_lock(folder), run_redis(config, config_file, folder) as redis_url:
         _warn_of_other_run(config, redis_url, err)
         plan = stream_plan(config, card, model_folder, redis_url)
-        with _stopped_by_signals(err) as signals:
+        with _stopped_by_signals(err, reloads=True) as signals:
             attended = _attending(config, config_file, card, folder, signals, err)
             final = _run_shown(plan, None, signals, address=address, duration_s=duration_s, err=err, attended=attended)
     out.print(cameras_table((camera.as_json() for camera in final.cameras), f"scores in {scores_folder}"))
@@ -92,7 +91,7 @@ def replay_dataset(
 
     Raises:
         BadInputError: the model or the output folder is not as expected.
-        RunError: a frame was lost, or a clip could not be read.
+        RunError: a frame was lost, a clip could not be read, or not everything could be written.
     """
     state_folder = RunFolder.of_replay(scores_folder).path
     check_unused(state_folder)  # or the folder would be told to be a filled one, which --overwrite empties
@@ -123,6 +122,8 @@ def replay_dataset(
             f"expected every frame of every clip scored, got {scored} of {decoded - damaged} that could be decoded; "
             f"ended otherwise: {', '.join(c.camera_id for c in final.cameras if c.state != 'finished') or 'none'}"
         )
+    if final.unwritten:
+        raise RunError(f"{scores_folder}: expected all scores to be written, got what is said above; replay again")
     return final
 
 
@@ -257,13 +258,13 @@ def _alerts_shown(plan: RunPlan, watched: Collection[str], err: Console) -> Iter
         thread.join(timeout=_LAST_ALERTS_S)
 
 
-def _stopped_by_signals(err: Console) -> AbstractContextManager[Signals]:
-    """SIGINT and SIGTERM end the run in good order, SIGHUP reloads its cameras."""
+def _stopped_by_signals(err: Console, *, reloads: bool = False) -> AbstractContextManager[Signals]:
+    """Signals end the run in good order; SIGHUP may reload its cameras instead."""
 
     def say() -> None:
         err.print("stopping: frames that were decoded are still scored")
 
-    return caught_signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, on_stop=say)
+    return caught_signals(on_stop=say, reloads=reloads)
 
 
 def _warn(err: Console, line: str) -> None:

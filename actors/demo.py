@@ -21,6 +21,7 @@ from pipeline.datasets.synthetic import SyntheticSpec, render
 from pipeline.errors import BadInputError, WeightsError
 from pipeline.evaluation.protocols import evaluate
 from pipeline.evaluation.report import write_report
+from pipeline.files import require_writable
 from pipeline.run_folder import RunFolder
 from pipeline.sinks.run_lock import check_unused
 
@@ -38,7 +39,8 @@ def run_demo(config: Config, config_file: Path, folder: Path, *, out: Console, e
         err: for progress and messages.
 
     Raises:
-        BadInputError: the folder holds something that is not an earlier demo, or one that is under way.
+        BadInputError: the folder holds something that is not an earlier demo, or one that is under way, or it cannot be
+            written.
     """
     _clear(folder)
     started_at = time.monotonic()
@@ -80,6 +82,7 @@ def _clear(folder: Path) -> None:
             f"{folder}: expected a new folder or that of an earlier demo, got one with other things in it"
         )
     check_unused(RunFolder.of_replay(folder / "scores").path)
+    require_writable(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -34,7 +34,8 @@ import ray
 import ray._raylet
 from ray.job_config import JobConfig
 
-from pipeline.errors import RunError
+from pipeline.errors import BadInputError, RunError
+from pipeline.files import require_writable
 from pipeline.locked_folder import locked_folder
 from pipeline.private_folder import folder_for_sockets
 
@@ -42,6 +43,7 @@ _log = logging.getLogger(__name__)
 
 _ROOT = Path(__file__).resolve().parent.parent
 _LOOPBACK = "127.0.0.1"
+_SHARED_MEMORY = Path("/dev/shm")
 _OBJECT_STORE_BYTES = 400 * 2**20  # one request in flight per camera process: far above what can be in use
 _INLINE_BYTES = 1_000_000
 _LONGEST_SOCKET_NAME = "ray-01234567/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
@@ -90,6 +92,24 @@ def local_ray(**options: Any) -> Iterator[None]:
             read_authentication_anew()
 
 
+@contextmanager
+def signals_left_alone() -> Iterator[None]:
+    """Keep Ray's start in the block from taking SIGTERM for itself.
+
+    One that came meanwhile would end the process in the middle of Ray's own code, undrained and by a crash. A Ray that
+    has another name for it takes the signal while it starts.
+    """
+    try:
+        from ray._private import utils
+
+        taken: list[Replacement] = [(utils, "set_sigterm_handler", lambda _: None)]
+        _ = utils.set_sigterm_handler
+    except (AttributeError, ImportError):
+        taken = []
+    with _replaced(taken):
+        yield
+
+
 def dead_ray_processes() -> list[str]:
     """Which of the processes died that make up the Ray that this process started; empty for one that it joined.
 
@@ -118,12 +138,24 @@ def _start(folder: Path, read_authentication_anew: Callable[[], None], options: 
                 include_dashboard=False,
                 job_config=_OwnCode(),
                 _temp_dir=str(folder),
+                _plasma_directory=None if _has_shared_memory() else str(folder),
                 **options,
             )
         except Exception as error:  # ray raises many kinds here, a full disk or a taken port among them
             raise RunError(f"Ray did not start on this machine: {' '.join(str(error).split())}") from error
     if (address := ray.util.get_node_ip_address()) != _LOOPBACK:
         raise RunError(f"expected Ray to listen on {_LOOPBACK} only, got {address} (Ray {ray.__version__})")
+
+
+def _has_shared_memory() -> bool:
+    """Whether Ray's objects can lie where it wants them to; it would not start, or not say why for half a minute.
+
+    One that is too small for them Ray notices by itself.
+    """
+    try:
+        return sys.platform != "linux" or require_writable(_SHARED_MEMORY) == _SHARED_MEMORY
+    except BadInputError:
+        return False
 
 
 def _settings(token: str) -> dict[str, str]:

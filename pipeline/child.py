@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -12,10 +13,11 @@ from pathlib import Path
 
 # Started between us and the child: asks the kernel to end it with the thread that started it, which ends with us,
 # whatever ends us, and becomes the child. In its own interpreter, since code between fork and exec of a threaded
-# process may dead-lock. 1 is PR_SET_PDEATHSIG.
-_DIE_WITH_PARENT = """
+# process may dead-lock.
+_PR_SET_PDEATHSIG = 1
+_DIE_WITH_PARENT = f"""
 import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, signal.SIGTERM)
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
@@ -30,6 +32,19 @@ def tied_to_parent(command: Sequence[str]) -> list[str]:
     if sys.platform != "linux":
         return list(command)
     return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
+
+
+def end_with_parent(parent: int) -> None:
+    """Have this process get SIGTERM when the thread that started it ends; on Linux alone, elsewhere it does not.
+
+    Args:
+        parent: the process id of whoever started it; where that has ended by now, SIGTERM comes at once.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run_child(

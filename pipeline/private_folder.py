@@ -13,12 +13,50 @@ import stat
 import tempfile
 from pathlib import Path
 
+from pipeline.errors import BadInputError
+
 _LONGEST_SOCKET_BYTES = 107  # what the kernel takes as a socket's path
 
 
+def user_folder(variable: str, below_home: str) -> Path:
+    """A folder that the XDG specification gives every user; it need not be there.
+
+    Args:
+        variable: of the environment, which names it.
+        below_home: where it is in the user's home by default.
+
+    Raises:
+        FileNotFoundError: the variable is not set, and the user has no home: no HOME, and no entry among the users.
+    """
+    if named := os.environ.get(variable):
+        return Path(named)
+    try:
+        return Path.home() / below_home
+    except RuntimeError:
+        raise FileNotFoundError(
+            errno.ENOENT, f"this user has no home, and neither HOME nor {variable} is set"
+        ) from None
+
+
+def temporary_folder() -> Path:
+    """Where temporary files go.
+
+    Raises:
+        BadInputError: there is no such folder that can be written.
+    """
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        raise BadInputError("expected a temporary folder that can be written (TMPDIR, /tmp), found none") from None
+
+
 def private_folder() -> Path:
-    """Where it is; it need not be there yet."""
-    return Path(tempfile.gettempdir()) / f"cflow-stream-{os.getuid()}"
+    """Where it is; it need not be there yet.
+
+    Raises:
+        BadInputError: there is no temporary folder.
+    """
+    return temporary_folder() / f"cflow-stream-{os.getuid()}"
 
 
 def folder_for_sockets(longest: str) -> Path:

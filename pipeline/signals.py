@@ -1,13 +1,57 @@
-"""What a command makes of signals: the first one ends it in good order, a second Ctrl-C mostly at once."""
+"""What a command makes of signals: the first one ends it in good order, a second Ctrl-C mostly at once.
+
+SIGTERM and SIGHUP do what Ctrl-C does, also where the command is process 1 (a container's only one), for which the
+kernel leaves out every signal that has no handler. A SIGHUP that was ignored when the command began, as under `nohup`,
+stays ignored.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
 from types import FrameType
+
+_asked_by: int | None = None
+
+
+def asked_by() -> int | None:
+    """The first signal that asked this command to end, where there was one; Ctrl-C that nobody caught is not known."""
+    return _asked_by
+
+
+def end_on_signals() -> None:
+    """Have SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread, as Ctrl-C does, the first of them alone.
+
+    To be called by the main thread, once.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if not _is_ignored(number):
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    if asked_by() is None:  # `timeout` and others send SIGTERM twice, to the process and to its group
+        _note(number)
+        raise KeyboardInterrupt
+
+
+def _note(number: int) -> None:
+    global _asked_by  # noqa: PLW0603  # signals are the process's own, too
+    if _asked_by is None:
+        _asked_by = number
+
+
+def _has_terminal() -> bool:
+    """Whether a standard stream leads to a terminal that is there: none does once it was closed."""
+    return any(os.isatty(descriptor) for descriptor in (0, 1, 2))
+
+
+def _is_ignored(number: int) -> bool:
+    return signal.getsignal(number) == signal.SIG_IGN
 
 
 class Signals:
@@ -20,19 +64,24 @@ class Signals:
     Args:
         on_stop: called once, by that thread, after ``stop`` was set.
         second_interrupts: whether a Ctrl-C after another signal ends the command at once.
+        reloads: whether SIGHUP asks for a reload; one that comes because the command's terminal was closed does not.
 
     Attributes:
         stop: set by the first signal that asks the command to end.
-        reload: set by every SIGHUP.
+        reload: set by every SIGHUP that asks for a reload.
     """
 
-    def __init__(self, on_stop: Callable[[], None] = lambda: None, *, second_interrupts: bool = True) -> None:
+    def __init__(
+        self, on_stop: Callable[[], None] = lambda: None, *, second_interrupts: bool = True, reloads: bool = False
+    ) -> None:
         self.stop = threading.Event()
         self.reload = threading.Event()
         self._on_stop = on_stop
         self._second_interrupts = second_interrupts
+        self._reloads = reloads
+        self._had_terminal = _has_terminal()
         self._is_stopping = False
-        self._caught: SimpleQueue[int | None] = SimpleQueue()  # putting is safe in a handler
+        self._caught: SimpleQueue[threading.Event | None] = SimpleQueue()  # putting is safe in a handler
 
     @property
     def is_stopping(self) -> bool:
@@ -45,51 +94,57 @@ class Signals:
         Raises:
             KeyboardInterrupt: it is a SIGINT that ends the command at once.
         """
-        if number != signal.SIGHUP:
-            if self._is_stopping:
-                if number == signal.SIGINT and self._second_interrupts:
-                    raise KeyboardInterrupt
-                return  # `timeout` and others send SIGTERM twice, to the process and to its group
-            self._is_stopping = True
-        self._caught.put(number)
+        if self._is_reload(number):
+            self._caught.put(self.reload)
+            return
+        if self._is_stopping:
+            if number == signal.SIGINT and self._second_interrupts:
+                raise KeyboardInterrupt
+            return  # `timeout` and others send SIGTERM twice, to the process and to its group
+        self._is_stopping = True
+        _note(number)
+        self._caught.put(self.stop)
 
     def pass_on(self) -> None:
         """Set the events of what is caught, until ``close``."""
-        while (number := self._caught.get()) is not None:
-            if number == signal.SIGHUP:
-                self.reload.set()
-            else:
-                self.stop.set()
+        while (event := self._caught.get()) is not None:
+            event.set()
+            if event is self.stop:
                 self._on_stop()
 
     def close(self) -> None:
         """Let ``pass_on`` return, once it has passed on what was caught."""
         self._caught.put(None)
 
+    def _is_reload(self, number: int) -> bool:
+        return number == signal.SIGHUP and self._reloads and self._had_terminal == _has_terminal()
+
 
 @contextmanager
 def caught_signals(
-    *numbers: signal.Signals, on_stop: Callable[[], None] = lambda: None, second_interrupts: bool = True
+    *, on_stop: Callable[[], None] = lambda: None, second_interrupts: bool = True, reloads: bool = False
 ) -> Iterator[Signals]:
-    """Catch signals while the block lasts; afterwards they do what they did before.
+    """Catch SIGINT, SIGTERM and SIGHUP while the block lasts; afterwards they do what they did before.
 
     Signals reach the main thread alone: in another one nothing is caught.
 
     Args:
-        numbers: SIGHUP asks for a reload, every other one asks the command to end.
         on_stop: called once, by another thread, after the first signal that asks the command to end.
         second_interrupts: whether a Ctrl-C after that raises KeyboardInterrupt.
+        reloads: whether SIGHUP asks for a reload, also under `nohup`.
     """
-    signals = Signals(on_stop, second_interrupts=second_interrupts)
+    signals = Signals(on_stop, second_interrupts=second_interrupts, reloads=reloads)
     if threading.current_thread() is not threading.main_thread():
         yield signals
         return
     thread = threading.Thread(target=signals.pass_on, name="signals", daemon=True)
     thread.start()
     try:
-        with kept_handlers(*numbers):
-            for number in numbers:
+        with kept_handlers(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signals.catch)
+            if reloads or not _is_ignored(signal.SIGHUP):
+                signal.signal(signal.SIGHUP, signals.catch)
             yield signals
     finally:
         signals.close()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import shutil
 import socket
-import tempfile
 from pathlib import Path
 
 from pipeline.checks.finding import Finding
 from pipeline.config import Config
 from pipeline.errors import BadInputError, CflowError
+from pipeline.files import require_writable
+from pipeline.private_folder import temporary_folder
 from pipeline.redaction import redact
 from pipeline.sinks.embedded_redis import find_server, server_version
 from pipeline.sinks.redis_probe import probe_redis
@@ -20,7 +21,6 @@ from pipeline.sinks.run_status import living_run
 _GIB = 2**30
 _LITTLE_OUTPUT_BYTES = 2 * _GIB
 _LITTLE_TEMPORARY_BYTES = _GIB // 2
-_TRIAL = b"\0" * 65536
 _PORTS = 32  # what a local Ray and its workers listen on is about ten, and a few more for each camera process
 
 
@@ -66,9 +66,9 @@ def check_output(config: Config) -> list[Finding]:
 def check_temporary() -> Finding:
     """The temporary folder, where Ray and the cameras' counter files live while a run lasts."""
     try:
-        folder = Path(tempfile.gettempdir())
-    except FileNotFoundError:
-        return Finding("temporary folder", "failed", "expected one that can be written (TMPDIR, /tmp), found none")
+        folder = temporary_folder()
+    except BadInputError as error:
+        return Finding("temporary folder", "failed", str(error))
     return _check_room("temporary folder", folder, _LITTLE_TEMPORARY_BYTES)
 
 
@@ -88,12 +88,9 @@ def check_ports() -> Finding:
 def _check_room(what: str, folder: Path, little_bytes: int) -> Finding:
     """Write into a folder, or into the one in which it would be made; nothing is left there."""
     try:
-        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-        with tempfile.TemporaryFile(dir=there, buffering=0) as trial:
-            trial.write(_TRIAL)
-        free_bytes = shutil.disk_usage(there).free
-    except OSError as error:
-        return Finding(what, "failed", f"{folder}: expected a folder that can be written, got: {error.strerror}")
+        free_bytes = shutil.disk_usage(require_writable(folder)).free
+    except BadInputError as error:
+        return Finding(what, "failed", str(error))
     detail = f"{folder}: {free_bytes / _GIB:,.1f} GiB free"
     if free_bytes < little_bytes:
         return Finding(what, "warning", f"{detail}, which is little")

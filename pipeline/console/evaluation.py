@@ -14,6 +14,7 @@ from pipeline.console.tables import metrics_table
 from pipeline.datasets.base import Dataset
 from pipeline.evaluation.protocols import TABLE_COLUMNS, Evaluation, evaluate, table_rows
 from pipeline.evaluation.report import write_report
+from pipeline.files import naming, require_place, require_writable
 
 
 def evaluation_table(evaluation: Evaluation, title: str) -> Table:
@@ -35,13 +36,20 @@ def evaluate_scores(
         err: for progress.
 
     Raises:
+        BadInputError: nothing can be written where JSON or report are to be.
         ScoresError: the scores are damaged or do not fit the data set.
     """
+    if json_file is not None:
+        require_place(json_file)
+    if report is not None:
+        require_place(report)
+        require_writable(report.parent)
     with progress_bars(err) as progress:
         evaluation = evaluate(scores, dataset, progress=Bar(progress, "evaluating"))
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(evaluation.to_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        with naming(json_file):
+            json_file.write_text(json.dumps(evaluation.to_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     out.print(evaluation_table(evaluation, f"{dataset.name}: {scores}"))
     if evaluation.overall.pixel_note:
         out.print(evaluation.overall.pixel_note, markup=False, highlight=False)

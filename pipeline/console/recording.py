@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +61,7 @@ def record_with_table(
         try:
             with (
                 # It ends within seconds, in which an impatient Ctrl-C would cost a segment of each camera.
-                caught_signals(signal.SIGINT, signal.SIGTERM, second_interrupts=False) as signals,
+                caught_signals(second_interrupts=False) as signals,
                 follow_recording(statuses, err, LineClock(endless=minutes is None)) as refresh,
             ):
                 record_cameras(recorders, duration_s=duration_s, stop=signals.stop, tick=refresh)

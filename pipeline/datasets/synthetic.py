@@ -23,6 +23,7 @@ from pipeline.datasets.figures import KINDS, Anomaly, Figure, Walker
 from pipeline.datasets.scenery import PLACES, Lane, background
 from pipeline.datasets.sprites import Sprite
 from pipeline.errors import DatasetError
+from pipeline.files import save_array
 
 _WALKERS_PER_LANE = 2
 _ANOMALY_EVERY_S = 10.0
@@ -105,8 +106,8 @@ def render(root: Path, spec: SyntheticSpec, progress: Callable[[int, int], None]
             frames = _with_truth(camera.frames(clip, spec.test_frames, anomalies=True), truth)
             name = f"{camera.name}_{clip:04d}"
             _encode(videos["testing"] / f"{name}.mp4", counted(frames), spec)
-            np.save(masks[0] / f"{name}.npy", truth.any(axis=(1, 2)).astype(np.uint8))
-            np.save(masks[1] / f"{name}.npy", truth)
+            save_array(masks[0] / f"{name}.npy", truth.any(axis=(1, 2)).astype(np.uint8))
+            save_array(masks[1] / f"{name}.npy", truth)
     return open_dataset(root, need="any")
 
 

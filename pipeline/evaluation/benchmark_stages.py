@@ -21,6 +21,7 @@ from pipeline.datasets.synthetic import SyntheticSpec, render
 from pipeline.errors import BadInputError, VideoError
 from pipeline.evaluation.benchmark import BatchCost, Costs, batch_sizes
 from pipeline.models.card import ModelCard
+from pipeline.private_folder import temporary_folder
 from pipeline.run_folder import RunFolder
 from pipeline.scoring.scorer import Scorer
 from pipeline.sinks.embedded_redis import EmbeddedRedis
@@ -60,7 +61,7 @@ def measure(
     Raises:
         BadInputError: the video or the model cannot be read, or the device is not there.
     """
-    with tempfile.TemporaryDirectory(prefix="cflow-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="cflow-bench-", dir=temporary_folder()) as name:
         folder = Path(name)
         shown = video or _synthetic(folder / "footage", video_size_px)
         decode_s, images = measure_decode(shown, card.model.image_size_px, seconds)

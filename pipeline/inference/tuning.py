@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pipeline.config import RuntimeSettings
 from pipeline.methods import DEFAULT_METHOD, method_of
 from pipeline.models.anomaly_model import Encode
-from pipeline.private_folder import make_private
+from pipeline.private_folder import make_private, user_folder
 
 if TYPE_CHECKING:  # it imports timm, which most detectors can do without
     from pipeline.models.encoder import Encoder
@@ -166,7 +166,7 @@ def cache_folder(name: str) -> Path:
     Raises:
         OSError: it cannot be made, or another user could have put something there.
     """
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    root = user_folder("XDG_CACHE_HOME", ".cache")
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     own = root / "cflow-stream"
     make_private(own)

@@ -6,6 +6,9 @@ a score depends on. Nothing is unpickled, ever.
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,12 +17,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.errors import CheckpointError, ConfigError
-from pipeline.files import replace_folder_whole
+from pipeline.files import replace_folder_whole, require_writable
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, write_card
 from pipeline.models.cflow import CFlow
 from pipeline.models.encoder import Encoder, bare_encoder
 from pipeline.models.float16 import as_float16_if_exact
 from pipeline.models.memory import check_memory
+
+_OS_ERROR = re.compile(r"os error (\d+)")
 
 
 def check_writable(folder: Path) -> None:
@@ -27,6 +32,7 @@ def check_writable(folder: Path) -> None:
 
     Raises:
         CheckpointError: it is a file, or holds anything beside a checkpoint.
+        BadInputError: nothing can be written where it is to be.
     """
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder}: expected a folder for the model, got a file")
@@ -36,6 +42,7 @@ def check_writable(folder: Path) -> None:
         raise CheckpointError(
             f"{folder}: expected a new folder or one that holds a model alone, got {strange[0]!r} in it"
         )
+    require_writable(folder.parent)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -67,7 +74,7 @@ def save_checkpoint(folder: Path, card: ModelCard, encoder: Encoder, method: CFl
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         with replace_folder_whole(folder) as staged:
-            save_file(stored, staged / WEIGHTS_FILE)
+            save_tensors(stored, staged / WEIGHTS_FILE)
             written = write_card(card, staged)
             # What commands write is their user's alone, but the user who streams need not be the one who trained.
             staged.chmod(0o755)
@@ -76,6 +83,20 @@ def save_checkpoint(folder: Path, card: ModelCard, encoder: Encoder, method: CFl
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written: {error.strerror or error}") from error
     return written
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        save_file(dict(tensors), path, None if metadata is None else dict(metadata))
+    except SafetensorError as error:  # its own error for a full disk, too, which tells the system's number as text
+        number = _OS_ERROR.search(str(error))
+        code = errno.EIO if number is None else int(number[1])
+        raise OSError(code, str(error) if number is None else os.strerror(code), str(path)) from error
 
 
 def read_checkpoint(folder: Path, card: ModelCard) -> tuple[Encoder, dict[str, Tensor]]:

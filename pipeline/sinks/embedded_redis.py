@@ -18,7 +18,8 @@ import redis
 
 from pipeline.backoff import Backoff
 from pipeline.child import tied_to_parent
-from pipeline.errors import RedisError
+from pipeline.errors import BadInputError, RedisError
+from pipeline.files import require_writable
 from pipeline.private_folder import private_socket
 from pipeline.sinks.redis_client import check_redis, connect
 from pipeline.sinks.redis_folder import take_folder
@@ -259,7 +260,14 @@ class EmbeddedRedis:
             lines = (self.folder / "redis.log").read_text(errors="replace").split("\n")
         except OSError as error:
             return f"it left no log that can be read: {error.strerror}"
-        return next((line.strip() for line in reversed(lines) if line.strip()), "it left an empty log")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), None)
+        if last is not None:
+            return last
+        try:
+            require_writable(self.folder)
+        except BadInputError as error:
+            return str(error)
+        return "it left an empty log"
 
 
 def find_server() -> Path:

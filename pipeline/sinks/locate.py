@@ -7,9 +7,9 @@ keeps the config's path, where the address is read again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Generator
@@ -20,6 +20,7 @@ from pipeline.config import Config
 from pipeline.config_file import load_config
 from pipeline.errors import BadInputError, FolderInUseError, RedisError
 from pipeline.files import write_whole
+from pipeline.private_folder import user_folder
 from pipeline.run_folder import RunFolder
 from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.redis_client import check_redis
@@ -157,24 +158,34 @@ def _trouble(url: str) -> RedisError | None:
 
 
 def _pointer() -> Path:
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "cflow-stream" / "latest"
+    """The file that leads to the newest run.
+
+    Raises:
+        OSError: this user has no home.
+    """
+    return user_folder("XDG_STATE_HOME", ".local/state") / "cflow-stream" / "latest"
 
 
 def _write_record(state_folder: Path, record: dict[str, str]) -> None:
     write_whole(RunFolder(state_folder).record_file, json.dumps(record) + "\n")
     try:
-        _pointer().parent.mkdir(parents=True, exist_ok=True)
-        write_whole(_pointer(), f"{state_folder.resolve()}\n")
+        pointer = _pointer()
+        pointer.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(pointer, f"{state_folder.resolve()}\n")
     except OSError as error:  # a home that cannot be written: `--config` still finds the run
         _log.warning("alerts and status will need --config: %s", error)
 
 
 def _latest_state_folder() -> Path:
+    why = ""
     try:
-        return Path(_pointer().read_text(encoding="utf-8").strip())
-    except OSError:
-        raise BadInputError("expected a run of this user to read from, found none; name one with --config") from None
+        pointer = _pointer()
+    except OSError as error:
+        why = f" ({error.strerror})"
+    else:
+        with contextlib.suppress(OSError):
+            return Path(pointer.read_text(encoding="utf-8").strip())
+    raise BadInputError(f"expected a run of this user to read from, found none{why}; name one with --config")
 
 
 def _read_record(state_folder: Path) -> dict[str, str]:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from pipeline.datasets.base import Clip
 from pipeline.errors import DatasetError, RunError, VideoError
-from pipeline.files import sync, write_whole
+from pipeline.files import naming, save_array, sync, write_whole
 from pipeline.model_settings import ModelSettings
 from pipeline.models.encoder import Encoder
 from pipeline.training.scene_references import SceneSampler
@@ -177,14 +177,15 @@ def _extract_clip(
         kept = (image for number, image in enumerate(_images(source, times_s)) if number % frame_step == 0)
         for images in _batches(kept):
             for file, array in zip(files, spec.encode(images), strict=True):
-                array.tofile(file)
+                with naming(Path(file.name)):
+                    file.write(np.ascontiguousarray(array).data)
             sampler = sampler or SceneSampler(actual_fps(stated_fps, times_s) / frame_step)
             for image in images:
                 sampler.add(image)
             done += len(images)
             yield done
         assert sampler is not None  # a source without a frame has raised
-        np.save(_gray_images_file(stem), sampler.gray_images())
+        save_array(_gray_images_file(stem), sampler.gray_images())
         if source.missing():
             _LOGGER.warning("%s: %d of its frames are missing or damaged", clip.name, source.missing())
     for name in spec.names:

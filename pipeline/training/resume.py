@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import signal
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from pipeline.signals import caught_signals
 from pipeline.training.fit_inputs import FitInputs
@@ -34,14 +34,14 @@ def run_trainer(fit: Trainer, inputs: FitInputs) -> tuple[bool, tuple[range, ...
         fit.restore(saved.tensors, saved.step, saved.losses)
         _LOGGER.info("going on after step %d of %d", fit.step, fit.total_steps)
     saved_at_s = time.monotonic()
-    with caught_signals(signal.SIGINT) as signals:  # or a step would be left half done
+    with caught_signals() as signals:  # or a step would be left half done
         try:
             while fit.step < fit.total_steps and not signals.is_stopping:
                 epoch = fit.epoch
                 fit.advance()
                 inputs.progress.step(epoch, fit.step, fit.total_steps, fit.losses)
                 if time.monotonic() - saved_at_s >= training.checkpoint_every_s:
-                    save_state(folder, key, SavedState(fit.stored(), fit.step, fit.losses))
+                    _save(fit, folder, key)
                     saved_at_s = time.monotonic()
         except KeyboardInterrupt:
             if signals.is_stopping:  # a second Ctrl-C, perhaps in the middle of a step
@@ -50,9 +50,17 @@ def run_trainer(fit: Trainer, inputs: FitInputs) -> tuple[bool, tuple[range, ...
     if fit.step == 0:
         raise KeyboardInterrupt
     # Saved when complete, too: should measuring or writing the model fail, not a step is done twice.
-    save_state(folder, key, SavedState(fit.stored(), fit.step, fit.losses))
+    _save(fit, folder, key)
     completed = fit.step >= fit.total_steps
     return completed, inputs.split.heldout if completed else _beginnings(inputs.split.heldout)
+
+
+def _save(fit: Trainer, folder: Path, key: str) -> None:
+    """Save the state; a disk that is full for a while costs no training of hours."""
+    try:
+        save_state(folder, key, SavedState(fit.stored(), fit.step, fit.losses))
+    except OSError as error:
+        _LOGGER.warning("step %d cannot be gone on from, were the training to end: %s", fit.step, error)
 
 
 def _beginnings(heldout: Sequence[range]) -> tuple[range, ...]:

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.config import TrainingSettings
 from pipeline.datasets.base import Dataset
-from pipeline.files import replace_whole
+from pipeline.files import naming, replace_whole
 from pipeline.methods import method_of
 from pipeline.model_settings import ModelSettings
+from pipeline.models.checkpoint import save_tensors
 from pipeline.models.encoder import Encoder
 
 _LOGGER = logging.getLogger(__name__)
@@ -89,7 +90,8 @@ def prepare_features(folder: Path, key: str) -> Path:
         _LOGGER.info("%s: features of other footage or another encoder are made anew", features)
         shutil.rmtree(features)
     features.mkdir(parents=True, exist_ok=True)
-    key_file.write_text(key, encoding="utf-8")
+    with naming(key_file):
+        key_file.write_text(key, encoding="utf-8")
     return features
 
 
@@ -97,7 +99,7 @@ def save_state(folder: Path, key: str, state: SavedState) -> None:
     """Write the state; it appears whole, replacing an older one."""
     metadata = {"key": key, "step": str(state.step), "losses": json.dumps(state.losses)}
     with replace_whole(folder / _STATE_FILE) as staged:
-        save_file(state.tensors, staged, metadata=metadata)
+        save_tensors(state.tensors, staged, metadata=metadata)
 
 
 def load_state(folder: Path, key: str) -> SavedState | None:

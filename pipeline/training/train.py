@@ -25,6 +25,7 @@ from pipeline.models.card import CARD_FILE, ModelCard, Provenance, read_card
 from pipeline.models.checkpoint import check_writable, library_versions, save_checkpoint
 from pipeline.models.encoder import Encoder, build_encoder
 from pipeline.models.float16 import round_weights
+from pipeline.private_folder import temporary_folder
 from pipeline.training.features import ClipFeatures, extract_features
 from pipeline.training.fit_inputs import FitInputs, FitResult, scenes_of
 from pipeline.training.holdout import Split, split_clips
@@ -158,6 +159,7 @@ def _card(
 
 
 def _check_out(out: Path) -> None:
+    temporary_folder()  # torch wants one when the features are computed already
     check_writable(out)
     if (out / CARD_FILE).exists() and read_card(out).provenance.completed:
         raise CheckpointError(f"{out}: expected a new folder or an interrupted training's, got a complete model")

@@ -39,10 +39,10 @@ class Actor:
 """
 
 
-def python(code, folder=ROOT, **environment):
+def python(code, folder=ROOT, before=(), **environment):
     """Run code in a folder, as a script of the checkout; what it told, one dictionary a line."""
     done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path[0] = {str(ROOT)!r}\n" + TOLD + code],
+        [*before, sys.executable, "-c", f"import sys; sys.path[0] = {str(ROOT)!r}\n" + TOLD + code],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -52,6 +52,38 @@ def python(code, folder=ROOT, **environment):
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+WITHOUT_SHARED_MEMORY = {
+    "read-only": "mount -t tmpfs -o ro tmpfs /dev/shm",
+    "missing": "mount -t tmpfs tmpfs /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9",
+}
+
+
+@pytest.mark.parametrize("how", WITHOUT_SHARED_MEMORY)
+def test_a_ray_starts_and_keeps_objects_where_shared_memory_cannot_be_used(how):
+    before = ["unshare", "--mount", "/bin/sh", "-c", f'{WITHOUT_SHARED_MEMORY[how]} && exec "$@"', "sh"]
+    tried = subprocess.run([*before, "true"], capture_output=True, text=True, check=False)
+    if tried.returncode != 0:
+        pytest.skip(f"this machine lets nobody mount anything: {tried.stderr}")
+    code = "with ray_cluster(): tell(found=len(ray.get(ray.put(bytes(2_000_000)))))"
+    assert python(code, before=before) == [{"found": 2_000_000}]
+
+
+def test_a_signal_that_comes_while_ray_starts_asks_the_command_to_end_as_at_any_other_time():
+    code = """
+import signal
+from pipeline.signals import caught_signals
+from ray._private import services
+start = services.start_ray_process
+def told_meanwhile(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return start(*arguments, **options)
+services.start_ray_process = told_meanwhile
+with caught_signals() as signals, ray_cluster():
+    tell(is_stopping=signals.is_stopping, answer=ray.get(ray.put("answer")))
+"""
+    assert python(code) == [{"is_stopping": True, "answer": "answer"}]
 
 
 def test_every_local_ray_has_a_token_of_its_own_and_leaves_nothing_in_the_environment_or_the_home(tmp_path):

@@ -12,6 +12,7 @@ import psutil
 import pytest
 import yaml
 
+from pipeline.models.card import read_card
 from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.sinks.redis_reader import read_alerts
 from tests.faults.live import QUICK, actors_of
@@ -166,6 +167,29 @@ def test_a_second_ctrl_c_ends_a_stream_at_once_and_it_says_that_it_was_interrupt
     told = [alert for alert in read_alerts(redis_url) if alert["kind"].startswith("run_")]
     assert [alert["kind"] for alert in told] == ["run_started", "run_lost"]
     assert told[1]["reason"] == "the run failed: it was interrupted"
+
+
+def test_a_training_that_is_process_1_ends_on_sigterm_and_the_same_command_goes_on(trained, tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root may make a process number 1")
+    config, log = tmp_path / "c.yaml", tmp_path / "stderr.txt"
+    config.write_text(yaml.safe_dump({**TINY, "training": {**TINY["training"], "epochs": 1_000_000}}))
+    words = ["train", "--config", str(config), "--data", str(trained.dataset.root), "--out", str(tmp_path / "model")]
+    with log.open("w") as err:
+        running = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", *COMMAND, *words], stderr=err)
+    try:
+        until(lambda: "flows: " in log.read_text() or running.poll() is not None, "it is fitted")
+        if "unshare failed" in log.read_text():
+            pytest.skip(f"this machine lets nobody make a process number 1: {log.read_text()}")
+        (first,) = psutil.Process(running.pid).children()
+        first.terminate()
+        assert running.wait(60.0) == 128 + signal.SIGTERM
+    finally:
+        running.kill()
+    assert "interrupted after" in log.read_text().splitlines()[-1]
+    assert "the same command goes on from there" in log.read_text().splitlines()[-1]
+    assert not read_card(tmp_path / "model").provenance.completed
+    assert (tmp_path / "model.training" / "state.safetensors").exists()
 
 
 def is_running(process):

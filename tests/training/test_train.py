@@ -188,6 +188,19 @@ def test_a_killed_training_goes_on_from_its_last_saved_state(trained, dataset, t
     assert weights(tmp_path / "m") == weights(trained[0])
 
 
+def test_a_training_goes_on_where_its_state_cannot_be_saved_and_the_log_says_so(trained, dataset, tmp_path, caplog):
+    class Obstructed(Told):
+        def step(self, epoch, step, total_steps, losses):
+            (training_folder(tmp_path / "m") / "state.safetensors").mkdir(exist_ok=True)
+
+    config = make_config(checkpoint_every_s=1e-6)
+    assert train(config, dataset, tmp_path / "m", Obstructed()).provenance.completed
+    assert weights(tmp_path / "m") == weights(trained[0])
+    told = [record for record in caplog.records if "cannot be gone on from" in record.message]
+    assert len(told) > 1
+    assert "state.safetensors" in told[0].message
+
+
 def test_a_state_of_other_settings_is_not_resumed_and_the_log_says_so(dataset, tmp_path, caplog):
     train(make_config(), dataset, tmp_path / "m", Told(3))
     told = Told()

@@ -1,0 +1,112 @@
+"""How a command begins and ends: signals, standard streams, exit codes, and one line for what went wrong."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from rich.console import Console
+
+from pipeline.console.standard_streams import use_sound_streams
+from pipeline.errors import BadInputError, CflowError
+from pipeline.private_folder import temporary_folder
+from pipeline.signals import asked_by, end_on_signals
+
+_FAILED, _BAD_INPUT = 1, 2
+_SIGNALLED = 128  # plus the signal's number, as shells have it
+_RAN_OUT = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO
+}  # fmt: skip
+_PYTHONS_OWN = {  # refusals that it has no kind of error for
+    "can't start new thread": ("expected to start a thread, got as many processes as this user may have", _FAILED),
+    "Could not determine home directory.": ("expected a user with a home, got one without: set HOME", _BAD_INPUT),
+}
+
+
+def run_command(app: Callable[[], object], err: Console) -> int:
+    """Run a command; what is no fault of ours is told in one line.
+
+    Args:
+        app: the command, which ends with SystemExit.
+        err: for that line.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 bad input, 128 and the number of the signal that ended it.
+    """
+    use_sound_streams()
+    os.umask(0o077)  # scores, alerts, recordings and logs are this user's; what a command starts inherits that
+    logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
+    end_on_signals()
+    try:
+        _check_working_folder()
+        code = _code_of(app)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = _SIGNALLED + signal.SIGINT
+    except CflowError as error:
+        code = _told(err, str(error), _BAD_INPUT if isinstance(error, BadInputError) else _FAILED)
+    except OSError as error:
+        line = _refusal(error)
+        if line is None:
+            raise
+        code = _told(err, line, _FAILED if error.errno in _RAN_OUT else _BAD_INPUT)
+    except MemoryError as error:
+        code = _told(err, f"out of memory{f': {error}' if str(error) else ''}", _FAILED)
+    except RuntimeError as error:
+        if str(error) not in _PYTHONS_OWN:
+            raise
+        code = _told(err, *_PYTHONS_OWN[str(error)])
+    return _after_signals(code, err)
+
+
+def _refusal(error: OSError) -> str | None:
+    """What the system refused, in a line; None where it is more likely a fault of ours."""
+    if error.filename is not None and not isinstance(error.filename, int):  # but a path
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if error.errno in _RAN_OUT:
+        return error.strerror
+    try:
+        temporary_folder()  # of which libraries have many ways to say that there is none
+    except BadInputError as missing:
+        return str(missing)
+    return None
+
+
+def _code_of(app: Callable[[], object]) -> int:
+    try:
+        app()
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0 if done.code is None else _FAILED
+    return 0
+
+
+def _after_signals(code: int, err: Console) -> int:
+    """The exit code of a command that was not done when a signal asked it to end."""
+    number = asked_by()
+    if number is None or code not in {_FAILED, _SIGNALLED + signal.SIGINT}:
+        return code
+    if code != _FAILED and number != signal.SIGINT:  # a log would not show it otherwise, as a terminal shows ^C
+        err.print(f"ended by {signal.Signals(number).name}", markup=False, highlight=False)
+    return _SIGNALLED + number
+
+
+def _told(err: Console, text: str, code: int) -> int:
+    for line in text.splitlines():
+        err.print(f"error: {line}", markup=False, highlight=False, style="red")
+    return code
+
+
+def _check_working_folder() -> None:
+    """Refuse to start in a folder that was deleted: paths that begin nowhere lead nowhere.
+
+    Raises:
+        BadInputError: it was.
+    """
+    try:
+        os.getcwd()  # noqa: PTH109  # the same as Path.cwd
+    except OSError as error:
+        raise BadInputError(f"expected a working folder, got: {error.strerror}; change to another one") from None
