@@ -7,6 +7,7 @@ import av
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.video.live_clock import LiveClock
 from pipeline.video.segment import PacketTimeline
 
 
@@ -63,3 +64,60 @@ def test_no_packet_is_lost_or_shares_a_time_whatever_the_stream_says(stamps):
 def test_a_stream_that_never_reorders_always_rises(times):
     times_ms, _ = stamped(*[(pts, pts) for pts in times])
     assert all(earlier < later for earlier, later in itertools.pairwise(times_ms))
+
+
+def by_clock(stamps, arrived_s, clock=None):
+    timeline = PacketTimeline(Fraction(1, 1000), 25.0, clock=clock or LiveClock())
+    made = packets(*stamps)
+    come = [s for packet, at_s in zip(made, arrived_s, strict=True) for s in timeline.push(packet, at_s)]
+    come += timeline.flush()
+    assert [id(s.packet) for s in come] == [id(packet) for packet in made]
+    return [s.pts_ms for s in come], timeline
+
+
+def test_a_sound_clock_keeps_its_times_to_the_millisecond():
+    stamps = [(40 * number + 7, 40 * number + 7) for number in range(2_000)]
+    times, timeline = by_clock(stamps, [0.04 * number + 0.5 * (number % 3) for number in range(2_000)])
+    assert times == [pts for pts, _ in stamps]
+    assert timeline.gaps == 0
+
+
+def test_packets_without_a_clock_are_recorded_with_the_times_of_their_arrival():
+    clock = LiveClock()
+    clock.restart(has_clock=False)
+    assert by_clock([(None, None)] * 4, [50.0, 50.2, 50.2, 51.0], clock)[0] == [0, 200, 201, 1000]
+
+
+def test_a_clock_that_runs_slow_is_recorded_by_arrival_from_where_it_is_found_out_on():
+    stamps = [(40 * number, 40 * number) for number in range(200)]
+    times, _ = by_clock(stamps, [0.2 * number for number in range(200)])
+    assert times[:2] == [0, 40]
+    assert {later - earlier for earlier, later in itertools.pairwise(times[100:])} == {200}
+
+
+def test_a_leap_forward_that_no_time_has_passed_for_is_taken_out_of_the_recording():
+    stamps = [(40 * number + 30_000 * (number >= 10), None) for number in range(20)]
+    times, timeline = by_clock(stamps, [0.04 * number for number in range(20)])
+    assert times == [40 * number for number in range(20)]
+    assert timeline.gaps == 1
+
+
+def test_pictures_that_are_shown_in_another_order_than_sent_stay_in_that_order_by_arrival():
+    """I P B B, whose clock has been found out before."""
+    clock = LiveClock()
+    for number in range(40):
+        clock.time_s(0.0, 0.1 * number)
+    assert clock.reason
+    clock.restart(has_clock=True)
+    shown = [group + place for group in range(0, 80, 4) for place in (0, 3, 1, 2)]
+    times, _ = by_clock([(40 * place, None) for place in shown], [0.2 * number for number in range(80)], clock)
+    assert times == [200 * place for place in shown]
+
+
+@given(st.lists(st.tuples(_TIME, _TIME, st.floats(0.0, 3.0)), max_size=80), st.booleans())
+def test_no_packet_is_lost_or_shares_a_time_whatever_the_clock_does(come, has_clock):
+    clock = LiveClock()
+    clock.restart(has_clock=has_clock)
+    arrived_s = list(itertools.accumulate(passed_s for *_, passed_s in come))
+    times, _ = by_clock([stamp for *stamp, _ in come], arrived_s, clock)
+    assert all(earlier != later for earlier, later in itertools.pairwise(times))
