@@ -19,8 +19,9 @@ from pipeline.video.access_units import AccessUnits
 from pipeline.video.container import LiveContainer, begun_clock, ffmpeg_message, open_live, tell_of
 from pipeline.video.live_clock import LiveClock
 from pipeline.video.live_connection import LiveConnection, ReadLease
+from pipeline.video.packet_timeline import TimedPacket, packet_timeline
 from pipeline.video.recordings import RecordingFolder
-from pipeline.video.segment import TimedPacket, VideoFormatReader, packet_timeline, video_stream
+from pipeline.video.segment import VideoFormatReader, video_stream
 from pipeline.video.segment_writer import SegmentWriter
 
 RecorderState = Literal["opening", "recording", "waiting", "stopped"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.video.live_clock import LiveClock
-from pipeline.video.segment import PacketTimeline
+from pipeline.video.packet_timeline import PacketTimeline
 
 
 def packets(*stamps):
@@ -112,6 +112,20 @@ def test_pictures_that_are_shown_in_another_order_than_sent_stay_in_that_order_b
     shown = [group + place for group in range(0, 80, 4) for place in (0, 3, 1, 2)]
     times, _ = by_clock([(40 * place, None) for place in shown], [0.2 * number for number in range(80)], clock)
     assert times == [200 * place for place in shown]
+
+
+def test_where_pictures_change_places_arrival_says_the_time_from_a_keyframe_on():
+    """I P B B, at a tenth of the speed that their times say; the clock is found out before the 40th, a keyframe."""
+    shown = [group + place for group in range(0, 200, 4) for place in (0, 3, 1, 2)]
+    timeline, come = PacketTimeline(Fraction(1, 1000), 25.0, clock=LiveClock()), []
+    for number, packet in enumerate(packets(*[(40 * place, None) for place in shown])):
+        packet.is_keyframe = number % 40 == 0
+        come += timeline.push(packet, 0.4 * number)
+    times = [s.pts_ms for s in come + timeline.flush()]
+    in_order = [time for _, time in sorted(zip(shown, times, strict=True))]
+    steps = [later - earlier for earlier, later in itertools.pairwise(in_order)]
+    assert steps == [40] * 39 + steps[39:40] + [400] * 159 or steps == [40] * 79 + steps[79:80] + [400] * 119
+    assert min(steps) > 0
 
 
 @given(st.lists(st.tuples(_TIME, _TIME, st.floats(0.0, 3.0)), max_size=80), st.booleans())
