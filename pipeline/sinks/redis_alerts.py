@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 import redis
+from redis.client import Pipeline
 
 from pipeline.sinks.alert_outbox import AlertQueue, QueuedAlert
 from pipeline.sinks.redis_queue import (
@@ -22,7 +23,10 @@ from pipeline.sinks.redis_queue import (
     top_id,
     unix_ms,
 )
+from pipeline.sinks.redis_servers import RedisServers
 from pipeline.sinks.schema import ALERTS_KEY
+
+_REPLICA_WITHIN_MS = 500  # below the time-out of an answer
 
 
 class AlertStream:
@@ -37,21 +41,23 @@ class AlertStream:
         self._alerts = alerts
         self._maxlen = maxlen
 
-    def deliver(self, client: redis.Redis) -> None:
+    def deliver(self, servers: RedisServers) -> None:
         """Append a batch of alerts in one transaction: all or none, so that no refusal in between changes their order.
 
         WATCH makes it fail when another writer appended meanwhile, so that ids always lie above the stream's top; a
         command of our own that was still on its way, from before a time-out or a death, then fails in the same way.
 
         Args:
-            client: connection to the server.
+            servers: where the stream is.
 
         Raises:
             redis.RedisError: the refusal, or why nobody answered.
+            OSError: likewise.
         """
+        client = servers.holder(ALERTS_KEY)
         while taken := self._alerts.take():
             entries = [self._entry(alert) for alert in taken]
-            with client.pipeline(transaction=True) as pipe:  # pyright: ignore[reportUnknownMemberType]
+            with client.pipeline(transaction=False) as pipe:  # pyright: ignore[reportUnknownMemberType]
                 try:
                     pipe.watch(ALERTS_KEY)
                     # All or none: where the last one is, an earlier attempt went through and only its answer was lost.
@@ -59,10 +65,7 @@ class AlertStream:
                     if tried and _is_there(pipe, tried[-1]):
                         taken = [alert for alert in taken if self._alerts.receipt(alert) is not None]
                     elif self._choose_ids(taken, entries, top_id(pipe, ALERTS_KEY)):
-                        pipe.multi()
-                        for entry in entries:
-                            append(pipe, entry, self._maxlen)
-                        pipe.execute()
+                        self._append_all(pipe, entries, is_replicated=servers.is_replicated)
                     else:  # the store is closed
                         return
                 except redis.WatchError as error:
@@ -72,6 +75,30 @@ class AlertStream:
                     continue
             self._alerts.ack(taken)
             return
+
+    def _append_all(self, pipe: Pipeline, entries: list[StreamEntry], *, is_replicated: bool) -> None:
+        """Append entries unless somebody else did since the pipeline began to watch the stream.
+
+        A replica that takes its master's place has what it was sent by then. So the answer is waited for until one has
+        the entries, on the connection that brought them: were the master gone in between, this raises, and the next
+        attempt finds out from the new one. Where no replica answers, the alerts are no less delivered.
+
+        Raises:
+            redis.WatchError: somebody did.
+            redis.RedisError: the refusal, or why nobody answered.
+        """
+        pipe.pipeline_execute_command("MULTI")  # not redis-py's own transaction: that gives its connection back at once
+        for entry in entries:
+            append(pipe, entry, self._maxlen)
+        pipe.pipeline_execute_command("EXEC")
+        if is_replicated:
+            pipe.pipeline_execute_command("WAIT", 1, _REPLICA_WITHIN_MS)
+        answers = pipe.execute()
+        if (appended := answers[len(entries) + 1]) is None:
+            raise redis.WatchError("the stream has a new entry")
+        for answer in appended:
+            if isinstance(answer, Exception):
+                raise answer
 
     def _choose_ids(self, taken: list[QueuedAlert], entries: list[StreamEntry], top: EntryId) -> bool:
         """Give entries their ids and remember them, so that any later process can ask whether they arrived.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import redis
+from redis.client import Pipeline
 
 from pipeline.sinks.schema import FIELD, score_object, scores_key
 from pipeline.types import Score
@@ -69,10 +70,15 @@ def score_entry(score: Score) -> StreamEntry:
     return StreamEntry(scores_key(score.header.camera_id), json.dumps(score_object(score)), wanted)
 
 
-def append(pipe: redis.Redis, entry: StreamEntry, maxlen: int) -> None:
-    """Add an entry, which has its id, to its stream, and trim the stream to about a length."""
+def append(pipe: Pipeline, entry: StreamEntry, maxlen: int) -> None:
+    """Add an entry, which has its id, to its stream, and trim the stream to about a length.
+
+    Also where the pipeline watches a key, and would send ``xadd`` at once.
+    """
     assert entry.sent_as is not None
-    pipe.xadd(entry.stream, {FIELD: entry.text}, id=as_text(entry.sent_as), maxlen=maxlen, approximate=True)
+    pipe.pipeline_execute_command(
+        "XADD", entry.stream, "MAXLEN", "~", maxlen, as_text(entry.sent_as), FIELD, entry.text
+    )
 
 
 def stored(client: redis.Redis, stream: str, entry_id: EntryId) -> str | None:
