@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from redis.connection import parse_url
+from redis.connection import parse_url as _parse_url  # pyright: ignore[reportUnknownVariableType]
 
 from pipeline.errors import RedisError
 
@@ -50,7 +50,7 @@ def parse_redis_address(url: str) -> RedisAddress:
     scheme, _, rest = url.partition("://")
     transport, _, kind = scheme.partition("+")
     if not kind:
-        options = parse_url(url)
+        options = _options(url)
         nodes = () if "path" in options else ((options.get("host", "localhost"), options.get("port", 6379)),)
         return RedisAddress("single", nodes, options)
     if transport not in {"redis", "rediss"} or kind not in _PORTS:
@@ -59,7 +59,7 @@ def parse_redis_address(url: str) -> RedisAddress:
     authority, _, path = before.partition("/")
     user, at, hosts = authority.rpartition("@")
     nodes = tuple(_node(host, _PORTS[kind]) for host in hosts.split(","))
-    options = parse_url(f"{transport}://{user}{at}host{question}{query}")
+    options = _options(f"{transport}://{user}{at}host{question}{query}")
     del options["host"]
     if kind == "cluster":
         if path not in {"", "0"} or options.get("db", 0) != 0:
@@ -77,9 +77,14 @@ def parse_redis_address(url: str) -> RedisAddress:
     return RedisAddress("sentinel", nodes, options, service, of_sentinels)
 
 
+def _options(url: str) -> dict[str, Any]:
+    """What redis-py reads in an address of one server."""
+    return cast("dict[str, Any]", _parse_url(url))
+
+
 def _node(text: str, port: int) -> tuple[str, int]:
     """Host and port of one server, as ``10.0.0.7:6379`` or ``[::1]``."""
-    options = parse_url(f"redis://{text}")
+    options = _options(f"redis://{text}")
     if "host" not in options or set(options) - {"host", "port"}:
         raise ValueError("no host")
     return options["host"], options.get("port", port)

@@ -19,14 +19,14 @@ from pipeline.sinks.redis_queue import (
     as_text,
     from_text,
     next_id,
+    put,
     stored,
     top_id,
     unix_ms,
 )
+from pipeline.sinks.redis_replicas import WITHIN_MS
 from pipeline.sinks.redis_servers import RedisServers
 from pipeline.sinks.schema import ALERTS_KEY
-
-_REPLICA_WITHIN_MS = 500  # below the time-out of an answer
 
 
 class AlertStream:
@@ -55,6 +55,7 @@ class AlertStream:
             OSError: likewise.
         """
         client = servers.holder(ALERTS_KEY)
+        asks_replicas, have_it = servers.replicas.are_asked(client), 1
         while taken := self._alerts.take():
             entries = [self._entry(alert) for alert in taken]
             with client.pipeline(transaction=False) as pipe:  # pyright: ignore[reportUnknownMemberType]
@@ -64,8 +65,9 @@ class AlertStream:
                     tried = [entry for entry in entries if entry.sent_as is not None]
                     if tried and _is_there(pipe, tried[-1]):
                         taken = [alert for alert in taken if self._alerts.receipt(alert) is not None]
+                        have_it = pipe.wait(1, WITHIN_MS) if asks_replicas else 1  # pyright: ignore[reportUnknownMemberType]
                     elif self._choose_ids(taken, entries, top_id(pipe, ALERTS_KEY)):
-                        self._append_all(pipe, entries, is_replicated=servers.is_replicated)
+                        have_it = self._append_all(pipe, entries, and_wait=asks_replicas)
                     else:  # the store is closed
                         return
                 except redis.WatchError as error:
@@ -73,32 +75,38 @@ class AlertStream:
                     if isinstance(error.__context__, redis.ConnectionError | redis.TimeoutError):
                         raise error.__context__ from None
                     continue
+            servers.replicas.heed(client, ALERTS_KEY, have_it)
             self._alerts.ack(taken)
             return
 
-    def _append_all(self, pipe: Pipeline, entries: list[StreamEntry], *, is_replicated: bool) -> None:
+    def _append_all(self, pipe: Pipeline, entries: list[StreamEntry], *, and_wait: bool) -> int:
         """Append entries unless somebody else did since the pipeline began to watch the stream.
 
-        A replica that takes its master's place has what it was sent by then. So the answer is waited for until one has
-        the entries, on the connection that brought them: were the master gone in between, this raises, and the next
-        attempt finds out from the new one. Where no replica answers, the alerts are no less delivered.
+        Args:
+            pipe: watches the stream.
+            entries: they have their ids.
+            and_wait: whether a replica should have them, too.
+
+        Returns:
+            How many replicas have them; 1 where none is asked.
 
         Raises:
             redis.WatchError: somebody did.
             redis.RedisError: the refusal, or why nobody answered.
         """
-        pipe.pipeline_execute_command("MULTI")  # not redis-py's own transaction: that gives its connection back at once
+        put(pipe, "MULTI")  # not redis-py's own transaction: that gives the connection back, which WAIT is about
         for entry in entries:
             append(pipe, entry, self._maxlen)
-        pipe.pipeline_execute_command("EXEC")
-        if is_replicated:
-            pipe.pipeline_execute_command("WAIT", 1, _REPLICA_WITHIN_MS)
+        put(pipe, "EXEC")
+        if and_wait:
+            put(pipe, "WAIT", 1, WITHIN_MS)
         answers = pipe.execute()
         if (appended := answers[len(entries) + 1]) is None:
             raise redis.WatchError("the stream has a new entry")
         for answer in appended:
             if isinstance(answer, Exception):
                 raise answer
+        return answers[-1] if and_wait else 1
 
     def _choose_ids(self, taken: list[QueuedAlert], entries: list[StreamEntry], top: EntryId) -> bool:
         """Give entries their ids and remember them, so that any later process can ask whether they arrived.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 
 import redis
+from redis.client import Pipeline
 
 from pipeline.errors import RedisError
 from pipeline.redaction import redact
-from pipeline.sinks.redis_servers import RedisServers
+from pipeline.sinks.redis_servers import RedisServers, Step
 from pipeline.sinks.redis_trouble import explain
 from pipeline.sinks.schema import ALERTS_KEY, ALIVE_FOR_S, CAMERAS_KEY, FIELD, RUN_KEY, scores_key
 
@@ -36,9 +38,9 @@ def probe_redis(url: str, timeout_s: float = 2.0) -> float:
         started_at = time.monotonic()
         servers.transact(
             [
-                (stream, lambda pipe: pipe.xadd(stream, {FIELD: "{}"}, maxlen=1, approximate=True).delete(stream)),
-                (text, lambda pipe: pipe.set(text, "{}", ex=ALIVE_FOR_S).delete(text)),
-                (table, lambda pipe: pipe.hset(table, own, "{}").delete(table)),
+                _passing(stream, lambda pipe: pipe.xadd(stream, {FIELD: "{}"}, maxlen=1, approximate=True)),
+                _passing(text, lambda pipe: pipe.set(text, "{}", ex=ALIVE_FOR_S)),
+                _passing(table, lambda pipe: pipe.hset(table, own, "{}")),
             ]
         )
         return time.monotonic() - started_at
@@ -46,6 +48,16 @@ def probe_redis(url: str, timeout_s: float = 2.0) -> float:
         raise RedisError(f"redis.url: {redact(url)}: {explain(error, ALERTS_KEY)}") from error
     finally:
         servers.close()
+
+
+def _passing(key: str, write: Callable[[Pipeline], object]) -> Step:
+    """Write under a key, and delete it."""
+
+    def put(pipe: Pipeline) -> None:
+        write(pipe)
+        pipe.delete(key)
+
+    return key, put
 
 
 def _read(servers: RedisServers, stream: str) -> None:
@@ -59,7 +71,7 @@ def _read(servers: RedisServers, stream: str) -> None:
     client.xrevrange(ALERTS_KEY, count=1)  # fails where the key holds something else, as it would for a run
     client.xread({ALERTS_KEY: "0"}, count=1)  # as the run's terminal does
     if servers.is_replicated:
-        client.wait(1, 1)
+        client.wait(1, 1)  # pyright: ignore[reportUnknownMemberType]
     with servers.holder(stream).pipeline(transaction=True) as pipe:  # pyright: ignore[reportUnknownMemberType]
         pipe.watch(stream)
         pipe.xrange(stream, count=1)

@@ -70,15 +70,15 @@ def score_entry(score: Score) -> StreamEntry:
     return StreamEntry(scores_key(score.header.camera_id), json.dumps(score_object(score)), wanted)
 
 
-def append(pipe: Pipeline, entry: StreamEntry, maxlen: int) -> None:
-    """Add an entry, which has its id, to its stream, and trim the stream to about a length.
+def put(pipe: Pipeline, *command: str | int) -> None:
+    """Put a command into a pipeline as it stands, also into one that watches a key and would send others at once."""
+    pipe.pipeline_execute_command(*command)  # pyright: ignore[reportUnknownMemberType]
 
-    Also where the pipeline watches a key, and would send ``xadd`` at once.
-    """
+
+def append(pipe: Pipeline, entry: StreamEntry, maxlen: int) -> None:
+    """Put into a pipeline: add an entry, which has its id, to its stream, and trim the stream to about a length."""
     assert entry.sent_as is not None
-    pipe.pipeline_execute_command(
-        "XADD", entry.stream, "MAXLEN", "~", maxlen, as_text(entry.sent_as), FIELD, entry.text
-    )
+    put(pipe, "XADD", entry.stream, "MAXLEN", "~", maxlen, as_text(entry.sent_as), FIELD, entry.text)
 
 
 def stored(client: redis.Redis, stream: str, entry_id: EntryId) -> str | None:

@@ -15,10 +15,12 @@ from pipeline.sinks.redis_queue import (
     append,
     is_permanent,
     next_id,
+    put,
     score_entry,
     stored,
     top_id,
 )
+from pipeline.sinks.redis_replicas import WITHIN_MS, Replicas
 from pipeline.sinks.redis_servers import RedisServers
 from pipeline.types import FrameHeader, Score
 
@@ -80,18 +82,23 @@ class ScoreQueue:
         for entry in self._queue.in_flight:
             entries_of.setdefault(servers.holder(entry.stream), []).append(entry)
         for client, entries in entries_of.items():
-            self._deliver_to(client, entries)
+            self._deliver_to(client, entries, servers.replicas)
 
-    def _deliver_to(self, client: redis.Redis, entries: list[StreamEntry]) -> None:
+    def _deliver_to(self, client: redis.Redis, entries: list[StreamEntry], replicas: Replicas) -> None:
         """Append entries to the streams of one server.
 
         Raises:
             redis.RedisError: the refusal, or why nobody answered.
         """
+        asks_replicas = replicas.are_asked(client)
         with client.pipeline(transaction=False) as pipe:  # pyright: ignore[reportUnknownMemberType]
             for entry in entries:
                 append(pipe, entry, self._maxlen)
+            if asks_replicas:
+                put(pipe, "WAIT", 1, WITHIN_MS)
             replies = pipe.execute(raise_on_error=False)
+        if asks_replicas and isinstance(have_them := replies.pop(), int):
+            replicas.heed(client, entries[0].stream, have_them)
         rejection: Exception | None = None
         delivered: list[StreamEntry] = []
         rejected: list[StreamEntry] = []

@@ -4,10 +4,13 @@ Every command here is about one key, or about keys that are written one after th
 its own kind: it needs the plain client of the node that holds the key at present, and to hear when that changes.
 """
 
+# redis-py's Sentinel and Cluster are barely typed.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
@@ -16,10 +19,11 @@ from redis.cluster import ClusterNode, NodesManager
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterCrossSlotError, ClusterDownError, MovedError, RedisClusterException
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from pipeline.errors import RedisError
 from pipeline.sinks.redis_address import RedisAddress, parse_redis_address
+from pipeline.sinks.redis_replicas import Replicas
 from pipeline.sinks.schema import ALERTS_KEY
 
 _REDIRECTIONS = 5  # in a row; a Cluster that sends us round in circles is an outage like any other
@@ -35,6 +39,9 @@ class RedisServers:
     An address of one server that turns out to be a node of a Cluster is taken for the Cluster's.
 
     redis-py's own defaults hang 2.5 s per call on a dead server, and for ever on a paused one.
+
+    Attributes:
+        replicas: whether they have what was written.
 
     Args:
         url: the address, as ``parse_redis_address`` reads it.
@@ -75,6 +82,7 @@ class RedisServers:
             self._sentinel, self._single = _master(self._address, self._options)
         self._nodes: NodesManager | None = None
         self._is_stale = False
+        self.replicas = Replicas(self)
 
     @property
     def is_cluster(self) -> bool:
@@ -100,9 +108,29 @@ class RedisServers:
         if not holders:
             self._is_stale = True
             raise ClusterDownError("Hash slot not served")
-        if holders[0].redis_connection is None:  # one that a redirection told of
-            nodes.create_redis_connections(holders[:1])
-        return holders[0].redis_connection
+        nodes.create_redis_connections(holders[:1])  # where there is none yet: a redirection told of it
+        return cast("redis.Redis", holders[0].redis_connection)
+
+    def is_replaceable(self, client: redis.Redis, key: str) -> bool:
+        """Whether a replica that lives follows the server, or has taken its place already.
+
+        Args:
+            client: of the server.
+            key: what ``holder`` gave it for.
+
+        Raises:
+            redis.RedisError: neither Sentinels nor Cluster say.
+            OSError: likewise.
+        """
+        if self._sentinel is None:
+            self._is_stale = True
+            return self.holder(key) is not client or len(self._topology().slots_cache[key_slot(key.encode())]) > 1
+        service = self._address.service
+        before = cast("SentinelConnectionPool", client.connection_pool).master_address
+        if before != self._sentinel.discover_master(service):
+            return True
+        followers = self._sentinel.sentinels[0].sentinel_slaves(service)  # of the one that has just answered
+        return any(not one["is_sdown"] and one["master-link-status"] == "ok" for one in followers)
 
     def call(self, work: Callable[[], Result]) -> Result:
         """Do something that may be done again, and again where a Cluster says that another node has the key.
@@ -150,7 +178,7 @@ class RedisServers:
             redis.RedisError: a refusal, or why nobody answers.
             OSError: likewise.
         """
-        self.call(lambda: self.holder(ALERTS_KEY).ping())  # pyright: ignore[reportUnknownMemberType]
+        self.call(lambda: self.holder(ALERTS_KEY).ping())
 
     def close(self) -> None:
         """Close all connections."""
@@ -159,7 +187,7 @@ class RedisServers:
                 closable.close()
 
     def _transaction(self, steps: Sequence[Step]) -> list[Any]:
-        with self.holder(steps[0][0]).pipeline(transaction=True) as pipe:  # pyright: ignore[reportUnknownMemberType]
+        with self.holder(steps[0][0]).pipeline(transaction=True) as pipe:
             for _, put in steps:
                 put(pipe)
             return pipe.execute()

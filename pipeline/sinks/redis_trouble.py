@@ -62,6 +62,7 @@ _OF_CONNECTIONS: tuple[tuple[tuple[type[Exception], ...], str, str], ...] = (
         "it refuses TLS with us; it may want a certificate: ?ssl_certfile=FILE&ssl_keyfile=FILE",
     ),
     ((Exception,), ".*SSL:", "it does not speak TLS: redis:// instead of rediss://?"),
+    ((redis.ConnectionError,), "no replica has", "no replica has what was written; one may be taking over"),
     ((redis.ConnectionError,), ".*max number of clients", "Redis takes no more clients (maxclients)"),
     (
         (redis.ConnectionError, OSError),
@@ -85,11 +86,10 @@ def explain(error: Exception, about: str = "") -> Reason:
     if (command := _ABOUT.match(said)) is not None:
         about = " ".join(filter(None, command.groups()))
     text = said.rsplit("of pipeline caused error: ", 1)[-1].split(", with args beginning with", 1)[0]
-    if len(text) > _LONGEST_TEXT:
-        text = f"{text[:_LONGEST_TEXT]}..."
     for classes, words, what in _OF_CONNECTIONS:
         if isinstance(error, classes) and re.match(words, text):
-            return Reason(what, "" if words in _SAYS_NO_MORE else text)
+            return Reason(what, "" if words in _SAYS_NO_MORE else text[:_LONGEST_TEXT])
+    text = text[:_LONGEST_TEXT]
     found = _CODE.match(text)
     code = getattr(error, "status_code", None) or (found.group() if found else "")
     if code in {"MOVED", "ASK"}:  # the text alone is a slot and an address
