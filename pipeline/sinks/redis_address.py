@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from redis.connection import parse_url as _parse_url  # pyright: ignore[reportUnknownVariableType]
@@ -12,6 +13,7 @@ from pipeline.errors import RedisError
 RedisKind = Literal["single", "sentinel", "cluster"]
 
 _PORTS = {"sentinel": 26379, "cluster": 6379}
+_FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 _OF_SENTINELS = ("username", "password")  # with "sentinel_" before them, behind the "?"
 
 
@@ -78,8 +80,17 @@ def parse_redis_address(url: str) -> RedisAddress:
 
 
 def _options(url: str) -> dict[str, Any]:
-    """What redis-py reads in an address of one server."""
-    return cast("dict[str, Any]", _parse_url(url))
+    """What redis-py reads in an address of one server.
+
+    Raises:
+        RedisError: a file that it names is not there.
+        ValueError: it is none.
+    """
+    options = cast("dict[str, Any]", _parse_url(url))
+    for name in _FILES & options.keys():
+        if not Path(options[name]).is_file():
+            raise RedisError(f"redis.url: {name}: expected a file, found none at {options[name]}")
+    return options
 
 
 def _node(text: str, port: int) -> tuple[str, int]:

@@ -193,6 +193,8 @@ def _fits(key: str, value: Any) -> bool:
     """Whether a value is of the kind that its key promises."""
     if key in _WORDS:
         return isinstance(value, str)
+    if key == "camera_id":
+        return value is None or isinstance(value, str)
     if key in _NUMBERS or key.endswith("_s"):
         return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
     return True

@@ -19,7 +19,7 @@ from redis.cluster import ClusterNode, NodesManager
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterCrossSlotError, ClusterDownError, MovedError, RedisClusterException
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelConnectionPool
+from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from pipeline.errors import RedisError
 from pipeline.sinks.redis_address import RedisAddress, parse_redis_address
@@ -145,6 +145,8 @@ class RedisServers:
         for _ in range(_REDIRECTIONS):
             try:
                 return work()
+            except MasterNotFoundError as error:
+                raise self._without_master(error) from error
             except (redis.RedisError, OSError) as error:
                 if not self._redirects(error):
                     raise
@@ -166,6 +168,8 @@ class RedisServers:
         if not self.is_cluster:
             try:
                 return self._transaction(steps)
+            except MasterNotFoundError as error:
+                raise self._without_master(error) from error
             except redis.RedisError as error:
                 if not self._redirects(error):
                     raise
@@ -191,6 +195,15 @@ class RedisServers:
             for _, put in steps:
                 put(pipe)
             return pipe.execute()
+
+    def _without_master(self, error: MasterNotFoundError) -> MasterNotFoundError:
+        """The same with the words of a Sentinel that failed, of which redis-py tells nothing but their class."""
+        for watcher in [] if self._sentinel is None else self._sentinel.sentinels:
+            try:
+                watcher.ping()
+            except (redis.RedisError, OSError) as told:
+                return MasterNotFoundError(f"No master found : {told}")
+        return error
 
     def _redirects(self, error: Exception) -> bool:
         """Take in what a command raised; whether the same command would go to another server now."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 import redis
 from redis.exceptions import AuthorizationError
 from redis.sentinel import MasterNotFoundError
 
+from pipeline.errors import RedisError
 from pipeline.redaction import redact
 from pipeline.sinks.base import Reason
 
 _LONGEST_TEXT = 200
-_SAYS_NO_MORE = {"DENIED ", ".* : ", ".* : .*AuthenticationError"}  # a page of advice; names of classes
 _ABOUT = re.compile(r"Command # \d+ \((?P<command>[A-Z]+)(?: (?P<key>cflow:[^\s)]+))?")
 _CODE = re.compile(r"[A-Z]{3,}(?= )")
 
@@ -40,37 +41,59 @@ _MEANINGS_OF_TEXTS = {
     "SELECT is not allowed in cluster mode": "a Redis Cluster has database 0 alone",
     "cluster support disabled": "it is no node of a Redis Cluster: redis:// instead of redis+cluster://",
 }
-# Why nobody answers as a Redis that works does, by class and words; the first that fits.
-_OF_CONNECTIONS: tuple[tuple[tuple[type[Exception], ...], str, str], ...] = (
-    ((redis.AuthenticationError, AuthorizationError), "", "Redis refuses the password or user name in redis.url"),
-    ((Exception,), "NOAUTH |WRONGPASS ", "Redis refuses the password or user name in redis.url"),
-    ((Exception,), "DENIED ", "Redis is in protected mode: without a password it takes nobody from another machine"),
-    ((redis.BusyLoadingError,), "", "Redis is still loading its data"),
-    ((MasterNotFoundError,), ".* : .*AuthenticationError", "the Sentinels refuse ?sentinel_password= in redis.url"),
-    ((MasterNotFoundError,), ".* : ", "no Sentinel answers there that knows a living master: are they running?"),
-    ((MasterNotFoundError,), "", "the Sentinels know no living master of the name in redis.url"),
-    ((redis.InvalidResponse,), "", "expected a Redis server, but what answers there is not one"),
-    ((Exception,), ".*Protocol", "expected a Redis server, but what answers there is not one"),
-    (
-        (Exception,),
-        ".*SSL:.*CERTIFICATE_VERIFY_FAILED",
+
+
+class _Trouble(NamedTuple):
+    """What keeps a Redis that works from answering.
+
+    Attributes:
+        what: in our words.
+        words: with which redis-py tells of it.
+        classes: of its errors.
+        is_told: whether its words say more than ours.
+    """
+
+    what: str
+    words: str = ""
+    classes: tuple[type[Exception], ...] = (Exception,)
+    is_told: bool = True
+
+
+_LOGIN = "Redis refuses the password or user name in redis.url"
+_NO_REDIS = "expected a Redis server, but what answers there is not one"
+_CONNECTION = (redis.ConnectionError, OSError)
+_TROUBLES = (  # the first that fits
+    _Trouble(
         "its TLS certificate is not trusted: name that of its authority with ?ssl_ca_certs=FILE",
+        ".*CERTIFICATE_VERIFY_FAILED",
     ),
-    (
-        (Exception,),
-        ".*SSL:.*ALERT",
-        "it refuses TLS with us; it may want a certificate: ?ssl_certfile=FILE&ssl_keyfile=FILE",
+    _Trouble(
+        "it ends the TLS connection: it may want a certificate (?ssl_certfile=FILE&ssl_keyfile=FILE), or speak no TLS",
+        ".*(SSL:.*ALERT|EOF occurred in violation of protocol)",
     ),
-    ((Exception,), ".*SSL:", "it does not speak TLS: redis:// instead of rediss://?"),
-    ((redis.ConnectionError,), "no replica has", "no replica has what was written; one may be taking over"),
-    ((redis.ConnectionError,), ".*max number of clients", "Redis takes no more clients (maxclients)"),
-    (
-        (redis.ConnectionError, OSError),
-        ".*(closed by server|reset by peer)",
+    _Trouble("a FILE behind ssl_ in redis.url is no certificate, or no key of it", ".*(X509:|PEM lib|KEY_VALUES_MISM)"),
+    _Trouble("it does not speak TLS: redis:// instead of rediss://?", ".*(SSL:|handshake)"),
+    _Trouble(
+        "the Sentinels refuse ?sentinel_password= in redis.url", ".* : .*(uthentica|passw)", (MasterNotFoundError,)
+    ),
+    _Trouble("no Sentinel answers there that knows a living master", ".* : ", (MasterNotFoundError,)),
+    _Trouble("the Sentinels know no living master of the name in redis.url", "", (MasterNotFoundError,)),
+    _Trouble(_LOGIN, "", (redis.AuthenticationError, AuthorizationError)),
+    _Trouble(_LOGIN, "NOAUTH |WRONGPASS "),
+    # A page of advice follows.
+    _Trouble("Redis is in protected mode: without a password it takes nobody from elsewhere", "DENIED ", is_told=False),
+    _Trouble("Redis is still loading its data", "", (redis.BusyLoadingError,)),
+    _Trouble(_NO_REDIS, "", (redis.InvalidResponse,)),
+    _Trouble(_NO_REDIS, ".*Protocol"),
+    _Trouble("no replica has what was written; one may be taking over", "no replica has", _CONNECTION, is_told=False),
+    _Trouble("Redis takes no more clients (maxclients)", ".*max number of clients", _CONNECTION, is_told=False),
+    _Trouble(
         "what answers there ends the connection: does it want TLS (rediss://), or is it no Redis?",
+        ".*(closed by server|reset by peer)",
+        _CONNECTION,
     ),
-    ((redis.TimeoutError, TimeoutError), "", "no answer from Redis in time"),
-    ((redis.ConnectionError, OSError), "", "nobody answers there: is Redis running?"),
+    _Trouble("no answer from Redis in time", "", (redis.TimeoutError, TimeoutError)),
+    _Trouble("nobody answers there: is Redis running?", "", _CONNECTION),
 )
 
 
@@ -82,13 +105,15 @@ def explain(error: Exception, about: str = "") -> Reason:
         about: the key that it was about, where one call has one.
     """
     said = redact(" ".join(str(error).split()))
+    if isinstance(error, redis.TimeoutError) and error.__context__ is not None:  # which tells a handshake's from others
+        said = f"{said}: {error.__context__}"
     # redis-py puts the whole command before the answer when it came in a transaction.
     if (command := _ABOUT.match(said)) is not None:
         about = " ".join(filter(None, command.groups()))
     text = said.rsplit("of pipeline caused error: ", 1)[-1].split(", with args beginning with", 1)[0]
-    for classes, words, what in _OF_CONNECTIONS:
-        if isinstance(error, classes) and re.match(words, text):
-            return Reason(what, "" if words in _SAYS_NO_MORE else text[:_LONGEST_TEXT])
+    for trouble in _TROUBLES:
+        if isinstance(error, trouble.classes) and re.match(trouble.words, text):
+            return Reason(trouble.what, text[:_LONGEST_TEXT] if trouble.is_told else "")
     text = text[:_LONGEST_TEXT]
     found = _CODE.match(text)
     code = getattr(error, "status_code", None) or (found.group() if found else "")
@@ -97,3 +122,12 @@ def explain(error: Exception, about: str = "") -> Reason:
     meanings = (meaning for part, meaning in _MEANINGS_OF_TEXTS.items() if part in text)
     meaning = _MEANINGS.get(code) or next(meanings, "")
     return Reason(f"Redis refuses: {text}", "; ".join(filter(None, (about, meaning))))
+
+
+def is_refusal(error: RedisError) -> bool:
+    """Whether a Redis that works answered, and said no: waiting alone changes nothing.
+
+    Args:
+        error: one of ours.
+    """
+    return isinstance(error.__cause__, redis.ResponseError)
