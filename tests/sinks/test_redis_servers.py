@@ -14,6 +14,7 @@ from pipeline.sinks.redis_reader import read_alerts, read_scores, read_statuses
 from pipeline.sinks.redis_servers import RedisServers
 from pipeline.sinks.run_status import RunStatusWriter, living_run, read_run
 from pipeline.sinks.schema import ALERTS_KEY, scores_key
+from tests.checks.test_machine import COMMANDS
 from tests.sinks.made import alert, score, wait_until
 from tests.sinks.redis_topologies import cluster, cluster_url, holder, sentinel
 from tests.sinks.test_redis_reader import Follower
@@ -100,10 +101,16 @@ def test_keys_that_move_to_another_node_are_followed(nodes, sink_of, caplog):
 
 
 def test_a_user_who_may_not_ask_a_cluster_for_its_nodes_is_told_so(nodes):
-    nodes[0].client().execute_command("ACL", "SETUSER", "run", "on", ">hunter2", "~cflow:*", "+@all", "-cluster")
+    url = f"redis+cluster://run:hunter2@127.0.0.1:{nodes[0].port}"
+    for node in nodes:
+        may = [f"+{command}" for command in COMMANDS]
+        node.client().execute_command("ACL", "SETUSER", "run", "on", ">hunter2", "~cflow:*", *may, "+wait")
     with pytest.raises(RedisError, match=r"'cluster.*docs/operations.md") as caught:
-        check_redis(f"redis+cluster://run:hunter2@127.0.0.1:{nodes[0].port}")
+        check_redis(url)
     assert "hunter2" not in str(caught.value)
+    for node in nodes:
+        node.client().execute_command("ACL", "SETUSER", "run", "+cluster|slots")
+    probe_redis(url)
 
 
 def written_while(sink, happens) -> int:
