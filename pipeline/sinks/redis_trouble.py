@@ -110,7 +110,7 @@ def explain(error: Exception, about: str = "") -> Reason:
     # redis-py puts the whole command before the answer when it came in a transaction.
     if (command := _ABOUT.match(said)) is not None:
         about = " ".join(filter(None, command.groups()))
-    text = said.rsplit("of pipeline caused error: ", 1)[-1].split(", with args beginning with", 1)[0]
+    text = said.rsplit("of pipeline caused error: ", 1)[-1].split(", with args beginning with", 1)[0].replace("`", "'")
     for trouble in _TROUBLES:
         if isinstance(error, trouble.classes) and re.match(trouble.words, text):
             return Reason(trouble.what, text[:_LONGEST_TEXT] if trouble.is_told else "")

@@ -129,7 +129,7 @@ def sentinel(password: str = "") -> Iterator[tuple[str, list[Node]]]:
     nodes: list[Node] = []
     try:
         nodes.append(_node(folder / "0"))
-        nodes.append(_node(folder / "1", "--replicaof", f"127.0.0.1 {nodes[0].port}"))
+        nodes.append(_node(folder / "1", "--replicaof", "127.0.0.1", str(nodes[0].port)))
         wait_until(lambda: nodes[1].client().info("replication")["master_link_status"] == "up")
         config = (
             f"sentinel monitor mymaster 127.0.0.1 {nodes[0].port} 1\n"
