@@ -17,7 +17,14 @@ from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.client import Pipeline
 from redis.cluster import ClusterNode, NodesManager
 from redis.crc import key_slot
-from redis.exceptions import AskError, ClusterCrossSlotError, ClusterDownError, MovedError, RedisClusterException
+from redis.exceptions import (
+    AskError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    MovedError,
+    ReadOnlyError,
+    RedisClusterException,
+)
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
@@ -208,6 +215,8 @@ class RedisServers:
     def _redirects(self, error: Exception) -> bool:
         """Take in what a command raised; whether the same command would go to another server now."""
         if self._single is not None:
+            if isinstance(error, ReadOnlyError):  # its name may lead to the new master by now
+                self._single.connection_pool.disconnect()
             of_cluster = isinstance(error, MovedError | AskError | ClusterCrossSlotError)
             if not of_cluster or not self._address.nodes or self._sentinel is not None:
                 return False

@@ -18,6 +18,7 @@ from tests.checks.test_machine import COMMANDS
 from tests.sinks.made import alert, score, wait_until
 from tests.sinks.redis_topologies import cluster, cluster_url, holder, sentinel
 from tests.sinks.test_redis_reader import Follower
+from tests.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.server
 
@@ -166,6 +167,17 @@ def test_a_master_that_froze_and_goes_on_after_its_replica_took_over_is_not_beli
         assert sink.flush(20.0)
         here = f"redis://127.0.0.1:{replica.port}"
         assert numbers(here) == indices(here) == list(range(total))
+
+
+def test_a_name_that_leads_to_the_new_master_is_looked_up_anew_where_the_old_one_only_may_be_read(sink_of, caplog):
+    with sentinel() as (_, (master, replica)), TcpProxy(replica.port) as proxy:
+        sink = sink_of(f"redis://127.0.0.1:{proxy.port}")
+        sink.write([score(0)], [alert(0)])
+        wait_until(lambda: "it is a replica; name its master" in caplog.text)
+        proxy.target_port = master.port
+        assert sink.flush()
+        here = f"redis://127.0.0.1:{master.port}"
+        assert numbers(here) == indices(here) == [0]
 
 
 def test_a_replica_that_takes_over_in_a_cluster_gets_all_that_is_left_and_nothing_twice(sink_of):
