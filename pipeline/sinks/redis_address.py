@@ -18,7 +18,7 @@ _OF_SENTINELS = ("username", "password")  # with "sentinel_" before them, behind
 
 
 @dataclass(frozen=True, slots=True)
-class RedisAddress:
+class RedisAddressParts:
     """An address, taken apart.
 
     Attributes:
@@ -36,7 +36,7 @@ class RedisAddress:
     sentinel_options: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
 
-def parse_redis_address(url: str) -> RedisAddress:
+def parse_redis_address(url: str) -> RedisAddressParts:
     """Take an address apart.
 
     Args:
@@ -54,7 +54,7 @@ def parse_redis_address(url: str) -> RedisAddress:
     if not kind:
         options = _options(url)
         nodes = () if "path" in options else ((options.get("host", "localhost"), options.get("port", 6379)),)
-        return RedisAddress("single", nodes, options)
+        return RedisAddressParts("single", nodes, options)
     if transport not in {"redis", "rediss"} or kind not in _PORTS:
         raise ValueError("another scheme")
     before, question, query = rest.partition("?")
@@ -66,7 +66,7 @@ def parse_redis_address(url: str) -> RedisAddress:
     if kind == "cluster":
         if path not in {"", "0"} or options.get("db", 0) != 0:
             raise RedisError("redis.url: expected database 0, the only one of a Redis Cluster, got another one")
-        return RedisAddress("cluster", nodes, options)
+        return RedisAddressParts("cluster", nodes, options)
     service, _, database = path.partition("/")
     if not service:
         raise RedisError(
@@ -76,7 +76,7 @@ def parse_redis_address(url: str) -> RedisAddress:
     if database:
         options["db"] = int(database)
     of_sentinels = {name: options.pop(f"sentinel_{name}", None) for name in _OF_SENTINELS}
-    return RedisAddress("sentinel", nodes, options, service, of_sentinels)
+    return RedisAddressParts("sentinel", nodes, options, service, of_sentinels)
 
 
 def _options(url: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ the alerts, so that a Redis that comes back empty does not bring back ids that r
 from __future__ import annotations
 
 import json
+from typing import Any, cast
 
 import redis
 from redis.client import Pipeline
@@ -24,7 +25,7 @@ from pipeline.sinks.redis_queue import (
     top_id,
     unix_ms,
 )
-from pipeline.sinks.redis_replicas import WITHIN_MS
+from pipeline.sinks.redis_replicas import WAIT, replicas_with
 from pipeline.sinks.redis_servers import RedisServers
 from pipeline.sinks.schema import ALERTS_KEY
 
@@ -65,7 +66,9 @@ class AlertStream:
                     tried = [entry for entry in entries if entry.sent_as is not None]
                     if tried and _is_there(pipe, tried[-1]):
                         taken = [alert for alert in taken if self._alerts.receipt(alert) is not None]
-                        have_it = pipe.wait(1, WITHIN_MS) if asks_replicas else 1  # pyright: ignore[reportUnknownMemberType]
+                        if asks_replicas:
+                            put(pipe, *WAIT)
+                            have_it = replicas_with(pipe.execute(raise_on_error=False)[0])
                     elif self._choose_ids(taken, entries, top_id(pipe, ALERTS_KEY)):
                         have_it = self._append_all(pipe, entries, and_wait=asks_replicas)
                     else:  # the store is closed
@@ -99,14 +102,16 @@ class AlertStream:
             append(pipe, entry, self._maxlen)
         put(pipe, "EXEC")
         if and_wait:
-            put(pipe, "WAIT", 1, WITHIN_MS)
-        answers = pipe.execute()
+            put(pipe, *WAIT)
+        commands = cast("list[Any]", pipe.command_stack)  # pyright: ignore[reportUnknownMemberType]
+        answers = pipe.execute(raise_on_error=False)
+        pipe.raise_first_error(commands, answers[: len(entries) + 2])  # pyright: ignore[reportUnknownMemberType]
         if (appended := answers[len(entries) + 1]) is None:
             raise redis.WatchError("the stream has a new entry")
         for answer in appended:
             if isinstance(answer, Exception):
                 raise answer
-        return answers[-1] if and_wait else 1
+        return replicas_with(answers[-1]) if and_wait else 1
 
     def _choose_ids(self, taken: list[QueuedAlert], entries: list[StreamEntry], top: EntryId) -> bool:
         """Give entries their ids and remember them, so that any later process can ask whether they arrived.

@@ -7,16 +7,21 @@ unlearns them once it hears of that. It is known by having no replica where Sent
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import redis
 
 if TYPE_CHECKING:
     from pipeline.sinks.redis_servers import RedisServers
 
-WITHIN_MS = 500  # below the time-out of an answer
+WAIT = ("WAIT", 1, 500)  # for one replica, and for fewer milliseconds than the time-out of an answer
 _HELD_FOR_S = 5.0  # longer than Sentinels and Clusters take to notice who has become master
 _ALONE_FOR_S = 10.0
+
+
+def replicas_with(answer: Any) -> int:
+    """How many replicas have what was written, by what ``WAIT`` answered; 1 where it is refused, and nobody knows."""
+    return answer if isinstance(answer, int) else 1
 
 
 class Replicas:
@@ -32,7 +37,7 @@ class Replicas:
         self._held_since: dict[redis.Redis, float] = {}
 
     def are_asked(self, client: redis.Redis) -> bool:
-        """Whether WAIT should follow what is written, on the same connection and with ``WITHIN_MS``."""
+        """Whether ``WAIT`` should follow what is written, on the same connection."""
         return self._servers.is_replicated and time.monotonic() >= self._alone_until.get(client, 0.0)
 
     def heed(self, client: redis.Redis, key: str, count: int) -> None:

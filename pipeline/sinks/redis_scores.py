@@ -20,7 +20,7 @@ from pipeline.sinks.redis_queue import (
     stored,
     top_id,
 )
-from pipeline.sinks.redis_replicas import WITHIN_MS, Replicas
+from pipeline.sinks.redis_replicas import WAIT, Replicas, replicas_with
 from pipeline.sinks.redis_servers import RedisServers
 from pipeline.types import FrameHeader, Score
 
@@ -95,10 +95,10 @@ class ScoreQueue:
             for entry in entries:
                 append(pipe, entry, self._maxlen)
             if asks_replicas:
-                put(pipe, "WAIT", 1, WITHIN_MS)
+                put(pipe, *WAIT)
             replies = pipe.execute(raise_on_error=False)
-        if asks_replicas and isinstance(have_them := replies.pop(), int):
-            replicas.heed(client, entries[0].stream, have_them)
+        if asks_replicas:
+            replicas.heed(client, entries[0].stream, replicas_with(replies.pop()))
         rejection: Exception | None = None
         delivered: list[StreamEntry] = []
         rejected: list[StreamEntry] = []

@@ -29,7 +29,7 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from pipeline.errors import RedisError
-from pipeline.sinks.redis_address import RedisAddress, parse_redis_address
+from pipeline.sinks.redis_address import RedisAddressParts, parse_redis_address
 from pipeline.sinks.redis_replicas import Replicas
 from pipeline.sinks.schema import ALERTS_KEY
 
@@ -70,7 +70,7 @@ class RedisServers:
             "protocol": 2,  # RESP2: every server speaks it
         }
         try:
-            self._address: RedisAddress = parse_redis_address(url)
+            self._address: RedisAddressParts = parse_redis_address(url)
             self._options: dict[str, Any] = {**defaults, "retry": Retry(backoff, retries), **self._address.options}
             # Connects to nobody, but meets options that redis-py does not know, which else the first command would.
             pool = redis.ConnectionPool(**self._options)
@@ -260,7 +260,7 @@ def _cause(error: RedisClusterException) -> Exception:
     return cause if isinstance(cause, redis.RedisError | OSError) else redis.ConnectionError(str(error))
 
 
-def _master(address: RedisAddress, options: dict[str, Any]) -> tuple[Sentinel, redis.Redis]:
+def _master(address: RedisAddressParts, options: dict[str, Any]) -> tuple[Sentinel, redis.Redis]:
     """A client that asks the Sentinels for the master at every new connection."""
     options = dict(options)
     if options.pop("connection_class", None) is not None:

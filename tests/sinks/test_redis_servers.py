@@ -114,6 +114,17 @@ def test_a_user_who_may_not_ask_a_cluster_for_its_nodes_is_told_so(nodes):
     probe_redis(url)
 
 
+def test_a_server_that_refuses_to_tell_of_its_replicas_gets_everything_once_all_the_same(nodes, sink_of):
+    for node in nodes:
+        node.client().flushall()
+        node.client().execute_command("ACL", "SETUSER", "run", "on", ">hunter2", "~cflow:*", "+@all", "-wait")
+    sink = sink_of(f"redis+cluster://run:hunter2@127.0.0.1:{nodes[0].port}")
+    for number in range(3):
+        sink.write([score(number)], [alert(number)])
+        assert sink.flush()
+    assert numbers(cluster_url(nodes)) == indices(cluster_url(nodes)) == [0, 1, 2]
+
+
 def written_while(sink, happens) -> int:
     """How many alerts and scores were written, one after the other, before, while and after something happened."""
     count, over = 0, threading.Event()
