@@ -89,7 +89,7 @@ _TROUBLES = (  # the first that fits
     _Trouble("Redis takes no more clients (maxclients)", ".*max number of clients", _CONNECTION, is_told=False),
     _Trouble(
         "what answers there ends the connection: does it want TLS (rediss://), or is it no Redis?",
-        ".*(closed by server|reset by peer)",
+        ".*(closed by server|reset by peer|Broken pipe)",
         _CONNECTION,
     ),
     _Trouble("no answer from Redis in time", "", (redis.TimeoutError, TimeoutError)),
