@@ -244,9 +244,9 @@ def _alerts_shown(plan: RunPlan, watched: Collection[str], err: Console) -> Iter
                     since = alert["id"]
                     if alert["event_id"].startswith(f"{plan.name}-"):  # whoever sees this has started the run
                         continue
-                    if alert["camera_id"] is None or alert["camera_id"] in watched:
+                    if alert.get("camera_id") is None or alert["camera_id"] in watched:
                         err.print(alert_line(alert))
-            except RedisError:  # refused, for a while at least; the scorer meets the same and says so
+            except RedisError:  # away when this began; the scorer meets the same and says so
                 done.wait(_REDIS_PAUSE_S)
 
     thread = threading.Thread(target=follow, daemon=True)

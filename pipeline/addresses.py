@@ -12,7 +12,10 @@ LIVE_SCHEMES = (
 """What cameras and encoders speak, of what PyAV's FFmpeg reads. Its other protocols lead to files and services that are
 no camera (``concat``, ``subfile``, ``ftp`` and so on)."""
 
-REDIS_SCHEMES = ("redis", "rediss", "unix")
+REDIS_SCHEMES = (
+    *("redis", "rediss", "unix"),
+    *("redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel"),
+)
 
 _USUAL = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps")  # what a mistyped scheme was most likely meant to be
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")

@@ -217,8 +217,8 @@ class RedisSettings(Settings):
     """Where scores and alerts can be read in real time.
 
     Attributes:
-        url: ``redis://``, ``rediss://`` or ``unix://`` address, or ``embedded`` for a private server that lives as
-            long as the command.
+        url: ``redis://``, ``rediss://`` or ``unix://`` address, ``redis+cluster://`` or ``redis+sentinel://`` with
+            several servers, or ``embedded`` for a private server that lives as long as the command.
         scores_maxlen: entries kept per camera, approximately.
         alerts_maxlen: alerts kept, approximately.
     """

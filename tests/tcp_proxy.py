@@ -26,6 +26,7 @@ class TcpProxy:
             sends by noise; ``refuse`` resets new connections.
         rate_bytes_s: how fast the server's bytes come through; None does not limit them.
         accepted_at_s: monotonic time of every connection so far.
+        target_port: of the server that further connections lead to.
 
     Args:
         target_port: of the server.
@@ -35,7 +36,7 @@ class TcpProxy:
         self.mode: Mode = "pass"
         self.rate_bytes_s: float | None = None
         self.accepted_at_s: list[float] = []
-        self._target_port = target_port
+        self.target_port = target_port
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
         self._closed = threading.Event()
@@ -72,7 +73,7 @@ class TcpProxy:
             try:
                 if self.mode == "refuse":
                     raise ConnectionRefusedError
-                server = socket.create_connection(("127.0.0.1", self._target_port), timeout=3.0)
+                server = socket.create_connection(("127.0.0.1", self.target_port), timeout=3.0)
             except OSError:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
                 client.close()

@@ -14,6 +14,7 @@ import run_cluster
 from pipeline.sinks.run_lock import run_lock
 from pipeline.sinks.run_status import RunStatusWriter
 from tests.models_for_tests import TINY
+from tests.sinks.made import wait_until
 from tests.videos import write_video
 
 ROOT = Path(__file__).parent.parent
@@ -355,3 +356,25 @@ def test_train_replay_evaluate_alerts_and_status_work_one_after_the_other(tmp_pa
     kinds = [json.loads(line)["kind"] for line in done.stdout.splitlines()]
     assert (kinds[0], kinds[-1]) == ("run_started", "run_ended")
     assert set(kinds[1:-1]) <= {"new", "update", "end"}
+
+
+def test_who_follows_alerts_without_the_right_to_is_told_why_in_one_line_and_gets_them_once_allowed(tmp_path, server):
+    admin, may = server.client(), ["ACL", "SETUSER", "writer", "on", ">hush-hush", "~cflow:*", "+@all"]
+    admin.execute_command(*may, "-xread", "-get")
+    admin.xadd("cflow:alerts", {"json": '{"kind": "new", "event_id": "gate-1", "emitted_at_s": 1}'})
+    config = config_file(tmp_path, redis={"url": server.url.replace("unix://", "unix://writer:hush-hush@")})
+    follow = [sys.executable, str(ROOT / "run_cluster.py"), "alerts", "--follow", "--json", "--config", str(config)]
+    said, told = tmp_path / "stderr.txt", tmp_path / "stdout.txt"
+    with said.open("w") as stderr, told.open("w") as stdout:
+        follower = subprocess.Popen(follow, stdout=stdout, stderr=stderr)
+    try:
+        wait_until(lambda: len(said.read_text().splitlines()) == 2, 30.0)
+        admin.execute_command(*may)
+        wait_until(lambda: "gate-1" in told.read_text())
+    finally:
+        follower.kill()
+        follower.wait(10)
+    for line, about in zip(sorted(said.read_text().splitlines()), ("how the run stands", "cflow:alerts"), strict=True):
+        assert about in line, line
+        assert "permission" in line
+    assert "hush" not in said.read_text()

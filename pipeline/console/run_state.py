@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.console.tables import plain
 from pipeline.errors import RedisError
+from pipeline.sinks.redis_trouble import is_refusal
 from pipeline.sinks.run_status import ENDED_PHASES, read_run
 from pipeline.sinks.schema import ALIVE_FOR_S
 
@@ -54,11 +55,12 @@ def _lines(value: Any) -> list[Any]:
 
 
 class RunWatcher:
-    """Says when a run begins, ends or is lost. Pure: given what was found, it returns what is new."""
+    """Says when a run begins, ends or is lost, or that this cannot be known. Pure: it returns what is new."""
 
     def __init__(self) -> None:
         self._known: tuple[Any, str] | None = None
         self._answered_at = 0.0
+        self._is_refused = False
 
     def seen(self, run: Mapping[str, Any] | None, now: float) -> str | None:
         """What is new, in one line, now that a run was found so.
@@ -67,7 +69,7 @@ class RunWatcher:
             run: as ``read_run`` gives it.
             now: monotonic seconds.
         """
-        self._answered_at = now
+        self._answered_at, self._is_refused = now, False
         if run is None:
             return None
         how = "alive" if run["is_alive"] else run["state"] if run["state"] in ENDED_PHASES else "lost"
@@ -83,6 +85,9 @@ class RunWatcher:
             error: why not.
             now: monotonic seconds.
         """
+        if self._known is None and is_refusal(error) and not self._is_refused:
+            self._is_refused = True
+            return f"how the run stands cannot be read, nor will its loss be noticed: {error}"
         silent_s = now - self._answered_at
         if silent_s < ALIVE_FOR_S or self._known is None or self._known[1] != "alive":
             return None

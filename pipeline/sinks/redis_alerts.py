@@ -7,8 +7,10 @@ the alerts, so that a Redis that comes back empty does not bring back ids that r
 from __future__ import annotations
 
 import json
+from typing import Any, cast
 
 import redis
+from redis.client import Pipeline
 
 from pipeline.sinks.alert_outbox import AlertQueue, QueuedAlert
 from pipeline.sinks.redis_queue import (
@@ -18,10 +20,13 @@ from pipeline.sinks.redis_queue import (
     as_text,
     from_text,
     next_id,
+    put,
     stored,
     top_id,
     unix_ms,
 )
+from pipeline.sinks.redis_replicas import WAIT, replicas_with
+from pipeline.sinks.redis_servers import RedisServers
 from pipeline.sinks.schema import ALERTS_KEY
 
 
@@ -37,32 +42,35 @@ class AlertStream:
         self._alerts = alerts
         self._maxlen = maxlen
 
-    def deliver(self, client: redis.Redis) -> None:
+    def deliver(self, servers: RedisServers) -> None:
         """Append a batch of alerts in one transaction: all or none, so that no refusal in between changes their order.
 
         WATCH makes it fail when another writer appended meanwhile, so that ids always lie above the stream's top; a
         command of our own that was still on its way, from before a time-out or a death, then fails in the same way.
 
         Args:
-            client: connection to the server.
+            servers: where the stream is.
 
         Raises:
             redis.RedisError: the refusal, or why nobody answered.
+            OSError: likewise.
         """
+        client = servers.holder(ALERTS_KEY)
+        asks_replicas, have_it = servers.replicas.are_asked(client), 1
         while taken := self._alerts.take():
             entries = [self._entry(alert) for alert in taken]
-            with client.pipeline(transaction=True) as pipe:  # pyright: ignore[reportUnknownMemberType]
+            with client.pipeline(transaction=False) as pipe:  # pyright: ignore[reportUnknownMemberType]
                 try:
                     pipe.watch(ALERTS_KEY)
                     # All or none: where the last one is, an earlier attempt went through and only its answer was lost.
                     tried = [entry for entry in entries if entry.sent_as is not None]
                     if tried and _is_there(pipe, tried[-1]):
                         taken = [alert for alert in taken if self._alerts.receipt(alert) is not None]
+                        if asks_replicas:
+                            put(pipe, *WAIT)
+                            have_it = replicas_with(pipe.execute(raise_on_error=False)[0])
                     elif self._choose_ids(taken, entries, top_id(pipe, ALERTS_KEY)):
-                        pipe.multi()
-                        for entry in entries:
-                            append(pipe, entry, self._maxlen)
-                        pipe.execute()
+                        have_it = self._append_all(pipe, entries, and_wait=asks_replicas)
                     else:  # the store is closed
                         return
                 except redis.WatchError as error:
@@ -70,8 +78,40 @@ class AlertStream:
                     if isinstance(error.__context__, redis.ConnectionError | redis.TimeoutError):
                         raise error.__context__ from None
                     continue
+            servers.replicas.heed(client, ALERTS_KEY, have_it)
             self._alerts.ack(taken)
             return
+
+    def _append_all(self, pipe: Pipeline, entries: list[StreamEntry], *, and_wait: bool) -> int:
+        """Append entries unless somebody else did since the pipeline began to watch the stream.
+
+        Args:
+            pipe: watches the stream.
+            entries: they have their ids.
+            and_wait: whether a replica should have them, too.
+
+        Returns:
+            How many replicas have them; 1 where none is asked.
+
+        Raises:
+            redis.WatchError: somebody did.
+            redis.RedisError: the refusal, or why nobody answered.
+        """
+        put(pipe, "MULTI")  # not redis-py's own transaction: that gives the connection back, which WAIT is about
+        for entry in entries:
+            append(pipe, entry, self._maxlen)
+        put(pipe, "EXEC")
+        if and_wait:
+            put(pipe, *WAIT)
+        commands = cast("list[Any]", pipe.command_stack)  # pyright: ignore[reportUnknownMemberType]
+        answers = pipe.execute(raise_on_error=False)
+        pipe.raise_first_error(commands, answers[: len(entries) + 2])  # pyright: ignore[reportUnknownMemberType]
+        if (appended := answers[len(entries) + 1]) is None:
+            raise redis.WatchError("the stream has a new entry")
+        for answer in appended:
+            if isinstance(answer, Exception):
+                raise answer
+        return replicas_with(answers[-1]) if and_wait else 1
 
     def _choose_ids(self, taken: list[QueuedAlert], entries: list[StreamEntry], top: EntryId) -> bool:
         """Give entries their ids and remember them, so that any later process can ask whether they arrived.

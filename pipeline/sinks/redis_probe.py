@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 
 import redis
+from redis.client import Pipeline
 
 from pipeline.errors import RedisError
 from pipeline.redaction import redact
-from pipeline.sinks.redis_client import connect, explain
+from pipeline.sinks.redis_servers import RedisServers, Step
+from pipeline.sinks.redis_trouble import explain
 from pipeline.sinks.schema import ALERTS_KEY, ALIVE_FOR_S, CAMERAS_KEY, FIELD, RUN_KEY, scores_key
 
 
@@ -26,26 +29,50 @@ def probe_redis(url: str, timeout_s: float = 2.0) -> float:
     Raises:
         RedisError: nobody answers, or it refuses reading or writing; one line without credentials.
     """
-    client = connect(url, timeout_s=timeout_s, retries=0)
+    servers = RedisServers(url, timeout_s=timeout_s, retries=0)
     own = f"check-{uuid.uuid4().hex}"
     stream, text, table = scores_key(own), f"{RUN_KEY}:{own}", f"{CAMERAS_KEY}:{own}"
     try:
-        client.ping()  # pyright: ignore[reportUnknownMemberType]
-        client.xrevrange(ALERTS_KEY, count=1)  # fails where the key holds something else, as it would for a run
-        client.xread({ALERTS_KEY: "0"}, count=1)  # as the run's terminal does
+        servers.ping()
+        servers.call(lambda: _read(servers, stream))
         started_at = time.monotonic()
-        with client.pipeline(transaction=True) as pipe:  # pyright: ignore[reportUnknownMemberType]
-            pipe.watch(stream)
-            pipe.xrange(stream, count=1)
-            pipe.unwatch()
-            pipe.multi()
-            pipe.xadd(stream, {FIELD: "{}"}, maxlen=1, approximate=True)
-            pipe.set(text, "{}", ex=ALIVE_FOR_S)
-            pipe.hset(table, own, "{}")
-            pipe.delete(stream, text, table)
-            pipe.execute()
+        servers.transact(
+            [
+                _passing(stream, lambda pipe: pipe.xadd(stream, {FIELD: "{}"}, maxlen=1, approximate=True)),
+                _passing(text, lambda pipe: pipe.set(text, "{}", ex=ALIVE_FOR_S)),
+                _passing(table, lambda pipe: pipe.hset(table, own, "{}")),
+            ]
+        )
         return time.monotonic() - started_at
     except (redis.RedisError, OSError) as error:
-        raise RedisError(f"redis.url: {redact(url)}: {explain(error)}") from error
+        raise RedisError(f"redis.url: {redact(url)}: {explain(error, ALERTS_KEY)}") from error
     finally:
-        client.close()
+        servers.close()
+
+
+def _passing(key: str, write: Callable[[Pipeline], object]) -> Step:
+    """Write under a key, and delete it."""
+
+    def put(pipe: Pipeline) -> None:
+        write(pipe)
+        pipe.delete(key)
+
+    return key, put
+
+
+def _read(servers: RedisServers, stream: str) -> None:
+    """Read as a run does.
+
+    Args:
+        servers: where.
+        stream: a key that nobody has.
+    """
+    client = servers.holder(ALERTS_KEY)
+    client.xrevrange(ALERTS_KEY, count=1)  # fails where the key holds something else, as it would for a run
+    client.xread({ALERTS_KEY: "0"}, count=1)  # as the run's terminal does
+    if servers.is_replicated:
+        client.wait(1, 1)  # pyright: ignore[reportUnknownMemberType]
+    with servers.holder(stream).pipeline(transaction=True) as pipe:  # pyright: ignore[reportUnknownMemberType]
+        pipe.watch(stream)
+        pipe.xrange(stream, count=1)
+        pipe.unwatch()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import redis
+from redis.client import Pipeline
 
 from pipeline.sinks.schema import FIELD, score_object, scores_key
 from pipeline.types import Score
@@ -69,10 +70,15 @@ def score_entry(score: Score) -> StreamEntry:
     return StreamEntry(scores_key(score.header.camera_id), json.dumps(score_object(score)), wanted)
 
 
-def append(pipe: redis.Redis, entry: StreamEntry, maxlen: int) -> None:
-    """Add an entry, which has its id, to its stream, and trim the stream to about a length."""
+def put(pipe: Pipeline, *command: str | int) -> None:
+    """Put a command into a pipeline as it stands, also into one that watches a key and would send others at once."""
+    pipe.pipeline_execute_command(*command)  # pyright: ignore[reportUnknownMemberType]
+
+
+def append(pipe: Pipeline, entry: StreamEntry, maxlen: int) -> None:
+    """Put into a pipeline: add an entry, which has its id, to its stream, and trim the stream to about a length."""
     assert entry.sent_as is not None
-    pipe.xadd(entry.stream, {FIELD: entry.text}, id=as_text(entry.sent_as), maxlen=maxlen, approximate=True)
+    put(pipe, "XADD", entry.stream, "MAXLEN", "~", maxlen, as_text(entry.sent_as), FIELD, entry.text)
 
 
 def stored(client: redis.Redis, stream: str, entry_id: EntryId) -> str | None:

@@ -6,16 +6,17 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast
 
 import redis
-from redis.exceptions import AuthorizationError
 
 from pipeline.backoff import Backoff
 from pipeline.errors import RedisError
 from pipeline.redaction import redact
-from pipeline.sinks.redis_client import check_redis, connect, explain
+from pipeline.sinks.redis_client import check_redis
+from pipeline.sinks.redis_servers import RedisServers
+from pipeline.sinks.redis_trouble import explain
 from pipeline.sinks.schema import ALERTS_KEY, CAMERAS_KEY, FIELD, scores_key
 
 _log = logging.getLogger(__name__)
@@ -28,9 +29,9 @@ _LONGEST_PAUSE_S = 2.0
 _EVERY_ALERT_HAS = frozenset({"kind", "event_id", "emitted_at_s"})
 _WORDS = frozenset({"kind", "event_id", "state", "run"})
 _NUMBERS = frozenset({"peak_score", "threshold", "anomaly_score", "p_value"})
-_NOT_TEXT = "expected entries as docs/alerts.md has them, got bytes that are not text"
 
 _Entries = list[tuple[str, dict[str, str]]]
+Result = TypeVar("Result")
 
 
 def read_alerts(
@@ -38,43 +39,59 @@ def read_alerts(
 ) -> Iterator[dict[str, Any]]:
     """Alerts of all cameras, oldest first, with the fields of ``docs/alerts.md`` and their entry's ``id``.
 
+    An entry that somebody else wrote there is passed over with a warning; of several in a row, the first one has it.
+
     Args:
         url: the server's address.
         since: only alerts after this entry id; ``"0"`` is the beginning, ``"now"`` the present end.
-        follow: wait for further alerts instead of ending; goes on where it was when Redis goes away and comes back.
+        follow: wait for further alerts instead of ending; while Redis is away or refuses, whatever it says, wait for
+            it with a warning per reason, and go on where it was.
         stop: ends the following once set, within about half a second.
 
     Raises:
-        RedisError: at the start, Redis does not answer; later, it refuses, or, not following, goes away.
+        RedisError: at the start, Redis does not answer or lets nobody in; not following, it refuses or goes away.
     """
     check_redis(url)
-    client = connect(url, timeout_s=_BLOCK_S + 2.0)  # must outlast XREAD's BLOCK
+    servers = RedisServers(url, timeout_s=_BLOCK_S + 2.0)  # must outlast XREAD's BLOCK
     stop = stop or threading.Event()
-    backoff, is_away = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S), False
+    backoff, waits_for, passes_over = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S), None, False
+    last = None if since == "now" else since
     try:
-        last = _last_id(client) if since == "now" else since
         while not stop.is_set():
             try:
-                entries = _page_after(client, last, block_s=_BLOCK_S if follow else None)
-            except UnicodeDecodeError:
-                raise RedisError(f"redis.url: {redact(url)}: {ALERTS_KEY}: {_NOT_TEXT}") from None
+                if last is None:
+                    last = servers.call(lambda: _last_id(servers.holder(ALERTS_KEY)))
+                entries = servers.call(
+                    lambda after=last: _page_after(
+                        servers.holder(ALERTS_KEY), after, block_s=_BLOCK_S if follow else None
+                    )
+                )
             except (redis.RedisError, OSError) as error:
-                if not follow or not _is_passing(error):
-                    raise RedisError(f"redis.url: {redact(url)}: {explain(error)}") from error
-                if not is_away:
-                    _log.warning("Redis %s: %s; waiting for it", redact(url), explain(error))
-                is_away = True
+                reason = explain(error, ALERTS_KEY)
+                if not follow:
+                    raise RedisError(f"redis.url: {redact(url)}: {reason}") from error
+                if waits_for != reason.what:
+                    _log.warning("Redis %s: %s; waiting for it", redact(url), reason)
+                waits_for = reason.what
                 stop.wait(backoff.failed())
                 continue
-            is_away = False
+            waits_for = None
             backoff.succeeded()
             for entry_id, fields in entries:
                 last = entry_id
-                yield _object(url, entry_id, fields, needs=_EVERY_ALERT_HAS)
+                try:
+                    alert = _object(url, entry_id, fields, needs=_EVERY_ALERT_HAS)
+                except RedisError as error:
+                    if not passes_over:
+                        _log.warning("%s; passing over it", error)
+                    passes_over = True
+                else:
+                    passes_over = False
+                    yield alert
             if not entries and not follow:
                 return
     finally:
-        client.close()
+        servers.close()
 
 
 def read_scores(url: str, camera_id: str, count: int = 100) -> list[dict[str, Any]]:
@@ -88,8 +105,8 @@ def read_scores(url: str, camera_id: str, count: int = 100) -> list[dict[str, An
     Raises:
         RedisError: Redis does not answer or refuses.
     """
-    with _Errors(url) as client:
-        newest = cast("_Entries", client.xrevrange(scores_key(camera_id), count=count))
+    key = scores_key(camera_id)
+    newest = _read(url, key, lambda client: cast("_Entries", client.xrevrange(key, count=count)))
     return [_object(url, entry_id, fields) for entry_id, fields in reversed(newest)]
 
 
@@ -102,27 +119,23 @@ def read_statuses(url: str) -> dict[str, dict[str, Any]]:
     Raises:
         RedisError: Redis does not answer or refuses, or an entry is not ours.
     """
-    with _Errors(url) as client:
-        statuses = cast("dict[str, str]", client.hgetall(CAMERAS_KEY))
+    statuses = _read(url, CAMERAS_KEY, lambda client: cast("dict[str, str]", client.hgetall(CAMERAS_KEY)))
     return {camera_id: parse_object(url, CAMERAS_KEY, text) for camera_id, text in sorted(statuses.items())}
 
 
-class _Errors:
-    """A client for a few calls, whose failures become ``RedisError``."""
+def _read(url: str, key: str, read: Callable[[redis.Redis], Result]) -> Result:
+    """What one command about a key answers.
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._client = connect(url, timeout_s=2.0, retries=0)
-
-    def __enter__(self) -> redis.Redis:
-        return self._client
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._client.close()
-        if isinstance(error, UnicodeDecodeError):
-            raise RedisError(f"redis.url: {redact(self._url)}: {_NOT_TEXT}") from None
-        if isinstance(error, redis.RedisError | OSError):
-            raise RedisError(f"redis.url: {redact(self._url)}: {explain(error)}") from error
+    Raises:
+        RedisError: Redis does not answer or refuses.
+    """
+    servers = RedisServers(url, timeout_s=2.0, retries=0)
+    try:
+        return servers.call(lambda: read(servers.holder(key)))
+    except (redis.RedisError, OSError) as error:
+        raise RedisError(f"redis.url: {redact(url)}: {explain(error, key)}") from error
+    finally:
+        servers.close()
 
 
 def _object(url: str, entry_id: str, fields: dict[str, str], needs: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -180,6 +193,8 @@ def _fits(key: str, value: Any) -> bool:
     """Whether a value is of the kind that its key promises."""
     if key in _WORDS:
         return isinstance(value, str)
+    if key == "camera_id":
+        return value is None or isinstance(value, str)
     if key in _NUMBERS or key.endswith("_s"):
         return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
     return True
@@ -196,10 +211,3 @@ def _last_id(client: redis.Redis) -> str:
     """The newest alert's id: unlike Redis's ``$`` it stays the same over a reconnect."""
     newest = cast("_Entries", client.xrevrange(ALERTS_KEY, count=1))
     return newest[0][0] if newest else "0"
-
-
-def _is_passing(error: Exception) -> bool:
-    """Whether waiting can help: the server is away or starting, rather than refusing us."""
-    return isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError) and not isinstance(
-        error, redis.AuthenticationError | AuthorizationError
-    )

@@ -15,10 +15,13 @@ from pipeline.sinks.redis_queue import (
     append,
     is_permanent,
     next_id,
+    put,
     score_entry,
     stored,
     top_id,
 )
+from pipeline.sinks.redis_replicas import WAIT, Replicas, replicas_with
+from pipeline.sinks.redis_servers import RedisServers
 from pipeline.types import FrameHeader, Score
 
 _log = logging.getLogger(__name__)
@@ -62,24 +65,40 @@ class ScoreQueue:
             self.dropped += len(self._queue.evict(len(self._queue) - self._capacity))
             self._changed.notify_all()
 
-    def deliver(self, client: redis.Redis) -> None:
-        """Append a batch in one pipeline; what Redis refuses for now stays taken.
+    def deliver(self, servers: RedisServers) -> None:
+        """Append a batch in one pipeline per server; what Redis refuses for now stays taken.
 
         Args:
-            client: connection to the server.
+            servers: where the streams are.
+
+        Raises:
+            redis.RedisError: the refusal, or why nobody answered.
+            OSError: likewise.
+        """
+        with self._changed:
+            self._queue.take()
+        self._number_all(servers)
+        entries_of: dict[redis.Redis, list[StreamEntry]] = {}
+        for entry in self._queue.in_flight:
+            entries_of.setdefault(servers.holder(entry.stream), []).append(entry)
+        for client, entries in entries_of.items():
+            self._deliver_to(client, entries, servers.replicas)
+
+    def _deliver_to(self, client: redis.Redis, entries: list[StreamEntry], replicas: Replicas) -> None:
+        """Append entries to the streams of one server.
 
         Raises:
             redis.RedisError: the refusal, or why nobody answered.
         """
-        with self._changed:
-            self._queue.take()
-        self._number_all(client)
-        if not (entries := self._queue.in_flight):
-            return
+        asks_replicas = replicas.are_asked(client)
         with client.pipeline(transaction=False) as pipe:  # pyright: ignore[reportUnknownMemberType]
             for entry in entries:
                 append(pipe, entry, self._maxlen)
+            if asks_replicas:
+                put(pipe, *WAIT)
             replies = pipe.execute(raise_on_error=False)
+        if asks_replicas:
+            replicas.heed(client, entries[0].stream, replicas_with(replies.pop()))
         rejection: Exception | None = None
         delivered: list[StreamEntry] = []
         rejected: list[StreamEntry] = []
@@ -101,13 +120,13 @@ class ScoreQueue:
         if rejection is not None:
             raise rejection
 
-    def _number_all(self, client: redis.Redis) -> None:
+    def _number_all(self, servers: RedisServers) -> None:
         """Choose ids for the scores taken; those that an earlier run stored need none and are acknowledged."""
         here: list[StreamEntry] = []
         rejected: list[StreamEntry] = []
         for entry in self._queue.in_flight:
             try:
-                if entry.sent_as is None and not self._number(client, entry):
+                if entry.sent_as is None and not self._number(servers.holder(entry.stream), entry):
                     here.append(entry)
             except redis.ResponseError as error:
                 if not is_permanent(error):

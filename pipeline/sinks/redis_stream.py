@@ -23,8 +23,10 @@ from pipeline.redaction import redact
 from pipeline.sinks.alert_outbox import AlertCounts, AlertQueue
 from pipeline.sinks.base import Outage, Reason, Sink, SinkContext, SinkSettings
 from pipeline.sinks.redis_alerts import AlertStream
-from pipeline.sinks.redis_client import connect, explain
 from pipeline.sinks.redis_scores import ScoreQueue
+from pipeline.sinks.redis_servers import RedisServers
+from pipeline.sinks.redis_trouble import explain
+from pipeline.sinks.schema import ALERTS_KEY, scores_key
 from pipeline.types import Score, Trouble
 
 _log = logging.getLogger(__name__)
@@ -62,7 +64,7 @@ class RedisSinkSettings(SinkSettings):
     """A Redis, as the config's ``redis`` has it.
 
     Attributes:
-        url: ``redis://``, ``rediss://`` or ``unix://`` address; a secret, it may hold a password.
+        url: address, as ``parse_redis_address`` reads it; a secret, it may hold a password.
         scores_maxlen: entries kept per camera, approximately.
         alerts_maxlen: alerts kept, approximately.
     """
@@ -91,7 +93,7 @@ class RedisSink(Sink):
     """Writes the streams of ``docs/alerts.md``. Its methods may be called by any thread.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix://`` address. Nothing is sent before there is something to send; use
+        url: address, as ``parse_redis_address`` reads it. Nothing is sent before there is something to send; use
             ``check_redis`` to fail early.
         alerts: where alerts come from; what is left there when this closes waits for the next run.
         scores_maxlen: entries kept per camera, approximately.
@@ -111,7 +113,7 @@ class RedisSink(Sink):
         alerts_maxlen: int = 10_000,
         capacity: int = 100_000,
     ) -> None:
-        self._client = connect(url, retries=1)  # the writer tries again by itself
+        self._servers = RedisServers(url, retries=1)  # the writer tries again by itself
         self._redacted_url = redact(url)
         self._alerts = alerts
         self._stream = AlertStream(alerts, alerts_maxlen)
@@ -196,7 +198,7 @@ class RedisSink(Sink):
         self._writer.join(max(0.1, away_s - (time.monotonic() - started)))
         for line in self.unwritten():
             _log.error("%s", line)
-        self._client.close()
+        self._servers.close()
 
     def _has_work(self) -> bool:
         return bool(len(self._scores) or self._alerts.counts.waiting)
@@ -206,12 +208,14 @@ class RedisSink(Sink):
     def _run(self) -> None:
         backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         while self._wait_for_work():
+            about = ALERTS_KEY
             try:
-                self._stream.deliver(self._client)
+                self._servers.call(lambda: self._stream.deliver(self._servers))
                 self.wake()  # whoever flushes
-                self._scores.deliver(self._client)
+                about = scores_key("*")
+                self._servers.call(lambda: self._scores.deliver(self._servers))
             except Exception as error:  # whatever it is: a writer that ended would lose every alert after it
-                self._say(explain(error))
+                self._say(explain(error, about))
                 with self._changed:
                     self._changed.wait_for(lambda: self._closing, backoff.failed())
             else:

@@ -17,11 +17,13 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self, cast
 
 import redis
+from redis.client import Pipeline
 
 from pipeline.errors import CflowError, RedisError, StoppedError
 from pipeline.redaction import redact
-from pipeline.sinks.redis_client import connect, explain
 from pipeline.sinks.redis_reader import parse_object
+from pipeline.sinks.redis_servers import RedisServers, Step
+from pipeline.sinks.redis_trouble import explain
 from pipeline.sinks.schema import ALIVE_FOR_S, ALIVE_KEY, CAMERAS_KEY, RUN_KEY, VERSION
 
 _log = logging.getLogger(__name__)
@@ -52,7 +54,7 @@ class RunStatusWriter:
     """
 
     def __init__(self, url: str, run: str, totals: Totals = MappingProxyType({})) -> None:
-        self._client = connect(url, retries=0)
+        self._servers = RedisServers(url, retries=0)
         self._redacted_url = redact(url)
         self._last_error: str | None = None
         self._fixed = {
@@ -82,7 +84,7 @@ class RunStatusWriter:
             self._over = True
             self._changed.notify_all()
         self._thread.join(2 * _FINAL_WRITE_S)
-        self._client.close()
+        self._servers.close()
         if self._last_error is not None:
             _log.warning("Redis %s: how the run ended was not written: %s", self._redacted_url, self._last_error)
 
@@ -136,17 +138,19 @@ class RunStatusWriter:
 
     def _send(self, state: RunPhase, totals: Totals, cameras: Cameras, reason: str) -> None:
         run = {**self._fixed, "state": state, "updated_at_s": time.time(), "reason": reason, **totals}
-        with self._client.pipeline(transaction=True) as pipe:  # pyright: ignore[reportUnknownMemberType]
-            pipe.set(RUN_KEY, json.dumps(run))
-            if state in ENDED_PHASES:
-                pipe.delete(ALIVE_KEY)
-            else:
-                pipe.set(ALIVE_KEY, str(self._fixed["run"]), ex=ALIVE_FOR_S)
+        texts = {camera_id: json.dumps(camera) for camera_id, camera in cameras.items()}
+
+        def put_cameras(pipe: Pipeline) -> None:
             pipe.delete(CAMERAS_KEY)
-            if cameras:
-                texts = {camera_id: json.dumps(camera) for camera_id, camera in cameras.items()}
+            if texts:
                 pipe.hset(CAMERAS_KEY, mapping=cast("dict[Any, Any]", texts))  # redis-py's dict type is invariant
-            pipe.execute()
+
+        told: Step = (RUN_KEY, lambda pipe: pipe.set(RUN_KEY, json.dumps(run)))
+        lives: Step = (ALIVE_KEY, lambda pipe: pipe.set(ALIVE_KEY, str(self._fixed["run"]), ex=ALIVE_FOR_S))
+        ended: Step = (ALIVE_KEY, lambda pipe: pipe.delete(ALIVE_KEY))
+        # In a Cluster each step may be seen before the next one: a run that is told of lives, or has been said to end.
+        sign = [told, ended] if state in ENDED_PHASES else [lives, told]
+        self._servers.transact([*sign, (CAMERAS_KEY, put_cameras)])
 
 
 def how_it_ended(error: BaseException | None) -> tuple[RunPhase, str]:
@@ -177,21 +181,33 @@ def read_run(url: str) -> dict[str, Any] | None:
     Raises:
         RedisError: Redis does not answer or refuses, or the entry is not ours.
     """
-    client = connect(url, timeout_s=2.0, retries=0)
+    servers = RedisServers(url, timeout_s=2.0, retries=0)
     try:
-        with client.pipeline(transaction=True) as pipe:  # or one that ends well in between would look lost  # pyright: ignore[reportUnknownMemberType]
-            pipe.get(RUN_KEY)
-            pipe.pttl(ALIVE_KEY)
-            text, left_ms = cast("tuple[str | None, int]", pipe.execute())
-    except (redis.RedisError, OSError, UnicodeDecodeError) as error:
-        raise RedisError(f"redis.url: {redact(url)}: {explain(error)}") from error
+        left_ms, run = _read_run(url, servers)
+        # A Cluster has no transaction over both keys: one that began in between is only seen to live the second time.
+        if servers.is_cluster and left_ms <= 0 and run is not None and run["state"] not in ENDED_PHASES:
+            left_ms, run = _read_run(url, servers)
+    except (redis.RedisError, OSError) as error:
+        if isinstance(error, RedisError):
+            raise
+        raise RedisError(f"redis.url: {redact(url)}: {explain(error, RUN_KEY)}") from error
     finally:
-        client.close()
-    if text is None:
+        servers.close()
+    if run is None:
         return None
-    run = parse_object(url, RUN_KEY, text, needs=frozenset({"run", "state", "updated_at_s"}))
     silent_s = ALIVE_FOR_S - left_ms / 1000.0 if left_ms > 0 else max(time.time() - (run["updated_at_s"] or 0.0), 0.0)
     return {**run, "is_alive": left_ms > 0, "silent_s": round(silent_s, 1)}
+
+
+def _read_run(url: str, servers: RedisServers) -> tuple[int, dict[str, Any] | None]:
+    """How long the sign of life lasts yet, in milliseconds, and then how the run stands."""
+    answers = servers.transact(
+        [(ALIVE_KEY, lambda pipe: pipe.pttl(ALIVE_KEY)), (RUN_KEY, lambda pipe: pipe.get(RUN_KEY))]
+    )
+    left_ms, text = cast("tuple[int, str | None]", answers)
+    if text is None:
+        return left_ms, None
+    return left_ms, parse_object(url, RUN_KEY, text, needs=frozenset({"run", "state", "updated_at_s"}))
 
 
 def living_run(url: str) -> str | None:

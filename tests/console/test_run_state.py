@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.console.run_state import RunWatcher, is_healthy, run_line, run_watched, trouble_lines
 from pipeline.errors import RedisError
-from pipeline.sinks.run_status import RunStatusWriter
+from pipeline.sinks.run_status import RunStatusWriter, read_run
 from pipeline.sinks.schema import ALIVE_FOR_S
 from tests.sinks.made import wait_until
 
@@ -64,6 +64,17 @@ def test_a_redis_that_stays_away_is_told_once_within_seconds_and_so_is_its_retur
     assert ALIVE_FOR_S <= now - 100.0 < ALIVE_FOR_S + call_takes_s
     assert f"run run-1: no sign of life for {now - 100.0:.0f} s: redis.url" in line
     assert "running" in watcher.seen(run(), 200.0)
+
+
+def test_whoever_may_not_read_how_the_run_stands_is_told_so_once(server):
+    server.client().execute_command("ACL", "SETUSER", "reader", "on", ">hunter2", "~cflow:alerts", "+@all")
+    watcher, said = RunWatcher(), []
+    for now in (1.0, 2.0):
+        with pytest.raises(RedisError) as refused:
+            read_run(server.url.replace("unix://", "unix://reader:hunter2@"))
+        said.append(watcher.unanswered(refused.value, now))
+    assert "how the run stands cannot be read, nor will its loss be noticed: redis.url: unix://***@" in said[0]
+    assert said[1] is None
 
 
 def test_whoever_follows_a_redis_that_hangs_is_told_within_ten_seconds(server):

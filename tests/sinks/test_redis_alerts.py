@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.sinks.redis_alerts import AlertStream
 from pipeline.sinks.redis_reader import read_alerts
+from pipeline.sinks.redis_servers import RedisServers
 from pipeline.sinks.run_store import RunStore
 from pipeline.sinks.schema import ALERTS_KEY, FIELD
 from tests.sinks.made import alert, as_killed
@@ -21,7 +22,7 @@ def left(server, tmp_path):
     queue = store.alerts("redis")
     queue.ack = die
     with pytest.raises(Died):
-        AlertStream(queue, 100).deliver(server.client())
+        AlertStream(queue, 100).deliver(RedisServers(server.url))
     ids = [queue.receipt(entry) for entry in queue.take()]
     return RunStore(as_killed(tmp_path / "run.sqlite", tmp_path / "killed"), "a", ["redis"]).alerts("redis"), ids
 
@@ -36,7 +37,7 @@ def told(server) -> list[tuple[str, int]]:
 
 def test_alerts_that_arrived_are_counted_and_not_sent_again(server, left):
     queue, ids = left
-    AlertStream(queue, 100).deliver(server.client())
+    AlertStream(queue, 100).deliver(RedisServers(server.url))
     assert told(server) == list(zip(ids, [0, 1], strict=True))
     assert queue.counts.delivered == 2
 
@@ -44,7 +45,7 @@ def test_alerts_that_arrived_are_counted_and_not_sent_again(server, left):
 def test_alerts_that_did_not_arrive_are_sent_under_the_ids_that_were_chosen(server, left):
     queue, ids = left
     server.client().delete(ALERTS_KEY)
-    AlertStream(queue, 100).deliver(server.client())
+    AlertStream(queue, 100).deliver(RedisServers(server.url))
     assert told(server) == list(zip(ids, [0, 1], strict=True))
 
 
@@ -53,7 +54,7 @@ def test_ids_that_the_stream_has_passed_meanwhile_are_chosen_anew_above_its_top(
     client = server.client()
     client.delete(ALERTS_KEY)
     client.xadd(ALERTS_KEY, {FIELD: '{"version": 1, "kind": "other"}'}, id="1800000000000-5")
-    AlertStream(queue, 100).deliver(client)
+    AlertStream(queue, 100).deliver(RedisServers(server.url))
     assert [entry_id for entry_id, _ in client.xrange(ALERTS_KEY)] == [f"1800000000000-{n}" for n in (5, 6, 7)]
     assert queue.mark == "1800000000000-7"
 
@@ -62,5 +63,5 @@ def test_once_the_store_is_closed_nothing_is_sent(server, tmp_path):
     store = RunStore(tmp_path / "run.sqlite", "a", ["redis"])
     store.commit({}, [alert(0)])
     store.close()
-    AlertStream(store.alerts("redis"), 100).deliver(server.client())
+    AlertStream(store.alerts("redis"), 100).deliver(RedisServers(server.url))
     assert not server.client().exists(ALERTS_KEY)

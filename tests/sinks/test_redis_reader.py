@@ -93,14 +93,74 @@ def test_following_ends_soon_after_it_is_told_to(server):
     assert time.monotonic() - started < 2.0
 
 
-def test_following_ends_with_an_error_when_redis_begins_to_refuse(server):
+def allows(server, *rules):
+    server.client().execute_command("ACL", "SETUSER", "reader", "on", ">hunter2secret", "resetkeys", *rules)
+    return server.url.replace("unix://", "unix://reader:hunter2secret@")
+
+
+def no_command(server):
+    url = allows(server, "~cflow:*", "+@all", "-xread")
+    return url, lambda: allows(server, "~cflow:*", "+@all")
+
+
+def no_key(server):
+    url = allows(server, "~other", "+@all")
+    return url, lambda: allows(server, "~cflow:*", "+@all")
+
+
+def other_type(server):
+    server.client().set("cflow:alerts", "mine")
+    return server.url, lambda: server.client().delete("cflow:alerts")
+
+
+@pytest.mark.parametrize(
+    ("refuse", "said"),
+    [
+        (no_command, "(cflow:alerts; docs/operations.md lists what its user must be allowed)"),
+        (no_key, "(cflow:alerts; docs/operations.md"),
+        (
+            other_type,
+            "WRONGTYPE Operation against a key holding the wrong kind of value (cflow:alerts; somebody else's",
+        ),
+    ],
+)
+@pytest.mark.parametrize("since", ["0", "now"])
+def test_following_waits_while_redis_refuses_and_goes_on_once_it_does_not(server, caplog, refuse, said, since):
+    url, mend = refuse(server)
+    follower = Follower(url, since=since)
+    wait_until(lambda: "waiting for it" in caplog.text)
+    mend()
+    wait_until(lambda: is_waiting(server))
+    add_alert(server, 1)
+    wait_until(lambda: follower.seen == [1])
+    follower.end()
+    assert (follower.error, said in caplog.text) == (None, True), caplog.text
+    assert caplog.text.count("waiting for it") == 1
+    assert "hunter2" not in caplog.text
+
+
+def test_following_outlives_a_password_that_is_changed_and_changed_back(server, caplog):
     follower = Follower(server.url)
     wait_until(lambda: is_waiting(server))
-    server.kill()
-    server.options = ("--requirepass", "right")
-    server.start()
-    follower.thread.join(10)
-    assert "refuses the password" in str(follower.error)
+    mend = locked(server)
+    wait_until(lambda: "refuses the password" in caplog.text)
+    mend()
+    wait_until(lambda: is_waiting(server))
+    add_alert(server, 1)
+    wait_until(lambda: follower.seen == [1])
+    follower.end()
+
+
+def locked(server):
+    admin = server.client()
+    admin.config_set("requirepass", "right")
+    admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    return lambda: admin.config_set("requirepass", "")
+
+
+def add_alert(server, number):
+    text = f'{{"kind": "new", "event_id": "x", "emitted_at_s": 1, "peak_index": {number}}}'
+    server.client().xadd("cflow:alerts", {"json": text})
 
 
 def test_a_redis_that_is_not_there_is_said_at_once(tmp_path):
@@ -122,13 +182,16 @@ def test_the_newest_scores_come_oldest_first(server, sink_of):
     assert read_scores(server.url, "nobody") == []
 
 
-@pytest.mark.parametrize("text", ["not json", "[1]", ""])
-def test_what_others_wrote_under_our_keys_is_named_and_not_taken_for_ours(server, text):
+@pytest.mark.parametrize("text", ["not json", "[1]", "", b"\xff"])
+def test_what_others_wrote_under_our_keys_is_named_and_not_taken_for_ours(server, text, caplog):
     client = server.client()
     client.xadd("cflow:alerts", {"json": text}, id="5-0")
+    client.xadd("cflow:alerts", {"other": "1"}, id="5-1")
     client.hset("cflow:cameras", "gate", text)
-    with pytest.raises(RedisError, match=r"entry 5-0: expected a JSON object"):
-        list(read_alerts(server.url))
+    add_alert(server, 7)
+    assert [alert["peak_index"] for alert in read_alerts(server.url)] == [7]
+    ((*_, said),) = caplog.record_tuples
+    assert "entry 5-0: expected a JSON object" in said
     with pytest.raises(RedisError, match=r"cflow:cameras: expected a JSON object"):
         read_statuses(server.url)
 
