@@ -62,7 +62,8 @@ def test_a_camera_that_shares_a_scene_shares_its_name_and_no_file_is_lost(tmp_pa
             until(lambda recorder=recorder: recorder.status().segments >= 2, "two segments are whole")
     dataset = open_dataset(tmp_path / "out", need="train")
     assert dataset.scenes == ("Yard_Door.2",)
-    assert len(dataset.train) == sum(recorder.status().segments for recorder in recorders) >= 4
+    found = len(dataset.train) + len(dataset.passed_over)  # a last segment may hold a single frame
+    assert found == sum(recorder.status().segments for recorder in recorders) >= 4
     assert all(numbers for numbers in clips(tmp_path / "out").values())
 
 
