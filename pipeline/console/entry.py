@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 
 from rich.console import Console
@@ -14,9 +15,11 @@ from rich.console import Console
 from pipeline.console.standard_streams import use_sound_streams
 from pipeline.errors import BadInputError, CflowError
 from pipeline.private_folder import temporary_folder
+from pipeline.redaction import redact
 from pipeline.signals import asked_by, end_on_signals
 
 _FAILED, _BAD_INPUT = 1, 2
+_TRACEBACK = "CFLOW_TRACEBACK"  # of the environment: where was it that the system refused?
 _SIGNALLED = 128  # plus the signal's number, as shells have it
 _RAN_OUT = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO
@@ -49,30 +52,31 @@ def run_command(app: Callable[[], object], err: Console) -> int:
         code = _SIGNALLED + signal.SIGINT
     except CflowError as error:
         code = _told(err, str(error), _BAD_INPUT if isinstance(error, BadInputError) else _FAILED)
-    except OSError as error:
-        line = _refusal(error)
-        if line is None:
+    except (OSError, MemoryError, RuntimeError) as error:
+        refusal = _refusal(error)
+        if refusal is None:
             raise
-        code = _told(err, line, _FAILED if error.errno in _RAN_OUT else _BAD_INPUT)
-    except MemoryError as error:
-        code = _told(err, f"out of memory{f': {error}' if str(error) else ''}", _FAILED)
-    except RuntimeError as error:
-        if str(error) not in _PYTHONS_OWN:
-            raise
-        code = _told(err, *_PYTHONS_OWN[str(error)])
+        if os.environ.get(_TRACEBACK):
+            err.print(redact(traceback.format_exc()), markup=False, highlight=False)
+        code = _told(err, *refusal)
     return _after_signals(code, err)
 
 
-def _refusal(error: OSError) -> str | None:
-    """What the system refused, in a line; None where it is more likely a fault of ours."""
+def _refusal(error: OSError | MemoryError | RuntimeError) -> tuple[str, int] | None:
+    """What the system refused, in a line, and the exit code; None where it is more likely a fault of ours."""
+    if isinstance(error, MemoryError):
+        return f"out of memory{f': {error}' if str(error) else ''}", _FAILED
+    if isinstance(error, RuntimeError):
+        return _PYTHONS_OWN.get(str(error))
+    code = _FAILED if error.errno in _RAN_OUT else _BAD_INPUT
     if error.filename is not None and not isinstance(error.filename, int):  # but a path
-        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+        return f"{os.fsdecode(error.filename)}: {error.strerror}", code
     if error.errno in _RAN_OUT:
-        return error.strerror
+        return str(error.strerror), code
     try:
         temporary_folder()  # of which libraries have many ways to say that there is none
     except BadInputError as missing:
-        return str(missing)
+        return str(missing), code
     return None
 
 

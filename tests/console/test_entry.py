@@ -64,6 +64,14 @@ def test_a_fault_of_ours_shows_where_it_is(code):
     assert "a bug" in done.stderr
 
 
+def test_where_the_system_refused_is_shown_to_whoever_asks(monkeypatch):
+    monkeypatch.setenv("CFLOW_TRACEBACK", "1")
+    done = run("open('/nowhere/x')")
+    assert done.returncode == 2
+    assert "in command" in done.stderr
+    assert done.stderr.splitlines()[-1] == "error: /nowhere/x: No such file or directory"
+
+
 @pytest.mark.parametrize("code", ["print('x')", "print('x' * 99_999, flush=True)"])
 @pytest.mark.parametrize(
     ("to", "exit_code", "said"),
