@@ -137,7 +137,7 @@ class Footage:
             for child in others:
                 self.pass_over(child, "expected a picture, as the others in its folder, got something else")
         elif not others:
-            self.pass_over(folder, f"expected videos, got {'a folder of pictures' if images else 'an empty folder'}")
+            self.pass_over(folder, f"expected footage, got {'a folder of pictures' if images else 'an empty folder'}")
         else:
             for child in sorted([*images, *others]):
                 self._add_entry(child, pictures=pictures)
