@@ -1,6 +1,7 @@
 """Reading settings from YAML: variables, paths, and errors of one line each.
 
-``load_config`` fills ``${NAME}`` and ``${NAME:-default}`` from the environment, and answers a wrong key or value with
+``load_config`` fills ``${NAME}`` and ``${NAME:-default}`` from the environment (percent-encoded in the place of an
+address's user or password, where they could not stand as they are), and answers a wrong key or value with
 its path, what was expected and what came. A command that needs a part of the settings names it, and so asks for no
 secret of another part: whoever reads alerts need not know the cameras' passwords.
 """
@@ -16,6 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline.addresses import encoded_user_info, fills_user_info
 from pipeline.config import Config, is_identifier
 from pipeline.errors import ConfigError
 from pipeline.methods import chosen_method
@@ -234,7 +236,8 @@ def fill_variables(value: Any, environment: Mapping[str, str] | None = None, *, 
             raise ConfigError(
                 redact(f"{source}: {where}: expected the environment variable {match['name']}, got nothing")
             )
-        return found
+        before, after = (_VARIABLE.sub("", part) for part in (value[: match.start()], value[match.end() :]))
+        return encoded_user_info(found) if fills_user_info(before, after) else found
 
     filled = _VARIABLE.sub(look_up, value)
     if _NOT_TEXT.search(filled):

@@ -17,6 +17,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from pipeline.addresses import ffmpeg_address
 from pipeline.errors import RefusedError, VideoError
 from pipeline.redaction import redact
 from pipeline.video.access_units import AccessUnits
@@ -209,7 +210,12 @@ def open_live(url: str, label: str, *, open_timeout_s: float, read_timeout_s: fl
     options = _RTSP_OPTIONS if scheme in {"rtsp", "rtsps"} else _OTHER_LIVE_OPTIONS
     try:
         with password_stays(url, label, timeout_s=open_timeout_s):
-            return av.open(url, options=options, timeout=(open_timeout_s, read_timeout_s), metadata_errors="replace")
+            return av.open(
+                ffmpeg_address(url),
+                options=options,
+                timeout=(open_timeout_s, read_timeout_s),
+                metadata_errors="replace",
+            )
     except (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError) as error:
         code = 401 if isinstance(error, av.error.HTTPUnauthorizedError) else 403
         raise RefusedError(
