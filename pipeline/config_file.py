@@ -8,6 +8,7 @@ secret of another part: whoever reads alerts need not know the cameras' password
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections import Counter
@@ -134,9 +135,14 @@ def _error_lines(error: ValidationError, data: Mapping[str, Any], source: str) -
             if (detail["msg"], loc[2:]) in of_defaults and not _states(data, loc):
                 continue  # it came from camera_defaults, where it is reported
             loc = ("cameras", names[loc[1]], *loc[2:])
-        where = ".".join(_key(part) for part in loc) or "top level"
+        where = _dotted(loc)
         if detail["type"] == "extra_forbidden":
-            said = f"unknown key; expected one of: {', '.join(_known_keys(detail['loc'][:-1], data))}"
+            known = _known_keys(detail["loc"][:-1], data)
+            is_named = detail["input"] is not None or difflib.get_close_matches(str(detail["loc"][-1]), known)
+            if not is_named:  # what follows a comma in `{url: rtsp://viewer:pass,word@gate}` is one
+                where = _dotted(loc[:-1])
+            what = "unknown key" if is_named else "unknown key without a value (within {} put an address into quotes)"
+            said = f"{what}; expected one of: {', '.join(known)}"
         elif detail["type"] == "missing":
             said = "expected a value, got nothing"
         elif detail["type"] == "value_error":
@@ -196,6 +202,10 @@ def _shown(where: str, value: Any) -> str:
     if not text or "://" in text or "@" in text:
         return f"a {'str' if isinstance(value, str) else type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _dotted(location: Sequence[int | str]) -> str:
+    return ".".join(map(_key, location)) or "top level"
 
 
 def _key(part: object) -> str:
