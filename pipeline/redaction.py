@@ -13,7 +13,8 @@ _ODD_USERINFO = re.compile(rf"{_SCHEME}(?!\*\*\*@)(?:(?!://)[^\n]){{0,500}}@")
 # An address that was mistyped (rtsp:/user:password@host) or lacks its scheme.
 _BARE_USERINFO = re.compile(r"[^\s:@(]{0,64}:(?!//|\s)(?:(?!://)[^\n]){0,500}@")
 # Some cameras want user=admin&loginpas=secret, some rtsp://host/user=admin_password=secret_channel=1.
-SECRET_KEY = r"(?P<key>[?&;/_][\w.-]{0,40}?(?:pas|pwd|pw|token|key|secret|auth|sig|cred)[\w.-]{0,40}=)"
+_NAMES = "pas|pwd|pw|psw|token|key|secret|auth|sig|cred|sess|sid|api"  # or parts of such
+SECRET_KEY = rf"(?P<key>[?&;/_](?:[\w.-]{{0,40}}?(?:{_NAMES})[\w.-]{{0,40}}|p)=)"
 """Regular expression of what stands before a secret in a path or query, in letters of any size."""
 
 # What follows an ampersand and is no option of its own may well be the rest of a password.

@@ -36,6 +36,8 @@ def test_text_without_addresses_is_unchanged():
         ("gate (http://cam/main?token=hu@sh) failed", "gate (http://*** failed"),
         ("rtsp://u:a?key=hush@10.0.0.7/main", "rtsp://***"),
         ("http://cam/main?pwd=hu&sh&x=2", "http://cam/main?pwd=***&x=2"),
+        ("http://cam/main?u=viewer&p=hush&channel=1", "http://cam/main?u=viewer&p=***&channel=1"),
+        ("http://nas/webapi/entry.cgi?api=hush&_sid=hush", "http://nas/webapi/entry.cgi?api=***&_sid=***"),
         ("http://relay/api?src=rtsp://u:hu@sh@10.0.0.7/main", "http://***@10.0.0.7/main"),
         ("https://cdn/live.m3u8?Policy=a&Signature=hush&Key-Pair-Id=b", "https://cdn/live.m3u8?Policy=a&Signature=***&Key-Pair-Id=***"),
     ],

@@ -206,16 +206,12 @@ def open_live(url: str, label: str, *, open_timeout_s: float, read_timeout_s: fl
         RefusedError: access is refused, there is no such stream, or a redirect would take the password elsewhere.
         VideoError: nobody answers, or what answers is no video stream.
     """
+    url = ffmpeg_address(url)
     scheme = url.split(":", 1)[0].lower()
     options = _RTSP_OPTIONS if scheme in {"rtsp", "rtsps"} else _OTHER_LIVE_OPTIONS
     try:
         with password_stays(url, label, timeout_s=open_timeout_s):
-            return av.open(
-                ffmpeg_address(url),
-                options=options,
-                timeout=(open_timeout_s, read_timeout_s),
-                metadata_errors="replace",
-            )
+            return av.open(url, options=options, timeout=(open_timeout_s, read_timeout_s), metadata_errors="replace")
     except (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError) as error:
         code = 401 if isinstance(error, av.error.HTTPUnauthorizedError) else 403
         raise RefusedError(
