@@ -30,6 +30,7 @@ PARTS = ("training_videos", "testing_videos")
 
 _SCENE = "avenue"
 _VARIABLE = "volLabel"
+_SHOWN = 3
 
 
 def has_train(root: Path) -> bool:
@@ -116,8 +117,10 @@ class MatLabels:
             DatasetError: as ``frames``, or the masks differ in size.
         """
         masks = list(self._masks())
-        if len({mask.shape for mask in masks}) != 1:
-            raise DatasetError(f"{self.file}: expected masks (H, W) of one size in {_VARIABLE}, got several shapes")
+        shapes = sorted({mask.shape for mask in masks})
+        if len(shapes) != 1 or 0 in shapes[0]:
+            got = ", ".join(map(str, shapes[:_SHOWN])) or "none"
+            raise DatasetError(f"{self.file}: expected masks (H, W) of one size in {_VARIABLE}, got {got}")
         return np.stack(masks)
 
     def check(self) -> int:
@@ -130,7 +133,7 @@ class MatLabels:
         shape, kind = found.get(_VARIABLE, ((), "nothing"))
         if kind != "cell" or len(shape) != 2 or 1 not in shape:
             raise DatasetError(f"{self.file}: expected a row of masks, cell {_VARIABLE}, got {kind} {shape}")
-        return int(max(shape))
+        return int(np.prod(shape))
 
     def _masks(self) -> Iterator[npt.NDArray[np.bool_]]:
         cells = _mat(scipy.io.loadmat, self.file, variable_names=[_VARIABLE])[_VARIABLE].ravel()

@@ -150,7 +150,7 @@ class NpyLabels:
         frames = self.frames()
         if self.pixel_file is not None:
             pixels = _load(self.pixel_file)
-            if pixels.ndim != 3 or len(pixels) != len(frames):
+            if pixels.ndim != 3 or len(pixels) != len(frames) or not pixels.size:
                 raise DatasetError(
                     f"{self.pixel_file}: expected one mask per frame, shape ({len(frames)}, H, W), got {pixels.shape}"
                 )

@@ -198,6 +198,18 @@ def test_matlab_cells_that_are_no_masks_are_named(tmp_path, cell, got):
     assert str(caught.value) == f"{file}: {got}"
 
 
+def test_masks_without_pixels_are_named_and_a_matlab_cell_without_any_is_a_normal_frame(stc, tmp_path):
+    file = stc / "testing/test_pixel_mask/01_0001.npy"
+    np.save(file, np.zeros((FRAMES, 0, 0), np.uint8))
+    assert complaint(stc, "test") == f"{file}: expected one mask per frame, shape (12, H, W), got (12, 0, 0)"
+    assert mat(tmp_path, [])[0].check() == 0
+    labels, file = mat(tmp_path, [np.zeros((0, 0)), np.ones((4, 6))])
+    assert labels.frames().tolist() == [False, True]
+    assert said_of(labels) == f"{file}: expected masks (H, W) of one size in volLabel, got (0, 0), (4, 6)"
+    labels, file = mat(tmp_path, [np.zeros((0, 0))] * 2)
+    assert said_of(labels) == f"{file}: expected masks (H, W) of one size in volLabel, got (0, 0)"
+
+
 @pytest.fixture(scope="module")
 def sound_masks(tmp_path_factory):
     return write_ucsd(tmp_path_factory.mktemp("ucsd")) / "Test/Test001_gt"
