@@ -157,19 +157,28 @@ def camera_address_error(address: str) -> str | None:
 
 
 def _live_address_error(parts: AddressParts) -> str | None:
-    if error := server_error(parts, needs_host=parts.scheme not in _LISTENING):
-        return error
-    user_info = parts.user_info or ""
-    sent = _sent_user_info(parts.scheme, user_info)
-    longest = _LONGEST_USER_INFO_BYTES.get(parts.scheme, _LONGEST_OTHER_USER_INFO_BYTES)
-    if len(sent.encode("utf-8", "surrogatepass")) > longest:
+    error = server_error(parts, needs_host=parts.scheme not in _LISTENING)
+    if error is None and parts.user_info is not None:
+        error = _user_info_error(parts.scheme, parts.user_info)
+    if error is None and _SECRET_CUT.search(parts.rest):  # whoever sends it, gets it or shows it ends it there
+        error = f"expected a secret's special characters percent-encoded ({_ENCODED}, a blank as %20), got others"
+    return error
+
+
+def _user_info_error(scheme: str, user_info: str) -> str | None:
+    """Why FFmpeg would send another user or password than the one that is written."""
+    sent = _sent_user_info(scheme, user_info)
+    longest = _LONGEST_USER_INFO_BYTES.get(scheme, _LONGEST_OTHER_USER_INFO_BYTES)
+    try:
+        length = len(sent.encode())
+    except UnicodeEncodeError:
+        return "expected user and password in UTF-8, got other bytes"
+    if length > longest:
         return f"expected user and password of at most {longest} bytes together, percent-encoded, got more"
-    if b"\0" in unquote_to_bytes(user_info.encode("utf-8", "surrogatepass")):
+    if b"\0" in unquote_to_bytes(user_info):
         return "expected user and password without control characters, got a NUL"
     if re.search("[/?#]", sent):
-        return f"expected user and password without # / ? for {parts.scheme}, which has no way to send them, got one"
-    if _SECRET_CUT.search(parts.rest):  # whoever sends it, gets it or shows it ends it there
-        return f"expected a secret's special characters percent-encoded ({_ENCODED}, a blank as %20), got others"
+        return f"expected user and password without # / ? for {scheme}, which has no way to send them, got one"
     return None
 
 

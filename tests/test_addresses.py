@@ -363,6 +363,8 @@ def test_an_at_sign_that_cannot_end_a_password_is_part_of_path_or_query(address)
         f"rtsp://u:{'x' * 126}@h/",
         f"rtmp://u:{'x' * 98}@h/",
         "rtmp://u:a%2Fb@h/",
+        "rtmp://u:a%ffb@h/",
+        "rtsp://u:a\udcffb@h/",
         "rtsp://u:a%00b@h/",
         "http://h/main?user=a&pwd=b#c",
         "http://h/main?user=a&pwd=b c",
