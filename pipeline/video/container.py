@@ -20,6 +20,7 @@ from av.format import ContainerFormat, Flags
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
+from pipeline.addresses import ffmpeg_address
 from pipeline.errors import RefusedError, VideoError
 from pipeline.redaction import redact
 from pipeline.video.access_units import AccessUnits
@@ -328,6 +329,7 @@ def open_live(
         RefusedError: access is refused, there is no such stream, or a redirect would take the password elsewhere.
         VideoError: nobody answers, or what answers is no video stream.
     """
+    url = ffmpeg_address(url)
     scheme = url.split(":", 1)[0].lower()
     options = _RTSP_OPTIONS if scheme in {"rtsp", "rtsps"} else _OTHER_LIVE_OPTIONS
     if scheme in {"http", "https"}:
