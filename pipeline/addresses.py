@@ -252,9 +252,12 @@ def _redis_server_error(parts: AddressParts) -> str | None:
         return error
     if error := _credentials_error(parts):
         return error
-    path = _DATABASE.fullmatch(parts.rest.partition("?")[0])
+    path = parts.rest.partition("?")[0]
+    if parts.scheme.endswith("+sentinel"):  # the name of a master comes first
+        path = re.sub(r"\A/[^/]+", "", path)
+    database = _DATABASE.fullmatch(path)
     stated = dict(_options(parts)).get("db")
-    if path is None or (stated is not None and (path["number"] or not re.fullmatch("[0-9]{1,9}", stated))):
+    if database is None or (stated is not None and (database["number"] or not re.fullmatch("[0-9]{1,9}", stated))):
         return (
             "expected the number of a database, if any, behind the host, as /0 or ?db=0 (special characters of user "
             f"and password percent-encoded: {_ENCODED}), got something else"

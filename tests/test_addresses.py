@@ -18,6 +18,7 @@ from pipeline.addresses import LIVE_SCHEMES, camera_address_error, ffmpeg_addres
 from pipeline.config_file import fill_variables, parse_config
 from pipeline.errors import BadInputError, ConfigError
 from pipeline.redaction import redact
+from pipeline.sinks.redis_address import parse_redis_address
 from pipeline.sinks.redis_client import connect
 
 _OF_DEMUXERS = {"rtsp": "rtsp", "rtsps": "rtsp"}  # by scheme; FFmpeg has no protocol of that name
@@ -254,6 +255,21 @@ def test_any_password_of_redis_is_read_as_it_is_with_its_host_or_refused_unseen(
     else:
         read = [options.get(name) for name in ("host", "port", "db", "username", "password")]
         assert read == ["cache.example", 6390, 2, "viewer", unquote(password) or None]
+
+
+@settings(max_examples=120)
+@given(password=passwords, kind=st.sampled_from(["cluster", "sentinel"]))
+@example(password="57#Wc903z", kind="sentinel")
+def test_any_password_of_several_redis_is_read_as_it_is_with_its_hosts_or_refused_unseen(password, kind):
+    path = "mymaster/2" if kind == "sentinel" else "0"
+    try:
+        read = parse_redis_address(f"rediss+{kind}://viewer:{password}@a.example:7001,b.example:7002/{path}")
+    except BadInputError as error:
+        assert not pieces_shown(password, str(error))
+    else:
+        assert read.nodes == (("a.example", 7001), ("b.example", 7002))
+        assert (read.options["username"], read.options.get("password", "")) == ("viewer", unquote(password))
+        assert (read.service, read.options.get("db", 0)) == (("mymaster", 2) if kind == "sentinel" else ("", 0))
 
 
 @settings(max_examples=120)
