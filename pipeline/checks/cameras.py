@@ -62,9 +62,11 @@ def check_camera(camera: CameraSettings) -> Finding:
             open_timeout_s=camera.open_timeout_s,
             read_timeout_s=camera.read_timeout_s,
             name=camera.id,
+            loop=camera.loop,
         ) as source:
             times_s = _media_times(camera, source)
-            return Finding(_what(camera.id), "ok", _seen(source, times_s, time.monotonic() - started_at))
+            seen = _seen(source, times_s, time.monotonic() - started_at)
+            return Finding(_what(camera.id), "ok", seen + ", a file that stands in for a camera" * camera.loop)
     except VideoError as error:
         return Finding(_what(camera.id), "failed", str(error))
     except Exception as error:  # whatever one camera brings out, the others are still looked at

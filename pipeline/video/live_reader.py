@@ -136,6 +136,7 @@ class LiveReader:
             open_timeout_s=settings.open_timeout_s,
             read_timeout_s=settings.read_timeout_s,
             name=settings.id,
+            loop=settings.loop,
         )
 
     def _read(self, lease: ReadLease, source: VideoSource) -> None:

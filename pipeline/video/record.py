@@ -10,7 +10,6 @@ from typing import Literal
 
 import av
 import av.error
-from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from pipeline.config import CameraSettings
@@ -21,6 +20,8 @@ from pipeline.video.live_connection import LiveConnection, ReadLease
 from pipeline.video.recordings import RecordingFolder
 from pipeline.video.segment import TimedPacket, VideoFormatReader, packet_timeline, video_stream
 from pipeline.video.segment_writer import SegmentWriter
+from pipeline.video.source import file_path
+from pipeline.video.stand_in import PacketSource, StandInPackets
 
 RecorderState = Literal["opening", "recording", "waiting", "stopped"]
 
@@ -154,8 +155,10 @@ class CameraRecorder:
             self.failure = self.failure or error
             self._connection.request_stop()
 
-    def _open(self) -> InputContainer:
+    def _open(self) -> PacketSource:
         settings = self._settings
+        if settings.loop:
+            return StandInPackets(file_path(settings.url.get_secret_value()), self._label)
         return open_live(
             settings.url.get_secret_value(),
             self._label,
@@ -163,7 +166,7 @@ class CameraRecorder:
             read_timeout_s=settings.read_timeout_s,
         )
 
-    def _record(self, lease: ReadLease, container: InputContainer) -> None:
+    def _record(self, lease: ReadLease, container: PacketSource) -> None:
         """Record an open stream to its end.
 
         Raises:
@@ -180,7 +183,7 @@ class CameraRecorder:
                     if self._writer.segments > segments:
                         self._connection.succeeded()
 
-    def _write_segments(self, lease: ReadLease, container: InputContainer) -> None:
+    def _write_segments(self, lease: ReadLease, container: PacketSource) -> None:
         stream = video_stream(container, self._label)
         self._connections += 1
         self._writer.begin_connection()
@@ -199,7 +202,7 @@ class CameraRecorder:
         if error is not None:
             raise error
 
-    def _units(self, lease: ReadLease, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
+    def _units(self, lease: ReadLease, container: PacketSource, stream: VideoStream) -> Iterator[av.Packet]:
         """The stream's access units, until it ends, none comes or the recorder is stopped."""
         units, newest_at = AccessUnits(stream), time.monotonic()
         # All streams: FFmpeg's own limit starts afresh with every packet, of sound, too.

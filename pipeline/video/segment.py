@@ -17,13 +17,13 @@ from statistics import median
 import av
 import av.error
 from av.bitstream import BitStreamFilterContext
-from av.container import InputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from pipeline.errors import RunError, VideoError
 from pipeline.video.access_units import parameter_sets_once
 from pipeline.video.container import MAX_PIXELS, ffmpeg_message, frame_rate
+from pipeline.video.stand_in import PacketSource
 
 SUFFIX = ".mkv"
 
@@ -298,7 +298,7 @@ class Segment:
             raise RunError(f"{self.path}: cannot be written: {ffmpeg_message(error)}") from None
 
 
-def video_stream(container: InputContainer, label: str) -> VideoStream:
+def video_stream(container: PacketSource, label: str) -> VideoStream:
     """The stream of a camera that is recorded: its first with video.
 
     Raises:

@@ -25,6 +25,7 @@ from pipeline.errors import VideoError
 from pipeline.redaction import redact
 from pipeline.video.container import ContainerFeed, Feed, RawFrame, open_file, open_live
 from pipeline.video.images import ImageFeed
+from pipeline.video.stand_in import StandInFeed
 
 SkipReason = Literal["sampling", "corrupt", "decode_error"]
 """Why a frame that came has no image: nobody wanted it, it is damaged, or it could not be decoded."""
@@ -52,6 +53,7 @@ def open_source(
     open_timeout_s: float = 5.0,
     read_timeout_s: float = 3.0,
     name: str | None = None,
+    loop: bool = False,
 ) -> VideoSource:
     """Open a video file, a folder of images or a live stream.
 
@@ -61,6 +63,7 @@ def open_source(
         open_timeout_s: bounds each step of opening a live stream.
         read_timeout_s: bounds the wait for a live stream's packet; FFmpeg notices a stall after twice that.
         name: what errors call it beside its address, such as the camera's id.
+        loop: whether a file or folder stands in for a live stream.
 
     Raises:
         RefusedError: access is refused, there is no such stream, or a redirect would take the password elsewhere.
@@ -71,13 +74,23 @@ def open_source(
     if live:
         container = open_live(url, label, open_timeout_s=open_timeout_s, read_timeout_s=read_timeout_s)
         return VideoSource(ContainerFeed(container, live=True, label=label), size_px, live=True, label=label)
-    path = Path(unquote(url[len("file://") :]) if scheme_of(url) else url)
+    path = file_path(url)
+    if loop:
+        return VideoSource(StandInFeed(lambda: _file_feed(path, label), label), size_px, live=True, label=label)
+    return VideoSource(_file_feed(path, label), size_px, live=False, label=label)
+
+
+def file_path(url: str) -> Path:
+    """The file or folder that an address leads to, which is no live stream."""
+    return Path(unquote(url[len("file://") :]) if scheme_of(url) else url)
+
+
+def _file_feed(path: Path, label: str) -> Feed:
     try:
         folder = path.is_dir()
     except OSError as error:  # such as a name that is too long
         raise VideoError(f"{label}: expected a readable file or folder, got: {error.strerror}") from error
-    feed = ImageFeed(path, label) if folder else ContainerFeed(open_file(path, label), live=False, label=label)
-    return VideoSource(feed, size_px, live=False, label=label)
+    return ImageFeed(path, label) if folder else ContainerFeed(open_file(path, label), live=False, label=label)
 
 
 def _label(url: str, name: str | None) -> str:
