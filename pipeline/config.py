@@ -138,7 +138,8 @@ class CameraDefaults(Settings):
         sample_fps: frames per second that are scored; None scores all.
         open_timeout_s: longest wait for a stream to open.
         read_timeout_s: longest wait for a packet of a live stream.
-        stall_timeout_s: longest time an open live stream may go without a frame before it is opened anew.
+        stall_timeout_s: longest time an open live stream may go without a frame before it is opened anew; ten times as
+            long where it was joined between keyframes and its other pictures come.
         reconnect_max_s: longest pause before a live camera that failed is tried again.
         max_frame_age_s: a live camera's frames older than this are no longer scored.
         buffer_frames: decoded frames that wait for a detector; a file's decoder then blocks, a live camera's oldest

@@ -15,10 +15,10 @@ from av.video.stream import VideoStream
 from pipeline.config import CameraSettings
 from pipeline.errors import RunError, VideoError
 from pipeline.video.access_units import AccessUnits
-from pipeline.video.container import ffmpeg_message, open_live
+from pipeline.video.container import ffmpeg_message, main_stream, open_live
 from pipeline.video.live_connection import LiveConnection, ReadLease
 from pipeline.video.recordings import RecordingFolder
-from pipeline.video.segment import TimedPacket, VideoFormatReader, packet_timeline, video_stream
+from pipeline.video.segment import TimedPacket, VideoFormatReader, packet_timeline
 from pipeline.video.segment_writer import SegmentWriter
 from pipeline.video.source import file_path
 from pipeline.video.stand_in import PacketSource, StandInPackets
@@ -184,7 +184,7 @@ class CameraRecorder:
                         self._connection.succeeded()
 
     def _write_segments(self, lease: ReadLease, container: PacketSource) -> None:
-        stream = video_stream(container, self._label)
+        stream = main_stream(container.streams, self._label)
         self._connections += 1
         self._writer.begin_connection()
         timeline, format_reader = packet_timeline(stream), VideoFormatReader(stream)

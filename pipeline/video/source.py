@@ -134,6 +134,11 @@ class VideoSource:
         """Frames that the file promises (images in the folder); None where nothing is known."""
         return self._feed.expected_frames
 
+    @property
+    def before_keyframe(self) -> int:
+        """Pictures passed over so far since a live stream was joined between two keyframes."""
+        return self._feed.before_keyframe
+
     def missing(self) -> int:
         """Frames that were promised and did not come, or came damaged, once iteration has ended; 0 if none is known."""
         return max((self.expected_frames or 0) - self.decoded, 0)

@@ -21,7 +21,7 @@ from av.container import InputContainer
 from av.container.streams import StreamContainer
 
 from pipeline.errors import VideoError
-from pipeline.video.container import Feed, FrameDamage, RawFrame, ffmpeg_message, frame_rate, open_file
+from pipeline.video.container import Feed, FrameDamage, RawFrame, ffmpeg_message, frame_rate, main_stream, open_file
 from pipeline.video.images import FOLDER_FPS, list_images
 
 TIME_BASE = Fraction(1, 90_000)
@@ -114,6 +114,7 @@ class StandInFeed:
     """
 
     expected_frames = None
+    before_keyframe = 0
 
     def __init__(
         self,
@@ -196,7 +197,7 @@ class StandInPackets:
         Raises:
             VideoError: the file cannot be opened any more, or holds no packets.
         """
-        first = self._first.streams.video[0]
+        first = main_stream(self._first.streams, self._label)
         tick_s = first.time_base or TIME_BASE
         clock = StandInClock(FOLDER_FPS if self._is_folder else frame_rate(first))
         while True:
@@ -221,7 +222,7 @@ class StandInPackets:
                     continue  # one damaged picture of many
                 raise
             with closing(container):
-                for packet in container.demux(video=0):
+                for packet in container.demux(main_stream(container.streams, self._label)):
                     if packet.size:
                         base = packet.time_base or TIME_BASE
                         yield packet, None if packet.dts is None else float(packet.dts * base)
