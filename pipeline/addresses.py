@@ -15,6 +15,14 @@ no camera (``concat``, ``subfile``, ``ftp`` and so on)."""
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 _USUAL = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps")  # what a mistyped scheme was most likely meant to be
+_GATEWAY = "let a media gateway offer it as rtsp://"
+_NOT_READ = {
+    **dict.fromkeys(("srt", "rist", "webrtc", "whep", "whip", "ndi"), _GATEWAY),
+    "hls": "write the http:// address of its playlist",
+    "onvif": "ask the camera for its stream's rtsp:// address",
+}
+"""What cameras and encoders are also said to speak, by scheme, and what to do."""
+
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
 _NEARLY = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{1,30})(?P<after>:/?|//)(?!/)")
 
@@ -70,6 +78,8 @@ def redis_address_error(address: str) -> str | None:
 
 
 def _meant(scheme: str, known: tuple[str, ...]) -> str:
+    if scheme in _NOT_READ:
+        return f", which this FFmpeg does not read: {_NOT_READ[scheme]}"
     meant = _similar(scheme, known)
     return f" (did you mean {meant}://?)" if meant else ""
 
