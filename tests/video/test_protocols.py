@@ -138,6 +138,7 @@ class RtmpServer:
         return len(data)
 
 
+@pytest.mark.server
 def test_an_rtmp_server_is_read(footage):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"rtmp://127.0.0.1:{taken.getsockname()[1]}/live/gate"

@@ -238,14 +238,15 @@ def test_check_says_that_it_is_none(tmp_path):
 @pytest.mark.parametrize("name", ["a.mp4", "images"])
 def test_it_is_recorded_over_its_rounds_like_a_camera(tmp_path, name):
     path = tmp_path / name
-    made = write_video(path, 20, fps=50, b_frames=2) if name == "a.mp4" else write_images(path, 3, suffix=".jpg")
-    frames = 3 if made.is_dir() else 20
+    made = write_video(path, 10, fps=100, b_frames=2) if name == "a.mp4" else write_images(path, 2, suffix=".jpg")
+    frames = 2 if made.is_dir() else 10
     with recording(tmp_path / "out", camera(str(path), loop=True)) as (recorder,):
-        recorded_s(recorder, 0.6)
+        recorded_s(recorder, 0.35)
         status = recorder.status()
     (found,) = clips(tmp_path / "out").values()
-    assert len(found) > frames
-    assert is_in_a_row(found, of=frames)
+    whole = found[: len(found) // frames * frames]  # the last round ends in the middle of its reordered frames
+    assert whole == len(whole) // frames * list(range(frames))
+    assert len(whole) >= 2 * frames
     assert (status.reconnects, status.gaps, status.error) == (0, 0, "")
 
 
