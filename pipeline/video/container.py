@@ -224,7 +224,7 @@ def open_live(url: str, label: str, *, open_timeout_s: float, read_timeout_s: fl
     """
     scheme = url.split(":", 1)[0].lower()
     options = _RTSP_OPTIONS if scheme in {"rtsp", "rtsps"} else _OTHER_LIVE_OPTIONS
-    url = _ENCODED_ZONE.sub(r"\1", url)
+    url = _ENCODED_ZONE.sub(r"\1", scheme + url[len(scheme) :])  # FFmpeg knows schemes in small letters alone
     try:
         with password_stays(url, label, timeout_s=open_timeout_s):
             return av.open(url, options=options, timeout=(open_timeout_s, read_timeout_s), metadata_errors="replace")

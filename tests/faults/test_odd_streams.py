@@ -70,7 +70,7 @@ def server(tmp_path_factory, footage):
     encoded = {name.split(".")[0]: encode(folder / name, *how) for name, how in ENCODED.items()}
     tracks = {name + words: footage for name, words in TRACKS.items()}
     paths = {path.rstrip("?/").split("?")[0]: footage for path in PATHS}
-    with RtspServer({**encoded, **tracks, **paths, "later": footage, "moved": footage}) as running:
+    with RtspServer({**encoded, **tracks, **paths, "later": footage, "moved": footage, "capitals": footage}) as running:
         yield running
 
 
@@ -99,6 +99,7 @@ def started(server, station):
         station.add(name, server.url(name), **PATIENT)
     for number, path in enumerate(PATHS):
         station.add(f"path-{number}", server.url(path), **PATIENT)
+    station.add("capitals", server.url("capitals").replace("rtsp", "RTSP"), **PATIENT)
     return station
 
 
@@ -115,6 +116,10 @@ def test_the_pictures_are_found_among_other_tracks(started, name):
 @pytest.mark.parametrize("number", range(len(PATHS)))
 def test_addresses_keep_what_stands_behind_the_path(started, number):
     is_whole(started, f"path-{number}")
+
+
+def test_a_scheme_in_capitals_means_the_same(started):
+    is_whole(started, "capitals")
 
 
 @pytest.mark.parametrize("name", ["h265.h265.mp4", "jpeg.jpeg.mov"])
