@@ -1,12 +1,14 @@
 """Cameras that are read over HTTP, on this machine."""
 
 import contextlib
+import io
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import av
 import numpy as np
+from PIL import Image
 
 from tests.rtsp import FPS
 from tests.videos import numbered_frame
@@ -45,6 +47,61 @@ def that_sends(
         over.set()
         server.shutdown()
         server.server_close()
+
+
+def jpeg(number, size_px=(64, 96)):
+    """A picture with a number on it."""
+    buffer = io.BytesIO()
+    Image.fromarray(numbered_frame(number, size_px)).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+class Snapshots:
+    """A camera that answers every request with one picture, with the next number on it.
+
+    Args:
+        answer: makes status, headers and body of the request's number and its handler.
+
+    Attributes:
+        url: its address.
+        requests: authorization, address of the connection and path of every request so far.
+    """
+
+    def __init__(self, answer, host="127.0.0.1"):
+        self.requests = []
+
+        class Camera(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(camera):
+                self.requests.append((camera.headers.get("Authorization"), camera.client_address, camera.path))
+                status, headers, body = answer(len(self.requests) - 1, camera)
+                camera.send_response(status)
+                for name, value in {"Content-Length": len(body), **headers}.items():
+                    camera.send_header(name, value)
+                camera.end_headers()
+                with contextlib.suppress(OSError):
+                    camera.wfile.write(body)
+
+            def log_message(self, format, *arguments):
+                pass
+
+        self._server = ThreadingHTTPServer((host, 0), Camera)
+        self.at = f"{host}:{self._server.server_port}"
+        self.url = f"http://{self.at}/snap.jpg"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def picture(number, camera=None, kind="image/jpeg"):
+    """What a snapshot camera answers."""
+    return 200, {"Content-Type": kind}, jpeg(number % 1000)
 
 
 def whose_video_stops(path, *, keyframes=True):

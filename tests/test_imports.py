@@ -17,7 +17,7 @@ HOMES = {
     "FrEIA": ("pipeline/models/", "pipeline/baselines/"),
     "redis": ("pipeline/sinks/",),
     "pyarrow": ("pipeline/sinks/",),
-    "httpx": ("pipeline/sinks/",),
+    "httpx": ("pipeline/sinks/", "pipeline/video/http_"),
     "ray": ("actors/",),
 }
 TORCH_FREE = (

@@ -62,6 +62,7 @@ def check_camera(camera: CameraSettings) -> Finding:
             open_timeout_s=camera.open_timeout_s,
             read_timeout_s=camera.read_timeout_s,
             name=camera.id,
+            sample_fps=camera.sample_fps,
             loop=camera.loop,
         ) as source:
             times_s = _media_times(camera, source)
@@ -117,6 +118,8 @@ def _seen(source: VideoSource, times_s: Sequence[float], took_s: float) -> str:
     lasted_s = times_s[-1] - times_s[0]
     rate_fps = (len(times_s) - 1) / lasted_s if lasted_s > 0.0 else source.frame_rate_fps
     words = [f"{width} x {height}", source.codec, "rate unknown" if rate_fps is None else f"{rate_fps:.3g} fps"]
+    if source.untimed:
+        words.append(f"timed by arrival ({source.untimed})")
     if source.live:
         words.append(f"{took_s:.1f} s to open and see {len(times_s)} frames")
     elif source.expected_frames:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -16,19 +17,22 @@ import av
 import av.error
 from av.container import InputContainer
 from av.container.streams import StreamContainer
-from av.stream import Disposition
+from av.format import ContainerFormat, Flags
+from av.stream import Disposition, Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from pipeline.errors import RefusedError, VideoError
 from pipeline.redaction import redact
 from pipeline.video.access_units import AccessUnits
+from pipeline.video.live_clock import LiveClock
 from pipeline.video.redirects import password_stays
 
 MAX_PIXELS = 9_000_000
 """Largest frame that is decoded: a little above 3840 x 2160. Bounds the memory that a damaged header can ask for."""
 
 _UNKNOWN_RATE_FPS = 25
+_ARRIVAL_TICK = Fraction(1, 90_000)  # RTP's
 _FASTEST_RATE_FPS = 1000  # above it the rate is a guess from the time base, not a camera's
 # Demuxers of video files. Without a list FFmpeg would also read a still image, a playlist that points elsewhere...
 _FILE_FORMATS = (
@@ -63,6 +67,33 @@ class RawFrame(NamedTuple):
     frame: av.VideoFrame
 
 
+class LiveContainer(Protocol):
+    """A live stream, demuxed by FFmpeg or by ourselves; the thread that reads is the one that closes."""
+
+    @property
+    def streams(self) -> StreamContainer:
+        """Its streams."""
+        ...
+
+    @property
+    def format(self) -> ContainerFormat:
+        """What FFmpeg knows of its nature."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Its bytes where they are known, else something negative."""
+        ...
+
+    def demux(self, *streams: Stream) -> Iterator[av.Packet | None]:
+        """Packets as they come; None stands for something that came and makes none."""
+        ...
+
+    def close(self) -> None:
+        """End the connection."""
+        ...
+
+
 class Feed(Protocol):
     """Something that yields decoded frames in order.
 
@@ -75,6 +106,16 @@ class Feed(Protocol):
     frame_rate_fps: float | None
     codec: str
     before_keyframe: int
+
+    @property
+    def is_thinned(self) -> bool:
+        """Whether no more frames come than are wanted, so that none need be left out."""
+        ...
+
+    @property
+    def untimed(self) -> str:
+        """Why frames are timed by their arrival; empty where they bring their times."""
+        ...
 
     @property
     def expected_frames(self) -> int | None:
@@ -97,6 +138,7 @@ class ContainerFeed:
         container: as ``open_file`` or ``open_live`` opened it; closed with the feed.
         live: whether a failing read is an error (a live stream) or the end (a file).
         label: what errors call the stream.
+        clock: times the frames of a live stream, over all of its camera's sessions; None takes a new one.
 
     Raises:
         VideoError: no video stream, no decoder for it, or frames that are too large.
@@ -105,8 +147,10 @@ class ContainerFeed:
         failure: what ended the reading of a file early, or None.
     """
 
-    def __init__(self, container: InputContainer, *, live: bool, label: str) -> None:
+    def __init__(self, container: LiveContainer, *, live: bool, label: str, clock: LiveClock | None = None) -> None:
         self._container, self._live, self._label = container, live, label
+        self._clock = begun_clock(container, clock) if live else None
+        self._arrived_s = 0.0  # monotonic time at which the newest packet came
         try:
             self._stream = main_stream(container.streams, label)
             _check_size(self._stream.codec_context, label)
@@ -129,6 +173,16 @@ class ContainerFeed:
         self._awaits_keyframe = live
 
     @property
+    def is_thinned(self) -> bool:
+        """Whether no more frames come than are wanted: a camera that is asked for each."""
+        return getattr(self._container, "is_thinned", False)
+
+    @property
+    def untimed(self) -> str:
+        """Why frames are timed by their arrival; empty where they bring their times."""
+        return "" if self._clock is None else self._clock.reason
+
+    @property
     def expected_frames(self) -> int | None:
         """Frames that the container's header promises; None where it does not say."""
         # An edit list marks frames that exist only to decode later ones; the decoder never shows them.
@@ -147,7 +201,9 @@ class ContainerFeed:
             # iterates would wait for ever for video that does not come.
             streams = () if self._live else (self._stream,)
             for packet in self._container.demux(*streams):
-                units = self._access_units(packet) if packet.stream.index == self._stream.index else []
+                self._arrived_s = time.monotonic()
+                is_video = packet is not None and packet.stream.index == self._stream.index
+                units = self._access_units(packet) if packet is not None and is_video else []
                 if not units:
                     yield None
                 for unit in units:
@@ -187,6 +243,8 @@ class ContainerFeed:
         base = frame.time_base or self._stream.time_base
         time_base = base or Fraction(1, _UNKNOWN_RATE_FPS)
         pts = frame.pts if frame.pts is not None else frame.dts
+        if self._clock is not None:
+            return RawFrame(*timed(self._clock, pts, time_base, self._arrived_s, self._label), frame)
         if pts is None:
             pts = self._next_pts
         self._next_pts = pts + max(round(1 / (time_base * Fraction(self.frame_rate_fps or _UNKNOWN_RATE_FPS))), 1)
@@ -195,6 +253,51 @@ class ContainerFeed:
     def close(self) -> None:
         """Close the container; only the thread that reads may (another thread's close crashes the process)."""
         self._container.close()
+
+
+def begun_clock(container: LiveContainer, clock: LiveClock | None) -> LiveClock | None:
+    """The clock of a live stream at the beginning of a session; None for one that keeps its own time in any case.
+
+    That is a file which a server sends as fast as it can, or a playlist of such: its size is known.
+
+    Args:
+        container: the stream.
+        clock: of its camera; None takes a new one.
+    """
+    if container.size > 0:
+        return None
+    clock = clock or LiveClock()
+    clock.restart(has_clock=not Flags(container.format.flags) & Flags.no_timestamps)
+    return clock
+
+
+def timed(clock: LiveClock, pts: int | None, time_base: Fraction, arrived_s: float, label: str) -> tuple[int, Fraction]:
+    """Time stamp and time base of a live picture: its own, unless its clock is no good, which is said once.
+
+    Args:
+        clock: of its camera.
+        pts: in ticks of ``time_base``, or None.
+        time_base: seconds per tick.
+        arrived_s: monotonic time at which it came.
+        label: what messages call the stream.
+    """
+    media_s = None if pts is None else float(pts * time_base)
+    time_s = clock.time_s(media_s, arrived_s)
+    tell_of(clock, label)
+    if pts is not None and time_s == media_s:
+        return pts, time_base
+    return round(time_s / _ARRIVAL_TICK), _ARRIVAL_TICK
+
+
+def tell_of(clock: LiveClock, label: str) -> None:
+    """Say once why a camera's pictures are timed by their arrival, if they are.
+
+    Args:
+        clock: of the camera.
+        label: what messages call it.
+    """
+    if news := clock.news():
+        _log.warning("%s: %s: its pictures are timed by their arrival", label, news)
 
 
 def open_file(path: Path, label: str) -> InputContainer:
@@ -215,8 +318,12 @@ def open_file(path: Path, label: str) -> InputContainer:
         raise VideoError(f"{label}: expected a video file, got {detail}") from error
 
 
-def open_live(url: str, label: str, *, open_timeout_s: float, read_timeout_s: float) -> InputContainer:
+def open_live(
+    url: str, label: str, *, open_timeout_s: float, read_timeout_s: float, sample_fps: float | None = None
+) -> LiveContainer:
     """Open a live stream, waiting no longer than about twice ``open_timeout_s`` (FFmpeg arms the limit twice).
+
+    A camera that answers with one picture is asked ``sample_fps`` times per second (once, if that is None).
 
     Raises:
         RefusedError: access is refused, there is no such stream, or a redirect would take the password elsewhere.
@@ -225,6 +332,13 @@ def open_live(url: str, label: str, *, open_timeout_s: float, read_timeout_s: fl
     scheme = url.split(":", 1)[0].lower()
     options = _RTSP_OPTIONS if scheme in {"rtsp", "rtsps"} else _OTHER_LIVE_OPTIONS
     url = _ENCODED_ZONE.sub(r"\1", scheme + url[len(scheme) :])  # FFmpeg knows schemes in small letters alone
+    if scheme in {"http", "https"}:
+        from pipeline.video.http_camera import open_http  # httpx only where there are such cameras
+
+        timeouts_s = {"open_timeout_s": open_timeout_s, "read_timeout_s": read_timeout_s}
+        opened = open_http(url, label, **timeouts_s, sample_fps=sample_fps, options=options)
+        if opened is not None:
+            return opened
     try:
         with password_stays(url, label, timeout_s=open_timeout_s):
             return av.open(url, options=options, timeout=(open_timeout_s, read_timeout_s), metadata_errors="replace")

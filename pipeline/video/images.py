@@ -72,6 +72,16 @@ class ImageFeed:
         self.before_keyframe = 0
 
     @property
+    def is_thinned(self) -> bool:
+        """False: all images come."""
+        return False
+
+    @property
+    def untimed(self) -> str:
+        """Empty: an image's place says its time."""
+        return ""
+
+    @property
     def expected_frames(self) -> int | None:
         """Images in the folder."""
         return len(self._paths)

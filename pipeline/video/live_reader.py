@@ -18,6 +18,7 @@ from pipeline.runtime.frame_counters import FrameCounters
 from pipeline.runtime.status import ReaderStatus
 from pipeline.types import Frame
 from pipeline.video.arrivals import ArrivalCounter, is_sound
+from pipeline.video.live_clock import LiveClock
 from pipeline.video.live_connection import LiveConnection, ReadLease
 from pipeline.video.sampling import PtsSampler
 from pipeline.video.source import DecodedFrame, SkipReason, VideoSource, open_source
@@ -100,6 +101,7 @@ class LiveReader:
         self._connection = LiveConnection(
             settings, self._open, self._read, brings="frames", start_thread=start_thread, now=now
         )
+        self._clock = LiveClock()
         self._conditions: frozenset[str] = frozenset()
         self._session_is_used = False
         if counters.resumed:
@@ -146,6 +148,8 @@ class LiveReader:
             open_timeout_s=settings.open_timeout_s,
             read_timeout_s=settings.read_timeout_s,
             name=settings.id,
+            sample_fps=settings.sample_fps,
+            clock=self._clock,
             loop=settings.loop,
         )
 

@@ -12,7 +12,8 @@ import av.error
 
 from pipeline.errors import RunError, VideoError
 from pipeline.video.container import ContainerFeed, RawFrame, main_stream, open_file
-from pipeline.video.segment import DISK_ERRORS, Segment, VideoFormatReader, packet_timeline
+from pipeline.video.packet_timeline import packet_timeline
+from pipeline.video.segment import DISK_ERRORS, Segment, VideoFormatReader
 
 _CHUNK_BYTES = 1 << 20
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,13 +16,15 @@ from av.video.stream import VideoStream
 from pipeline.config import CameraSettings
 from pipeline.errors import RunError, VideoError
 from pipeline.video.access_units import AccessUnits
-from pipeline.video.container import ffmpeg_message, main_stream, open_live
+from pipeline.video.container import LiveContainer, begun_clock, ffmpeg_message, main_stream, open_live, tell_of
+from pipeline.video.live_clock import LiveClock
 from pipeline.video.live_connection import LiveConnection, ReadLease
+from pipeline.video.packet_timeline import TimedPacket, packet_timeline
 from pipeline.video.recordings import RecordingFolder
-from pipeline.video.segment import TimedPacket, VideoFormatReader, packet_timeline
+from pipeline.video.segment import VideoFormatReader
 from pipeline.video.segment_writer import SegmentWriter
 from pipeline.video.source import file_path
-from pipeline.video.stand_in import PacketSource, StandInPackets
+from pipeline.video.stand_in import StandInPackets
 
 RecorderState = Literal["opening", "recording", "waiting", "stopped"]
 
@@ -94,6 +97,7 @@ class CameraRecorder:
             unreadable_s=settings.stall_timeout_s,
             label=self._label,
         )
+        self._clock = LiveClock()
         self._thread: threading.Thread | None = None
         self._connections = self._gaps = 0
         self.failure: Exception | None = None
@@ -155,18 +159,20 @@ class CameraRecorder:
             self.failure = self.failure or error
             self._connection.request_stop()
 
-    def _open(self) -> PacketSource:
+    def _open(self) -> AbstractContextManager[LiveContainer]:
         settings = self._settings
         if settings.loop:
-            return StandInPackets(file_path(settings.url.get_secret_value()), self._label)
-        return open_live(
+            return closing(StandInPackets(file_path(settings.url.get_secret_value()), self._label))
+        container = open_live(
             settings.url.get_secret_value(),
             self._label,
             open_timeout_s=settings.open_timeout_s,
             read_timeout_s=settings.read_timeout_s,
+            sample_fps=settings.sample_fps,
         )
+        return closing(container)
 
-    def _record(self, lease: ReadLease, container: PacketSource) -> None:
+    def _record(self, lease: ReadLease, container: LiveContainer) -> None:
         """Record an open stream to its end.
 
         Raises:
@@ -183,18 +189,22 @@ class CameraRecorder:
                     if self._writer.segments > segments:
                         self._connection.succeeded()
 
-    def _write_segments(self, lease: ReadLease, container: PacketSource) -> None:
+    def _write_segments(self, lease: ReadLease, container: LiveContainer) -> None:
         stream = main_stream(container.streams, self._label)
         self._connections += 1
         self._writer.begin_connection()
-        timeline, format_reader = packet_timeline(stream), VideoFormatReader(stream)
+        clock = begun_clock(container, self._clock)
+        timeline, format_reader = packet_timeline(stream, clock), VideoFormatReader(stream)
         error: VideoError | None = None
         try:
             for unit in self._units(lease, container, stream):
                 gaps = timeline.gaps
-                for stamped in timeline.push(unit):
+                for stamped in timeline.push(unit, lease.progress_at_s):
                     self._take(lease, stamped, stream, format_reader)
                 self._gaps += timeline.gaps - gaps
+                tell_of(self._clock, self._label)
+        except VideoError as failure:
+            error = failure
         except av.error.FFmpegError as failure:
             error = VideoError(f"{self._label}: expected more packets, got {ffmpeg_message(failure)}")
         for stamped in timeline.flush():
@@ -202,14 +212,15 @@ class CameraRecorder:
         if error is not None:
             raise error
 
-    def _units(self, lease: ReadLease, container: PacketSource, stream: VideoStream) -> Iterator[av.Packet]:
+    def _units(self, lease: ReadLease, container: LiveContainer, stream: VideoStream) -> Iterator[av.Packet]:
         """The stream's access units, until it ends, none comes or the recorder is stopped."""
         units, newest_at = AccessUnits(stream), time.monotonic()
         # All streams: FFmpeg's own limit starts afresh with every packet, of sound, too.
         for packet in container.demux():
             if not self._connection.may_go_on(lease):
                 return  # what waits may be half a picture
-            whole = units.push(packet) if packet.stream_index == stream.index and packet.size else []
+            is_video = packet is not None and packet.stream_index == stream.index and packet.size
+            whole = units.push(packet) if packet is not None and is_video else []
             yield from whole
             if whole:
                 newest_at = lease.progress_at_s

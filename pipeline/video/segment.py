@@ -7,12 +7,9 @@ because it holds whatever cameras send. Its ticks are milliseconds.
 from __future__ import annotations
 
 import errno
-from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
-from statistics import median
 
 import av
 import av.error
@@ -22,7 +19,8 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import RunError, VideoError
 from pipeline.video.access_units import parameter_sets_once
-from pipeline.video.container import MAX_PIXELS, ffmpeg_message, frame_rate
+from pipeline.video.container import MAX_PIXELS, ffmpeg_message
+from pipeline.video.packet_timeline import TimedPacket
 
 SUFFIX = ".mkv"
 
@@ -30,107 +28,10 @@ DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, err
 """Errors of the system after which no camera can be recorded."""
 
 _TICK = Fraction(1, 1000)
-_UNKNOWN_INTERVAL_MS = 40.0
-_REORDER_FRAMES = 16  # H.264 and HEVC never keep more pictures than that back
-_GAP_MS = 1_000.0
-_LEAP_MS = 600_000.0
 # A killed process loses what has not left the muxer: up to a second, not FFmpeg's five. All packets share one stream,
 # so the muxer has nothing to shift.
 _MUXER_OPTIONS = {"cluster_time_limit": "1000", "flush_packets": "1", "avoid_negative_ts": "disabled"}
 _JPEG_FRAME_HEADERS = frozenset({0xC0, 0xC1, 0xC2})
-
-
-@dataclass(frozen=True, slots=True)
-class TimedPacket:
-    """A packet with its times on its connection's clock.
-
-    Attributes:
-        packet: as FFmpeg's demuxer gave it.
-        pts_ms: when it is shown; no two packets of a connection share one.
-        dts_ms: when it is decoded, where the stream says so.
-    """
-
-    packet: av.Packet
-    pts_ms: int
-    dts_ms: int | None
-
-
-class PacketTimeline:
-    """Gives every packet of one connection a time, whatever its stream says.
-
-    RTSP's first packet has no time, some streams have none at all, and a camera that sets its clock leaps: after a leap
-    backwards (or forwards by more than ten minutes) times go on one frame after the newest.
-
-    Args:
-        time_base: seconds per tick of the stream.
-        frame_rate_fps: frames per second as the stream states them, or None.
-        reorders: whether the stream is known to hold frames that are shown in another order than they are decoded.
-
-    Attributes:
-        gaps: leaps, and frames that came more than a second (and five frames) after the one before.
-    """
-
-    def __init__(self, time_base: Fraction, frame_rate_fps: float | None, *, reorders: bool = False) -> None:
-        self.gaps = 0
-        self._tick_ms = time_base * 1000
-        self._interval_ms = 1000.0 / frame_rate_fps if frame_rate_fps else _UNKNOWN_INTERVAL_MS
-        self._reorders = reorders
-        self._shift_ms = 0
-        self._newest_ms: int | None = None
-        self._recent_ms: deque[int] = deque(maxlen=2 * _REORDER_FRAMES)
-        self._held: list[av.Packet] = []  # packets that wait for the first time stamp
-
-    def push(self, packet: av.Packet) -> list[TimedPacket]:
-        """Take the next packet; returns those whose time is known, in their order."""
-        if self._newest_ms is None and (self._held or packet.pts is None):
-            self._held.append(packet)
-            return self.flush() if len(self._held) > _REORDER_FRAMES else []
-        return [self._stamp(packet, packet.pts)]
-
-    def flush(self) -> list[TimedPacket]:
-        """Packets that still wait; to be called at the end of the connection."""
-        held, self._held = self._held, []
-        known = sorted({packet.pts for packet in held if packet.pts is not None})
-        steps = [later - earlier for earlier, later in pairwise(known)]
-        step = max(round(median(steps) if steps else self._interval_ms / float(self._tick_ms)), 1)
-        without = next((number for number, packet in enumerate(held) if packet.pts is not None), len(held))
-        first = known[0] - without * step if known else 0
-        # What comes first is a keyframe, which is shown before all others that could be of use.
-        return [
-            self._stamp(packet, first + number * step if number < without else packet.pts)
-            for number, packet in enumerate(held)
-        ]
-
-    def _stamp(self, packet: av.Packet, pts: int | None) -> TimedPacket:
-        if packet.pts is not None and packet.dts != packet.pts:
-            self._reorders = True
-        pts = packet.dts if pts is None else pts
-        newest_ms = self._newest_ms
-        if newest_ms is None:
-            pts_ms = round((pts or 0) * self._tick_ms)
-            self._newest_ms = pts_ms
-        else:
-            after_ms = newest_ms + max(round(self._interval_ms), 1)
-            pts_ms = after_ms if pts is None else self._continued(round(pts * self._tick_ms), newest_ms, after_ms)
-            self._newest_ms = max(newest_ms, pts_ms)
-        self._recent_ms.append(pts_ms)
-        dts_ms = None if packet.dts is None else round(packet.dts * self._tick_ms) + self._shift_ms
-        return TimedPacket(packet, pts_ms, dts_ms)
-
-    def _continued(self, raw_ms: int, newest_ms: int, after_ms: int) -> int:
-        """A time stamp on the timeline: leaps are taken out, and no two are the same."""
-        backwards_ms = max(_GAP_MS, _REORDER_FRAMES * self._interval_ms)
-        pts_ms = raw_ms + self._shift_ms
-        if not newest_ms - backwards_ms <= pts_ms <= newest_ms + _LEAP_MS:
-            self._shift_ms += after_ms - pts_ms
-            self.gaps += 1
-            return after_ms
-        self.gaps += pts_ms > newest_ms + max(_GAP_MS, 5 * self._interval_ms)
-        if not self._reorders:
-            return max(pts_ms, newest_ms + 1)
-        while pts_ms in self._recent_ms:
-            pts_ms += 1
-        return pts_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,12 +196,6 @@ class Segment:
         """Raise if it is the disk that fails, not the packet."""
         if isinstance(error, av.error.FFmpegError) and error.errno in DISK_ERRORS:
             raise RunError(f"{self.path}: cannot be written: {ffmpeg_message(error)}") from None
-
-
-def packet_timeline(stream: VideoStream) -> PacketTimeline:
-    """An empty timeline for a stream's packets."""
-    reorders = bool(stream.codec_context.has_b_frames)
-    return PacketTimeline(stream.time_base or _TICK, frame_rate(stream), reorders=reorders)
 
 
 def _jpeg_frame_header(data: bytes) -> bytes | None:

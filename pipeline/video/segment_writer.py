@@ -7,9 +7,10 @@ import logging
 from av.video.stream import VideoStream
 
 from pipeline.errors import VideoError
+from pipeline.video.packet_timeline import TimedPacket
 from pipeline.video.read_back import is_readable
 from pipeline.video.recordings import RecordingFolder
-from pipeline.video.segment import Segment, TimedPacket, VideoFormatReader
+from pipeline.video.segment import Segment, VideoFormatReader
 
 _READ_BACK_EVERY_S = 3.0  # the muxer holds up to a second back
 

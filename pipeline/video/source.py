@@ -25,6 +25,7 @@ from pipeline.errors import VideoError
 from pipeline.redaction import redact
 from pipeline.video.container import ContainerFeed, Feed, RawFrame, open_file, open_live
 from pipeline.video.images import ImageFeed
+from pipeline.video.live_clock import LiveClock
 from pipeline.video.stand_in import StandInFeed
 
 SkipReason = Literal["sampling", "corrupt", "decode_error"]
@@ -53,6 +54,8 @@ def open_source(
     open_timeout_s: float = 5.0,
     read_timeout_s: float = 3.0,
     name: str | None = None,
+    sample_fps: float | None = None,
+    clock: LiveClock | None = None,
     loop: bool = False,
 ) -> VideoSource:
     """Open a video file, a folder of images or a live stream.
@@ -63,6 +66,8 @@ def open_source(
         open_timeout_s: bounds each step of opening a live stream.
         read_timeout_s: bounds the wait for a live stream's packet; FFmpeg notices a stall after twice that.
         name: what errors call it beside its address, such as the camera's id.
+        sample_fps: how often a camera that answers with one picture is asked, per second; None: once.
+        clock: times a live camera's frames over all of its sessions; None takes a new one.
         loop: whether a file or folder stands in for a live stream.
 
     Raises:
@@ -72,8 +77,10 @@ def open_source(
     live = is_live(url)
     label = _label(url, name)
     if live:
-        container = open_live(url, label, open_timeout_s=open_timeout_s, read_timeout_s=read_timeout_s)
-        return VideoSource(ContainerFeed(container, live=True, label=label), size_px, live=True, label=label)
+        timeouts_s = {"open_timeout_s": open_timeout_s, "read_timeout_s": read_timeout_s}
+        container = open_live(url, label, **timeouts_s, sample_fps=sample_fps)
+        feed = ContainerFeed(container, live=True, label=label, clock=clock)
+        return VideoSource(feed, size_px, live=True, label=label)
     path = file_path(url)
     if loop:
         return VideoSource(StandInFeed(lambda: _file_feed(path, label), label), size_px, live=True, label=label)
@@ -130,6 +137,11 @@ class VideoSource:
         self._resize = Resizer(size_px)
 
     @property
+    def untimed(self) -> str:
+        """Why a live camera's frames are timed by their arrival; empty where they bring their times."""
+        return self._feed.untimed
+
+    @property
     def expected_frames(self) -> int | None:
         """Frames that the file promises (images in the folder); None where nothing is known."""
         return self._feed.expected_frames
@@ -177,7 +189,7 @@ class VideoSource:
 
     def _converted(self, raw: RawFrame, wanted: Callable[[float], bool]) -> DecodedFrame | SkipReason:
         self.size_px = (raw.frame.height, raw.frame.width)
-        if not wanted(float(raw.pts * raw.time_base)):
+        if not self._feed.is_thinned and not wanted(float(raw.pts * raw.time_base)):
             return "sampling"
         image = self._resize(raw.frame)
         return "corrupt" if image is None else DecodedFrame(raw.pts, raw.time_base, image)

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import av
 import av.error
 from av.container import InputContainer
 from av.container.streams import StreamContainer
+from av.format import ContainerFormat
+from av.stream import Stream
 
 from pipeline.errors import VideoError
 from pipeline.video.container import Feed, FrameDamage, RawFrame, ffmpeg_message, frame_rate, main_stream, open_file
@@ -115,6 +116,8 @@ class StandInFeed:
 
     expected_frames = None
     before_keyframe = 0
+    is_thinned = False
+    untimed = ""
 
     def __init__(
         self,
@@ -158,7 +161,9 @@ class StandInFeed:
 
 
 class StandInPackets:
-    """Packets of a file, or of a folder's images, as a live camera sends them: what is recorded of a container.
+    """Packets of a file, or of a folder's images, as a live camera sends them, to be recorded.
+
+    Implements ``pipeline.video.container.LiveContainer``.
 
     Args:
         path: the file or folder.
@@ -191,8 +196,21 @@ class StandInPackets:
         """Streams of the file."""
         return self._first.streams
 
-    def demux(self) -> Iterator[av.Packet]:
-        """Packets of the first video stream, each when it is due; an empty one now and then while none is.
+    @property
+    def format(self) -> ContainerFormat:
+        """What the file is."""
+        return self._first.format
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file: it brings its times."""
+        return self._first.size
+
+    def demux(self, *streams: Stream) -> Iterator[av.Packet | None]:
+        """Packets of the main video stream, each when it is due; None now and then while none is.
+
+        Args:
+            streams: as a camera's; no other comes in any case.
 
         Raises:
             VideoError: the file cannot be opened any more, or holds no packets.
@@ -206,7 +224,7 @@ class StandInPackets:
                 came += 1
                 due = clock.next_frame(decoded_s, self._now())
                 for _ in _waiting(due.at_s, self._now, self._sleep):
-                    yield av.Packet()
+                    yield None
                 yield _restamped(packet, due, tick_s)
             if not came:
                 raise VideoError(f"{self._label}: expected packets of video, got none")
@@ -239,17 +257,9 @@ class StandInPackets:
         except av.error.FFmpegError as error:
             raise VideoError(f"{self._label}: expected an image, got {ffmpeg_message(error)}: {path.name}") from error
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._first.close()
-
-
-PacketSource = InputContainer | StandInPackets
-"""What packets of a camera come from."""
 
 
 def _restamped(packet: av.Packet, due: Due, tick_s: Fraction) -> av.Packet:

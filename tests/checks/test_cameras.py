@@ -8,6 +8,7 @@ from pipeline.checks import cameras as cameras_module
 from pipeline.checks.cameras import check_cameras
 from pipeline.config import CameraSettings
 from pipeline.video.source import open_source
+from tests.http_camera import Snapshots, picture
 from tests.rtsp import RtspServer, require_rtsp, write_footage
 from tests.videos import write_images, write_video
 
@@ -48,6 +49,16 @@ def test_live_cameras_say_size_codec_and_rate_and_one_that_refuses_says_why_with
     for finding, said in zip(others, ("401", "404", "Connection refused", "no answer in time"), strict=True):
         assert said in finding.detail
     assert PASSWORD not in repr(found)
+
+
+def test_a_camera_without_a_clock_says_its_true_rate_and_that_it_is_timed_by_arrival():
+    with Snapshots(picture) as snapshots:
+        (found,) = check_cameras([camera("gate", snapshots.url, sample_fps=50)])
+    assert found.state == "ok"
+    assert found.detail.startswith("96 x 64, mjpeg, ")
+    assert "timed by arrival (its stream has no clock), " in found.detail
+    rate_fps = float(found.detail.split(", ")[2].removesuffix(" fps"))
+    assert 0.0 < rate_fps <= 100.0
 
 
 @pytest.mark.server

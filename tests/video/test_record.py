@@ -3,6 +3,8 @@
 import contextlib
 import io
 import itertools
+import threading
+import time
 from fractions import Fraction
 
 import av
@@ -13,7 +15,7 @@ from pipeline.datasets.detect import open_dataset
 from pipeline.errors import RunError
 from pipeline.video.recordings import RecordingFolder
 from pipeline.video.source import open_source
-from tests.http_camera import that_sends
+from tests.http_camera import Snapshots, jpeg, picture, that_sends
 from tests.rtsp import RtspServer, require_rtsp, write_footage
 from tests.video.failing_system import cannot_open_files, failing_disk
 from tests.video.recorders import (
@@ -285,6 +287,42 @@ def test_a_webcam_that_sends_jpegs_is_recorded_and_another_size_begins_another_s
         until(lambda: recorder.status().segments >= 2, "both sizes are recorded")
     found = list(clips(tmp_path / "out").values())
     assert found[:2] == [list(range(12)), list(range(12, 24))]
+
+
+def test_a_camera_that_answers_with_one_picture_is_recorded_in_one_segment_at_the_times_of_its_pictures(tmp_path):
+    with (
+        Snapshots(picture) as snapshots,
+        recording(tmp_path / "out", camera(snapshots.url, sample_fps=50)) as (recorder,),
+    ):
+        recorded_s(recorder, 0.5)  # 25 pictures; at 25 per second they would be a second
+    (numbers,) = clips(tmp_path / "out").values()
+    assert numbers == list(range(len(numbers)))
+    assert (recorder.status().segments, recorder.status().reconnects) == (1, 0)
+
+
+def test_a_webcam_is_recorded_for_as_long_as_it_is_told_to_whatever_its_rate(tmp_path):
+    """A picture every half second, of which FFmpeg would make 25 per second."""
+    told, measured, sent_s = threading.Semaphore(2), threading.Event(), []
+
+    def send(write, wait):
+        for number in itertools.count():
+            while not (told.acquire(timeout=0.01) or measured.is_set()):
+                if wait(0.0):
+                    return
+            sent_s.append(time.monotonic())
+            write(b"--cut\r\n\r\n" + jpeg(number))
+
+    with (
+        that_sends(send, content_type="multipart/x-mixed-replace; boundary=cut") as url,
+        recording(tmp_path / "out", camera(url, read_timeout_s=5.0)) as (recorder,),
+    ):
+        until(lambda: recorder.status().recorded_bytes > len(jpeg(0)), "two pictures are recorded")
+        before_s = recorder.status().recorded_s
+        time.sleep(0.5)
+        told.release()
+        until(lambda: recorder.status().recorded_s > before_s, "another one is recorded")
+        assert 0.49 <= recorder.status().recorded_s <= time.monotonic() - sent_s[0]
+        measured.set()  # and it sends on, so that nobody waits for it in the end
 
 
 def jpegs(sizes_px):

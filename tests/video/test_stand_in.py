@@ -1,6 +1,7 @@
 """A file that stands in for a camera: real time, endless, one clock, and whatever files there are."""
 
 import itertools
+from contextlib import closing
 from fractions import Fraction
 
 import av
@@ -254,8 +255,8 @@ def test_damaged_pictures_of_a_folder_are_left_out_of_a_recording_and_an_empty_f
     folder = write_images(tmp_path / "images", 4, suffix=".jpg")
     (folder / "002.jpg").write_bytes(b"no image")
     clock = Clock()
-    with StandInPackets(folder, "gate", now=clock.now, sleep=clock.sleep) as packets:
-        came = [packet for packet in itertools.islice(packets.demux(), 6) if packet.size]
+    with closing(StandInPackets(folder, "gate", now=clock.now, sleep=clock.sleep)) as packets:
+        came = list(itertools.islice((packet for packet in packets.demux() if packet is not None), 6))
     assert [packet.pts for packet in came] == sorted({packet.pts for packet in came})
     assert len({bytes(packet) for packet in came}) == 3
     with pytest.raises(VideoError, match="gate: expected a folder of images, got a folder without any"):

@@ -1,0 +1,223 @@
+"""Pictures that an HTTP address answers with, as a stream: many in one answer, or one each time it is asked.
+
+They have no clock: nothing says when one was taken but its arrival.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+import time
+from collections.abc import Callable, Generator, Iterator
+
+import av
+import av.error
+import httpx
+from av.container import InputContainer
+from av.container.streams import StreamContainer
+from av.format import ContainerFormat
+from av.stream import Stream
+
+from pipeline.errors import RefusedError, VideoError
+from pipeline.video.http_client import CameraClient, HttpAnswer
+from pipeline.video.jpeg_splitter import MAX_PICTURE_BYTES, JpegSplitter
+
+USUAL_POLLS_FPS = 1.0
+"""How often a camera is asked for its picture that is to be scored as it comes."""
+
+LEAST_POLLS_FPS = 0.5
+"""How often at least, or one that is gone would be noticed too late."""
+
+_MOST_FAILED_POLLS = 3  # in a row: a camera that is busy once has not gone
+_TICK_S = 0.2
+_JPEG_WITHIN_BYTES = 4 << 20
+_JPEG = b"\xff\xd8\xff"
+_OTHER_PICTURE = re.compile(rb"\x89PNG\r\n|BM.{4}\0\0\0\0|GIF8[79]a|II\*\0|MM\0\*|RIFF.{4}WEBP", re.DOTALL)
+_PARTS = re.compile(rb"\s*--[^\r\n]{1,200}\r?\n")
+HTML = re.compile(rb"(\xef\xbb\xbf)?\s*<(!--|!doctype html|html|head|body)", re.IGNORECASE)
+"""How a web page begins: a camera's login, mostly."""
+
+_FORMAT = ContainerFormat("mjpeg", "r")
+_FORMATS = {"format_whitelist": "jpeg_pipe,png_pipe,webp_pipe,bmp_pipe,tiff_pipe,gif_pipe,gif"}
+
+
+class HttpPictures:
+    """Pictures of one address, and None now and then while none has come; to be iterated once.
+
+    An answer with more than one picture is a stream, and its end is the end. One with a single picture is asked for
+    again and again, each time by the same clock, however long the answer before took.
+
+    Args:
+        client: asks for them.
+        label: what errors call the camera, redacted.
+        answer: the first answer.
+        head: what has been read of it.
+        sample_fps: pictures per second that are wanted; None for all.
+    """
+
+    def __init__(
+        self, client: CameraClient, label: str, answer: HttpAnswer, head: bytes, sample_fps: float | None
+    ) -> None:
+        self._client, self._label = client, label
+        self._answer, self._head = answer, head
+        self._is_polled = False
+        self._poll_s = 1.0 / max(sample_fps or USUAL_POLLS_FPS, LEAST_POLLS_FPS)
+        self._is_sampled = sample_fps is None or sample_fps >= LEAST_POLLS_FPS
+
+    @property
+    def is_thinned(self) -> bool:
+        """Whether no more pictures come than are wanted."""
+        return self._is_polled and self._is_sampled
+
+    def __iter__(self) -> Iterator[bytes | None]:
+        """Pictures until the stream ends.
+
+        Raises:
+            RefusedError: access is refused.
+            VideoError: none comes any more.
+        """
+        due_at = time.monotonic()
+        brought = yield from self._pictures(self._answer, self._head)
+        if not brought:
+            raise VideoError(f"{self._label}: expected pictures, got the end of the stream")
+        failed = 0
+        while brought <= 1:
+            self._is_polled = True
+            due_at = max(due_at + self._poll_s, time.monotonic())
+            while (wait_s := due_at - time.monotonic()) > 0.0:
+                time.sleep(min(wait_s, _TICK_S))
+                yield None
+            try:
+                brought = yield from self._poll()
+                failed = 0
+            except RefusedError:
+                raise
+            except VideoError:
+                failed += 1
+                if failed == _MOST_FAILED_POLLS:
+                    raise
+                brought = 0
+
+    def _poll(self) -> Generator[bytes | None, None, int]:
+        try:
+            answer = self._client.ask()
+        except httpx.ProtocolError as error:
+            raise VideoError(f"{self._label}: expected a picture, got {error}") from None
+        head = first_bytes(answer)
+        if not is_pictures(answer, head):
+            answer.body.close()
+            raise VideoError(f"{self._label}: expected a picture, got {answer.kind or 'something else'}")
+        return (yield from self._pictures(answer, head))
+
+    def _pictures(self, answer: HttpAnswer, head: bytes) -> Generator[bytes | None, None, int]:
+        """Pictures of one answer; returns how many they were."""
+        chunks = itertools.chain([head], answer.body)
+        if not _comes_in_parts(answer, head):
+            yield (yield from self._whole(chunks))
+            return 1
+        splitter, brought = JpegSplitter(), 0
+        for chunk in chunks:
+            try:
+                pictures = splitter.push(chunk)
+            except ValueError as error:
+                raise VideoError(f"{self._label}: {error}") from None
+            brought += len(pictures)
+            yield from pictures or [None]
+            if not brought and splitter.passed_over > _JPEG_WITHIN_BYTES:
+                raise VideoError(f"{self._label}: expected JPEGs, got {splitter.passed_over:,} bytes of something else")
+        return brought
+
+    def _whole(self, chunks: Iterator[bytes]) -> Generator[None, None, bytes]:
+        picture = bytearray()
+        for chunk in chunks:
+            picture += chunk
+            if len(picture) > MAX_PICTURE_BYTES:
+                raise VideoError(f"{self._label}: expected a picture of at most {MAX_PICTURE_BYTES:,} bytes, got more")
+            yield None
+        return bytes(picture)
+
+
+class PictureStream:
+    """A stream of pictures of one kind; the thread that reads is the one that closes.
+
+    Args:
+        pictures: the pictures; the first is waited for.
+        label: what errors call the camera, redacted.
+        ends_at: monotonic time until which the first is waited for.
+        close: ends the connection.
+
+    Raises:
+        VideoError: no picture comes, or one that FFmpeg does not know.
+    """
+
+    def __init__(self, pictures: HttpPictures, label: str, ends_at: float, close: Callable[[], None]) -> None:
+        self._source, self._pictures, self._close = pictures, iter(pictures), close
+        self._first: bytes | None = None
+        while self._first is None:
+            self._first = next(self._pictures)  # it raises where there is none
+            if self._first is None and time.monotonic() > ends_at:
+                raise VideoError(f"{label}: expected a picture, got none in time")
+        try:
+            # FFmpeg finds out which kind of picture it is, and has a decoder for it.
+            self._container: InputContainer = av.open(io.BytesIO(self._first), "r", options=_FORMATS)
+        except av.error.FFmpegError:
+            raise VideoError(f"{label}: expected pictures, got some that cannot be decoded") from None
+        self._stream = self._container.streams.video[0]
+
+    @property
+    def is_thinned(self) -> bool:
+        """Whether no more pictures come than are wanted."""
+        return self._source.is_thinned
+
+    @property
+    def streams(self) -> StreamContainer:
+        """The one stream."""
+        return self._container.streams
+
+    @property
+    def format(self) -> ContainerFormat:
+        """That of raw pictures, which have no times."""
+        return _FORMAT
+
+    @property
+    def size(self) -> int:
+        """Unknown: -1."""
+        return -1
+
+    def demux(self, *streams: Stream) -> Iterator[av.Packet | None]:
+        """Pictures as packets without a time, each as soon as it is there; None now and then while none is."""
+        if self._first is not None:
+            yield self._packet(self._first)
+            self._first = None
+        for picture in self._pictures:
+            yield None if picture is None else self._packet(picture)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._container.close()
+        self._close()
+
+    def _packet(self, picture: bytes) -> av.Packet:
+        packet = av.Packet(picture)
+        packet.stream = self._stream
+        packet.is_keyframe = True
+        return packet
+
+
+def first_bytes(answer: HttpAnswer) -> bytes:
+    """The beginning of an answer's body; empty where there is none."""
+    return next((chunk for chunk in answer.body if chunk), b"")
+
+
+def is_pictures(answer: HttpAnswer, head: bytes) -> bool:
+    """Whether an answer is made of pictures; what it holds says more than its type."""
+    if _comes_in_parts(answer, head) or _OTHER_PICTURE.match(head):
+        return True
+    return bool(head) and answer.kind.startswith("image/") and not HTML.match(head)
+
+
+def _comes_in_parts(answer: HttpAnswer, head: bytes) -> bool:
+    """Whether JPEGs are to be looked for in it; of an image its whole body is one picture."""
+    is_image = answer.kind.startswith("image/")
+    return answer.kind.startswith("multipart/") or bool(_PARTS.match(head)) or (head.startswith(_JPEG) and not is_image)
