@@ -135,7 +135,8 @@ class CameraDefaults(Settings):
     """Settings that hold for every camera unless it says otherwise.
 
     Attributes:
-        sample_fps: frames per second that are scored; None scores all.
+        sample_fps: frames per second that are scored; None scores all. A camera that answers with one picture is asked
+            that often (None: once a second; at least every two seconds).
         open_timeout_s: longest wait for a stream to open.
         read_timeout_s: longest wait for a packet of a live stream.
         stall_timeout_s: longest time an open live stream may go without a frame before it is opened anew; ten times as

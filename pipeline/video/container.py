@@ -33,6 +33,7 @@ MAX_PIXELS = 9_000_000
 
 _UNKNOWN_RATE_FPS = 25
 _ARRIVAL_TICK = Fraction(1, 90_000)  # RTP's
+_MOST_UNTOLD = 3  # frames in a row of a live stream whose time is guessed
 _FASTEST_RATE_FPS = 1000  # above it the rate is a guess from the time base, not a camera's
 # Demuxers of video files. Without a list FFmpeg would also read a still image, a playlist that points elsewhere...
 _FILE_FORMATS = (
@@ -168,8 +169,7 @@ class ContainerFeed:
         self._declared = 0 if live else self._stream.frames
         self._units = AccessUnits(self._stream)
         self._discarded = 0
-        self._next_pts = 0
-        self.before_keyframe = 0
+        self._next_pts = self._untold = self.before_keyframe = 0
         self._awaits_keyframe = live
 
     @property
@@ -243,11 +243,15 @@ class ContainerFeed:
         base = frame.time_base or self._stream.time_base
         time_base = base or Fraction(1, _UNKNOWN_RATE_FPS)
         pts = frame.pts if frame.pts is not None else frame.dts
+        self._untold = self._untold + 1 if pts is None else 0
+        if pts is None and (self._clock is None or self._untold <= _MOST_UNTOLD):
+            pts = self._next_pts
+        if pts is not None:
+            interval = 1 / (time_base * Fraction(self.frame_rate_fps or _UNKNOWN_RATE_FPS))
+            self._next_pts = pts + max(round(interval), 1)
         if self._clock is not None:
             return RawFrame(*timed(self._clock, pts, time_base, self._arrived_s, self._label), frame)
-        if pts is None:
-            pts = self._next_pts
-        self._next_pts = pts + max(round(1 / (time_base * Fraction(self.frame_rate_fps or _UNKNOWN_RATE_FPS))), 1)
+        assert pts is not None
         return RawFrame(pts, time_base, frame)
 
     def close(self) -> None:

@@ -63,7 +63,9 @@ def open_http(
         head = first_bytes(answer)
         if is_pictures(answer, head):
             pictures = HttpPictures(client, label, answer, head, sample_fps)
-            return PictureStream(pictures, label, ends_at, stack.pop_all().close)
+            opened = PictureStream(pictures, label, ends_at)
+            opened.connection = stack.pop_all()
+            return opened
         if not head:
             raise VideoError(f"{label}: expected video or pictures, got an empty answer")
         if _PLAYLIST.match(head):

@@ -5,11 +5,12 @@ They have no clock: nothing says when one was taken but its arrival.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import re
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 
 import av
 import av.error
@@ -108,7 +109,10 @@ class HttpPictures:
         if not is_pictures(answer, head):
             answer.body.close()
             raise VideoError(f"{self._label}: expected a picture, got {answer.kind or 'something else'}")
-        return (yield from self._pictures(answer, head))
+        brought = yield from self._pictures(answer, head)
+        if not brought:
+            raise VideoError(f"{self._label}: expected a picture, got an answer without one")
+        return brought
 
     def _pictures(self, answer: HttpAnswer, head: bytes) -> Generator[bytes | None, None, int]:
         """Pictures of one answer; returns how many they were."""
@@ -145,14 +149,17 @@ class PictureStream:
         pictures: the pictures; the first is waited for.
         label: what errors call the camera, redacted.
         ends_at: monotonic time until which the first is waited for.
-        close: ends the connection.
 
     Raises:
         VideoError: no picture comes, or one that FFmpeg does not know.
+
+    Attributes:
+        connection: closed with it.
     """
 
-    def __init__(self, pictures: HttpPictures, label: str, ends_at: float, close: Callable[[], None]) -> None:
-        self._source, self._pictures, self._close = pictures, iter(pictures), close
+    def __init__(self, pictures: HttpPictures, label: str, ends_at: float) -> None:
+        self.connection = contextlib.ExitStack()
+        self._source, self._pictures = pictures, iter(pictures)
         self._first: bytes | None = None
         while self._first is None:
             self._first = next(self._pictures)  # it raises where there is none
@@ -196,7 +203,7 @@ class PictureStream:
     def close(self) -> None:
         """End the connection."""
         self._container.close()
-        self._close()
+        self.connection.close()
 
     def _packet(self, picture: bytes) -> av.Packet:
         packet = av.Packet(picture)

@@ -67,7 +67,7 @@ class LiveClock:
         self._run_from: _Lead | None = None
         self._run = 0  # windows that drifted the same way; negative: behind
         self._moved = _Lead(0.0, 0.0)
-        self._still = self._leaps = 0
+        self._still = self._leaps = self._untold = 0
         self._leapt_at_s = -math.inf
 
     def time_s(self, media_s: float | None, arrived_s: float) -> float:
@@ -77,6 +77,9 @@ class LiveClock:
             media_s: what the stream says, or None.
             arrived_s: monotonic time at which it came.
         """
+        self._untold = self._untold + 1 if media_s is None else 0
+        if self._untold >= _STILL_FRAMES and not self.reason:
+            self._absent = "its stream tells no times"
         if not self._has_begun:
             self._begin(0.0 if media_s is None or self.reason else media_s, arrived_s)
             return self._time_s

@@ -96,7 +96,7 @@ def test_a_picture_is_read_before_the_next_one_is_sent_and_its_time_is_that_of_i
                 times_s.append(float(frame.pts * frame.time_base))
                 if len(came_s) == 4:
                     break
-                time.sleep(0.1)  # what FFmpeg would have called 0.04 s
+                time.sleep(0.06)  # what FFmpeg would have called 0.04 s
                 told.release()
     for first, second in itertools.combinations(range(4), 2):
         earliest, latest = sent_s[second] - came_s[first], came_s[second] - sent_s[first]
@@ -107,7 +107,7 @@ def test_a_picture_is_read_before_the_next_one_is_sent_and_its_time_is_that_of_i
 
 def test_a_clock_that_stands_still_is_said_once_and_replaced_by_arrival(tmp_path, monkeypatch, caplog):
     """The camera's frames are a ninety-thousandth of a second apart, whenever they come."""
-    monkeypatch.setattr(live_clock_module, "_STILL_S", 0.2)
+    monkeypatch.setattr(live_clock_module, "_STILL_S", 0.05)
     stream = write_video(tmp_path / "slow.ts", 40, fps=90_000, gop=1).read_bytes()
 
     def send(write, wait):
@@ -120,7 +120,7 @@ def test_a_clock_that_stands_still_is_said_once_and_replaced_by_arrival(tmp_path
         def times_s():
             return [frame.header.media_time_s for frame in station.frames_of(session=0)]
 
-        until(lambda: times_s()[-1:] > [1.0], "time passes")
+        until(lambda: times_s()[-1:] > [0.1], "time passes")
         came_s = times_s()
     assert came_s == sorted(came_s)
     said = [record.getMessage() for record in caplog.records if "timed by" in record.getMessage()]
@@ -179,14 +179,14 @@ def test_a_camera_that_is_busy_now_and_then_stays_connected_and_one_that_stays_s
 
 
 def test_the_same_bytes_again_and_again_are_a_frozen_camera(tmp_path):
-    still = TamperMonitor(HealthSettings(frozen_s=0.2), None)
+    still = TamperMonitor(HealthSettings(frozen_s=0.05), None)
     with Snapshots(lambda number, camera: picture(0)) as camera, Station(tmp_path) as station:
         station.add("gate", camera.url, sample_fps=50, watch=still)
         until(lambda: station.status().conditions == {"frozen"}, "it is noticed")
         assert station.status().session == 0
 
 
-@pytest.mark.parametrize(("settings", "seconds"), [({}, 1.0), ({"sample_fps": 0.25}, 2.0), ({"sample_fps": 4.0}, 0.25)])
+@pytest.mark.parametrize(("settings", "seconds"), [({}, 1.0), ({"sample_fps": 0.25}, 2.0), ({"sample_fps": 2.0}, 0.5)])
 def test_it_is_asked_as_often_as_frames_are_wanted_or_once_a_second_and_every_two_seconds_at_least(
     settings, seconds, monkeypatch
 ):
@@ -195,8 +195,9 @@ def test_it_is_asked_as_often_as_frames_are_wanted_or_once_a_second_and_every_tw
     now_s = [0.0]
     monkeypatch.setattr("pipeline.video.http_pictures.time.monotonic", lambda: now_s[0] + sum(waited_s))
     with Snapshots(picture) as camera, open_source(camera.url, SIZE_PX, **QUICK, **settings) as source:
-        assert len(list(itertools.islice(source.arrivals(), 40))) == 40
-    assert sum(waited_s) / (len(camera.requests) - 1) == pytest.approx(seconds, rel=0.2)
+        assert len(list(itertools.islice(source.arrivals(), 30))) == 30
+    waits = round(sum(waited_s) / seconds, 3)
+    assert waits - 1 <= len(camera.requests) - 1 <= waits  # the last one may still wait
 
 
 # --- passwords and redirects --------------------------------------------------------------------------------------

@@ -106,6 +106,13 @@ def test_a_stream_without_times_is_timed_by_arrival_from_its_first_picture():
     assert run(clock, [None, 0.04, 0.08, None], [100.0, 100.2, 100.2, 107.0]) == pytest.approx([0.0, 0.2, 0.2, 7.0])
 
 
+def test_a_stream_that_tells_no_more_times_is_timed_by_arrival_and_said_so():
+    clock = LiveClock()
+    taken_s = steady(4.0)
+    assert run(clock, [t if t < 1.0 else None for t in taken_s], taken_s) == pytest.approx(taken_s)
+    assert clock.reason == "its stream tells no times"
+
+
 def test_a_first_picture_without_a_time_of_its_own_says_nothing_of_the_clock():
     clock = LiveClock()
     assert run(clock, [None, 0.04, 0.08], [0.0, 0.04, 0.08]) == [0.0, 0.04, 0.08]

@@ -13,7 +13,8 @@ import pytest
 
 import pipeline.video.record as record_module
 from pipeline.errors import VideoError
-from pipeline.video.segment import PacketTimeline, VideoFormatReader
+from pipeline.video.packet_timeline import PacketTimeline
+from pipeline.video.segment import VideoFormatReader
 from tests.http_camera import that_sends
 from tests.video.recorders import (
     ROOT,
