@@ -7,6 +7,7 @@ from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import AuthorizationError
 from redis.retry import Retry
 
+from pipeline.addresses import redis_address_error, redis_client_address
 from pipeline.errors import RedisError
 from pipeline.redaction import redact
 from pipeline.sinks.base import Reason
@@ -25,10 +26,12 @@ def connect(url: str, *, timeout_s: float = 1.0, retries: int = 2) -> redis.Redi
     Raises:
         RedisError: the address is not one.
     """
+    if (wrong := redis_address_error(url)) is not None:
+        raise RedisError(f"redis.url: {wrong}")
     backoff = ExponentialWithJitterBackoff(base=0.05, cap=0.5) if retries else NoBackoff()
     try:
         client = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
-            url,
+            redis_client_address(url),
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             retry=Retry(backoff, retries),

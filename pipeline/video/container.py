@@ -22,6 +22,7 @@ from av.stream import Disposition, Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from pipeline.addresses import ffmpeg_address
 from pipeline.errors import RefusedError, VideoError
 from pipeline.redaction import redact
 from pipeline.video.access_units import AccessUnits
@@ -333,6 +334,7 @@ def open_live(
         RefusedError: access is refused, there is no such stream, or a redirect would take the password elsewhere.
         VideoError: nobody answers, or what answers is no video stream.
     """
+    url = ffmpeg_address(url)
     scheme = url.split(":", 1)[0].lower()
     options = _RTSP_OPTIONS if scheme in {"rtsp", "rtsps"} else _OTHER_LIVE_OPTIONS
     url = _ENCODED_ZONE.sub(r"\1", scheme + url[len(scheme) :])  # FFmpeg knows schemes in small letters alone

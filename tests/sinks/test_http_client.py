@@ -95,7 +95,14 @@ def test_cookies_are_not_kept():
 
 
 @pytest.mark.parametrize(
-    "proxy", ["ftp://user:hunter2@127.0.0.1:1", "socks5://user:hunter2@127.0.0.1:1", "http://user:hunter2"]
+    "proxy",
+    [
+        "ftp://user:hunter2@127.0.0.1:1",
+        "socks5://user:hunter2@127.0.0.1:1",
+        "http://user:hunter2",
+        "http://user:57#hunter2@127.0.0.1:1",
+        "user:57/hunter2@127.0.0.1:1",
+    ],
 )
 def test_proxies_that_are_none_are_named_in_one_line_without_their_password(monkeypatch, proxy):
     monkeypatch.setenv("ALL_PROXY", proxy)
