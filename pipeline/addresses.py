@@ -32,6 +32,13 @@ _LISTENING = ("rtp", "srtp", "udp", "tcp", "tls")  # at all addresses of this ma
 # What FFmpeg 8 copies into: the end of a longer password would be left off without a word.
 _LONGEST_USER_INFO_BYTES = {"rtsp": 127, "rtsps": 127, **dict.fromkeys(_RTMP, 99)}
 _LONGEST_OTHER_USER_INFO_BYTES = 1023
+_GATEWAY = "let a media gateway offer it as rtsp://"
+_NOT_READ = {
+    **dict.fromkeys(("srt", "rist", "webrtc", "whep", "whip", "ndi"), _GATEWAY),
+    "hls": "write the http:// address of its playlist",
+    "onvif": "ask the camera for its stream's rtsp:// address",
+}
+"""What cameras and encoders are also said to speak, by scheme, and what to do."""
 
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
 _NEARLY = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{1,30})(?P<after>:/?|//)(?!/)")
@@ -311,6 +318,8 @@ def redis_client_address(address: str) -> str:
 
 
 def _meant(scheme: str, known: tuple[str, ...]) -> str:
+    if scheme in _NOT_READ:
+        return f", which this FFmpeg does not read: {_NOT_READ[scheme]}"
     meant = _similar(scheme, known)
     return f" (did you mean {meant}://?)" if meant else ""
 

@@ -103,7 +103,7 @@ def test_a_mistyped_scheme_is_refused_with_what_was_meant_and_without_the_passwo
     assert "10.0.0.7" not in line
 
 
-@pytest.mark.parametrize("address", ["ftp://h/x.mp4", "concat://a|b", "subfile://x", "s3://bucket/x", "srt://h:1"])
+@pytest.mark.parametrize("address", ["ftp://h/x.mp4", "concat://a|b", "subfile://x", "s3://bucket/x", "gopher://h:1"])
 def test_a_scheme_that_is_no_cameras_is_refused_with_those_that_are(address):
     said = camera_address_error(address)
     assert said is not None

@@ -6,6 +6,7 @@ The options and the behaviour on faults were measured with PyAV 18.1 (FFmpeg 8.1
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -18,6 +19,7 @@ from av.container import InputContainer
 from av.container.streams import StreamContainer
 from av.format import ContainerFormat, Flags
 from av.stream import Disposition, Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from pipeline.addresses import ffmpeg_address
@@ -41,14 +43,19 @@ _FILE_FORMATS = (
     "dv,yuv4mpegpipe"
 )
 _FILE_OPTIONS = {"format_whitelist": _FILE_FORMATS, "protocol_whitelist": "file"}
-# Probing costs RTSP 2 to 5 s, and RTSP announces its codec; without probing it opens in 0.1 s.
+# Probing costs RTSP 2 to 5 s, and RTSP announces its codec; without probing it opens in 0.1 s. Over UDP pictures get
+# lost: only where a camera refuses TCP.
 _RTSP_OPTIONS = {
-    "rtsp_transport": "tcp",
+    "rtsp_transport": "tcp+udp+udp_multicast",
+    "rtsp_flags": "prefer_tcp",
+    "buffer_size": "1048576",  # UDP's: a large keyframe comes in one burst
     "allowed_media_types": "video",
     "analyzeduration": "0",
     "probesize": "32",
 }
 _OTHER_LIVE_OPTIONS = {"analyzeduration": "1000000", "fpsprobesize": "0"}
+# RFC 6874 writes the zone of a link-local address as %25eth0; FFmpeg, and most people, as %eth0.
+_ENCODED_ZONE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#]*@)?\[[0-9A-Fa-f:.]+%)25(?=[^\]/?#]+\])")
 
 FrameDamage = Literal["corrupt", "decode_error"]
 """What is wrong with a frame that came: the decoder marked it as damaged, or could make nothing of its packet."""
@@ -92,10 +99,17 @@ class LiveContainer(Protocol):
 
 
 class Feed(Protocol):
-    """Something that yields decoded frames in order."""
+    """Something that yields decoded frames in order.
+
+    Attributes:
+        frame_rate_fps: frames per second that it states, or None.
+        codec: what it is encoded with, by FFmpeg's name.
+        before_keyframe: pictures passed over since they refer to what was sent before a live stream was joined.
+    """
 
     frame_rate_fps: float | None
     codec: str
+    before_keyframe: int
 
     @property
     def is_thinned(self) -> bool:
@@ -142,7 +156,8 @@ class ContainerFeed:
         self._clock = begun_clock(container, clock) if live else None
         self._arrived_s = 0.0  # monotonic time at which the newest packet came
         try:
-            self._stream = _video_stream(container, label)
+            self._stream = main_stream(container.streams, label)
+            _check_size(self._stream.codec_context, label)
         except VideoError:
             container.close()
             raise
@@ -158,8 +173,7 @@ class ContainerFeed:
         self._units = AccessUnits(self._stream)
         self._discarded = 0
         self._next_slot = 0 if container.format.name == "avi" else None
-        self._next_pts = self._untold = 0
-        # Who joins a live stream between keyframes gets packets that refer to what was sent before.
+        self._next_pts = self._untold = self.before_keyframe = 0
         self._awaits_keyframe = live
 
     @property
@@ -211,6 +225,7 @@ class ContainerFeed:
         self._discarded += packet.is_discard + self._empty_slots(packet)
         units = self._units.push(packet) if packet.size else [*self._units.flush(), packet]
         while self._awaits_keyframe and units and not units[0].is_keyframe:
+            self.before_keyframe += bool(units[0].size)
             del units[0]
         self._awaits_keyframe = self._awaits_keyframe and not units
         return units
@@ -332,6 +347,7 @@ def open_live(
     url = ffmpeg_address(url)
     scheme = url.split(":", 1)[0].lower()
     options = _RTSP_OPTIONS if scheme in {"rtsp", "rtsps"} else _OTHER_LIVE_OPTIONS
+    url = _ENCODED_ZONE.sub(r"\1", scheme + url[len(scheme) :])  # FFmpeg knows schemes in small letters alone
     if scheme in {"http", "https"}:
         from pipeline.video.http_camera import open_http  # httpx only where there are such cameras
 
@@ -349,6 +365,10 @@ def open_live(
         ) from None
     except av.error.HTTPNotFoundError:
         raise RefusedError(f"{label}: expected a video stream, got: no such stream (404)") from None
+    except av.error.HTTPOtherClientError:
+        raise VideoError(
+            f"{label}: expected a video stream, got another refusal (4xx): too many viewers, or no video at present"
+        ) from None
     except UnicodeEncodeError:
         raise VideoError(f"{label}: expected an address, got half of a surrogate pair in it") from None
     except av.error.InvalidDataError:  # FFmpeg's answer to silence, too
@@ -380,20 +400,37 @@ def _head(path: Path, label: str) -> bytes:
     return head
 
 
-def _video_stream(container: LiveContainer, label: str) -> VideoStream:
-    """First video stream that is footage, not the cover picture of a sound file."""
-    footage = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+def main_stream(streams: StreamContainer, label: str) -> VideoStream:
+    """The video stream that shows most, and the first of equals; not the cover picture of a sound file.
+
+    Some cameras and recorders send a small picture beside the large one. RTSP may leave sizes to the first keyframe;
+    then it is the first that is no JPEG: thumbnails are.
+
+    Args:
+        streams: of a file or a live stream.
+        label: what errors call it.
+
+    Raises:
+        VideoError: there is none, or no decoder for it.
+    """
+    footage = [s for s in streams.video if not s.disposition & Disposition.attached_pic]
     if not footage:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
+        kinds = ", ".join(sorted({stream.type for stream in streams})) or "none"
         raise VideoError(f"{label}: expected a video stream, got only: {kinds}")
-    context = footage[0].codec_context
-    if context is None:
+    known = [stream for stream in footage if stream.codec_context is not None]
+    if not known:
         raise VideoError(f"{label}: expected video that FFmpeg can decode, got an unknown codec")
+    pixels = [stream.codec_context.width * stream.codec_context.height for stream in known]
+    if all(pixels):
+        return known[pixels.index(max(pixels))]
+    return next((stream for stream in known if stream.codec_context.name != "mjpeg"), known[0])
+
+
+def _check_size(context: VideoCodecContext, label: str) -> None:
     if context.width * context.height > MAX_PIXELS:
         raise VideoError(
             f"{label}: expected frames of at most {MAX_PIXELS:,} pixels, got {context.width} x {context.height}"
         )
-    return footage[0]
 
 
 def frame_rate(stream: VideoStream) -> float | None:

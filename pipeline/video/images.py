@@ -74,6 +74,7 @@ class ImageFeed:
             raise VideoError(f"{label}: expected a folder of images ({endings}), got a folder without any")
         self.frame_rate_fps: float | None = float(FOLDER_FPS)
         self.codec = "images"
+        self.before_keyframe = 0
 
     @property
     def is_thinned(self) -> bool:

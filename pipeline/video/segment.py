@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import RunError, VideoError
 from pipeline.video.access_units import parameter_sets_once
-from pipeline.video.container import MAX_PIXELS, LiveContainer, ffmpeg_message
+from pipeline.video.container import MAX_PIXELS, ffmpeg_message
 from pipeline.video.packet_timeline import TimedPacket
 
 SUFFIX = ".mkv"
@@ -196,18 +196,6 @@ class Segment:
         """Raise if it is the disk that fails, not the packet."""
         if isinstance(error, av.error.FFmpegError) and error.errno in DISK_ERRORS:
             raise RunError(f"{self.path}: cannot be written: {ffmpeg_message(error)}") from None
-
-
-def video_stream(container: LiveContainer, label: str) -> VideoStream:
-    """The stream of a camera that is recorded: its first with video.
-
-    Raises:
-        VideoError: there is none, or of an unknown codec.
-    """
-    if not container.streams.video or container.streams.video[0].codec_context is None:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
-        raise VideoError(f"{label}: expected a video stream of a known codec, got only: {kinds}")
-    return container.streams.video[0]
 
 
 def _jpeg_frame_header(data: bytes) -> bytes | None:

@@ -26,6 +26,7 @@ from pipeline.redaction import redact
 from pipeline.video.container import ContainerFeed, Feed, RawFrame, open_file, open_live
 from pipeline.video.images import ImageFeed
 from pipeline.video.live_clock import LiveClock
+from pipeline.video.stand_in import StandInFeed
 
 SkipReason = Literal["sampling", "corrupt", "decode_error"]
 """Why a frame that came has no image: nobody wanted it, it is damaged, or it could not be decoded."""
@@ -55,6 +56,7 @@ def open_source(
     name: str | None = None,
     sample_fps: float | None = None,
     clock: LiveClock | None = None,
+    loop: bool = False,
 ) -> VideoSource:
     """Open a video file, a folder of images or a live stream.
 
@@ -66,6 +68,7 @@ def open_source(
         name: what errors call it beside its address, such as the camera's id.
         sample_fps: how often a camera that answers with one picture is asked, per second; None: once.
         clock: times a live camera's frames over all of its sessions; None takes a new one.
+        loop: whether a file or folder stands in for a live stream.
 
     Raises:
         RefusedError: access is refused, there is no such stream, or a redirect would take the password elsewhere.
@@ -78,13 +81,23 @@ def open_source(
         container = open_live(url, label, **timeouts_s, sample_fps=sample_fps)
         feed = ContainerFeed(container, live=True, label=label, clock=clock)
         return VideoSource(feed, size_px, live=True, label=label)
-    path = Path(unquote(url[len("file://") :]) if scheme_of(url) else url)
+    path = file_path(url)
+    if loop:
+        return VideoSource(StandInFeed(lambda: _file_feed(path, label), label), size_px, live=True, label=label)
+    return VideoSource(_file_feed(path, label), size_px, live=False, label=label)
+
+
+def file_path(url: str) -> Path:
+    """The file or folder that an address leads to, which is no live stream."""
+    return Path(unquote(url[len("file://") :]) if scheme_of(url) else url)
+
+
+def _file_feed(path: Path, label: str) -> Feed:
     try:
         folder = path.is_dir()
     except OSError as error:  # such as a name that is too long
         raise VideoError(f"{label}: expected a readable file or folder, got: {error.strerror}") from error
-    feed = ImageFeed(path, label) if folder else ContainerFeed(open_file(path, label), live=False, label=label)
-    return VideoSource(feed, size_px, live=False, label=label)
+    return ImageFeed(path, label) if folder else ContainerFeed(open_file(path, label), live=False, label=label)
 
 
 def _label(url: str, name: str | None) -> str:
@@ -132,6 +145,11 @@ class VideoSource:
     def expected_frames(self) -> int | None:
         """Frames that the file promises (images in the folder); None where nothing is known."""
         return self._feed.expected_frames
+
+    @property
+    def before_keyframe(self) -> int:
+        """Pictures passed over so far since a live stream was joined between two keyframes."""
+        return self._feed.before_keyframe
 
     def missing(self) -> int:
         """Frames that were promised and did not come, or came damaged, once iteration has ended; 0 if none is known."""
