@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import av
 import av.error
@@ -20,10 +20,8 @@ from av.video.stream import VideoStream
 from pipeline.errors import RefusedError, VideoError
 from pipeline.redaction import redact
 from pipeline.video.access_units import AccessUnits
+from pipeline.video.decoder import MAX_PIXELS, Decoder, FrameDamage
 from pipeline.video.redirects import password_stays
-
-MAX_PIXELS = 9_000_000
-"""Largest frame that is decoded: a little above 3840 x 2160. Bounds the memory that a damaged header can ask for."""
 
 _UNKNOWN_RATE_FPS = 25
 _FASTEST_RATE_FPS = 1000  # above it the rate is a guess from the time base, not a camera's
@@ -41,9 +39,6 @@ _RTSP_OPTIONS = {
 }
 _OTHER_LIVE_OPTIONS = {"analyzeduration": "1000000", "fpsprobesize": "0"}
 
-FrameDamage = Literal["corrupt", "decode_error"]
-"""What is wrong with a frame that came: the decoder marked it as damaged, or could make nothing of its packet."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -56,10 +51,17 @@ class RawFrame(NamedTuple):
 
 
 class Feed(Protocol):
-    """Something that yields decoded frames in order."""
+    """Something that yields decoded frames in order.
+
+    Attributes:
+        frame_rate_fps: frames per second that it states, or None.
+        codec: what it is encoded with, by FFmpeg's name.
+        passed_over: one line on the first frame that could not be read, where something is known of it; else empty.
+    """
 
     frame_rate_fps: float | None
     codec: str
+    passed_over: str
 
     @property
     def expected_frames(self) -> int | None:
@@ -98,15 +100,14 @@ class ContainerFeed:
             container.close()
             raise
         context = self._stream.codec_context
-        self._stream.thread_type = "SLICE"  # frame threads add latency; sixteen cameras share the cores anyway
-        context.thread_count = 1
-        context.options = {"max_pixels": str(MAX_PIXELS)}  # FFmpeg ignores it among the options of av.open
         self.frame_rate_fps = frame_rate(self._stream)
         self.codec = context.codec.name
+        self.passed_over = ""
         self.failure: av.error.FFmpegError | None = None
         # Read now: what a PyAV stream says once its container is closed comes from memory that was freed.
         self._declared = 0 if live else self._stream.frames
         self._units = AccessUnits(self._stream)
+        self._decoder = Decoder(self._stream, self._units)
         self._discarded = 0
         self._next_pts = 0
         # Who joins a live stream between keyframes gets packets that refer to what was sent before.
@@ -154,16 +155,8 @@ class ContainerFeed:
         return units
 
     def _decoded(self, packet: av.Packet | None) -> Iterator[RawFrame | FrameDamage | None]:
-        try:
-            frames = self._stream.codec_context.decode(packet)
-        except av.error.FFmpegError:
-            # What only empties the decoder, a missing or empty packet, was no frame.
-            yield "decode_error" if packet is not None and packet.size else None
-            return
-        if not frames:
-            yield None
-        for frame in frames:
-            yield "corrupt" if frame.is_corrupt else self._stamped(frame)
+        for came in self._decoder.decode(packet):
+            yield self._stamped(came) if isinstance(came, av.VideoFrame) else came
 
     def _stamped(self, frame: av.VideoFrame) -> RawFrame:
         """Give the frame a time stamp: its own, else its packet's, else one frame after the last."""

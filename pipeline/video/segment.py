@@ -23,7 +23,9 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import RunError, VideoError
 from pipeline.video.access_units import parameter_sets_once
-from pipeline.video.container import MAX_PIXELS, ffmpeg_message, frame_rate
+from pipeline.video.container import ffmpeg_message, frame_rate
+from pipeline.video.decoder import MAX_PIXELS
+from pipeline.video.picture_header import jpeg_frame_header
 
 SUFFIX = ".mkv"
 
@@ -38,7 +40,6 @@ _LEAP_MS = 600_000.0
 # A killed process loses what has not left the muxer: up to a second, not FFmpeg's five. All packets share one stream,
 # so the muxer has nothing to shift.
 _MUXER_OPTIONS = {"cluster_time_limit": "1000", "flush_packets": "1", "avoid_negative_ts": "disabled"}
-_JPEG_FRAME_HEADERS = frozenset({0xC0, 0xC1, 0xC2})
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ class VideoFormatReader:
             return bytes(packet.get_sidedata("new_extradata"))
         data = bytes(packet)
         if self._codec == "mjpeg":
-            return _jpeg_frame_header(data)
+            return jpeg_frame_header(data)
         if self._filter is None:
             return None
         try:
@@ -314,14 +315,3 @@ def packet_timeline(stream: VideoStream) -> PacketTimeline:
     """An empty timeline for a stream's packets."""
     reorders = bool(stream.codec_context.has_b_frames)
     return PacketTimeline(stream.time_base or _TICK, frame_rate(stream), reorders=reorders)
-
-
-def _jpeg_frame_header(data: bytes) -> bytes | None:
-    """Precision, height, width and components from a JPEG's frame header."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        length = int.from_bytes(data[at + 2 : at + 4])
-        if data[at + 1] in _JPEG_FRAME_HEADERS:
-            return data[at + 4 : at + 2 + length]
-        at += 2 + length
-    return None
