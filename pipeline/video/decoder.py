@@ -27,12 +27,14 @@ that a damaged header can ask for."""
 FrameDamage = Literal["corrupt", "decode_error"]
 """What is wrong with a frame that came: it is damaged, or the decoder could make nothing of its packet."""
 
-# Their decoders show what is left of a damaged picture, unless they are told to fail. Others are not told: H.264's
-# would no longer mark what it repairs, and fail on messages that are merely odd.
-_FAIL_ON_DAMAGE = frozenset({"mjpeg", "tiff"})
+# Its decoder shows what is left of a damaged picture, unless it is told to fail. Others are not told: H.264's would no
+# longer mark what it repairs, and fail on messages that are merely odd, as TIFF's does on tags.
+_FAIL_ON_DAMAGE = frozenset({"mjpeg"})
 # It notices damage, and shows nothing from there to the next keyframe. Sound video comes out the same to the last bit.
 _WATCHFUL = {"vp9": "libvpx-vp9"}
 _REORDER_FRAMES = 16  # H.264 and HEVC never keep more pictures than that back
+
+_RENEWED = 2  # packets from which a renewal begins
 
 
 def configure(context: VideoCodecContext) -> None:
@@ -124,6 +126,7 @@ class _Damage:
         self._last_pts: int | None = None
         self._lasts = False
         self._frames = self._keyframes = 0  # since it was last noticed
+        self._renewed_pts: int | None = None
 
     def begin(self, pts: int | None) -> None:
         """Note that the picture of this time stamp is damaged, or lost."""
@@ -135,6 +138,8 @@ class _Damage:
     def note_packet(self, packet: av.Packet) -> None:
         """Take note of what goes into the decoder."""
         self._keyframes += packet.is_keyframe
+        if packet.is_keyframe and self._keyframes == _RENEWED:
+            self._renewed_pts = packet.pts
 
     def touches(self, frame: av.VideoFrame) -> bool:
         """Whether a frame, the next one that came out of the decoder, is damaged."""
@@ -147,7 +152,8 @@ class _Damage:
         self._frames += 1
         if self._is_before(frame.pts, self._first_pts):
             return False
-        if not (frame.key_frame or frame.pict_type == PictureType.I or self._keyframes > 1):
+        is_renewed = self._keyframes >= _RENEWED and not self._is_before(frame.pts, self._renewed_pts)
+        if not (frame.key_frame or frame.pict_type == PictureType.I or is_renewed):
             return True
         self._lasts = self._is_before(frame.pts, self._last_pts)
         self._first_pts = self._last_pts

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 import numpy.typing as npt
-from av.sidedata.sidedata import SideData, Type
+from av.sidedata.sidedata import SideData, SideDataContainer, Type
 
 _MATRIX = struct.Struct("=9i")
 
@@ -59,8 +59,9 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
 
 
 def _side_data(frame: av.VideoFrame) -> Iterator[SideData]:
-    container: Any = frame.side_data  # PyAV's stub has a mapping of everything to anything
-    yield from container
+    # Not frame.side_data: a frame that was asked for it refers to itself, and waits for the garbage collector.
+    container: Any = SideDataContainer
+    yield from container(frame)
 
 
 def _unknown_type(cls: type[Any], value: object) -> Any:

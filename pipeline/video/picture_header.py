@@ -13,6 +13,7 @@ _CODEC_BY_SIGNATURE = (
     (b"II*\x00", "tiff"),
     (b"MM\x00*", "tiff"),
 )
+_BMP_OS2_HEADER_BYTES = 12
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _TIFF_SHORT = 3
 _SOI, _EOI, _SOS, _PROGRESSIVE = 0xD8, 0xD9, 0xDA, 0xC2
@@ -48,12 +49,12 @@ def lacks_its_end(data: bytes) -> bool:
     end marker, and some cameras send none.
     """
     components = 0
-    for marker, at, size in _segments(data):
+    for marker, at, _ in _segments(data):
         if marker == _PROGRESSIVE:
             break
-        if marker in _FRAME_HEADERS and size > 7:
-            components = data[at + 9]
-        if marker == _SOS and size > 2 and data[at + 4] >= components:
+        if marker in _FRAME_HEADERS:
+            components = int.from_bytes(data[at + 9 : at + 10])
+        if marker == _SOS and int.from_bytes(data[at + 4 : at + 5]) >= components:
             return False
     else:
         return False
@@ -85,7 +86,9 @@ def _png_size(data: bytes) -> tuple[int, int]:
 
 
 def _bmp_size(data: bytes) -> tuple[int, int]:
-    width, height = struct.unpack_from("<ii", data, 18)  # a height below 0: from the top down
+    (header_bytes,) = struct.unpack_from("<I", data, 14)
+    width, height = struct.unpack_from("<HH" if header_bytes == _BMP_OS2_HEADER_BYTES else "<ii", data, 18)
+    # A height below 0: from the top down.
     return abs(height), abs(width)
 
 
