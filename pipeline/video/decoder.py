@@ -32,9 +32,8 @@ FrameDamage = Literal["corrupt", "decode_error"]
 _FAIL_ON_DAMAGE = frozenset({"mjpeg"})
 # It notices damage, and shows nothing from there to the next keyframe. Sound video comes out the same to the last bit.
 _WATCHFUL = {"vp9": "libvpx-vp9"}
+_KEYFRAMES_TO_RENEW = 2
 _REORDER_FRAMES = 16  # H.264 and HEVC never keep more pictures than that back
-
-_RENEWED = 2  # packets from which a renewal begins
 
 
 def configure(context: VideoCodecContext) -> None:
@@ -125,39 +124,43 @@ class _Damage:
         self._first_pts: int | None = None
         self._last_pts: int | None = None
         self._lasts = False
-        self._frames = self._keyframes = 0  # since it was last noticed
-        self._renewed_pts: int | None = None
+        # Since it was last noticed: frames, and the time stamps of the first keyframes.
+        self._frames = 0
+        self._keyframes: list[int | None] = []
 
     def begin(self, pts: int | None) -> None:
         """Note that the picture of this time stamp is damaged, or lost."""
         is_earlier = not self._lasts or pts is None or (self._first_pts is not None and pts < self._first_pts)
         self._first_pts = pts if is_earlier else self._first_pts
         self._last_pts, self._lasts = pts, True
-        self._frames = self._keyframes = 0
+        self._frames = 0
+        self._keyframes.clear()
 
     def note_packet(self, packet: av.Packet) -> None:
         """Take note of what goes into the decoder."""
-        self._keyframes += packet.is_keyframe
-        if packet.is_keyframe and self._keyframes == _RENEWED:
-            self._renewed_pts = packet.pts
+        if packet.is_keyframe and len(self._keyframes) < _KEYFRAMES_TO_RENEW:
+            self._keyframes.append(packet.pts)
 
     def touches(self, frame: av.VideoFrame) -> bool:
         """Whether a frame, the next one that came out of the decoder, is damaged."""
         if frame.is_corrupt:
             self.begin(frame.pts)
             return True
-        # A decoder that does not say how pictures are predicted shows none of those in question.
-        if not self._lasts or frame.pict_type == PictureType.NONE:
+        if not self._lasts:
             return False
         self._frames += 1
         if self._is_before(frame.pts, self._first_pts):
             return False
-        is_renewed = self._keyframes >= _RENEWED and not self._is_before(frame.pts, self._renewed_pts)
-        if not (frame.key_frame or frame.pict_type == PictureType.I or is_renewed):
+        if not (frame.key_frame or frame.pict_type == PictureType.I or self._is_renewed(frame)):
             return True
         self._lasts = self._is_before(frame.pts, self._last_pts)
         self._first_pts = self._last_pts
         return False
+
+    def _is_renewed(self, frame: av.VideoFrame) -> bool:
+        # Not all decoders say what a keyframe's picture is.
+        needed = 1 if frame.pict_type == PictureType.NONE else _KEYFRAMES_TO_RENEW
+        return len(self._keyframes) >= needed and not self._is_before(frame.pts, self._keyframes[needed - 1])
 
     def _is_before(self, pts: int | None, damaged_pts: int | None) -> bool:
         """Whether a frame is shown before one that is still in the decoder; clocks may leap, so not for long."""

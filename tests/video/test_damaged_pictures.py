@@ -153,7 +153,7 @@ def pictures_of(frames: int) -> list[np.ndarray]:
 def with_damage(path: Path, out: Path, number: int, damage) -> Path:
     """Copy a file, one of its packets changed."""
     with av.open(str(path)) as whole, av.open(str(out), "w") as copied:
-        stream = copied.add_stream_from_template(whole.streams.video[0])
+        stream = copied.add_stream_from_template(whole.streams.video[0], opaque=True)
         for count, packet in enumerate(whole.demux(video=0)):
             if not packet.size:
                 continue
