@@ -59,6 +59,9 @@ class Decoder:
         self._is_jpeg = self._context.name == "mjpeg"
         self._watchful = _WATCHFUL.get(self._context.name)
         self._damage = _Damage()
+        # HEVC's decoder passes over what refers to a lost picture, and says nothing.
+        self._counts_skipped = self._context.name == "hevc"
+        self._awaited: list[int] = []  # time stamps of pictures that may be passed over
         configure(self._context)
 
     def decode(self, unit: av.Packet | None) -> Iterator[av.VideoFrame | FrameDamage | None]:
@@ -72,6 +75,7 @@ class Decoder:
         """
         if unit is None or not unit.size:
             yield from self._frames(unit, on_failure=None)
+            yield from self._skipped()
             return
         if self._is_jpeg and lacks_its_end(bytes(unit)):
             yield "corrupt"
@@ -79,6 +83,8 @@ class Decoder:
         self._damage.note_packet(unit)
         if self._units.has_hole(unit):
             self._damage.begin(unit.pts)
+        elif self._counts_skipped and self._damage.lasts and unit.pts is not None and self._units.holds_picture(unit):
+            self._awaited.append(unit.pts)
         yield from self._frames(unit, "corrupt" if self._is_jpeg and jpeg_frame_header(bytes(unit)) else "decode_error")
 
     def _frames(
@@ -87,6 +93,7 @@ class Decoder:
         try:
             frames = self._context.decode(unit) if self._watchful is None else self._first_frames(unit, self._watchful)
         except av.error.FFmpegError:
+            self._awaited = [pts for pts in self._awaited if unit is None or pts != unit.pts]
             # A message between pictures is none.
             if unit is not None and on_failure is not None and self._units.holds_picture(unit):
                 self._damage.begin(unit.pts)
@@ -95,7 +102,17 @@ class Decoder:
         if not frames:
             yield None
         for frame in frames:
+            if self._awaited and frame.pts is not None:
+                yield from self._skipped(frame.pts)
             yield "corrupt" if self._damage.touches(frame) else frame
+
+    def _skipped(self, before_pts: int | None = None) -> Iterator[FrameDamage]:
+        """Pictures that were to be shown before this one, or at all, and were not."""
+        for pts in [pts for pts in self._awaited if before_pts is None or pts < before_pts]:
+            self._awaited.remove(pts)
+            yield "decode_error"
+        if before_pts in self._awaited:
+            self._awaited.remove(before_pts)
 
     def _first_frames(self, unit: av.Packet | None, watchful: str) -> list[av.VideoFrame]:
         """Decode a first packet, and choose the decoder: only FFmpeg's own knows the container's display matrix."""
@@ -118,21 +135,24 @@ class _Damage:
 
     A stream whose pictures are renewed bit by bit (intra refresh) has none such, but packets from which a renewal
     begins, and the second one after the damage comes when everything has been renewed.
+
+    Attributes:
+        lasts: whether there was damage from which not all has recovered.
     """
 
     def __init__(self) -> None:
         self._first_pts: int | None = None
         self._last_pts: int | None = None
-        self._lasts = False
+        self.lasts = False
         # Since it was last noticed: frames, and the time stamps of the first keyframes.
         self._frames = 0
         self._keyframes: list[int | None] = []
 
     def begin(self, pts: int | None) -> None:
         """Note that the picture of this time stamp is damaged, or lost."""
-        is_earlier = not self._lasts or pts is None or (self._first_pts is not None and pts < self._first_pts)
+        is_earlier = not self.lasts or pts is None or (self._first_pts is not None and pts < self._first_pts)
         self._first_pts = pts if is_earlier else self._first_pts
-        self._last_pts, self._lasts = pts, True
+        self._last_pts, self.lasts = pts, True
         self._frames = 0
         self._keyframes.clear()
 
@@ -146,14 +166,14 @@ class _Damage:
         if frame.is_corrupt:
             self.begin(frame.pts)
             return True
-        if not self._lasts:
+        if not self.lasts:
             return False
         self._frames += 1
         if self._is_before(frame.pts, self._first_pts):
             return False
         if not (frame.key_frame or frame.pict_type == PictureType.I or self._is_renewed(frame)):
             return True
-        self._lasts = self._is_before(frame.pts, self._last_pts)
+        self.lasts = self._is_before(frame.pts, self._last_pts)
         self._first_pts = self._last_pts
         return False
 

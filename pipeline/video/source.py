@@ -101,7 +101,7 @@ class VideoSource:
         codec: what it is encoded with, by FFmpeg's name.
         size_px: (height, width) of the newest frame as it came; a live stream's may change. None before the first.
         decoded: sound frames so far; frame i of an undamaged file is the i-th one yielded, from 0.
-        corrupt: frames that were decoded and are damaged, or whose pixels cannot be converted; passed over.
+        corrupt: frames that are damaged, or predicted from such ones, or whose pixels cannot be converted; passed over.
         decode_errors: packets that could not be decoded; passed over.
     """
 

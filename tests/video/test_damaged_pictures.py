@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import resource
 from fractions import Fraction
 from pathlib import Path
 
@@ -175,7 +176,8 @@ def with_damage(path: Path, out: Path, number: int, damage) -> Path:
         ("a.avi", "mpeg4", ["cut", "overwritten", "with a hole"]),
         ("a.mp4", "mpeg4", ["cut", "overwritten", "with a hole"]),
         ("a.ts", "mpeg2video", ["cut", "overwritten", "with a hole"]),
-        ("a.mkv", "libx265", ["with a hole"]),
+        ("a.mp4", "libx265", ["cut", "with a hole"]),
+        ("a.mkv", "libx265", ["cut", "with a hole"]),
         ("a.ts", "libx265", ["with a hole"]),
         ("a.mkv", "libvpx-vp9", ["cut", "overwritten", "with a hole"]),
         ("a.mp4", "libvpx-vp9", ["cut", "overwritten", "with a hole"]),
@@ -193,6 +195,22 @@ def test_no_frame_that_shows_damage_comes_from_it_up_to_the_next_keyframe(tmp_pa
         assert [isinstance(arrival, DecodedFrame) for arrival in came] == [True, True, *[False] * 4, *[True] * 6]
         for whole, arrival in zip(sound, came, strict=True):
             assert not isinstance(arrival, DecodedFrame) or np.array_equal(arrival.image, whole.image)
+
+
+def test_av1_that_was_overwritten_is_damaged_up_to_the_next_keyframe(tmp_path):
+    path = write_video(tmp_path / "a.mkv", pictures_of(12), size_px=BIG_PX, codec="libsvtav1", gop=6)
+    sound, _ = decode(path, BIG_PX)
+    with av.open(str(path)) as container:
+        packet = next(itertools.islice(container.demux(video=0), 1, None))
+        whole = bytes(packet)
+    data = path.read_bytes()
+    assert data.count(whole) == 1
+    path.write_bytes(data.replace(whole, DAMAGES["overwritten"](whole)))
+    frames, source = decode(path, BIG_PX)
+    assert source.decoded + source.corrupt + source.decode_errors == 12
+    assert [frame.pts for frame in frames] == [sound[0].pts, *(frame.pts for frame in sound[6:])]
+    by_time = {frame.pts: frame.image for frame in sound}
+    assert all(np.array_equal(frame.image, by_time[frame.pts]) for frame in frames)
 
 
 def test_pictures_that_are_renewed_bit_by_bit_are_sound_when_all_has_been_renewed(tmp_path):
@@ -298,7 +316,7 @@ def test_a_picture_is_let_go_before_anybody_waits(tmp_path):
 
 
 def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 # --- headers ------------------------------------------------------------------------------------------------------

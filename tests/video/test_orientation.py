@@ -88,6 +88,12 @@ def test_a_video_is_shown_as_its_container_says_and_once_only_when_it_was_record
     assert np.array_equal(only_image(tmp_path / "recorded.mkv", orientation), expected)
 
 
+def test_vp9_which_another_decoder_watches_over_keeps_its_containers_matrix(tmp_path):
+    path = write_video(tmp_path / "a.mp4", [quarters()] * 3, codec="libvpx-vp9")
+    expected = UPRIGHT[5][0](only_image(path, 1))
+    assert np.array_equal(only_image(with_matrix(path, 5), 5), expected)
+
+
 @ORIENTATIONS
 def test_motion_jpeg_is_shown_as_the_exif_of_its_pictures_says(tmp_path, orientation):
     Image.fromarray(quarters()).save(tmp_path / "a.jpg", exif=exif(orientation))
