@@ -77,15 +77,19 @@ class Decoder:
             yield from self._frames(unit, on_failure=None)
             yield from self._skipped()
             return
-        if self._is_jpeg and lacks_its_end(bytes(unit)):
-            yield "corrupt"
-            return
+        on_failure: FrameDamage = "decode_error"
+        if self._is_jpeg:
+            data = bytes(unit)
+            if lacks_its_end(data):
+                yield "corrupt"
+                return
+            on_failure = "corrupt" if jpeg_frame_header(data) else "decode_error"
         self._damage.note_packet(unit)
         if self._units.has_hole(unit):
             self._damage.begin(unit.pts)
         elif self._counts_skipped and self._damage.lasts and unit.pts is not None and self._units.holds_picture(unit):
             self._awaited.append(unit.pts)
-        yield from self._frames(unit, "corrupt" if self._is_jpeg and jpeg_frame_header(bytes(unit)) else "decode_error")
+        yield from self._frames(unit, on_failure)
 
     def _frames(
         self, unit: av.Packet | None, on_failure: FrameDamage | None

@@ -101,8 +101,10 @@ def test_a_jpeg_that_is_merely_odd_is_sound(tmp_path, oddity):
     assert (source.corrupt, source.decode_errors) == (0, 0)
 
 
-def test_a_tiff_with_tags_that_nobody_knows_is_sound(tmp_path):
-    (tmp_path / "1.tif").write_bytes(coded(numbered_frame(7), "TIFF", tiffinfo={65000: "from a microscope"}))
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate"])
+def test_a_tiff_with_tags_that_nobody_knows_is_sound(tmp_path, compression):
+    tags = {65000: "from a microscope"}
+    (tmp_path / "1.tif").write_bytes(coded(numbered_frame(7), "TIFF", tiffinfo=tags, compression=compression))
     assert numbers(decode(tmp_path)[0]) == [7]
 
 
