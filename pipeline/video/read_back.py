@@ -11,7 +11,8 @@ from pathlib import Path
 import av.error
 
 from pipeline.errors import RunError, VideoError
-from pipeline.video.container import ContainerFeed, RawFrame, main_stream, open_file
+from pipeline.video.container import ContainerFeed, RawFrame, main_stream
+from pipeline.video.opening import open_file
 from pipeline.video.packet_timeline import packet_timeline
 from pipeline.video.segment import DISK_ERRORS, Segment, VideoFormatReader
 

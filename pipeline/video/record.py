@@ -16,9 +16,10 @@ from av.video.stream import VideoStream
 from pipeline.config import CameraSettings
 from pipeline.errors import RunError, VideoError
 from pipeline.video.access_units import AccessUnits
-from pipeline.video.container import LiveContainer, begun_clock, ffmpeg_message, main_stream, open_live, tell_of
+from pipeline.video.container import begun_clock, main_stream, tell_of
 from pipeline.video.live_clock import LiveClock
 from pipeline.video.live_connection import LiveConnection, ReadLease
+from pipeline.video.opening import LiveContainer, ffmpeg_message, open_live
 from pipeline.video.packet_timeline import TimedPacket, packet_timeline
 from pipeline.video.recordings import RecordingFolder
 from pipeline.video.segment import VideoFormatReader

@@ -22,8 +22,9 @@ from av.format import ContainerFormat
 from av.stream import Stream
 
 from pipeline.errors import VideoError
-from pipeline.video.container import Feed, FrameDamage, RawFrame, ffmpeg_message, frame_rate, main_stream, open_file
+from pipeline.video.container import Feed, FrameDamage, RawFrame, frame_rate, main_stream
 from pipeline.video.images import FOLDER_FPS, list_images
+from pipeline.video.opening import ffmpeg_message, open_file
 
 TIME_BASE = Fraction(1, 90_000)
 """Seconds per tick of a stand-in's clock: a camera's over RTSP."""
@@ -155,6 +156,11 @@ class StandInFeed:
             self._round = self._open_round()
             clock.begin_round()
 
+    @property
+    def passed_over(self) -> str:
+        """One line on the first frame of this round that could not be read, where something is known of it."""
+        return self._round.passed_over
+
     def close(self) -> None:
         """Close the file."""
         self._round.close()
@@ -163,7 +169,7 @@ class StandInFeed:
 class StandInPackets:
     """Packets of a file, or of a folder's images, as a live camera sends them, to be recorded.
 
-    Implements ``pipeline.video.container.LiveContainer``.
+    Implements ``pipeline.video.opening.LiveContainer``.
 
     Args:
         path: the file or folder.

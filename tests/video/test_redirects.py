@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from pipeline.errors import RefusedError, VideoError
-from pipeline.video.container import open_live
+from pipeline.video.opening import open_live
 from pipeline.video.redirects import WatchedOpening, is_home
 from pipeline.video.source import open_source
 from tests.rtsp import RtspServer, require_rtsp, write_footage

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from pipeline.errors import VideoError
-from pipeline.video.container import open_live
+from pipeline.video.opening import open_live
 
 _HANDSHAKE_BYTES = 1536
 _ASKS_FOR_PASSWORD = b"[ AccessManager.Reject ] : [ code=403 need auth; authmod=adobe ]"

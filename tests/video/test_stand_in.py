@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from pipeline.checks.cameras import check_camera
 from pipeline.errors import VideoError
-from pipeline.video.container import ContainerFeed, open_file
+from pipeline.video.container import ContainerFeed
 from pipeline.video.images import ImageFeed
+from pipeline.video.opening import open_file
 from pipeline.video.source import VideoSource
 from pipeline.video.stand_in import TIME_BASE, StandInClock, StandInFeed, StandInPackets
 from tests.video.decoding import complaint, decode, numbers
