@@ -7,8 +7,7 @@ import time
 import av
 import pytest
 
-from pipeline.errors import VideoError
-from pipeline.video.container import RefusedError
+from pipeline.errors import RefusedError, VideoError
 from pipeline.video.source import open_source
 from tests.tcp_proxy import peer
 from tests.video.decoding import complaint, numbers
