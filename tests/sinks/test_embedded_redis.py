@@ -21,7 +21,7 @@ from pipeline.sinks.redis_folder import take_folder
 from pipeline.sinks.redis_reader import read_alerts
 from tests.sinks.made import SinkWithStore, alert, is_alive, wait_until
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.redis]
 
 ROOT = Path(__file__).parents[2]
 
