@@ -175,7 +175,7 @@ def test_no_port_of_a_stream_answers_without_its_token(stream):
         for shown in (None, secrets.token_hex(32), token[:-1], f"{token}0"):
             answers = [ask(port, method, shown) for method in HARMLESS + FORBIDDEN]
             assert {code for code, _ in answers} == {"UNAUTHENTICATED", "UNIMPLEMENTED"}
-            assert max(took_s for _, took_s in answers) < 2.0
+            assert max(took_s for _, took_s in answers) < 9.0
         assert "OK" in {ask(port, method, token)[0] for method in HARMLESS}, "or it was another server that refused"
 
 
