@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from actors.ray_head import authentication_mode, head_address
+from actors.ray_head import authentication_mode, check_node, head_address
 from actors.ray_settings import authentication_reader, environment
 from pipeline.errors import BadInputError
 from pipeline.locked_folder import locked_folder
@@ -47,6 +47,7 @@ def joined_ray(address: str, **options: Any) -> Iterator[None]:
                 settings = {"RAY_AUTH_MODE": authentication_mode(head), "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1"}
                 with environment(settings):
                     read_authentication_anew()
+                    check_node(head)
                     ray.init(address=head, runtime_env={"working_dir": str(folder)}, **options)
             except BadInputError as error:
                 raise BadInputError(f"--address {redact(address)}: {error}") from None

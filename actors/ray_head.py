@@ -90,6 +90,27 @@ def authentication_mode(head: str) -> str:
     return "token"
 
 
+def check_node(head: str) -> None:
+    """See that this machine is one of the cluster's nodes, for which Ray looks a minute without saying so.
+
+    Args:
+        head: its address; ``RAY_AUTH_MODE`` is what ``authentication_mode`` said.
+
+    Raises:
+        BadInputError: it is none.
+    """
+    try:
+        here = set(services.find_node_ids())
+        nodes = _raylet.GcsClient(address=head).get_all_node_info(timeout=_WITHIN_S)
+    except (AttributeError, TypeError):  # another Ray, which is left to find out
+        return
+    if here.isdisjoint(node_id.hex() for node_id in nodes):
+        raise BadInputError(
+            "expected this machine, where scorer and files will be, to be a node of the Ray cluster, got another one;"
+            f" start the command on a node, or make it one: ray start --address={head}"
+        )
+
+
 def _host_and_port(address: str) -> tuple[str, int]:
     """The two parts of an address.
 

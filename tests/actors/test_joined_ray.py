@@ -142,9 +142,9 @@ with environment({"RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(job)}):
 """
 
 
-def told(joined, code):
-    """What a process of its own said that joined a cluster."""
-    command = [sys.executable, "-c", TOLD + code, str(ROOT), joined.address]
+def told(joined, code, elsewhere=()):
+    """What a process of its own said that joined a cluster; a command in front of it takes it to another place."""
+    command = [*elsewhere, sys.executable, "-c", TOLD + code, str(ROOT), joined.address]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120.0, env=joined.environment)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -163,3 +163,14 @@ def test_a_command_that_was_submitted_as_a_job_joins_with_its_own_code(joined):
     (path,) = map(Path, told(joined, SUBMITTED))
     assert path.is_relative_to(joined.folder.resolve())
     assert path.parts[-2:] == ("actors", "camera.py")
+
+
+def test_a_machine_that_is_no_node_of_the_cluster_is_told_so_at_once(joined):
+    other_machine = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]  # which does not see its processes
+    try:
+        subprocess.run([*other_machine, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"this machine lets nobody hide processes: {error}")
+    (said,) = told(joined, "tell_of_joining()", other_machine)
+    expected = "expected this machine, where scorer and files will be, to be a node of the Ray cluster, got another "
+    assert said.startswith(f"--address {joined.address}: {expected}")
