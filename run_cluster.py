@@ -17,6 +17,7 @@ from rich.console import Console
 
 from pipeline.config import Config
 from pipeline.config_file import load_config, load_run_config, with_method
+from pipeline.console.leaving import leaving_threads_behind
 from pipeline.console.options import (
     AddressOption,
     CameraArgument,
@@ -377,6 +378,11 @@ def _say(answer: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run a command; an error of ours is told in one line."""
+    with leaving_threads_behind():
+        _run()
+
+
+def _run() -> None:
     os.umask(0o077)  # scores, alerts, recordings and logs are this user's; what a command starts inherits that
     logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
     try:
