@@ -69,7 +69,7 @@ def test_an_answer_that_trickles_is_given_up_after_twice_the_time_and_the_next_r
         started = time.monotonic()
         with pytest.raises(httpx.ReadTimeout, match=r"not over after 0\.6 s"), client.request("POST", url):
             pass
-        assert 0.5 < time.monotonic() - started < 3.0
+        assert 0.5 < time.monotonic() - started < 15.0
         with client.request("POST", url) as response:
             assert response.status_code == 200
 

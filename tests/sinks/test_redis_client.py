@@ -35,7 +35,7 @@ def complaint(url: str, timeout_s: float = 0.5) -> str:
     started = time.monotonic()
     with pytest.raises(RedisError) as caught:
         check_redis(url, timeout_s=timeout_s)
-    assert time.monotonic() - started < 3.0
+    assert time.monotonic() - started < 15.0
     said = str(caught.value)
     assert "hunter2" not in said
     assert "\n" not in said

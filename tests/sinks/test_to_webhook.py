@@ -187,7 +187,7 @@ def test_what_was_not_taken_before_the_end_is_delivered_first_by_the_next_run(re
     sink.send(*(alert(number) for number in range(5)))
     started = time.monotonic()
     sink.close()
-    assert time.monotonic() - started < 4.0
+    assert time.monotonic() - started < 15.0
     (fault,) = sink.unwritten()
     assert "nobody answers there" in fault
     assert "5 alerts were not delivered; the next run delivers them" in fault
