@@ -30,8 +30,12 @@ WAITS = "print('ready', flush=True); signal.pause()"
 
 
 def run(code, *, before=(), cwd=ROOT):
+    return run_python(ENTRY.format(code), before=before, cwd=cwd)
+
+
+def run_python(code, *, before=(), cwd=ROOT):
     return subprocess.run(
-        [*before, sys.executable, "-c", ENTRY.format(code)], cwd=cwd, capture_output=True, text=True, check=False,
+        [*before, sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=False,
         timeout=60.0, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
@@ -127,6 +131,21 @@ def test_a_signal_ends_a_command_also_where_it_is_process_1(number, is_first_pro
 
 def _child_of(pid):
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_an_import_which_might_take_it_for_a_fault(tmp_path, number):
+    (tmp_path / "compiled.py").write_text(f"""
+import os, signal, time
+try:
+    os.kill(os.getpid(), {number:d}); time.sleep(0)
+except BaseException as error:
+    raise ImportError("initialization failed") from error
+print("whole", flush=True)
+""")
+    code = ENTRY.format(f"sys.path.append({str(tmp_path)!r}); import compiled; signal.pause()")
+    done = run_python(f"{AS_FROM_A_TERMINAL}{code}")
+    assert (done.returncode, done.stdout) == (128 + number, "whole\n"), done.stderr
 
 
 @pytest.mark.parametrize(("error", "exit_code"), [("RunError", 143), ("BadInputError", 2)])
