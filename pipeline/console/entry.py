@@ -52,7 +52,7 @@ def run_command(app: Callable[[], object], err: Console) -> int:
         code = _SIGNALLED + signal.SIGINT
     except CflowError as error:
         code = _told(err, str(error), _BAD_INPUT if isinstance(error, BadInputError) else _FAILED)
-    except (OSError, MemoryError, RuntimeError) as error:
+    except (OSError, MemoryError, RuntimeError, ImportError) as error:
         refusal = _refusal(error)
         if refusal is None:
             raise
@@ -62,21 +62,28 @@ def run_command(app: Callable[[], object], err: Console) -> int:
     return _after_signals(code, err)
 
 
-def _refusal(error: OSError | MemoryError | RuntimeError) -> tuple[str, int] | None:
+def _refusal(error: OSError | MemoryError | RuntimeError | ImportError) -> tuple[str, int] | None:
     """What the system refused, in a line, and the exit code; None where it is more likely a fault of ours."""
+    if isinstance(error, OSError):
+        line = _refused_call(error)
+        return None if line is None else (line, _FAILED if error.errno in _RAN_OUT else _BAD_INPUT)
     if isinstance(error, MemoryError):
         return f"out of memory{f': {error}' if str(error) else ''}", _FAILED
-    if isinstance(error, RuntimeError):
-        return _PYTHONS_OWN.get(str(error))
-    code = _FAILED if error.errno in _RAN_OUT else _BAD_INPUT
+    if isinstance(error, ImportError):  # too little memory, or a disk whose files may not be executed
+        is_refused = "shared object" in str(error)
+        return (f"expected a library that can be loaded, got: {error}", _FAILED) if is_refused else None
+    return _PYTHONS_OWN.get(str(error))
+
+
+def _refused_call(error: OSError) -> str | None:
     if error.filename is not None and not isinstance(error.filename, int):  # but a path
-        return f"{os.fsdecode(error.filename)}: {error.strerror}", code
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
     if error.errno in _RAN_OUT:
-        return str(error.strerror), code
+        return error.strerror
     try:
         temporary_folder()  # of which libraries have many ways to say that there is none
     except BadInputError as missing:
-        return str(missing), code
+        return str(missing)
     return None
 
 

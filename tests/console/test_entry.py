@@ -21,6 +21,7 @@ def command():
 sys.exit(run_command(command, Console(stderr=True, soft_wrap=True)))
 """
 HOMELESS = "expected a user with a home, got one without: set HOME"
+UNMAPPED = "libtorch_cpu.so: failed to map segment from shared object"
 AS_FROM_A_TERMINAL = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -53,6 +54,11 @@ def run_python(code, *, before=(), cwd=ROOT):
         ("raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), '/a')", 1, "error: /a: Too many open files\n"),
         ("os.getuid = lambda: 54_321; os.environ.pop('HOME', 0); Path.home()", 2, f"error: {HOMELESS}\n"),
         ("raise MemoryError", 1, "error: out of memory\n"),
+        (
+            f"raise ImportError('{UNMAPPED}')",
+            1,
+            f"error: expected a library that can be loaded, got: {UNMAPPED}\n",
+        ),
     ],
 )
 def test_what_is_no_fault_of_ours_is_told_in_a_line(code, exit_code, said):
@@ -60,7 +66,9 @@ def test_what_is_no_fault_of_ours_is_told_in_a_line(code, exit_code, said):
     assert (done.returncode, done.stderr) == (exit_code, said)
 
 
-@pytest.mark.parametrize("code", ["raise OSError(errno.EBADF, 'a bug')", "raise RuntimeError('a bug')"])
+@pytest.mark.parametrize(
+    "code", ["raise OSError(errno.EBADF, 'a bug')", "raise RuntimeError('a bug')", "raise ImportError('a bug')"]
+)
 def test_a_fault_of_ours_shows_where_it_is(code):
     done = run(code)
     assert done.returncode == 1
