@@ -40,6 +40,13 @@ def end_on_signals() -> None:
             signal.signal(number, _interrupt)
 
 
+def die_of_signals() -> None:
+    """Have the same signals end this process at once, as they do by default: it has nothing more to keep."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if not _is_ignored(number):
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     if asked_by() is not None and number != signal.SIGINT:
         return  # `timeout` and others send SIGTERM twice, to the process and to its group

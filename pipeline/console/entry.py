@@ -16,7 +16,7 @@ from pipeline.console.standard_streams import use_sound_streams
 from pipeline.errors import BadInputError, CflowError
 from pipeline.private_folder import temporary_folder
 from pipeline.redaction import redact
-from pipeline.signals import asked_by, end_on_signals
+from pipeline.signals import asked_by, die_of_signals, end_on_signals
 
 _FAILED, _BAD_INPUT = 1, 2
 _TRACEBACK = "CFLOW_TRACEBACK"  # of the environment: where was it that the system refused?
@@ -43,23 +43,31 @@ def run_command(app: Callable[[], object], err: Console) -> int:
     use_sound_streams()
     os.umask(0o077)  # scores, alerts, recordings and logs are this user's; what a command starts inherits that
     logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
-    end_on_signals()
     try:
+        return _after_signals(_run(app, err), err)
+    finally:
+        die_of_signals()  # while Python ends
+
+
+def _run(app: Callable[[], object], err: Console) -> int:
+    """The exit code, but for signals, once what went wrong is told."""
+    try:
+        end_on_signals()
         _check_working_folder()
         code = _code_of(app)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        code = _SIGNALLED + signal.SIGINT
+        return _SIGNALLED + signal.SIGINT
     except CflowError as error:
-        code = _told(err, str(error), _BAD_INPUT if isinstance(error, BadInputError) else _FAILED)
+        return _told(err, str(error), _BAD_INPUT if isinstance(error, BadInputError) else _FAILED)
     except (OSError, MemoryError, RuntimeError, ImportError) as error:
         refusal = _refusal(error)
         if refusal is None:
             raise
         if os.environ.get(_TRACEBACK):
             err.print(redact(traceback.format_exc()), markup=False, highlight=False)
-        code = _told(err, *refusal)
-    return _after_signals(code, err)
+        return _told(err, *refusal)
+    return code
 
 
 def _refusal(error: OSError | MemoryError | RuntimeError | ImportError) -> tuple[str, int] | None:

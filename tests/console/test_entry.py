@@ -156,6 +156,13 @@ print("whole", flush=True)
     assert (done.returncode, done.stdout) == (128 + number, "whole\n"), done.stderr
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_python_ends_a_command_that_is_over_leaves_no_traceback(number):
+    code = ENTRY.format(f"import atexit; atexit.register(lambda: (os.kill(os.getpid(), {number:d}), signal.pause()))")
+    done = run_python(f"{AS_FROM_A_TERMINAL}{code}")
+    assert (done.returncode, done.stderr) == (-number, "")
+
+
 @pytest.mark.parametrize(("error", "exit_code"), [("RunError", 143), ("BadInputError", 2)])
 def test_what_a_signal_left_undone_has_its_number_and_what_was_wrong_before_has_its_own(error, exit_code):
     done = run(f"""try:
