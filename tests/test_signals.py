@@ -114,7 +114,7 @@ def test_a_signal_does_not_wait_for_an_import_that_never_ends(tmp_path, monkeypa
     monkeypatch.setattr("pipeline.signals._put_off_at_s", None)
     with kept_handlers(*ENDING):
         end_on_signals()
-        with pytest.raises(KeyboardInterrupt):  # noqa: PT012  # the signal may come before the import
+        with pytest.raises(KeyboardInterrupt):  # the signal may come before the import
             _thread.start_new_thread(send, (signal.SIGTERM,))
             importlib.import_module("endless")
 
