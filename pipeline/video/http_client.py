@@ -7,9 +7,11 @@ import os
 from collections.abc import Generator
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from urllib.parse import unquote_to_bytes
 
 import httpx
 
+from pipeline.addresses import split_address
 from pipeline.errors import RefusedError, VideoError
 from pipeline.redaction import redact
 
@@ -51,10 +53,14 @@ class CameraClient:
         for library in ("httpx", "httpcore"):  # they would log addresses with passwords
             logging.getLogger(library).setLevel(logging.WARNING)
         self._label = label
+        parts = split_address(url)
+        if parts is None:
+            raise ValueError("no address")
+        user, _, password = (parts.user_info or "").partition(":")
+        # Not decoded by httpx, which knows no password but UTF-8, and takes no control character in an address.
+        self._auth = _CameraAuth(unquote_to_bytes(user), unquote_to_bytes(password)) if parts.user_info else None
         try:
-            address = httpx.URL(url)
-            self._auth = _CameraAuth(address.username, address.password) if address.userinfo else None
-            self._url = address.copy_with(userinfo=b"")
+            self._url = httpx.URL(f"{parts.scheme}://{parts.server}{parts.rest}")
             self._client = httpx.Client(
                 headers={"User-Agent": "cflow-stream", "Accept-Encoding": "identity", "Cache-Control": "no-cache"},
                 verify=False,
@@ -132,7 +138,7 @@ class CameraClient:
 class _CameraAuth(httpx.Auth):
     """Basic or digest, as the camera asks for; what it asked for last is sent without being asked again."""
 
-    def __init__(self, user: str, password: str) -> None:
+    def __init__(self, user: bytes, password: bytes) -> None:
         self._basic, self._digest = httpx.BasicAuth(user, password), httpx.DigestAuth(user, password)
         self._chosen: httpx.Auth | None = None
 
