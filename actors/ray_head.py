@@ -155,7 +155,7 @@ def _takes(head: str, token: str | None) -> bool:
                 return False
             raise BadInputError(
                 f"expected a running Ray cluster, got something else that listens at {head} (a head's port is"
-                " mostly 6379; 8265 and 10001 are not it)"
+                " mostly 6379; 8265 and 10001 are not it; a cluster that speaks TLS wants RAY_USE_TLS here, too)"
             ) from None
     return True
 

@@ -20,7 +20,7 @@ from tests.sinks.redis_topologies import cluster, cluster_url, holder, sentinel
 from tests.sinks.test_redis_reader import Follower
 from tests.tcp_proxy import TcpProxy
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.redis]
 
 CAMERAS = ("gate", "yard", "hall", "dock")
 

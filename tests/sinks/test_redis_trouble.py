@@ -127,6 +127,7 @@ def test_tls_to_a_server_that_speaks_none_is_named():
         assert "redis:// instead of rediss://?" in complaint(in_time, url.replace("redis://", "rediss://"))
 
 
+@pytest.mark.redis
 @pytest.mark.server
 def test_a_redis_that_knows_no_streams_or_has_renamed_them_is_named(tmp_path, sink_of, caplog):
     server = Server(tmp_path, "--rename-command", "XADD", "", "--rename-command", "XREAD", "")
