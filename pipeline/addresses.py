@@ -259,6 +259,9 @@ def _redis_server_error(parts: AddressParts) -> str | None:
         return error
     if error := _credentials_error(parts):
         return error
+    if "," in parts.server and "+" not in parts.scheme:
+        several = f"{parts.scheme}+cluster:// or {parts.scheme}+sentinel://"
+        return f"expected one server behind {parts.scheme}://, got several (did you mean {several}?)"
     path = parts.rest.partition("?")[0]
     if parts.scheme.endswith("+sentinel"):  # the name of a master comes first
         path = re.sub(r"\A/[^/]+", "", path)
