@@ -128,8 +128,9 @@ class HttpPictures:
                 raise VideoError(f"{self._label}: {error}") from None
             brought += len(pictures)
             yield from pictures or [None]
-            if not brought and splitter.passed_over > _JPEG_WITHIN_BYTES:
-                raise VideoError(f"{self._label}: expected JPEGs, got {splitter.passed_over:,} bytes of something else")
+            strange_bytes = splitter.strange_bytes
+            if not brought and strange_bytes > _JPEG_WITHIN_BYTES:
+                raise VideoError(f"{self._label}: expected JPEGs, got {strange_bytes:,} bytes of something else")
         return brought
 
     def _whole(self, chunks: Iterator[bytes]) -> Generator[None, None, bytes]:

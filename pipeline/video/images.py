@@ -81,7 +81,7 @@ class ImageFeed:
         self.frame_rate_fps: float | None = float(FOLDER_FPS)
         self.codec = "images"
         self.before_keyframe = 0
-        self.passed_over = ""
+        self.first_unreadable = ""
 
     @property
     def is_thinned(self) -> bool:
@@ -89,7 +89,7 @@ class ImageFeed:
         return False
 
     @property
-    def untimed(self) -> str:
+    def arrival_reason(self) -> str:
         """Empty: an image's place says its time."""
         return ""
 
@@ -116,9 +116,9 @@ class ImageFeed:
 
     def _pass_over(self, path: Path, damage: FrameDamage, reason: str) -> FrameDamage:
         """Count an image as damaged; of the first one it is said why."""
-        if not self.passed_over:
-            self.passed_over = f"{path.name}: {reason}"
-            _log.warning("%s: passed over, as are others that cannot be read: %s", self._label, self.passed_over)
+        if not self.first_unreadable:
+            self.first_unreadable = f"{path.name}: {reason}"
+            _log.warning("%s: passed over, as are others that cannot be read: %s", self._label, self.first_unreadable)
         return damage
 
 

@@ -139,9 +139,9 @@ class VideoSource:
         self._resize = Resizer(size_px)
 
     @property
-    def untimed(self) -> str:
+    def arrival_reason(self) -> str:
         """Why a live camera's frames are timed by their arrival; empty where they bring their times."""
-        return self._feed.untimed
+        return self._feed.arrival_reason
 
     @property
     def expected_frames(self) -> int | None:
@@ -188,7 +188,7 @@ class VideoSource:
             yield arrival
         if not self.live and not self.decoded:
             promised = f" of {self.expected_frames}" if self.expected_frames else ""
-            reason = f": {self._feed.passed_over}" if self._feed.passed_over else ""
+            reason = f": {self._feed.first_unreadable}" if self._feed.first_unreadable else ""
             raise VideoError(f"{self._label}: expected frames, got none{promised} that can be decoded{reason}")
 
     def _converted(self, raw: RawFrame, wanted: Callable[[float], bool]) -> DecodedFrame | SkipReason:

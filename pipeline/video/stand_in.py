@@ -118,7 +118,7 @@ class StandInFeed:
     expected_frames = None
     before_keyframe = 0
     is_thinned = False
-    untimed = ""
+    arrival_reason = ""
 
     def __init__(
         self,
@@ -157,9 +157,9 @@ class StandInFeed:
             clock.begin_round()
 
     @property
-    def passed_over(self) -> str:
+    def first_unreadable(self) -> str:
         """One line on the first frame of this round that could not be read, where something is known of it."""
-        return self._round.passed_over
+        return self._round.first_unreadable
 
     def close(self) -> None:
         """Close the file."""
