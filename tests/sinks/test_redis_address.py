@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.config_file import parse_config
 from pipeline.errors import BadInputError, RedisError
+from pipeline.redaction import redact
 from pipeline.sinks.redis_address import parse_redis_address
 from pipeline.sinks.redis_client import connect
 from pipeline.sinks.redis_servers import RedisServers
@@ -154,6 +155,7 @@ def test_any_password_of_several_redis_is_read_as_it_is_with_its_hosts_or_refuse
 
 @settings(max_examples=120)
 @given(password=passwords.filter(lambda text: "=" not in text))  # with "=" a further option of redis-py may follow
+@example(password="correct horse")
 def test_any_password_behind_a_redis_socket_is_read_as_it_is_or_refused_unseen(password):
     try:
         options = redis_options(f"unix:///run/redis.sock?password={password}")
@@ -161,3 +163,4 @@ def test_any_password_behind_a_redis_socket_is_read_as_it_is_or_refused_unseen(p
         assert not pieces_shown(password, str(error))
     else:
         assert (options["path"], options["password"]) == ("/run/redis.sock", unquote(password))
+        assert not pieces_shown(password, redact(f"unix:///run/redis.sock?password={password}"))
