@@ -228,4 +228,8 @@ def is_pictures(answer: HttpAnswer) -> bool:
 def _comes_in_parts(answer: HttpAnswer) -> bool:
     """Whether JPEGs are to be looked for in it; of an image its whole body is one picture."""
     head, is_image = answer.head, answer.kind.startswith("image/")
-    return answer.kind.startswith("multipart/") or bool(_PARTS.match(head)) or (head.startswith(_JPEG) and not is_image)
+    return (
+        answer.kind.startswith("multipart/")
+        or bool(_PARTS.match(head))
+        or (head.lstrip().startswith(_JPEG) and not is_image)
+    )
