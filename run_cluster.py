@@ -16,6 +16,7 @@ from rich.console import Console
 from pipeline.config import Config
 from pipeline.config_file import load_config, load_run_config, with_method
 from pipeline.console.entry import run_command
+from pipeline.console.leaving import leaving_threads_behind
 from pipeline.console.options import (
     AddressOption,
     CameraArgument,
@@ -377,7 +378,8 @@ def _say(answer: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run a command; what is no fault of ours is told in one line."""
-    sys.exit(run_command(app, err))
+    with leaving_threads_behind():
+        sys.exit(run_command(app, err))
 
 
 if __name__ == "__main__":

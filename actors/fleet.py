@@ -22,7 +22,7 @@ from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.plan import RunPlan
 
 _CAMERA_CPUS = 0.1  # Ray's resources only place actors; decoders share the cores with everyone
-_SCORER_CPUS = 0.1
+_SCORER_CPUS = 0  # it has to be on this node, also where a cluster's head offers none
 _FOREVER = {"max_restarts": -1, "max_task_retries": 0}
 
 
@@ -54,6 +54,24 @@ class Fleet:
         if spare is None:  # several detectors take over from each other
             spare = int(self.active == 1 and any(camera.is_live for camera in plan.cameras))
         self.detectors = tuple(f"{plan.name}-detector-{number}" for number in range(self.active + spare))
+
+    def lack_of_room(self) -> str | None:
+        """What the cluster has not free at present and the first actors want, in one line; more nodes may come.
+
+        Each of them waits until there is room for it.
+        """
+        share = self._detector_share()
+        wanted = {
+            "CPU": _CAMERA_CPUS + self.active * share.get("num_cpus", 0.0),
+            "GPU": self.active * share.get("num_gpus", 0.0),
+        }
+        total, free = ray.cluster_resources(), ray.available_resources()
+        lacking = [
+            f"{free.get(kind, 0.0):g} of {total.get(kind, 0.0):g} {kind} free, and this run wants {amount:g}"
+            for kind, amount in wanted.items()
+            if free.get(kind, 0.0) < amount
+        ]
+        return f"the Ray cluster has {'; '.join(lacking)}: actors wait until there is room" if lacking else None
 
     def scorer(self) -> ActorMonitor:
         """The scorer."""

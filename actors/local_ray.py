@@ -34,6 +34,7 @@ import ray
 import ray._raylet
 from ray.job_config import JobConfig
 
+from actors.ray_settings import authentication_reader, environment
 from pipeline.errors import BadInputError, RunError
 from pipeline.files import require_writable
 from pipeline.locked_folder import locked_folder
@@ -48,7 +49,6 @@ _OBJECT_STORE_BYTES = 400 * 2**20  # one request in flight per camera process: f
 _INLINE_BYTES = 1_000_000
 _LONGEST_SOCKET_NAME = "ray-01234567/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 _NO_PORT = -1
-_KNOWN_RAY = ">=2.52,<2.61"  # as in pyproject.toml
 _raylet: Any = ray._raylet  # compiled, and without types
 
 Replacement = tuple[object, str, object]
@@ -82,7 +82,7 @@ def local_ray(**options: Any) -> Iterator[None]:
     Raises:
         RunError: it did not start, or would be open to others.
     """
-    read_authentication_anew = _authentication()
+    read_authentication_anew = authentication_reader()
     with locked_folder(f"ray-{secrets.token_hex(4)}", inside=folder_for_sockets(_LONGEST_SOCKET_NAME)) as folder:
         try:
             _start(folder, read_authentication_anew, options)
@@ -128,7 +128,7 @@ def dead_ray_processes() -> list[str]:
 def _start(folder: Path, read_authentication_anew: Callable[[], None], options: Mapping[str, Any]) -> None:
     # The token is in memory only, that of this user's processes. It is in no file, on no command line and not in what
     # this process passes to others than Ray's.
-    with _environment(_settings(secrets.token_hex(32))), _replaced(_on_loopback()), _replaced(_left_out()):
+    with environment(_settings(secrets.token_hex(32))), _replaced(_on_loopback()), _replaced(_left_out()):
         read_authentication_anew()
         try:
             ray.init(
@@ -180,41 +180,6 @@ def _settings(token: str) -> dict[str, str]:
         "RAY_AUTH_TOKEN": token,
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # for Ray's processes what `_on_loopback` is for this one
     }
-
-
-@contextmanager
-def _environment(settings: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _authentication() -> Callable[[], None]:
-    """What has Ray's library in this process forget the token and the mode that it read before.
-
-    Raises:
-        RunError: this Ray has other names for that; it would show an earlier run's token, or ask for none.
-    """
-    try:
-        read_settings = _raylet.Config.initialize
-        forget_token = _raylet.AuthenticationTokenLoader.instance().reset_cache
-    except AttributeError as error:
-        raise RunError(
-            f"expected Ray {_KNOWN_RAY}, got {ray.__version__}, which reads its token in another way: {error}"
-        ) from None
-
-    def read_anew() -> None:
-        read_settings("")
-        forget_token()
-
-    return read_anew
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -20,6 +21,8 @@ from pipeline.runtime.shutdown import ShutdownDeadline
 from pipeline.runtime.status import RunStatus
 from pipeline.sinks.run_status import RunPhase, RunStatusWriter, how_it_ended
 from pipeline.types import Trouble
+
+_log = logging.getLogger(__name__)
 
 _POLL_S = 0.5
 
@@ -62,7 +65,10 @@ def run(
         def publish(status: RunStatus, is_ending: bool) -> None:
             _write_status(status_writer, "ending" if is_ending else "running", status)
 
-        supervisor = Supervisor(plan, Fleet(plan), publish)
+        fleet = Fleet(plan)
+        if (lack := fleet.lack_of_room()) is not None:
+            _log.warning("%s", lack)
+        supervisor = Supervisor(plan, fleet, publish)
         try:
             supervisor.start(stop)
             end_at = math.inf if duration_s is None else time.monotonic() + duration_s

@@ -6,6 +6,7 @@ with an alert must bear being done twice. While Redis is away it waits, and goes
 file, where all of it is tried again, and not in the client.
 
 Usage: python examples/consume_alerts.py [REDIS_URL] [CONSUMER_NAME] [IDLE_S]
+Special characters of a password in REDIS_URL are percent-encoded (# as %23, / as %2F, ? as %3F, @ as %40, % as %25).
 """
 
 import json
@@ -20,6 +21,8 @@ from redis.retry import Retry
 url = sys.argv[1] if len(sys.argv) > 1 else "redis://localhost:6379/0"
 name = sys.argv[2] if len(sys.argv) > 2 else "consumer-1"
 idle_ms = round(1000 * float(sys.argv[3])) if len(sys.argv) > 3 else 60_000
+if not url.startswith("unix:") and set(url.partition("://")[2].rpartition("@")[0]) & set("/?#"):
+    sys.exit("REDIS_URL: expected special characters of user and password percent-encoded, got others")  # else a host
 client = redis.Redis.from_url(url, decode_responses=True, socket_timeout=10, retry=Retry(NoBackoff(), 0))
 STREAM, GROUP = "cflow:alerts", "my-alarm-desk"
 

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.addresses import camera_address_error, is_live, redis_address_error
+from pipeline.addresses import camera_address_error, is_live, redis_address_error, scheme_of
 from pipeline.model_settings import ModelSettings, Seed, Settings
 from pipeline.sinks.base import SinkSettings
 from pipeline.sinks.kinds import parse_sink
@@ -139,7 +139,8 @@ class CameraDefaults(Settings):
             that often (None: once a second; at least every two seconds).
         open_timeout_s: longest wait for a stream to open.
         read_timeout_s: longest wait for a packet of a live stream.
-        stall_timeout_s: longest time an open live stream may go without a frame before it is opened anew.
+        stall_timeout_s: longest time an open live stream may go without a frame before it is opened anew; ten times as
+            long where it was joined between keyframes and its other pictures come.
         reconnect_max_s: longest pause before a live camera that failed is tried again.
         max_frame_age_s: a live camera's frames older than this are no longer scored.
         buffer_frames: decoded frames that wait for a detector; a file's decoder then blocks, a live camera's oldest
@@ -166,11 +167,13 @@ class CameraSettings(CameraDefaults):
         id: its name in Redis, Parquet and alerts.
         url: RTSP or HTTP address (``pipeline.addresses`` lists the schemes), video file, or folder of images.
         scene: the name under which the model was trained on this camera's view; None takes the id.
+        loop: whether a file or folder stands in for a live camera: played in real time, over and over.
     """
 
     id: Identifier
     url: CameraAddress
     scene: Identifier | None = None
+    loop: bool = False
 
     @property
     def scene_name(self) -> str:
@@ -179,8 +182,17 @@ class CameraSettings(CameraDefaults):
 
     @property
     def is_live(self) -> bool:
-        """Whether it is a live stream, not a file or a folder."""
-        return is_live(self.url.get_secret_value())
+        """Whether it is a live stream, or a file or folder that stands in for one."""
+        return self.loop or is_live(self.url.get_secret_value())
+
+    @model_validator(mode="after")
+    def _loops_what_ends(self) -> Self:
+        url = self.url.get_secret_value()
+        if self.loop and is_live(url):
+            raise ValueError(
+                f"loop: expected a file or a folder as url, got {scheme_of(url)}://, which is live as it is"
+            )
+        return self
 
 
 class RuntimeSettings(Settings):

@@ -1,12 +1,14 @@
 """Reading settings from YAML: variables, paths, and errors of one line each.
 
-``load_config`` fills ``${NAME}`` and ``${NAME:-default}`` from the environment, and answers a wrong key or value with
+``load_config`` fills ``${NAME}`` and ``${NAME:-default}`` from the environment (percent-encoded in the place of an
+address's user or password, where they could not stand as they are), and answers a wrong key or value with
 its path, what was expected and what came. A command that needs a part of the settings names it, and so asks for no
 secret of another part: whoever reads alerts need not know the cameras' passwords.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections import Counter
@@ -16,6 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline.addresses import encoded_user_info, fills_user_info
 from pipeline.config import Config, is_identifier
 from pipeline.errors import ConfigError
 from pipeline.methods import chosen_method
@@ -132,9 +135,14 @@ def _error_lines(error: ValidationError, data: Mapping[str, Any], source: str) -
             if (detail["msg"], loc[2:]) in of_defaults and not _states(data, loc):
                 continue  # it came from camera_defaults, where it is reported
             loc = ("cameras", names[loc[1]], *loc[2:])
-        where = ".".join(_key(part) for part in loc) or "top level"
+        where = _dotted(loc)
         if detail["type"] == "extra_forbidden":
-            said = f"unknown key; expected one of: {', '.join(_known_keys(detail['loc'][:-1], data))}"
+            known = _known_keys(detail["loc"][:-1], data)
+            is_named = detail["input"] is not None or difflib.get_close_matches(str(detail["loc"][-1]), known)
+            if not is_named:  # what follows a comma in `{url: rtsp://viewer:pass,word@gate}` is one
+                where = _dotted(loc[:-1])
+            what = "unknown key" if is_named else "unknown key without a value (within {} put an address into quotes)"
+            said = f"{what}; expected one of: {', '.join(known)}"
         elif detail["type"] == "missing":
             said = "expected a value, got nothing"
         elif detail["type"] == "value_error":
@@ -196,6 +204,10 @@ def _shown(where: str, value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+def _dotted(location: Sequence[int | str]) -> str:
+    return ".".join(map(_key, location)) or "top level"
+
+
 def _key(part: object) -> str:
     """A key for a message, in one line."""
     text = str(part)
@@ -234,7 +246,8 @@ def fill_variables(value: Any, environment: Mapping[str, str] | None = None, *, 
             raise ConfigError(
                 redact(f"{source}: {where}: expected the environment variable {match['name']}, got nothing")
             )
-        return found
+        before, after = (_VARIABLE.sub("", part) for part in (value[: match.start()], value[match.end() :]))
+        return encoded_user_info(found) if fills_user_info(before, after) else found
 
     filled = _VARIABLE.sub(look_up, value)
     if _NOT_TEXT.search(filled):

@@ -7,6 +7,7 @@ cannot read, password and all.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -17,6 +18,8 @@ from pipeline.redaction import redact
 _MAX_VALUES = 100_000
 _MAX_DEPTH = 50
 _MAX_DIGITS = 18
+# An alias or tag, as which a password passes that begins with * or !; not what PyYAML itself calls '<scalar>' or ','.
+_NAME_IN_QUOTES = re.compile(r" '[^\s'<][^\s']+'")
 
 
 class _TooMuchError(Exception):
@@ -95,10 +98,12 @@ def _check_keys(node: yaml.MappingNode) -> None:
 
 
 def _said(error: Exception) -> str:
-    """The error in one line; without the lines it happened in, where passwords may stand."""
+    """The error in one line; without the lines it happened in, or names in them, where passwords may stand."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        text = f"{error.problem}, line {mark.line + 1}, column {mark.column + 1}"
+        problem, names = _NAME_IN_QUOTES.subn("", str(error.problem))
+        hint = " (text that begins with *, & or ! needs quotes)" if names else ""
+        text = f"{problem}, line {mark.line + 1}, column {mark.column + 1}{hint}"
     else:
         text = str(error).split("\n", 1)[0]
     return redact(" ".join(text.split()))

@@ -37,12 +37,12 @@ def pytest_runtest_makereport(item, call):
 
 
 _NEEDS = {
-    "ray_session": "ray",
-    "redis_url": "server",
-    "server": "server",
-    "lasting_server": "server",
-    "redis_and_sink": "server",
-    "rtsp": "server",
+    "ray_session": {"ray"},
+    "redis_url": {"server", "redis"},
+    "server": {"server", "redis"},
+    "lasting_server": {"server", "redis"},
+    "redis_and_sink": {"server", "redis"},
+    "rtsp": {"server"},
 }
 _MARKS = {"ray", "server", "compiler"}
 _GUARD = Path(__file__).parent / "guard"
@@ -54,7 +54,7 @@ broken: list[str] = []  # what it tried to start all the same
 def pytest_collection_modifyitems(config, items):
     """A test needs what its fixtures need. What takes long comes first, or one of several processes would end alone."""
     for item in items:
-        for mark in {_NEEDS[name] for name in item.fixturenames if name in _NEEDS}:
+        for mark in set().union(*(_NEEDS[name] for name in item.fixturenames if name in _NEEDS)):
             item.add_marker(mark)
     if hasattr(config, "workerinput"):
         long = {item.path for item in items if _marks(item) & {"ray", "compiler"}}

@@ -136,8 +136,13 @@ def picture(number, camera=None, kind="image/jpeg"):
     return 200, {"Content-Type": kind}, jpeg(number % 1000)
 
 
-def whose_video_stops(path):
-    """A camera with a microphone: two seconds of video, and sound for as long as anybody listens."""
+def whose_video_stops(path, *, keyframes=True):
+    """A camera with a microphone: two seconds of video, and sound for as long as anybody listens.
+
+    Args:
+        path: a file to write.
+        keyframes: whether its video has any.
+    """
     with av.open(str(path), "w", format="mpegts") as container:
         video, sound = (
             container.add_stream("libx264", rate=FPS),
@@ -145,7 +150,8 @@ def whose_video_stops(path):
         )
         video.height, video.width, video.pix_fmt = 64, 96, "yuv420p"
         for i in range(2 * FPS):
-            container.mux(video.encode(av.VideoFrame.from_ndarray(numbered_frame(i, (64, 96)), format="rgb24")))
+            packets = video.encode(av.VideoFrame.from_ndarray(numbered_frame(i, (64, 96)), format="rgb24"))
+            container.mux([packet for packet in packets if keyframes or not packet.is_keyframe])
         container.mux(video.encode(None))
         for i in range(2000):
             silence = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), format="s16", layout="mono")

@@ -59,10 +59,13 @@ class RtspServer:
     """Cameras that a reader cannot tell from real ones.
 
     Args:
-        videos: by camera name, the mp4 that it films, over and over.
+        videos: by camera name, the mp4 (or mov) that it films, over and over; ``gate+video+sound`` is a camera ``gate``
+            with these tracks (see ``rtsp_server.py``).
         port: where to listen; 0 takes any.
         password: user, password and ``basic`` or ``digest``; None lets everybody in.
         repeats: parameter sets, or else delimiters, come before every slice of a picture, not only before the first.
+        address: where to listen.
+        transport: ``udp`` or ``tcp``, if it offers only one.
     """
 
     def __init__(
@@ -72,8 +75,11 @@ class RtspServer:
         port: int = 0,
         password: tuple[str, str, str] | None = None,
         repeats: bool = False,
+        address: str = "127.0.0.1",
+        transport: str | None = None,
     ) -> None:
         self._videos, self._password, self._repeats = videos, password, repeats
+        self._address, self._transport = address, transport
         self.port = port
         self._process = self._start()
 
@@ -96,7 +102,8 @@ class RtspServer:
             port: of a proxy in front of the server.
             credentials: ``user:password``.
         """
-        return f"rtsp://{credentials}{'@' if credentials else ''}127.0.0.1:{port or self.port}/{camera}"
+        host = f"[{self._address}]" if ":" in self._address else self._address
+        return f"rtsp://{credentials}{'@' if credentials else ''}{host}:{port or self.port}/{camera}"
 
     def command(self, *words: object) -> None:
         """Give a command of ``rtsp_server.py`` and wait until it is obeyed."""
@@ -128,9 +135,11 @@ class RtspServer:
     def _start(self) -> subprocess.Popen[str]:
         password = ["--password", *self._password] if self._password else []
         repeat = ["--repeat"] if self._repeats else []
+        transport = ["--transport", self._transport] if self._transport else []
         cameras = [f"{name}={path}" for name, path in self._videos.items()]
+        listens = ["--port", str(self.port), "--address", self._address]
         self._process = subprocess.Popen(
-            [str(PYTHON), str(_SERVER), "--port", str(self.port), *password, *repeat, *cameras],
+            [str(PYTHON), str(_SERVER), *listens, *transport, *password, *repeat, *cameras],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -10,6 +10,7 @@ once it listens, then reads commands, one per line, and answers each with one JS
     cut CAMERA N          cuts the next N access units short
     switch CAMERA FILE    goes on with another video
     clock CAMERA RATE     tells times that pass at so many times the speed of time; for those who come next
+    tracks CAMERA TRACK.. has other tracks for whoever comes once all have left
     drop                  ends all connections
     quit
 
@@ -34,17 +35,31 @@ gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 ROLE = "viewer"
-CAPS = "video/x-{codec},stream-format=byte-stream,alignment=au"
-READ = (
-    'filesrc location="{path}" ! qtdemux ! {codec}parse config-interval=-1 ! {caps} ! appsink name=sink sync=false '
-    "max-buffers=0"
-)
-SERVE = (
-    "( appsrc name=source is-live=true format=time block=false max-bytes=20000000 caps={caps} "
-    "! {codec}parse config-interval=-1 ! rtp{codec}pay name=pay0 pt=96 config-interval=-1 )"
-)
-# A parser would take parameter sets between slices for the beginning of another access unit.
-SERVE_REPEATED = SERVE.replace("! {codec}parse config-interval=-1 ", "")
+CAPS = {
+    "h264": "video/x-h264,stream-format=byte-stream,alignment=au",
+    "h265": "video/x-h265,stream-format=byte-stream,alignment=au",
+    "jpeg": "image/jpeg",
+}
+PARSE = {
+    "h264": "h264parse config-interval=-1",
+    "h265": "h265parse config-interval=-1",
+    "jpeg": "jpegparse",
+}
+PAY = {
+    "h264": "rtph264pay config-interval=-1 pt=96",
+    "h265": "rtph265pay config-interval=-1 pt=96",
+    "jpeg": "rtpjpegpay pt=26",
+}
+READ = 'filesrc location="{path}" ! qtdemux ! {parse} ! {caps} ! appsink name=sink sync=false max-buffers=0'
+SOURCE = "appsrc name=source is-live=true format=time block=false max-bytes=20000000 caps={caps} ! {parse} ! {pay} "
+# What else a camera sends, by the word that asks for it; the pictures are track 0, or follow it.
+TRACKS = {
+    "sound": "audiotestsrc is-live=true wave=silence ! mulawenc ! rtppcmupay pt=0 ",
+    "metadata": "fakesrc is-live=true format=time do-timestamp=true sync=true datarate=1000 sizetype=fixed sizemax=100 "
+    "filltype=zero ! application/x-onvif ! rtpgstpay pt=98 ",
+    "thumbnail": "videotestsrc is-live=true ! video/x-raw,format=I420,width=32,height=32,framerate=5/1 ! jpegenc "
+    "! rtpjpegpay pt=26 ",
+}
 
 
 @dataclass(frozen=True)
@@ -58,13 +73,22 @@ class Unit:
 
 
 def codec_of(path: str) -> str:
-    """``h264``, or ``h265`` for what is called ``NAME.h265.mp4``."""
-    return "h265" if path.endswith(".h265.mp4") else "h264"
+    """``h264``, or what a name such as ``NAME.h265.mp4`` says."""
+    word = path.split(".")[-2]
+    return word if word in CAPS else "h264"
 
 
 def filled(launch: str, path: str) -> str:
     codec = codec_of(path)
-    return launch.format(path=path, codec=codec, caps=CAPS.format(codec=codec))
+    return launch.format(path=path, caps=CAPS[codec], parse=PARSE[codec], pay=PAY[codec])
+
+
+def launch_line(path: str, tracks: list[str], repeats: bool) -> str:
+    """How a camera's tracks are made, in the order of their numbers."""
+    # A parser would take parameter sets between slices for the beginning of another access unit.
+    video = filled(SOURCE.replace("! {parse} ", "") if repeats else SOURCE, path)
+    made = [video if track == "video" else TRACKS[track] for track in tracks]
+    return "( " + "".join(f"{track}name=pay{number} " for number, track in enumerate(made)) + ")"
 
 
 def repeated(data: bytes, path: str) -> bytes:
@@ -101,7 +125,7 @@ def read_units(path: str) -> list[Unit]:
 class Camera:
     """One mount point; all who watch it share what it sends, as with a real camera."""
 
-    def __init__(self, path: str, repeats: bool) -> None:
+    def __init__(self, path: str, tracks: list[str], repeats: bool) -> None:
         self.units = read_units(path)
         if repeats:
             self.units = [dataclasses.replace(unit, data=repeated(unit.data, path)) for unit in self.units]
@@ -113,13 +137,19 @@ class Camera:
         self._noise = random.Random(0)
         self._media_number = 0
         self.factory = GstRtspServer.RTSPMediaFactory()
-        self.factory.set_launch(filled(SERVE_REPEATED if repeats else SERVE, path))
+        self._path, self._repeats = path, repeats
+        self.have(tracks)
         self.factory.set_shared(True)
         self.factory.connect("media-configure", self._serve)
+
+    def have(self, tracks: list[str]) -> None:
+        self.factory.set_launch(launch_line(self._path, tracks, self._repeats))
 
     def _serve(self, factory: object, media: GstRtspServer.RTSPMedia) -> None:
         self._media_number += 1
         source = media.get_element().get_by_name("source")
+        if source is None:  # sound alone
+            return
         threading.Thread(target=self._send, args=(source, self._media_number), daemon=True).start()
 
     def _send(self, source: Gst.Element, media_number: int) -> None:
@@ -203,6 +233,8 @@ def obey(words: list[str], cameras: dict[str, Camera], server: GstRtspServer.RTS
         camera.units = read_units(words[2])
     elif verb == "clock":
         camera.clock_rate = float(words[2])
+    elif verb == "tracks":
+        camera.have(words[2:])
     else:
         raise ValueError(f"expected a command, got {verb}")
 
@@ -217,18 +249,24 @@ def main() -> None:
     parser.add_argument("--port", default="0")
     parser.add_argument("--password", nargs=3, metavar=("USER", "PASSWORD", "METHOD"), help="METHOD: basic or digest")
     parser.add_argument("--repeat", action="store_true", help="parameter sets and delimiters before every slice")
-    parser.add_argument("cameras", nargs="+", metavar="NAME=FILE")
+    parser.add_argument("--address", default="127.0.0.1")
+    parser.add_argument("--transport", choices=("udp", "tcp"), help="the only one that it offers")
+    parser.add_argument(
+        "cameras", nargs="+", metavar="NAME[+TRACK...]=FILE", help=f"TRACK: video or {', '.join(TRACKS)}"
+    )
     options = parser.parse_args()
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
-    server.set_address("127.0.0.1")
+    server.set_address(options.address)
     server.set_service(options.port)
     if options.password:
         require_password(server, *options.password)
     cameras = {}
     for entry in options.cameras:
-        name, path = entry.split("=", 1)
-        camera = cameras[name] = Camera(path, options.repeat)
+        (name, *tracks), path = entry.split("=", 1)[0].split("+"), entry.split("=", 1)[1]
+        camera = cameras[name] = Camera(path, tracks or ["video"], options.repeat)
+        if options.transport:
+            camera.factory.set_protocols(getattr(GstRtsp.RTSPLowerTrans, options.transport.upper()))
         if options.password:
             allow_viewers(camera.factory)
         server.get_mount_points().add_factory(f"/{name}", camera.factory)

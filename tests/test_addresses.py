@@ -1,22 +1,71 @@
-"""Which addresses a config takes: those that FFmpeg can read as a camera, and Redis's own."""
+"""Which addresses a config takes: those that FFmpeg can read as a camera, and Redis's own, each in one way alone.
+
+Who reads an address is asked itself: FFmpeg's own function that cuts it, redis-py's parser and httpx's.
+"""
 
 import ctypes
+import functools
 from pathlib import Path
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 import av
+import httpx
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from pipeline.addresses import LIVE_SCHEMES, camera_address_error, is_live, redis_address_error
-from pipeline.config_file import parse_config
-from pipeline.errors import ConfigError
+from pipeline.addresses import LIVE_SCHEMES, camera_address_error, ffmpeg_address, is_live, redis_address_error
+from pipeline.config_file import fill_variables, parse_config
+from pipeline.errors import BadInputError, ConfigError
+from pipeline.redaction import redact
+from pipeline.sinks.redis_address import parse_redis_address
+from pipeline.sinks.redis_client import connect
 
 _OF_DEMUXERS = {"rtsp": "rtsp", "rtsps": "rtsp"}  # by scheme; FFmpeg has no protocol of that name
+_RTMP = ("rtmp", "rtmps", "rtmpt", "rtmpts")
+# What is said of any address, whatever its password is.
+_WORDS = "\n".join(
+    str(error)
+    for error in [
+        *map(camera_address_error, ["rtsp://a/b:@c", "rtsp://", f"rtsp://{'u' * 200}:@h", "rtsp://u:%00@h"]),
+        *map(camera_address_error, ["rtmp://u:%2F@h", "rtsp://h/?pwd= ", "rstp://h", f"http://{'u' * 2000}:@h"]),
+        *map(redis_address_error, ["redis://u:/@h", "redis://:x", "redis://h/x", "redis://h?db", "unix://h", "x"]),
+        "config: cameras.gate.url: sinks.0.url: redis.url: address without line breaks and other control characters",
+        "address that begins with https:// or http:// and names host, got something else; known options only",
+        "expected redis://, rediss:// or unix:// (special characters of a password percent-encoded",
+    ]
+)
+_special = st.sampled_from(
+    [*"#/?@:%&=+;[]\\'\"${}<>~abcé密\u2100\uff03", "%41", "%zz", "%ff", "57", "://", "h@", "@h:1/"]
+)
+_any = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=3)
+passwords = st.lists(_special | _any, min_size=1, max_size=8).map("".join)
+
+
+@functools.cache
+def libavformat():
+    (path,) = (Path(av.__file__).parent.parent / "av.libs").glob("libavformat-*")
+    return ctypes.CDLL(str(path))
+
+
+def read_by_ffmpeg(address):
+    """User and password (percent-encoded as given), host and port, as the FFmpeg inside PyAV cuts an address."""
+    scheme, user_info, host, path = (ctypes.create_string_buffer(4096) for _ in range(4))
+    port = ctypes.c_int()
+    texts = [argument for buffer in (scheme, user_info, host) for argument in (buffer, 4096)]
+    libavformat().av_url_split(*texts, ctypes.byref(port), path, 4096, address.encode())
+    return user_info.value, host.value.decode(), port.value
+
+
+def pieces_shown(password, text):
+    """Pieces of a password, three characters long, that stand in a text and not in every text of its kind."""
+    pieces = {password[i : i + 3] for i in range(len(password) - 2)}
+    return sorted(piece for piece in pieces if piece in text and piece not in _WORDS)
 
 
 def input_protocols():
     """What the FFmpeg inside PyAV reads, asked of its own library."""
-    (path,) = (Path(av.__file__).parent.parent / "av.libs").glob("libavformat-*")
-    ask = ctypes.CDLL(str(path)).avio_enum_protocols
+    ask = libavformat().avio_enum_protocols
     ask.restype = ctypes.c_char_p
     state, found = ctypes.c_void_p(), set()
     while name := ask(ctypes.byref(state), 0):
@@ -54,7 +103,7 @@ def test_a_mistyped_scheme_is_refused_with_what_was_meant_and_without_the_passwo
     assert "10.0.0.7" not in line
 
 
-@pytest.mark.parametrize("address", ["ftp://h/x.mp4", "concat://a|b", "subfile://x", "s3://bucket/x", "srt://h:1"])
+@pytest.mark.parametrize("address", ["ftp://h/x.mp4", "concat://a|b", "subfile://x", "s3://bucket/x", "gopher://h:1"])
 def test_a_scheme_that_is_no_cameras_is_refused_with_those_that_are(address):
     said = camera_address_error(address)
     assert said is not None
@@ -69,7 +118,7 @@ def test_blanks_around_an_address_are_refused_as_nothing_could_be_opened_there()
 @pytest.mark.parametrize(
     "address",
     [
-        "rtsp://viewer:p://x@10.0.0.7/main", "RTSPS://h", "udp://@:5000", "file:///a/b.mp4", "a.mp4", "/a/b c.mp4",
+        "rtsp://viewer:p:ss@10.0.0.7/main", "RTSPS://h", "udp://@:5000", "file:///a/b.mp4", "a.mp4", "/a/b c.mp4",
         "C:/films/gate.mp4", "2026-11-25T10:00.mp4", "gate:1.mp4", "videos//gate.mp4", "viewer:rtsp@host",
         "http-archive:1.mp4",
     ],
@@ -118,3 +167,235 @@ def test_an_address_is_live(url):
 @pytest.mark.parametrize("url", ["a.mp4", "/videos/a.mp4", "file:///videos/a.mp4", "C:\\videos\\a.mp4", "a:b"])
 def test_a_path_is_not_live(url):
     assert not is_live(url)
+
+
+# --- passwords ----------------------------------------------------------------------------------------------------
+
+
+def camera(address):
+    return parse_config({"cameras": [{"id": "gate", "url": address}]}).cameras[0].url.get_secret_value()
+
+
+def webhook(address):
+    (sink,) = parse_config({"sinks": [{"kind": "webhook", "url": address, "secret": "s" * 16}]}).sinks
+    return sink
+
+
+def redis_options(address):
+    url = parse_config({"redis": {"url": address}}).redis.url.get_secret_value()
+    return connect(url, retries=0).connection_pool.connection_kwargs
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://:57#Wc903z@cache",
+        "redis://:top@secret/x@cache",
+        "redis://user:12/Wc903z@cache:6379/0",
+        "redis://:Wc903z",
+        "redis://:Wc903z@",
+        "redis://:Wc903z@:6379",
+        "redis://:Wc%ff3z@cache",
+        "redis://cache/Wc903z",
+        "redis://cache:6379/-1",
+        "redis://cache:6379/1/2",
+        "redis://cache:6379/1?db=2",
+        "redis://cache:0",
+        "redis://cache:65536",
+        "redis://ca..che",
+        "redis://cache?password=Wc#903z",
+        "redis://cache?password=Wc+903z",
+        "redis://cache?password=Wc&903z",
+        "redis://cache?password=a&password=Wc903z",
+        "redis://cache?passwort=Wc903z",
+        "unix://run/redis.sock",
+        "unix://:Wc/903z@/run/redis.sock",
+        "unix:///run/redis.sock?password=Wc#903z",
+    ],
+)
+def test_a_redis_address_that_would_be_read_otherwise_than_it_is_meant_is_refused_in_one_line(address):
+    with pytest.raises(BadInputError) as caught:
+        redis_options(address)
+    (line,) = str(caught.value).splitlines()
+    assert "redis.url: expected " in line
+    assert not any(word in line for word in ("Wc", "57", "3z", "903", "secret/x"))
+
+
+@pytest.mark.parametrize(
+    ("address", "read"),
+    [
+        ("redis://", {}),
+        ("redis:///0", {"db": 0}),
+        ("redis://cache", {"host": "cache"}),
+        ("redis://cache:6390/3", {"host": "cache", "port": 6390, "db": 3}),
+        ("rediss://reader@cache/", {"host": "cache", "username": "reader"}),
+        ("redis://[::1]:6390/?db=3", {"host": "::1", "port": 6390, "db": 3}),
+        ("redis://u%3A:p%23%2F%40%25@cache", {"host": "cache", "username": "u:", "password": "p#/@%"}),
+        ("redis://:a[b@c@cache/1", {"host": "cache", "password": "a[b@c", "db": 1}),
+        ("redis://cache/1?password=a%2541%2B%26", {"host": "cache", "password": "a%41+&", "db": 1}),
+        ("unix:///r/a@b?db=2&username=u&password=p@s", {"path": "/r/a@b", "db": 2, "username": "u", "password": "p@s"}),
+        ("unix://u:p%2Fss@/run/redis.sock", {"path": "/run/redis.sock", "username": "u", "password": "p/ss"}),
+    ],
+)  # fmt: skip
+def test_a_redis_address_is_read_as_it_is_written(address, read):
+    options = redis_options(address)
+    named = ("host", "port", "path", "username", "password", "db")
+    assert {name: options[name] for name in named if options.get(name) is not None} == read
+
+
+@settings(max_examples=120)
+@given(password=passwords, scheme=st.sampled_from(["redis", "rediss"]))
+@example(password="57#Wc903z", scheme="redis")
+@example(password="top@secret/x", scheme="redis")
+def test_any_password_of_redis_is_read_as_it_is_with_its_host_or_refused_unseen(password, scheme):
+    try:
+        options = redis_options(f"{scheme}://viewer:{password}@cache.example:6390/2")
+    except BadInputError as error:
+        assert not pieces_shown(password, str(error))
+    else:
+        read = [options.get(name) for name in ("host", "port", "db", "username", "password")]
+        assert read == ["cache.example", 6390, 2, "viewer", unquote(password) or None]
+
+
+@settings(max_examples=120)
+@given(password=passwords, kind=st.sampled_from(["cluster", "sentinel"]))
+@example(password="57#Wc903z", kind="sentinel")
+def test_any_password_of_several_redis_is_read_as_it_is_with_its_hosts_or_refused_unseen(password, kind):
+    path = "mymaster/2" if kind == "sentinel" else "0"
+    try:
+        read = parse_redis_address(f"rediss+{kind}://viewer:{password}@a.example:7001,b.example:7002/{path}")
+    except BadInputError as error:
+        assert not pieces_shown(password, str(error))
+    else:
+        assert read.nodes == (("a.example", 7001), ("b.example", 7002))
+        assert (read.options["username"], read.options.get("password", "")) == ("viewer", unquote(password))
+        assert (read.service, read.options.get("db", 0)) == (("mymaster", 2) if kind == "sentinel" else ("", 0))
+
+
+@settings(max_examples=120)
+@given(password=passwords.filter(lambda text: "=" not in text))  # with "=" a further option of redis-py may follow
+def test_any_password_behind_a_redis_socket_is_read_as_it_is_or_refused_unseen(password):
+    try:
+        options = redis_options(f"unix:///run/redis.sock?password={password}")
+    except BadInputError as error:
+        assert not pieces_shown(password, str(error))
+    else:
+        assert (options["path"], options["password"]) == ("/run/redis.sock", unquote(password))
+
+
+@settings(max_examples=120)
+@given(password=passwords, scheme=st.sampled_from(LIVE_SCHEMES))
+@example(password="57#Wc903z", scheme="rtsp")
+@example(password="57/Wc903z", scheme="http")
+@example(password="a@b/c?d", scheme="rtmp")
+def test_any_password_of_a_camera_goes_with_its_host_or_is_refused_unseen(password, scheme):
+    written = f"{scheme}://viewer:{password}@camera.example:8554/main?channel=1"
+    try:
+        address = camera(written)
+    except ConfigError as error:
+        assert not pieces_shown(password, str(error))
+    else:
+        user_info, *server = read_by_ffmpeg(ffmpeg_address(address))
+        sent = user_info if scheme in _RTMP else unquote_to_bytes(user_info)  # as FFmpeg does before it sends it
+        assert sent == b"viewer:" + unquote_to_bytes(password)
+        assert server == ["camera.example", 8554]
+        assert redact(address) == f"{scheme}://***@camera.example:8554/main?channel=1"
+
+
+@settings(max_examples=120)
+@given(password=passwords, scheme=st.sampled_from(["http", "https"]))
+@example(password="1234#Wc903z", scheme="https")
+def test_any_password_of_a_webhook_goes_with_its_host_or_is_refused_unseen(password, scheme):
+    try:
+        sink = webhook(f"{scheme}://viewer:{password}@alarms.example:8443/hook")
+    except ConfigError as error:
+        assert not pieces_shown(password, str(error))
+    else:
+        read = httpx.URL(sink.url.get_secret_value())
+        assert (read.host, read.port, read.username, read.password) == (
+            "alarms.example",
+            8443,
+            "viewer",
+            unquote(password),
+        )
+        assert sink.redacted_url == f"{scheme}://alarms.example:8443"
+
+
+@settings(max_examples=100)
+@given(password=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8))
+def test_a_password_that_is_percent_encoded_is_taken_everywhere_whatever_it_is(password):
+    encoded = quote(password, safe="")
+    assert camera(f"rtsp://viewer:{encoded}@camera/main")
+    assert redis_options(f"redis://:{encoded}@cache")["password"] == password
+    assert httpx.URL(webhook(f"https://viewer:{encoded}@alarms/hook").url.get_secret_value()).password == password
+
+
+@settings(max_examples=100)
+@given(password=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8))
+@example(password="57#Wc903z")
+def test_a_password_from_the_environment_is_encoded_where_it_could_not_stand(password):
+    filled = fill_variables("rtsp://${WHO:-viewer}:${HUSH}@camera/main", {"HUSH": password}, source="config")
+    user_info, *server = read_by_ffmpeg(ffmpeg_address(camera(filled)))
+    is_encoded = not set(password) & set("/?#")
+    assert unquote_to_bytes(user_info) == b"viewer:" + (unquote_to_bytes(password) if is_encoded else password.encode())
+    assert server == ["camera", -1]
+
+
+def test_variables_elsewhere_than_before_the_host_are_filled_in_as_they_are():
+    known = {"HOST": "h:1/x?y#z", "PATH": "a/b?c=d@e"}
+    for written in (
+        "rtsp://u:p@${HOST}",
+        "rtsp://h/${PATH}@x",
+        "${PATH}:x@h",
+        "https://${HOST}/a@b",
+        "redis://h/${PATH}",
+    ):
+        assert fill_variables(written, known, source="config") == written.replace("${HOST}", known["HOST"]).replace(
+            "${PATH}", known["PATH"]
+        )
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://10.0.0.7:81/videostream.cgi?user=viewer&pwd=p@ss",
+        "http://[fd00::7]:81/main?user=a@b:c",
+        "rtsp://camera/user@main",
+        "http://relay/api/stream.ts?src=rtsp://viewer:p@10.0.0.7/main",
+        "udp://@239.0.0.1:5000",
+        "tcp://:9000?listen",
+        "rtsp://[fe80::1%eth0]:554/main",
+    ],
+)
+def test_an_at_sign_that_cannot_end_a_password_is_part_of_path_or_query(address):
+    assert camera_address_error(address) is None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "rtsp://us/er:pw@10.0.0.7/main",
+        "rtsp://relay:8554/main?user=a@b",
+        "rtsp://u:p@10.0.0.7/a@b",
+        "rtsp://u:p/main",
+        "rtsp://fe80::1/main",
+        "rtsp:///main",
+        "http://h:99999/",
+        "rtsp://h:554x/",
+        f"rtsp://u:{'x' * 126}@h/",
+        f"rtmp://u:{'x' * 98}@h/",
+        "rtmp://u:a%2Fb@h/",
+        "rtmp://u:a%ffb@h/",
+        "rtsp://u:a\udcffb@h/",
+        "rtsp://u:a%00b@h/",
+        "http://h/main?user=a&pwd=b#c",
+        "http://h/main?user=a&pwd=b c",
+    ],
+)
+def test_a_camera_that_ffmpeg_would_read_otherwise_than_it_is_meant_is_refused(address):
+    assert str(camera_address_error(address)).startswith("expected ")
+
+
+def test_the_longest_user_and_password_that_ffmpeg_sends_whole_is_taken():
+    for scheme, longest in (("rtsp", 127), ("rtmp", 99), ("http", 1023)):
+        assert camera_address_error(f"{scheme}://u:{'x' * (longest - 2)}@h/") is None

@@ -275,3 +275,21 @@ def test_a_clip_is_read_as_any_camera_is_but_not_thinned():
     clip = config.clip_settings("07_008", "/data/07_008.avi", "07")
     assert (clip.id, clip.url.get_secret_value(), clip.scene_name) == ("07_008", "/data/07_008.avi", "07")
     assert (clip.sample_fps, clip.buffer_frames, clip.alerts.open_frames) == (None, 3, 7)
+
+
+@pytest.mark.parametrize("url", ["gate.mp4", "file:///footage/gate.mp4", "footage/gate"])
+def test_a_file_or_folder_that_loops_is_a_live_camera(url):
+    (looped, plain) = parse_config(
+        {"cameras": [{"id": "a", "url": url, "loop": True}, {"id": "b", "url": url}]}
+    ).cameras
+    assert (looped.is_live, plain.is_live) == (True, False)
+
+
+def test_a_live_address_does_not_loop():
+    (line,) = complaints(cameras=[{"id": "gate", "url": "rtsp://me:s3cret@camera/main", "loop": True}])
+    assert line.endswith("cameras.gate: loop: expected a file or a folder as url, got rtsp://, which is live as it is")
+
+
+def test_only_cameras_loop():
+    (line,) = complaints(camera_defaults={"loop": True})
+    assert "camera_defaults.loop: unknown key" in line

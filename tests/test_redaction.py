@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,3 +26,29 @@ def test_secret_query_values_are_hidden_and_others_stay():
 
 def test_text_without_addresses_is_unchanged():
     assert redact("frame 3 of gate@night is dark") == "frame 3 of gate@night is dark"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("unix:///run/redis.sock?password=p@ss&db=1", "unix://***&db=1"),
+        ("http://cam/main?token=hu@sh:7@x", "http://***"),
+        ("gate (http://cam/main?token=hu@sh) failed", "gate (http://*** failed"),
+        ("rtsp://u:a?key=hush@10.0.0.7/main", "rtsp://***"),
+        ("http://cam/main?pwd=hu&sh&x=2", "http://cam/main?pwd=***&x=2"),
+        ("http://cam/main?u=viewer&p=hush&channel=1", "http://cam/main?u=viewer&p=***&channel=1"),
+        ("http://nas/webapi/entry.cgi?api=hush&_sid=hush", "http://nas/webapi/entry.cgi?api=***&_sid=***"),
+        ("http://relay/api?src=rtsp://u:hu@sh@10.0.0.7/main", "http://***@10.0.0.7/main"),
+        ("https://cdn/live.m3u8?Policy=a&Signature=hush&Key-Pair-Id=b", "https://cdn/live.m3u8?Policy=a&Signature=***&Key-Pair-Id=***"),
+    ],
+)  # fmt: skip
+def test_nothing_of_a_secret_in_a_query_shows_whatever_is_in_it(text, shown):
+    assert redact(text) == shown
+
+
+@given(SECRET.filter(lambda text: not set(text) & set("&=")), st.text("@&/:?", max_size=3))
+def test_no_piece_of_a_secret_in_a_query_shows(secret, odd):
+    shown = redact(f"http://cam/main?channel=1&password={secret}{odd}{secret}&x=2")
+    assert not [
+        i for i in range(len(secret) - 3) if secret[i : i + 4] in shown.replace("http://cam/main?channel=1&", "")
+    ]

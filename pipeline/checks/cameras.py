@@ -63,9 +63,13 @@ def check_camera(camera: CameraSettings) -> Finding:
             read_timeout_s=camera.read_timeout_s,
             name=camera.id,
             sample_fps=camera.sample_fps,
+            loop=camera.loop,
         ) as source:
             times_s = _media_times(camera, source)
-            return Finding(_what(camera.id), "ok", _seen(source, times_s, time.monotonic() - started_at))
+            if not times_s:
+                return Finding(_what(camera.id), "warning", _waits(camera, source))
+            seen = _seen(source, times_s, time.monotonic() - started_at)
+            return Finding(_what(camera.id), "ok", seen + ", a file that stands in for a camera" * camera.loop)
     except VideoError as error:
         return Finding(_what(camera.id), "failed", str(error))
     except Exception as error:  # whatever one camera brings out, the others are still looked at
@@ -79,8 +83,10 @@ def _report(camera: CameraSettings, done: queue.SimpleQueue[Finding]) -> None:
 def _media_times(camera: CameraSettings, source: VideoSource) -> list[float]:
     """Media times in seconds of the first frame, and of a live camera's next ones, from which its rate is known.
 
+    None where pictures come, and the keyframe that they refer to does not.
+
     Raises:
-        VideoError: no frame comes.
+        VideoError: no frame comes, nor will.
     """
     times_s: list[float] = []
     enough_at = time.monotonic() + camera.stall_timeout_s
@@ -91,12 +97,20 @@ def _media_times(camera: CameraSettings, source: VideoSource) -> list[float]:
             times_s.append(float(arrival.pts * arrival.time_base))
         if len(times_s) >= _RATE_FRAMES or (source.live and time.monotonic() > enough_at):
             break
-    if not times_s:
+    waits = source.before_keyframe and not source.corrupt + source.decode_errors
+    if not times_s and not waits:
         raise VideoError(
             f"{camera.id} ({redact(camera.url.get_secret_value())}): expected a frame within "
             f"{camera.stall_timeout_s:g} s (stall_timeout_s), got packets that make none: no keyframe, or all damaged"
         )
     return times_s
+
+
+def _waits(camera: CameraSettings, source: VideoSource) -> str:
+    return (
+        f"{source.codec}, no keyframe within {camera.stall_timeout_s:g} s (stall_timeout_s): pictures come, and can be "
+        "decoded from the next keyframe on; set a keyframe interval of 1 to 4 s in the camera"
+    )
 
 
 def _seen(source: VideoSource, times_s: Sequence[float], took_s: float) -> str:

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.addresses import is_live
 from pipeline.checks.cameras import check_cameras
 from pipeline.checks.finding import Finding, FindingState
 from pipeline.checks.machine import check_output, check_ports, check_redis, check_sinks, check_temporary
@@ -32,7 +31,7 @@ def check_run(settings: Config, config_file: Path, model_folder: Path | None, *,
     Returns:
         Whether nothing failed; warnings are no failure.
     """
-    live = sum(is_live(camera.url.get_secret_value()) for camera in settings.cameras)
+    live = sum(camera.is_live for camera in settings.cameras)
     findings = [
         Finding("config", "ok", f"{config_file}: {len(settings.cameras)} cameras, {live} of them live"),
         *check_model(settings, model_folder),

@@ -11,7 +11,10 @@ ConfigOption = Annotated[Path, typer.Option("--config", help="YAML file with the
 DataOption = Annotated[Path, typer.Option("--data", help="Folder of the data set, in its authors' layout.")]
 ModelOption = Annotated[Path, typer.Option("--model", help="Folder of the trained model.")]
 AddressOption = Annotated[
-    str | None, typer.Option("--address", help="Ray cluster to join; without it one is started on this machine.")
+    str | None,
+    typer.Option(
+        "--address", help="Head of a Ray cluster to join, HOST:PORT or auto; without it, Ray is started here."
+    ),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Delete what is in the output folder first.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per line, for scripts.")]

@@ -11,7 +11,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.addresses import is_live
 from pipeline.config import CameraSettings, Config
 from pipeline.console.progress import LineClock
 from pipeline.errors import ConfigError, RunError
@@ -101,7 +100,7 @@ def recordings_table(statuses: Sequence[RecorderStatus]) -> Table:
 
 def _live_cameras(settings: Config, config_file: Path, err: Console) -> list[CameraSettings]:
     """The cameras to be recorded; files need no recording, which is said of each."""
-    live = [camera for camera in settings.cameras if is_live(camera.url.get_secret_value())]
+    live = [camera for camera in settings.cameras if camera.is_live]
     if not live:
         raise ConfigError(f"{config_file}: cameras: expected at least one live camera to record, got none")
     for camera in live:

@@ -6,11 +6,13 @@
     Avenue Dataset/testing_videos/01.avi ...
     ground_truth_demo/testing_label_mask/1_label.mat ...   beside or inside "Avenue Dataset"
 
-A label file's ``volLabel`` is a cell array with one mask (H, W) per frame. Its number is written without zeros.
+A label file's ``volLabel`` is a cell array with one mask (H, W) of 0 and 1 per frame. Its number is written without
+zeros.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ import scipy.io
 
 from pipeline.datasets.base import Clip, check_names, labelled_clip
 from pipeline.datasets.footage import Footage, FoundClips, footage_to_score, name_below, training_clips
+from pipeline.datasets.label_values import pixel_labels
 from pipeline.errors import DatasetError
 
 NAME = "avenue"
@@ -28,6 +31,7 @@ PARTS = ("training_videos", "testing_videos")
 
 _SCENE = "avenue"
 _VARIABLE = "volLabel"
+_SHOWN = 3
 
 
 def has_train(root: Path) -> bool:
@@ -114,14 +118,24 @@ class MatLabels:
     file: Path
 
     def frames(self) -> npt.NDArray[np.bool_]:
-        """Whether each frame is anomalous: bool, shape (T,)."""
-        return np.array([bool(np.any(mask)) for mask in self._masks()])
+        """Whether each frame is anomalous: bool, shape (T,).
+
+        Raises:
+            DatasetError: it cannot be read, or holds a value that means nothing.
+        """
+        return np.array([bool(mask.any()) for mask in self._masks()])
 
     def pixels(self) -> npt.NDArray[np.bool_]:
-        """Whether each pixel is anomalous: bool, shape (T, H, W)."""
-        masks = [np.asarray(mask) != 0 for mask in self._masks()]
-        if any(mask.ndim != 2 for mask in masks) or len({mask.shape for mask in masks}) != 1:
-            raise DatasetError(f"{self.file}: expected masks (H, W) of one size in {_VARIABLE}, got several shapes")
+        """Whether each pixel is anomalous: bool, shape (T, H, W).
+
+        Raises:
+            DatasetError: as ``frames``, or the masks differ in size.
+        """
+        masks = list(self._masks())
+        shapes = sorted({mask.shape for mask in masks})
+        if len(shapes) != 1 or 0 in shapes[0]:
+            got = ", ".join(map(str, shapes[:_SHOWN])) or "none"
+            raise DatasetError(f"{self.file}: expected masks (H, W) of one size in {_VARIABLE}, got {got}")
         return np.stack(masks)
 
     def check(self) -> int:
@@ -134,10 +148,11 @@ class MatLabels:
         shape, kind = found.get(_VARIABLE, ((), "nothing"))
         if kind != "cell" or len(shape) != 2 or 1 not in shape:
             raise DatasetError(f"{self.file}: expected a row of masks, cell {_VARIABLE}, got {kind} {shape}")
-        return int(max(shape))
+        return int(np.prod(shape))
 
-    def _masks(self) -> npt.NDArray[np.object_]:
-        return _mat(scipy.io.loadmat, self.file, variable_names=[_VARIABLE])[_VARIABLE].ravel()
+    def _masks(self) -> Iterator[npt.NDArray[np.bool_]]:
+        cells = _mat(scipy.io.loadmat, self.file, variable_names=[_VARIABLE])[_VARIABLE].ravel()
+        return pixel_labels(map(np.asarray, cells), lambda _: self.file)
 
 
 def _mat(read: Any, file: Path, **options: Any) -> Any:

@@ -5,7 +5,7 @@
     training/videos/SS_NNN.avi            normal footage: scene, underscore, clip; any file that can be decoded
     testing/frames/SS_NNNN/*.jpg          or testing/videos/SS_NNNN.mp4
     testing/test_frame_mask/SS_NNNN.npy   one 0 or 1 per frame
-    testing/test_pixel_mask/SS_NNNN.npy   (T, H, W); may be missing
+    testing/test_pixel_mask/SS_NNNN.npy   (T, H, W), 0 and 1 (or 255); may be missing
 
 One's own cameras need ``training/videos/CAMERA_NNN.mp4`` only, which may lie in folders (of days, of cameras) there. In
 such a folder, a file whose name says only when it was filmed belongs to the camera that the folder is named after.
@@ -14,6 +14,7 @@ such a folder, a file whose name says only when it was filmed belongs to the cam
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from pipeline.datasets.footage import (
     name_of,
     training_clips,
 )
+from pipeline.datasets.label_values import check_numbers, frame_labels, pixel_labels
 from pipeline.errors import DatasetError
 
 NAME = "stc"
@@ -40,6 +42,7 @@ _FOLDERS = ("videos", "frames")
 _MASKS = ("test_frame_mask", "test_pixel_mask")
 _SCENE_NUMBER = re.compile(r"(?P<scene>.+)_[^_]+", re.DOTALL)
 _TIME = re.compile(r"((19|20)\d\d[-_.]?\d\d[-_.]?\d\d|\d\d[-_.]\d\d[-_.]\d\d)[-_.\dTZ]*")
+_LONGEST_SAID = 200  # NumPy quotes headers
 
 
 def has_train(root: Path) -> bool:
@@ -139,8 +142,9 @@ class NpyLabels:
     """Labels in NumPy files, one for frames and perhaps one for pixels.
 
     Attributes:
-        frame_file: shape (T,), anomalous where not 0.
-        pixel_file: shape (T, H, W), anomalous where not 0; None where pixels are not labelled.
+        frame_file: shape (T,), anomalous where 1, else 0.
+        pixel_file: shape (T, H, W), anomalous where 1 or, all over the file, 255, else 0; None where pixels are not
+            labelled.
     """
 
     frame_file: Path
@@ -148,28 +152,34 @@ class NpyLabels:
 
     def frames(self) -> npt.NDArray[np.bool_]:
         """Whether each frame is anomalous: bool, shape (T,)."""
-        return np.asarray(_load(self.frame_file) != 0)
+        return frame_labels(_load(self.frame_file), self.frame_file)
 
     def pixels(self) -> npt.NDArray[np.bool_] | None:
-        """Whether each pixel is anomalous: bool, shape (T, H, W)."""
-        if self.pixel_file is None:
-            return None
-        mask = _load(self.pixel_file)
-        # A bool file stays on disk until its pages are read.
-        return mask if mask.dtype == np.bool_ else np.asarray(mask != 0)
-
-    def check(self) -> int:
-        """Number of frames that are labelled, once the shapes are right; reads headers only.
+        """Whether each pixel is anomalous: bool, shape (T, H, W).
 
         Raises:
-            DatasetError: a file that is no array, or of the wrong shape.
+            DatasetError: it cannot be read, or holds a value that means nothing.
         """
-        frames = _load(self.frame_file)
-        if frames.ndim != 1:
-            raise DatasetError(f"{self.frame_file}: expected one label per frame, shape (T,), got {frames.shape}")
+        if (file := self.pixel_file) is None:
+            return None
+        masks = _load(file)
+        if masks.dtype == np.bool_:
+            return masks  # stays on disk until its pages are read
+        labels = np.empty(masks.shape, np.bool_)
+        for i, mask in enumerate(pixel_labels(masks, lambda _: file)):
+            labels[i] = mask
+        return labels
+
+    def check(self) -> int:
+        """Number of frames that are labelled, once labels and shapes are right; reads no pixels.
+
+        Raises:
+            DatasetError: a file that is no array, or of the wrong shape, or a label that means nothing.
+        """
+        frames = self.frames()
         if self.pixel_file is not None:
             pixels = _load(self.pixel_file)
-            if pixels.ndim != 3 or len(pixels) != len(frames):
+            if pixels.ndim != 3 or len(pixels) != len(frames) or not pixels.size:
                 raise DatasetError(
                     f"{self.pixel_file}: expected one mask per frame, shape ({len(frames)}, H, W), got {pixels.shape}"
                 )
@@ -179,12 +189,15 @@ class NpyLabels:
 def _load(path: Path) -> npt.NDArray[Any]:
     """Map a label file into memory; pickled objects are refused."""
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        said = " ".join(str(error).split())
+        with warnings.catch_warnings(action="ignore"):  # NumPy's, of files that Python 2 wrote
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # NumPy answers damage with whatever Python's own parser happens to hit
+        said = " ".join(str(error).split())[:_LONGEST_SAID]
         raise DatasetError(f"{path}: expected a NumPy array of labels, got: {said}") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        raise DatasetError(f"{path}: expected a NumPy array of numbers, got {getattr(array, 'dtype', type(array))}")
+    if not isinstance(array, np.ndarray):  # an archive of several, which stays open
+        array.close()
+        raise DatasetError(f"{path}: expected a NumPy array of labels, got an archive of arrays")
+    check_numbers(array, path)
     return array
 
 

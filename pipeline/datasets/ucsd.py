@@ -4,7 +4,7 @@
 
     UCSDped2/Train/Train001/001.tif ...
     UCSDped2/Test/Test001/001.tif ...
-    UCSDped2/Test/Test001_gt/001.bmp ...   pixel masks; Ped1 has them for some clips only
+    UCSDped2/Test/Test001_gt/001.bmp ...   pixel masks, black and white; Ped1 has them for some clips only
     UCSDped2/Test/UCSDped2.m               frame labels: TestVideoFile{end+1}.gt_frame = [61:180, 190:195];
 """
 
@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from pipeline.datasets.base import Clip, check_names, entries, probe
 from pipeline.datasets.footage import Footage, FoundClips, is_litter, name_below, training_clips
+from pipeline.datasets.label_values import pixel_labels
 from pipeline.errors import DatasetError
 from pipeline.video.images import list_images
 
@@ -163,19 +164,21 @@ class UcsdLabels:
         """Whether each pixel is anomalous: bool, shape (T, H, W).
 
         Raises:
-            DatasetError: a mask cannot be read, or differs in size from the first.
+            DatasetError: a mask cannot be read, holds a value that means nothing, or differs in size from the first.
         """
         if self.masks is None:
             return None
-        masks = [_read_mask(path) for path in list_images(self.masks)]
+        files = list_images(self.masks)
+        masks = list(pixel_labels(map(_read_mask, files), lambda frame: files[frame]))
         if len({mask.shape for mask in masks}) > 1:
             raise DatasetError(f"{self.masks}: expected masks of one size, got several")
         return np.stack(masks)
 
 
-def _read_mask(path: Path) -> npt.NDArray[np.bool_]:
+def _read_mask(path: Path) -> npt.NDArray[np.uint8]:
+    """Grey values, shape (H, W)."""
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("L")) != 0
-    except (OSError, UnidentifiedImageError) as error:
+            return np.asarray(image.convert("L"))
+    except Exception as error:  # Pillow answers damage with whatever its decoder happens to hit
         raise DatasetError(f"{path}: expected a mask image, got: {' '.join(str(error).split())}") from error

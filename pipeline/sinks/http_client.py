@@ -11,10 +11,17 @@ from contextlib import contextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
+from urllib.request import getproxies
 
 import httpx
 
+from pipeline.addresses import server_error, split_address
 from pipeline.errors import SinkError
+
+_NO_PROXIES = (
+    "expected addresses of proxies with http:// or https:// in HTTP_PROXY, HTTPS_PROXY and ALL_PROXY (special "
+    "characters of user and password percent-encoded), got something else"
+)
 
 
 class HttpClient:
@@ -39,6 +46,7 @@ class HttpClient:
         self._socket: socket.socket | None = None  # of the newest connection, which is the one in use
         self._requests = 0
         self._is_over = False
+        _check_proxies()
         try:
             self._client = httpx.Client(
                 verify=True if ca_file is None else ssl.create_default_context(cafile=ca_file),
@@ -50,10 +58,7 @@ class HttpClient:
         except OSError as error:  # ssl's errors are such
             raise SinkError(f"expected certificates (PEM), got: {error.strerror or error}") from error
         except (httpx.InvalidURL, ValueError, ImportError):  # whose words may show a proxy's password
-            raise SinkError(
-                "expected addresses of proxies with http:// or https:// in HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, "
-                "got something else"
-            ) from None
+            raise SinkError(_NO_PROXIES) from None
 
     @contextmanager
     def request(
@@ -103,3 +108,16 @@ class HttpClient:
         if self._socket is not None:
             with suppress(OSError):  # it is closed already
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # without TLS's farewell, which another reads
+
+
+def _check_proxies() -> None:
+    """Make sure that proxies are where their addresses seem to say.
+
+    Raises:
+        SinkError: user or password could be taken for a host.
+    """
+    proxies = getproxies()
+    for address in filter(None, map(proxies.get, ("http", "https", "all"))):
+        parts = split_address(address if "://" in address else f"http://{address}")
+        if parts is None or server_error(parts) is not None:
+            raise SinkError(_NO_PROXIES)

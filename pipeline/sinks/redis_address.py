@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 from redis.connection import parse_url as _parse_url  # pyright: ignore[reportUnknownVariableType]
 
+from pipeline.addresses import redis_address_error, redis_client_address
 from pipeline.errors import RedisError
 
 RedisKind = Literal["single", "sentinel", "cluster"]
@@ -49,15 +50,17 @@ def parse_redis_address(url: str) -> RedisAddressParts:
         RedisError: a part is missing, or is none that such an address can have.
         ValueError: it is no address; what is wrong with it may be the password.
     """
-    scheme, _, rest = url.partition("://")
-    transport, _, kind = scheme.partition("+")
+    transport, _, kind = url.partition("://")[0].partition("+")
+    if kind and (transport not in {"redis", "rediss"} or kind not in _PORTS):
+        raise ValueError("another scheme")
+    if (wrong := redis_address_error(url)) is not None:
+        raise RedisError(f"redis.url: {wrong}")
+    url = redis_client_address(url)
     if not kind:
         options = _options(url)
         nodes = () if "path" in options else ((options.get("host", "localhost"), options.get("port", 6379)),)
         return RedisAddressParts("single", nodes, options)
-    if transport not in {"redis", "rediss"} or kind not in _PORTS:
-        raise ValueError("another scheme")
-    before, question, query = rest.partition("?")
+    before, question, query = url.partition("://")[2].partition("?")
     authority, _, path = before.partition("/")
     user, at, hosts = authority.rpartition("@")
     nodes = tuple(_node(host, _PORTS[kind]) for host in hosts.split(","))

@@ -18,11 +18,11 @@ from contextlib import closing, suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import httpx
 from pydantic import Field, SecretStr, field_validator
 
+from pipeline.addresses import server_error, split_address
 from pipeline.backoff import Backoff
 from pipeline.errors import SinkError
 from pipeline.redaction import redact
@@ -63,13 +63,15 @@ class WebhookSinkSettings(SinkSettings):
     def _is_an_address(cls, value: SecretStr) -> SecretStr:
         address = value.get_secret_value()
         expected = "expected an address that begins with https:// or http:// and names a host, got something else"
+        parts = split_address(address)
+        if parts is None or parts.scheme not in {"http", "https"} or not address.isprintable() or " " in address:
+            raise ValueError(expected)
+        if (wrong := server_error(parts)) is not None:
+            raise ValueError(wrong)
         try:
-            parts, parsed = urlsplit(address), httpx.URL(address)
-            named = bool(parsed.host.encode("idna")) and parts.port != 0
+            httpx.URL(address).host.encode("idna")
         except (ValueError, httpx.InvalidURL):  # whose words may show the address
             raise ValueError(expected) from None
-        if parts.scheme not in {"http", "https"} or not named or not address.isprintable() or " " in address:
-            raise ValueError(expected)
         return value
 
     @field_validator("ca_file")
@@ -105,8 +107,9 @@ class WebhookSinkSettings(SinkSettings):
     @property
     def redacted_url(self) -> str:
         """The address without user, password, path and query, in which tokens often are."""
-        parts = urlsplit(self.url.get_secret_value())
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        parts = split_address(self.url.get_secret_value())
+        assert parts is not None
+        return f"{parts.scheme}://{parts.server}"
 
     def client(self) -> HttpClient:
         """What makes the requests.

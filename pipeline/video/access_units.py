@@ -16,8 +16,9 @@ from av.video.stream import VideoStream
 
 _START_CODE = b"\0\0\1"
 _ANNEX_B = b"\0" + _START_CODE
+_HOLE = bytes(32)  # disks leave larger ones
 # What is held back has limits, whatever a stream says of itself: what comes before a picture (parameter sets,
-# delimiters, messages), a picture's slices (HEVC allows 600), and their bytes (9,000,000 pixels, uncompressed).
+# delimiters, messages), a picture's slices (HEVC allows 600), and their bytes (half a byte for each pixel of 8K).
 _MOST_BEFORE_PICTURE = 64
 _MOST_SLICES = 1_000
 _MOST_BYTES = 16 << 20
@@ -77,7 +78,7 @@ class AccessUnits:
         if self._codec is None:
             return [packet]
         data = bytes(packet)
-        found = _slices(data, self._codec, 0 if _has_start_codes(data) else self._length_bytes)
+        found = self._slices_of(data, self._codec)
         first = next(found, None)
         if first is None or first.is_first:
             return self._add(packet, begins=first is not None)
@@ -99,6 +100,29 @@ class AccessUnits:
         if not self._come_in_parts and any(part.is_keyframe for part in parts):
             self._keyframes_are_whole = True
         return [_joined(parts)] if parts else []
+
+    def holds_picture(self, unit: av.Packet) -> bool:
+        """Whether there is a picture, or a part of one, in an access unit; of other codecs, always."""
+        return self._codec is None or next(self._slices_of(bytes(unit), self._codec), None) is not None
+
+    def has_hole(self, unit: av.Packet) -> bool:
+        """Whether an access unit reads as zeros where there was something else, as files do that were copied in part.
+
+        A decoder takes them for data, HEVC's without a word. No slice holds even three in a row, but careless muxers
+        leave a few at its end.
+        """
+        if self._codec is None:
+            return False
+        data = bytes(unit)
+        length_bytes = 0 if _has_start_codes(data) else self._length_bytes
+        return any(
+            data[header] >> self._codec.type_shift & self._codec.type_mask in self._codec.slices
+            and 0 <= data.find(_HOLE, header, after) < header + len(data[header:after].rstrip(b"\0"))
+            for _, header, after in _nal_units(data, length_bytes)
+        )
+
+    def _slices_of(self, data: bytes, codec: _Codec) -> Iterator[_Slice]:
+        return _slices(data, codec, 0 if _has_start_codes(data) else self._length_bytes)
 
     def _taken(self) -> list[av.Packet]:
         parts, self._parts = self._parts, []

@@ -1,7 +1,4 @@
-"""Video files and live streams as FFmpeg opens them: options, limits, and what to say when it fails.
-
-The options and the behaviour on faults were measured with PyAV 18.1 (FFmpeg 8.1).
-"""
+"""Frames of video files and live streams, as they leave the decoder."""
 
 from __future__ import annotations
 
@@ -9,49 +6,28 @@ import logging
 import time
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import av
 import av.error
 from av.container import InputContainer
 from av.container.streams import StreamContainer
-from av.format import ContainerFormat, Flags
-from av.stream import Disposition, Stream
+from av.format import Flags
+from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from pipeline.errors import RefusedError, VideoError
-from pipeline.redaction import redact
+from pipeline.errors import VideoError
 from pipeline.video.access_units import AccessUnits
+from pipeline.video.decoder import MAX_PIXELS, Decoder, FrameDamage
 from pipeline.video.live_clock import LiveClock
-from pipeline.video.redirects import password_stays
+from pipeline.video.opening import LiveContainer, ffmpeg_message
 from pipeline.video.stated import stated_frames
-
-MAX_PIXELS = 9_000_000
-"""Largest frame that is decoded: a little above 3840 x 2160. Bounds the memory that a damaged header can ask for."""
 
 _UNKNOWN_RATE_FPS = 25
 _ARRIVAL_TICK = Fraction(1, 90_000)  # RTP's
 _MOST_UNTOLD = 3  # frames in a row of a live stream whose time is guessed
 _FASTEST_RATE_FPS = 1000  # above it the rate is a guess from the time base, not a camera's
-# Demuxers of video files. Without a list FFmpeg would also read a still image, a playlist that points elsewhere...
-_FILE_FORMATS = (
-    "mov,mp4,avi,matroska,webm,mpegts,mpeg,mpegvideo,h264,hevc,vvc,av1,obu,ivf,m4v,mjpeg,flv,asf,ogg,mxf,nut,rm,dhav,"
-    "dv,yuv4mpegpipe"
-)
-_FILE_OPTIONS = {"format_whitelist": _FILE_FORMATS, "protocol_whitelist": "file"}
-# Probing costs RTSP 2 to 5 s, and RTSP announces its codec; without probing it opens in 0.1 s.
-_RTSP_OPTIONS = {
-    "rtsp_transport": "tcp",
-    "allowed_media_types": "video",
-    "analyzeduration": "0",
-    "probesize": "32",
-}
-_OTHER_LIVE_OPTIONS = {"analyzeduration": "1000000", "fpsprobesize": "0"}
-
-FrameDamage = Literal["corrupt", "decode_error"]
-"""What is wrong with a frame that came: the decoder marked it as damaged, or could make nothing of its packet."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -63,38 +39,23 @@ class RawFrame(NamedTuple):
     frame: av.VideoFrame
 
 
-class LiveContainer(Protocol):
-    """A live stream, demuxed by FFmpeg or by ourselves; the thread that reads is the one that closes."""
-
-    @property
-    def streams(self) -> StreamContainer:
-        """Its streams."""
-        ...
-
-    @property
-    def format(self) -> ContainerFormat:
-        """What FFmpeg knows of its nature."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Its bytes where they are known, else something negative."""
-        ...
-
-    def demux(self, *streams: Stream) -> Iterator[av.Packet | None]:
-        """Packets as they come; None stands for something that came and makes none."""
-        ...
-
-    def close(self) -> None:
-        """End the connection."""
-        ...
-
-
 class Feed(Protocol):
-    """Something that yields decoded frames in order."""
+    """Something that yields decoded frames in order.
+
+    Attributes:
+        frame_rate_fps: frames per second that it states, or None.
+        codec: what it is encoded with, by FFmpeg's name.
+        before_keyframe: pictures passed over since they refer to what was sent before a live stream was joined.
+    """
 
     frame_rate_fps: float | None
     codec: str
+    before_keyframe: int
+
+    @property
+    def passed_over(self) -> str:
+        """One line on the first frame that could not be read, where something is known of it; else empty."""
+        ...
 
     @property
     def is_thinned(self) -> bool:
@@ -141,24 +102,23 @@ class ContainerFeed:
         self._clock = begun_clock(container, clock) if live else None
         self._arrived_s = 0.0  # monotonic time at which the newest packet came
         try:
-            self._stream = _video_stream(container, label)
+            self._stream = main_stream(container.streams, label)
+            _check_size(self._stream.codec_context, label)
         except VideoError:
             container.close()
             raise
         context = self._stream.codec_context
-        self._stream.thread_type = "SLICE"  # frame threads add latency; sixteen cameras share the cores anyway
-        context.thread_count = 1
-        context.options = {"max_pixels": str(MAX_PIXELS)}  # FFmpeg ignores it among the options of av.open
         self.frame_rate_fps = frame_rate(self._stream)
         self.codec = context.codec.name
+        self.passed_over = ""
         self.failure: av.error.FFmpegError | None = None
         # Read now: what a PyAV stream says once its container is closed comes from memory that was freed.
-        self._declared = 0 if live else stated_frames(container, self._stream)
+        self._declared = 0 if live else stated_frames(cast(InputContainer, container), self._stream)
         self._units = AccessUnits(self._stream)
+        self._decoder = Decoder(self._stream, self._units)
         self._discarded = 0
         self._next_slot = 0 if container.format.name == "avi" else None
-        self._next_pts = self._untold = 0
-        # Who joins a live stream between keyframes gets packets that refer to what was sent before.
+        self._next_pts = self._untold = self.before_keyframe = 0
         self._awaits_keyframe = live
 
     @property
@@ -210,6 +170,7 @@ class ContainerFeed:
         self._discarded += packet.is_discard + self._empty_slots(packet)
         units = self._units.push(packet) if packet.size else [*self._units.flush(), packet]
         while self._awaits_keyframe and units and not units[0].is_keyframe:
+            self.before_keyframe += bool(units[0].size)
             del units[0]
         self._awaits_keyframe = self._awaits_keyframe and not units
         return units
@@ -222,16 +183,8 @@ class ContainerFeed:
         return empty
 
     def _decoded(self, packet: av.Packet | None) -> Iterator[RawFrame | FrameDamage | None]:
-        try:
-            frames = self._stream.codec_context.decode(packet)
-        except av.error.FFmpegError:
-            # What only empties the decoder, a missing or empty packet, was no frame.
-            yield "decode_error" if packet is not None and packet.size else None
-            return
-        if not frames:
-            yield None
-        for frame in frames:
-            yield "corrupt" if frame.is_corrupt else self._stamped(frame)
+        for came in self._decoder.decode(packet):
+            yield self._stamped(came) if isinstance(came, av.VideoFrame) else came
 
     def _stamped(self, frame: av.VideoFrame) -> RawFrame:
         """Give the frame a time stamp: its own, else its packet's, else one frame after the last."""
@@ -299,99 +252,37 @@ def tell_of(clock: LiveClock, label: str) -> None:
         _log.warning("%s: %s: its pictures are timed by their arrival", label, news)
 
 
-def open_file(path: Path, label: str) -> InputContainer:
-    """Open a video file.
+def main_stream(streams: StreamContainer, label: str) -> VideoStream:
+    """The video stream that shows most, and the first of equals; not the cover picture of a sound file.
+
+    Some cameras and recorders send a small picture beside the large one. RTSP may leave sizes to the first keyframe;
+    then it is the first that is no JPEG: thumbnails are.
+
+    Args:
+        streams: of a file or a live stream.
+        label: what errors call it.
 
     Raises:
-        VideoError: it cannot be read, or is no video file; its cause is what the system or FFmpeg said.
+        VideoError: there is none, or no decoder for it.
     """
-    head = _head(path, label)
-    try:
-        # "file:" keeps a name with a colon or a percent sign in it from meaning something else to FFmpeg.
-        return av.open(f"file:{path}", options=_FILE_OPTIONS, metadata_errors="replace")
-    except av.error.FFmpegError as error:
-        if head[4:8] == b"ftyp":
-            detail = "an mp4 without its index (moov): it was cut off before the recorder finished it"
-        else:
-            detail = f"something else ({ffmpeg_message(error)})"
-        raise VideoError(f"{label}: expected a video file, got {detail}") from error
-
-
-def open_live(
-    url: str, label: str, *, open_timeout_s: float, read_timeout_s: float, sample_fps: float | None = None
-) -> LiveContainer:
-    """Open a live stream, waiting no longer than about twice ``open_timeout_s`` (FFmpeg arms the limit twice).
-
-    A camera that answers with one picture is asked ``sample_fps`` times per second (once, if that is None).
-
-    Raises:
-        RefusedError: access is refused, there is no such stream, or a redirect would take the password elsewhere.
-        VideoError: nobody answers, or what answers is no video stream.
-    """
-    scheme = url.split(":", 1)[0].lower()
-    options = _RTSP_OPTIONS if scheme in {"rtsp", "rtsps"} else _OTHER_LIVE_OPTIONS
-    if scheme in {"http", "https"}:
-        from pipeline.video.http_camera import open_http  # httpx only where there are such cameras
-
-        timeouts_s = {"open_timeout_s": open_timeout_s, "read_timeout_s": read_timeout_s}
-        opened = open_http(url, label, **timeouts_s, sample_fps=sample_fps, options=options)
-        if opened is not None:
-            return opened
-    try:
-        with password_stays(url, label, timeout_s=open_timeout_s):
-            return av.open(url, options=options, timeout=(open_timeout_s, read_timeout_s), metadata_errors="replace")
-    except (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError) as error:
-        code = 401 if isinstance(error, av.error.HTTPUnauthorizedError) else 403
-        raise RefusedError(
-            f"{label}: expected a video stream, got: access is refused ({code}): check user and password"
-        ) from None
-    except av.error.HTTPNotFoundError:
-        raise RefusedError(f"{label}: expected a video stream, got: no such stream (404)") from None
-    except UnicodeEncodeError:
-        raise VideoError(f"{label}: expected an address, got half of a surrogate pair in it") from None
-    except av.error.InvalidDataError:  # FFmpeg's answer to silence, too
-        raise VideoError(f"{label}: expected a video stream, got no answer in time, or none that is video") from None
-    except av.error.FFmpegError as error:
-        raise VideoError(f"{label}: expected a video stream, got {ffmpeg_message(error)}") from None
-
-
-def ffmpeg_message(error: av.error.FFmpegError) -> str:
-    """What FFmpeg says of an error, in one line without the address (which may hold a password)."""
-    if isinstance(error, av.error.ExitError):  # the interrupt that bounds a wait
-        return "no answer in time"
-    return redact(" ".join(str(error.strerror or error.__class__.__name__).split()))
-
-
-def _head(path: Path, label: str) -> bytes:
-    """The file's first bytes, read to tell an unreadable or empty file from a damaged one."""
-    if not path.exists():
-        raise VideoError(f"{label}: expected a video file or a folder of images, got nothing there")
-    if not path.is_file():
-        raise VideoError(f"{label}: expected a video file or a folder of images, got neither")
-    try:
-        with path.open("rb") as file:
-            head = file.read(16)
-    except OSError as error:
-        raise VideoError(f"{label}: expected a readable file, got: {error.strerror}") from error
-    if not head:
-        raise VideoError(f"{label}: expected a video file, got an empty file")
-    return head
-
-
-def _video_stream(container: LiveContainer, label: str) -> VideoStream:
-    """First video stream that is footage, not the cover picture of a sound file."""
-    footage = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    footage = [s for s in streams.video if not s.disposition & Disposition.attached_pic]
     if not footage:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
+        kinds = ", ".join(sorted({stream.type for stream in streams})) or "none"
         raise VideoError(f"{label}: expected a video stream, got only: {kinds}")
-    context = footage[0].codec_context
-    if context is None:
+    known = [stream for stream in footage if stream.codec_context is not None]
+    if not known:
         raise VideoError(f"{label}: expected video that FFmpeg can decode, got an unknown codec")
+    pixels = [stream.codec_context.width * stream.codec_context.height for stream in known]
+    if all(pixels):
+        return known[pixels.index(max(pixels))]
+    return next((stream for stream in known if stream.codec_context.name != "mjpeg"), known[0])
+
+
+def _check_size(context: VideoCodecContext, label: str) -> None:
     if context.width * context.height > MAX_PIXELS:
         raise VideoError(
             f"{label}: expected frames of at most {MAX_PIXELS:,} pixels, got {context.width} x {context.height}"
         )
-    return footage[0]
 
 
 def frame_rate(stream: VideoStream) -> float | None:

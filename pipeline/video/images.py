@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -11,20 +12,24 @@ import av
 import av.error
 
 from pipeline.errors import VideoError
-from pipeline.video.container import MAX_PIXELS, FrameDamage, RawFrame
+from pipeline.video.container import RawFrame
+from pipeline.video.decoder import MAX_PIXELS, FrameDamage, configure
+from pipeline.video.picture_header import codec_of, lacks_its_end, size_px
 
 FOLDER_FPS = 10
 """Rate assumed for a folder of images, which states none. It only shapes media time, never which frames come."""
 
-_KINDS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".bmp": "bmp", ".tif": "tiff", ".tiff": "tiff"}
-# The file's first bytes decide, not its ending: a PNG that is called .jpg decodes as what it is.
-_CODEC_BY_SIGNATURE = (
-    (b"\xff\xd8\xff", "mjpeg"),
-    (b"\x89PNG\r\n\x1a\n", "png"),
-    (b"BM", "bmp"),
-    (b"II*\x00", "tiff"),
-    (b"MM\x00*", "tiff"),
-)
+_KINDS = {
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".png": "png",
+    ".bmp": "bmp",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".webp": "webp",
+}
+
+_log = logging.getLogger(__name__)
 
 
 def is_image_name(path: Path) -> bool:
@@ -68,12 +73,15 @@ class ImageFeed:
     """
 
     def __init__(self, folder: Path, label: str) -> None:
+        self._label = label
         self._paths = list_images(folder)
         if not self._paths:
             endings = ", ".join(sorted(_KINDS))
             raise VideoError(f"{label}: expected a folder of images ({endings}), got a folder without any")
         self.frame_rate_fps: float | None = float(FOLDER_FPS)
         self.codec = "images"
+        self.before_keyframe = 0
+        self.passed_over = ""
 
     @property
     def is_thinned(self) -> bool:
@@ -91,34 +99,62 @@ class ImageFeed:
         return len(self._paths)
 
     def frames(self) -> Iterator[RawFrame | FrameDamage | None]:
-        """Decode image by image; a fault stands for one that is damaged."""
+        """Decode image by image; a fault stands for one that is damaged or too large."""
         for index, path in enumerate(self._paths):
-            frame = _decode_image(path)
-            yield frame if isinstance(frame, str) else RawFrame(index, Fraction(1, FOLDER_FPS), frame)
+            yield self._frame(index, path)  # and keep nothing of it: it may fill hundreds of megabytes
 
     def close(self) -> None:
         """Nothing stays open between images."""
 
+    def _frame(self, index: int, path: Path) -> RawFrame | FrameDamage:
+        try:
+            return RawFrame(index, Fraction(1, FOLDER_FPS), decode_image(path.read_bytes()))
+        except OSError as error:
+            return self._pass_over(path, "decode_error", f"expected a readable image, got: {error.strerror}")
+        except ImageError as error:
+            return self._pass_over(path, error.damage, str(error))
 
-def _decode_image(path: Path) -> av.VideoFrame | FrameDamage:
-    """Decode one image with a decoder of its own, so that no image depends on the one before it."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return "decode_error"
-    codec = next((codec for signature, codec in _CODEC_BY_SIGNATURE if data.startswith(signature)), None)
+    def _pass_over(self, path: Path, damage: FrameDamage, reason: str) -> FrameDamage:
+        """Count an image as damaged; of the first one it is said why."""
+        if not self.passed_over:
+            self.passed_over = f"{path.name}: {reason}"
+            _log.warning("%s: passed over, as are others that cannot be read: %s", self._label, self.passed_over)
+        return damage
+
+
+class ImageError(ValueError):
+    """An image that is not to be used; its text says why, in one line.
+
+    Attributes:
+        damage: as what it counts.
+    """
+
+    def __init__(self, damage: FrameDamage, reason: str) -> None:
+        super().__init__(reason)
+        self.damage: FrameDamage = damage
+
+
+def decode_image(data: bytes) -> av.VideoFrame:
+    """Decode one image with a decoder of its own, so that no image depends on the one before it.
+
+    Raises:
+        ImageError: it is no image of a known kind, too large, or damaged.
+    """
+    codec = codec_of(data)
     if codec is None:
-        return "decode_error"
+        raise ImageError("decode_error", f"expected an image ({', '.join(sorted(set(_KINDS.values())))}), got none")
+    height, width = size_px(data) or (0, 0)
+    if height * width > MAX_PIXELS:
+        raise ImageError("decode_error", f"expected at most {MAX_PIXELS:,} pixels, got {width} x {height}")
     context = av.CodecContext.create(codec, "r")
     assert isinstance(context, av.VideoCodecContext)
-    context.thread_count = 1
-    context.options = {"max_pixels": str(MAX_PIXELS)}
+    configure(context)
     packet = av.Packet(data)
     packet.is_keyframe = True  # FFmpeg's PNG decoder lays anything else over the previous picture
     try:
         frames = context.decode(packet) or context.decode(None)
     except av.error.FFmpegError:
-        return "decode_error"
-    if not frames:
-        return "decode_error"
-    return "corrupt" if frames[0].is_corrupt else frames[0]
+        frames = []
+    if not frames or frames[0].is_corrupt or (codec == "mjpeg" and lacks_its_end(data)):
+        raise ImageError("corrupt", "expected a whole image, got one that is damaged or cut off")
+    return frames[0]

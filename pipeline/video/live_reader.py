@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ from pipeline.video.live_clock import LiveClock
 from pipeline.video.live_connection import LiveConnection, ReadLease
 from pipeline.video.sampling import PtsSampler
 from pipeline.video.source import DecodedFrame, SkipReason, VideoSource, open_source
+
+_KEYFRAME_PATIENCE = 10
+"""How many times ``stall_timeout_s`` a first keyframe is waited for while other pictures come."""
+
+_TELL_AFTER_S = 2.0  # keyframes mostly come every second or two
 
 
 class ImageMonitor(Protocol):
@@ -43,11 +49,15 @@ class _Newest:
         at_s: its monotonic time, or that of the opening.
         size_px: its (height, width) as it came; None before the first.
         packets_since: packets and damaged frames since then.
+        before_keyframe: pictures of the connection so far that wait for its first keyframe with it.
+        picture_at_s: monotonic time of the newest of those.
     """
 
     at_s: float
     size_px: tuple[int, int] | None = None
     packets_since: int = 0
+    before_keyframe: int = 0
+    picture_at_s: float = -math.inf
 
 
 class LiveReader:
@@ -140,6 +150,7 @@ class LiveReader:
             name=settings.id,
             sample_fps=settings.sample_fps,
             clock=self._clock,
+            loop=settings.loop,
         )
 
     def _read(self, lease: ReadLease, source: VideoSource) -> None:
@@ -150,14 +161,42 @@ class LiveReader:
         """
         if not self._begin_session(lease):
             return
-        newest, stall_timeout_s = _Newest(self._now()), self._settings.stall_timeout_s
+        newest = _Newest(self._now())
         for arrival in source.arrivals(PtsSampler(self._settings.sample_fps).wants):
             if not self._take_in(lease, arrival, newest, source.size_px):
                 return
-            if self._now() - newest.at_s > stall_timeout_s:
-                raise VideoError(
-                    f"{self._connection.label}: expected a frame within {stall_timeout_s:g} s (stall_timeout_s), "
-                    f"got {newest.packets_since} packets that make none: no keyframe, or all damaged"
+            self._check_patience(lease, newest, source.before_keyframe)
+
+    def _check_patience(self, lease: ReadLease, newest: _Newest, before_keyframe: int) -> None:
+        """Leave a stream that brings no frames, but not one whose pictures come and wait for a keyframe.
+
+        Some cameras send one every minute, and connecting again would not bring it any sooner.
+
+        Raises:
+            VideoError: it brings none for too long.
+        """
+        now, stall_timeout_s = self._now(), self._settings.stall_timeout_s
+        waited_s = now - newest.at_s
+        if before_keyframe > newest.before_keyframe:
+            newest.before_keyframe, newest.picture_at_s = before_keyframe, now
+            self._tell_of_wait(lease, waited_s, before_keyframe)
+        if waited_s <= stall_timeout_s:
+            return
+        if now - newest.picture_at_s > stall_timeout_s or waited_s > _KEYFRAME_PATIENCE * stall_timeout_s:
+            raise VideoError(
+                f"{self._connection.label}: expected a frame within {stall_timeout_s:g} s (stall_timeout_s), "
+                f"got {newest.packets_since} packets that make none: no keyframe, or all damaged"
+            )
+
+    def _tell_of_wait(self, lease: ReadLease, waited_s: float, pictures: int) -> None:
+        """Say why no frames come, though the camera is connected."""
+        if waited_s < min(_TELL_AFTER_S, self._settings.stall_timeout_s):
+            return
+        with self._connection.lock:
+            if self._connection.holds(lease):
+                self._connection.error = (
+                    f"{self._connection.label}: expected a keyframe, got {pictures} pictures in {waited_s:.0f} s that "
+                    "refer to an earlier one: the next keyframe is waited for"
                 )
 
     def _begin_session(self, lease: ReadLease) -> bool:

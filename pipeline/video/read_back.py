@@ -11,9 +11,10 @@ from pathlib import Path
 import av.error
 
 from pipeline.errors import RunError, VideoError
-from pipeline.video.container import ContainerFeed, RawFrame, open_file
+from pipeline.video.container import ContainerFeed, RawFrame, main_stream
+from pipeline.video.opening import open_file
 from pipeline.video.packet_timeline import packet_timeline
-from pipeline.video.segment import DISK_ERRORS, Segment, VideoFormatReader, video_stream
+from pipeline.video.segment import DISK_ERRORS, Segment, VideoFormatReader
 
 _CHUNK_BYTES = 1 << 20
 
@@ -61,7 +62,7 @@ def copy_readable(path: Path, target: Path) -> int:
     segment: Segment | None = None
     try:
         with open_file(path, str(path)) as container:
-            stream = video_stream(container, str(path))
+            stream = main_stream(container.streams, str(path))
             timeline, format_reader = packet_timeline(stream), VideoFormatReader(stream)
             for packet in container.demux(stream):
                 if not packet.size or packet.is_corrupt:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from pipeline.addresses import is_live
 from pipeline.config import CameraSettings
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.frame_counters import FrameCounters
@@ -86,7 +85,7 @@ def make_reader(
         unix_now: Unix time in seconds.
         wait: waits for an event, seconds at most.
     """
-    if not is_live(settings.url.get_secret_value()):
+    if not settings.is_live:
         return FileReader(
             settings, size_px, buffers, counters, start_thread=start_thread, now=now, unix_now=unix_now, wait=wait
         )

@@ -16,13 +16,16 @@ from av.video.stream import VideoStream
 from pipeline.config import CameraSettings
 from pipeline.errors import RunError, VideoError
 from pipeline.video.access_units import AccessUnits
-from pipeline.video.container import LiveContainer, begun_clock, ffmpeg_message, open_live, tell_of
+from pipeline.video.container import begun_clock, main_stream, tell_of
 from pipeline.video.live_clock import LiveClock
 from pipeline.video.live_connection import LiveConnection, ReadLease
+from pipeline.video.opening import LiveContainer, ffmpeg_message, open_live
 from pipeline.video.packet_timeline import TimedPacket, packet_timeline
 from pipeline.video.recordings import RecordingFolder
-from pipeline.video.segment import VideoFormatReader, video_stream
+from pipeline.video.segment import VideoFormatReader
 from pipeline.video.segment_writer import SegmentWriter
+from pipeline.video.source import file_path
+from pipeline.video.stand_in import StandInPackets
 
 RecorderState = Literal["opening", "recording", "waiting", "stopped"]
 
@@ -159,6 +162,8 @@ class CameraRecorder:
 
     def _open(self) -> AbstractContextManager[LiveContainer]:
         settings = self._settings
+        if settings.loop:
+            return closing(StandInPackets(file_path(settings.url.get_secret_value()), self._label))
         container = open_live(
             settings.url.get_secret_value(),
             self._label,
@@ -186,7 +191,7 @@ class CameraRecorder:
                         self._connection.succeeded()
 
     def _write_segments(self, lease: ReadLease, container: LiveContainer) -> None:
-        stream = video_stream(container, self._label)
+        stream = main_stream(container.streams, self._label)
         self._connections += 1
         self._writer.begin_connection()
         clock = begun_clock(container, self._clock)

@@ -19,8 +19,10 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import RunError, VideoError
 from pipeline.video.access_units import parameter_sets_once
-from pipeline.video.container import MAX_PIXELS, LiveContainer, ffmpeg_message
+from pipeline.video.decoder import MAX_PIXELS
+from pipeline.video.opening import ffmpeg_message
 from pipeline.video.packet_timeline import TimedPacket
+from pipeline.video.picture_header import jpeg_frame_header
 
 SUFFIX = ".mkv"
 
@@ -31,7 +33,6 @@ _TICK = Fraction(1, 1000)
 # A killed process loses what has not left the muxer: up to a second, not FFmpeg's five. All packets share one stream,
 # so the muxer has nothing to shift.
 _MUXER_OPTIONS = {"cluster_time_limit": "1000", "flush_packets": "1", "avoid_negative_ts": "disabled"}
-_JPEG_FRAME_HEADERS = frozenset({0xC0, 0xC1, 0xC2})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class VideoFormatReader:
             return bytes(packet.get_sidedata("new_extradata"))
         data = bytes(packet)
         if self._codec == "mjpeg":
-            return _jpeg_frame_header(data)
+            return jpeg_frame_header(data)
         if self._filter is None:
             return None
         try:
@@ -196,26 +197,3 @@ class Segment:
         """Raise if it is the disk that fails, not the packet."""
         if isinstance(error, av.error.FFmpegError) and error.errno in DISK_ERRORS:
             raise RunError(f"{self.path}: cannot be written: {ffmpeg_message(error)}") from None
-
-
-def video_stream(container: LiveContainer, label: str) -> VideoStream:
-    """The stream of a camera that is recorded: its first with video.
-
-    Raises:
-        VideoError: there is none, or of an unknown codec.
-    """
-    if not container.streams.video or container.streams.video[0].codec_context is None:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
-        raise VideoError(f"{label}: expected a video stream of a known codec, got only: {kinds}")
-    return container.streams.video[0]
-
-
-def _jpeg_frame_header(data: bytes) -> bytes | None:
-    """Precision, height, width and components from a JPEG's frame header."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        length = int.from_bytes(data[at + 2 : at + 4])
-        if data[at + 1] in _JPEG_FRAME_HEADERS:
-            return data[at + 4 : at + 2 + length]
-        at += 2 + length
-    return None

@@ -23,9 +23,12 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from pipeline.addresses import is_live, scheme_of
 from pipeline.errors import VideoError
 from pipeline.redaction import redact
-from pipeline.video.container import ContainerFeed, Feed, RawFrame, open_file, open_live
+from pipeline.video.container import ContainerFeed, Feed, RawFrame
 from pipeline.video.images import ImageFeed
 from pipeline.video.live_clock import LiveClock
+from pipeline.video.opening import open_file, open_live
+from pipeline.video.orientation import orientation_of
+from pipeline.video.stand_in import StandInFeed
 
 SkipReason = Literal["sampling", "corrupt", "decode_error"]
 """Why a frame that came has no image: nobody wanted it, it is damaged, or it could not be decoded."""
@@ -55,6 +58,7 @@ def open_source(
     name: str | None = None,
     sample_fps: float | None = None,
     clock: LiveClock | None = None,
+    loop: bool = False,
 ) -> VideoSource:
     """Open a video file, a folder of images or a live stream.
 
@@ -66,6 +70,7 @@ def open_source(
         name: what errors call it beside its address, such as the camera's id.
         sample_fps: how often a camera that answers with one picture is asked, per second; None: once.
         clock: times a live camera's frames over all of its sessions; None takes a new one.
+        loop: whether a file or folder stands in for a live stream.
 
     Raises:
         RefusedError: access is refused, there is no such stream, or a redirect would take the password elsewhere.
@@ -78,13 +83,23 @@ def open_source(
         container = open_live(url, label, **timeouts_s, sample_fps=sample_fps)
         feed = ContainerFeed(container, live=True, label=label, clock=clock)
         return VideoSource(feed, size_px, live=True, label=label)
-    path = Path(unquote(url[len("file://") :]) if scheme_of(url) else url)
+    path = file_path(url)
+    if loop:
+        return VideoSource(StandInFeed(lambda: _file_feed(path, label), label), size_px, live=True, label=label)
+    return VideoSource(_file_feed(path, label), size_px, live=False, label=label)
+
+
+def file_path(url: str) -> Path:
+    """The file or folder that an address leads to, which is no live stream."""
+    return Path(unquote(url[len("file://") :]) if scheme_of(url) else url)
+
+
+def _file_feed(path: Path, label: str) -> Feed:
     try:
         folder = path.is_dir()
     except OSError as error:  # such as a name that is too long
         raise VideoError(f"{label}: expected a readable file or folder, got: {error.strerror}") from error
-    feed = ImageFeed(path, label) if folder else ContainerFeed(open_file(path, label), live=False, label=label)
-    return VideoSource(feed, size_px, live=False, label=label)
+    return ImageFeed(path, label) if folder else ContainerFeed(open_file(path, label), live=False, label=label)
 
 
 def _label(url: str, name: str | None) -> str:
@@ -107,7 +122,7 @@ class VideoSource:
         codec: what it is encoded with, by FFmpeg's name.
         size_px: (height, width) of the newest frame as it came; a live stream's may change. None before the first.
         decoded: sound frames so far; frame i of an undamaged file is the i-th one yielded, from 0.
-        corrupt: frames that were decoded and are damaged, or whose pixels cannot be converted; passed over.
+        corrupt: frames that are damaged, or predicted from such ones, or whose pixels cannot be converted; passed over.
         decode_errors: packets that could not be decoded; passed over.
     """
 
@@ -132,6 +147,11 @@ class VideoSource:
     def expected_frames(self) -> int | None:
         """Frames that the file promises (images in the folder); None where nothing is known."""
         return self._feed.expected_frames
+
+    @property
+    def before_keyframe(self) -> int:
+        """Pictures passed over so far since a live stream was joined between two keyframes."""
+        return self._feed.before_keyframe
 
     def missing(self) -> int:
         """Frames that were promised and did not come, or came damaged, once iteration has ended; 0 if none is known."""
@@ -164,10 +184,12 @@ class VideoSource:
             self.corrupt += arrival == "corrupt"
             self.decode_errors += arrival == "decode_error"
             self.decoded += arrival == "sampling" or isinstance(arrival, DecodedFrame)
+            del raw  # whoever takes the arrival may let us wait, and a still may fill hundreds of megabytes
             yield arrival
         if not self.live and not self.decoded:
             promised = f" of {self.expected_frames}" if self.expected_frames else ""
-            raise VideoError(f"{self._label}: expected frames, got none{promised} that can be decoded")
+            reason = f": {self._feed.passed_over}" if self._feed.passed_over else ""
+            raise VideoError(f"{self._label}: expected frames, got none{promised} that can be decoded{reason}")
 
     def _converted(self, raw: RawFrame, wanted: Callable[[float], bool]) -> DecodedFrame | SkipReason:
         self.size_px = (raw.frame.height, raw.frame.width)
@@ -206,18 +228,17 @@ class Resizer:
 
     def __call__(self, frame: av.VideoFrame) -> npt.NDArray[np.uint8] | None:
         """Resize a frame of any size; None when its pixel format cannot be converted."""
-        quarter_turns = round(frame.rotation / 90) % 4  # counterclockwise, as recorded by a phone or a turned camera
-        upright = quarter_turns % 2 == 0
+        orientation = orientation_of(frame)
         try:
             resized = self._reformatter.reformat(
                 frame,
-                width=self._width if upright else self._height,
-                height=self._height if upright else self._width,
+                width=self._height if orientation.transposed else self._width,
+                height=self._width if orientation.transposed else self._height,
                 format="rgb24",
                 interpolation=Interpolation.AREA,
                 threads=1,
             )
         except av.error.FFmpegError:
             return None
-        # A copy in C order: what PyAV returns is a view of the frame's padded memory.
-        return np.array(np.rot90(resized.to_ndarray(), quarter_turns), dtype=np.uint8, order="C")
+        # A copy: what PyAV returns is a view of the frame's padded memory.
+        return orientation.apply(resized.to_ndarray())

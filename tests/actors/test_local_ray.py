@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.local_ray import _KNOWN_RAY as KNOWN_RAY
+from actors.ray_settings import _KNOWN_RAY as KNOWN_RAY
 
 pytestmark = pytest.mark.ray
 

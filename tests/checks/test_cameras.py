@@ -69,8 +69,10 @@ def test_a_live_stream_without_a_keyframe_is_not_waited_for_longer_than_its_sett
     with RtspServer({"gate": video}) as server, open_source(server.url("gate"), (32, 32)) as first:
         next(iter(first))  # whoever joins later waits half a minute for a keyframe
         (found,) = check_cameras([camera("gate", server.url("gate"), stall_timeout_s=0.5)])
-    assert found.state == "failed"
-    assert "expected a frame within 0.5 s (stall_timeout_s), got packets that make none: no keyframe" in found.detail
+    assert found.state == "warning"
+    assert found.detail.startswith(
+        "h264, no keyframe within 0.5 s (stall_timeout_s): pictures come, and can be decoded"
+    )
 
 
 def test_files_and_folders_say_what_is_in_them_and_what_is_none_is_named(tmp_path):

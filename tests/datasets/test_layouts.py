@@ -137,7 +137,7 @@ def test_a_damaged_label_file_is_named(tmp_path, content):
 def test_text_labels_are_refused(tmp_path):
     write_stc(tmp_path)
     np.save(tmp_path / "testing/test_frame_mask/01_0001.npy", np.array(["normal"] * FRAMES))
-    assert "expected a NumPy array of numbers" in complaint(tmp_path)
+    assert "expected numbers as labels, got <U6" in complaint(tmp_path)
 
 
 # --- training footage ---------------------------------------------------------------------------------------------

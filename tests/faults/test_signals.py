@@ -104,7 +104,7 @@ def test_a_running_stream_takes_over_edited_cameras_answers_other_terminals_and_
         asked_at = time.monotonic()
         terminate(running)
         assert running.wait(30.0) == 0
-        assert time.monotonic() - asked_at < 10.0
+        assert time.monotonic() - asked_at < 20.0
     finally:
         running.kill()
     said = log.read_text()
@@ -131,8 +131,8 @@ def test_a_stream_ends_in_time_with_nothing_left_behind_though_its_scorer_hangs(
         asked_at = time.monotonic()
         stop(running)
         assert running.wait(30.0) == 0
-        assert time.monotonic() - asked_at < 10.0
-        until(lambda: not any(is_running(process) for process in everyone), "no process is left", 10.0)
+        assert time.monotonic() - asked_at < 20.0
+        until(lambda: not any(is_running(process) for process in everyone), "no process is left", 60.0)
     finally:
         running.kill()
     said = log.read_text()
@@ -158,8 +158,8 @@ def test_a_second_ctrl_c_ends_a_stream_at_once_and_it_says_that_it_was_interrupt
         asked_at = time.monotonic()
         press_ctrl_c(running)
         assert running.wait(30.0) != 0
-        assert time.monotonic() - asked_at < 5.0
-        until(lambda: not any(is_running(process) for process in everyone), "no process is left", 10.0)
+        assert time.monotonic() - asked_at < 15.0
+        until(lambda: not any(is_running(process) for process in everyone), "no process is left", 60.0)
     finally:
         running.kill()
     found = other("status", config=config)

@@ -163,7 +163,7 @@ def test_alerts_that_redis_did_not_take_before_the_end_are_delivered_first_by_th
     sink.write([], [alert(i) for i in range(1, 150)])
     started = time.monotonic()
     sink.close()
-    assert time.monotonic() - started < 4.0
+    assert time.monotonic() - started < 15.0
     assert "149 alerts were not delivered" in caplog.text
     assert "the next run delivers them" in sink.unwritten()[0]
     mend()

@@ -4,6 +4,8 @@ Leaving ``station`` checks every camera's frame counts: each frame that came was
 waits.
 """
 
+from urllib.parse import quote
+
 import numpy as np
 import pytest
 
@@ -239,15 +241,35 @@ def test_joining_between_keyframes_waits_for_the_next_one_and_counts_no_damage(t
 
 
 @pytest.mark.server
-def test_a_camera_that_never_sends_a_keyframe_is_said_to(tmp_path, footage):
-    long_gop = write_footage(tmp_path / "long.mp4", gop=1000, seconds=30.0)
-    with RtspServer({"gate": long_gop}) as server, Station(tmp_path) as station:
-        station.add("first", server.url("gate"))
-        streams(station, "first")
-        station.add("second", server.url("gate"), stall_timeout_s=0.6)
-        fails(station, "expected a frame within 0.6 s (stall_timeout_s), got", "second")
-        assert "no keyframe" in station.status("second").error
-        assert station.status("second").decoded == 0
+def test_a_rare_keyframe_is_waited_for_on_one_connection_which_is_said_and_one_that_never_comes_is_given_up(
+    tmp_path, footage, tries
+):
+    videos = {"rare": (3, "a.mp4"), "never": (30, "b.mp4")}
+    made = {name: write_footage(tmp_path / path, gop=1000, seconds=s) for name, (s, path) in videos.items()}
+    with RtspServer(made) as server, Station(tmp_path) as station:
+        for name in made:
+            station.add(f"first-{name}", server.url(name))
+            streams(station, f"first-{name}")
+        # Three seconds of pictures come to it before the keyframe: many times its limit.
+        station.add("rare", server.url("rare"), stall_timeout_s=0.4)
+        station.add("never", server.url("never"), stall_timeout_s=0.2)
+        assert fails(station, "expected a keyframe, got", "rare").state == "opening"
+        fails(station, "expected a frame within 0.2 s (stall_timeout_s), got", "never")
+        assert "no keyframe" in station.status("never").error
+        streams(station, "rare")
+        status = station.status("rare")
+        assert (status.state, status.error, status.session, status.dropped) == ("streaming", "", 0, {})
+        assert tries.count(server.url("rare")) == 2  # the first reader's, and its own
+        assert frame_number(station.frames_of("rare")[0].image) == 0
+        assert station.status("never").decoded == 0
+
+
+@pytest.mark.server
+def test_who_waits_for_a_keyframe_notices_that_pictures_no_longer_come(tmp_path):
+    """Its sound goes on, so FFmpeg's own limit ends nothing."""
+    with whose_video_stops(tmp_path / "camera.ts", keyframes=False) as url, Station(tmp_path) as station:
+        station.add("gate", url, stall_timeout_s=0.7)
+        fails(station, "expected a frame within 0.7 s (stall_timeout_s)")
 
 
 # --- the network --------------------------------------------------------------------------------------------------
@@ -322,9 +344,12 @@ def test_a_closed_port_is_tried_again_and_again(station, tries):
 
 @pytest.mark.server
 @pytest.mark.parametrize("method", ["basic", "digest"])
-def test_only_the_right_password_lets_a_reader_in(station, footage, method):
-    with RtspServer({"gate": footage}, password=(USER, PASSWORD, method)) as server:
-        station.add("gate", server.url("gate", credentials=f"{USER}:{PASSWORD}"))
+def test_only_the_right_password_lets_a_reader_in_and_its_special_characters_are_percent_encoded(
+    station, footage, method
+):
+    password = PASSWORD + '@/:#?% "\\+€'
+    with RtspServer({"gate": footage}, password=(USER, password, method)) as server:
+        station.add("gate", server.url("gate", credentials=f"{USER}:{quote(password, safe='')}"))
         station.add("wrong", server.url("gate", credentials=f"{USER}:{PASSWORD}x"))
         station.add("none", server.url("gate"))
         streams(station)

@@ -56,6 +56,24 @@ def test_deep_nesting_is_refused(path, text):
     assert "nested more than 50 deep" in complaint(path, text)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"redis: {{url: *{SECRET}}}", "found undefined alias, line 1, column 14 (text that begins with *, & or !"),
+        (f"redis: {{url: !{SECRET} x}}", "could not determine a constructor for the tag, line 1, column 14 (text that"),
+        (f"redis: {{url: !{SECRET}!x y}}", "found undefined tag handle, line 1, column 14 (text that"),
+        ("redis: {url: [x", "expected ',' or ']', but got '<stream end>', line 1, column 16"),
+        (f"redis: {{url: redis://u:12,{SECRET}@h}}", "redis: unknown key without a value (within {} put an address"),
+        (f"cameras: [{{id: gate, url: rtsp://u:12,{SECRET}}}]", "cameras.gate: unknown key without a value"),
+        ("cameras: [{id: gate, url: a.mp4, sampel_fps: }]", "cameras.gate.sampel_fps: unknown key; expected one of"),
+    ],
+)  # fmt: skip
+def test_a_password_that_yaml_takes_for_something_else_is_not_shown(path, text, said):
+    shown = complaint(path, text)
+    assert said in shown
+    assert SECRET not in shown
+
+
 def test_nesting_through_aliases_is_nesting_too(path):
     chain = [f"k{i}: &a{i} [*a{i - 1}]" for i in range(1, 3_000)]
     assert "nested more than 50 deep" in complaint(path, "\n".join(["k0: &a0 [x]", *chain]))

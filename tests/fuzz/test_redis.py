@@ -11,7 +11,7 @@ from pipeline.sinks.redis_reader import read_alerts, read_statuses
 from tests.fuzz.targets import SECRET, check_redis, redis_fields, redis_values
 from tests.sinks.made import Server
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.redis]
 
 
 @pytest.fixture(scope="module")

@@ -175,7 +175,7 @@ def test_a_hub_out_of_reach_is_one_sentence_with_two_ways_out_and_quick(monkeypa
     started = time.monotonic()
     with pytest.raises(WeightsError) as caught:
         build_encoder(ENCODER.model_copy(update={"weights": "pretrained"}))
-    assert time.monotonic() - started < 10.0
+    assert time.monotonic() - started < 30.0
     said = str(caught.value)
     assert "safetensors file" in said
     assert "'random'" in said

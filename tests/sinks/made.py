@@ -155,7 +155,7 @@ class Server:
         shutil.rmtree(self.sockets, ignore_errors=True)
 
 
-def wait_until(happened, timeout_s: float = 15.0) -> None:
+def wait_until(happened, timeout_s: float = 60.0) -> None:
     """Return as soon as something is so; fail when it never is."""
     deadline = time.monotonic() + timeout_s
     while not happened():

@@ -25,6 +25,7 @@ def write_alert(url, folder):
     sink.close()
 
 
+@pytest.mark.redis
 @pytest.mark.server
 def test_an_embedded_run_is_found_while_it_lasts_and_its_alerts_after_it_ended(tmp_path):
     folder = tmp_path / "run"
@@ -44,6 +45,7 @@ def kill_redis_of(folder):
     os.kill(int(pid), signal.SIGKILL)
 
 
+@pytest.mark.redis
 @pytest.mark.server
 def test_a_reader_is_served_by_a_run_whose_redis_was_just_killed(tmp_path):
     folder = tmp_path / "run"
@@ -58,6 +60,7 @@ def test_a_reader_is_served_by_a_run_whose_redis_was_just_killed(tmp_path):
         assert len(list(read_alerts(url))) == 1
 
 
+@pytest.mark.redis
 @pytest.mark.server
 def test_a_redis_that_does_not_come_back_is_told_after_a_while_for_what_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(locate, "_BACK_WITHIN_S", 0.3)
@@ -71,6 +74,7 @@ def test_a_redis_that_does_not_come_back_is_told_after_a_while_for_what_it_is(tm
             pass
 
 
+@pytest.mark.redis
 @pytest.mark.server
 def test_two_late_readers_share_what_a_run_left(tmp_path):
     folder = tmp_path / "run"
@@ -89,6 +93,7 @@ def answers(url):
     return True
 
 
+@pytest.mark.redis
 @pytest.mark.server
 def test_a_late_reader_is_served_when_the_one_leaves_that_served_it(tmp_path):
     folder = tmp_path / "run"
@@ -110,6 +115,7 @@ def test_a_late_reader_is_served_when_the_one_leaves_that_served_it(tmp_path):
     assert not answers(url)
 
 
+@pytest.mark.redis
 @pytest.mark.server
 def test_a_reader_of_a_run_is_served_also_after_its_end(tmp_path):
     folder = tmp_path / "run"
@@ -122,6 +128,7 @@ def test_a_reader_of_a_run_is_served_also_after_its_end(tmp_path):
             assert len(list(read_alerts(found))) == 1
 
 
+@pytest.mark.redis
 @pytest.mark.server
 def test_who_follows_an_ended_run_does_not_keep_the_next_one_from_starting_and_hears_of_it(tmp_path):
     folder = tmp_path / "run"
@@ -142,6 +149,7 @@ def test_who_follows_an_ended_run_does_not_keep_the_next_one_from_starting_and_h
             sink.close()
 
 
+@pytest.mark.redis
 @pytest.mark.server
 def test_a_readers_config_need_not_be_sound_beyond_what_readers_read(tmp_path, monkeypatch):
     monkeypatch.delenv("GATE_PASSWORD", raising=False)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import RedisError, RunError, StoppedError
+from pipeline.sinks import run_status
 from pipeline.sinks.redis_reader import read_statuses
 from pipeline.sinks.run_status import RunStatusWriter, living_run, read_run
 from pipeline.sinks.schema import ALIVE_FOR_S, ALIVE_KEY, CAMERAS_KEY, RUN_KEY
@@ -20,7 +21,7 @@ from pipeline.sinks.schema import ALIVE_FOR_S, ALIVE_KEY, CAMERAS_KEY, RUN_KEY
 CAMERAS = {"gate": {"state": "streaming", "decoded": 3}, "yard": {"state": "opening"}}
 
 
-def until(condition, longest_s=10.0):
+def until(condition, longest_s=60.0):
     give_up_at = time.monotonic() + longest_s
     while not (found := condition()):
         assert time.monotonic() < give_up_at
@@ -91,15 +92,13 @@ def test_a_run_begins_without_the_cameras_of_the_one_before_it(server):
         assert read_statuses(server.url) == {}
 
 
-def test_the_last_status_is_written_at_once(server):
+def test_the_last_status_is_written_at_once(server, monkeypatch):
+    monkeypatch.setattr(run_status, "_RENEW_EVERY_S", 3600.0)
     with RunStatusWriter(server.url, "run-1") as told:
         until(lambda: state(server.url) == ("starting", True))
         told.write("running", {"scored": 2}, {})
-        until(lambda: read_run(server.url).get("scored") == 2)  # the next renewal is a second off
-        ended_at = time.monotonic()
         told.write("ended", {"scored": 3}, {})
-        until(lambda: state(server.url) == ("ended", False))
-        assert time.monotonic() - ended_at < 0.5
+        until(lambda: state(server.url) == ("ended", False))  # the next renewal is an hour off
 
 
 PASSWORD = "hunter2secret"
@@ -208,9 +207,8 @@ def test_a_run_that_is_killed_is_known_to_be_lost_within_seconds(server):
     process.kill()
     process.wait(10.0)
     process.stdout.close()
-    killed_at = time.monotonic()
-    until(lambda: state(server.url) == ("running", False), ALIVE_FOR_S + 2.0)
-    assert time.monotonic() - killed_at < ALIVE_FOR_S + 1.0
+    assert server.client().pttl(ALIVE_KEY) <= 1000 * ALIVE_FOR_S  # Redis keeps the time
+    until(lambda: state(server.url) == ("running", False))
     assert read_run(server.url)["silent_s"] >= ALIVE_FOR_S - 1.5
 
 

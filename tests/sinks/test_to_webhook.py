@@ -187,7 +187,7 @@ def test_what_was_not_taken_before_the_end_is_delivered_first_by_the_next_run(re
     sink.send(*(alert(number) for number in range(5)))
     started = time.monotonic()
     sink.close()
-    assert time.monotonic() - started < 4.0
+    assert time.monotonic() - started < 15.0
     (fault,) = sink.unwritten()
     assert "nobody answers there" in fault
     assert "5 alerts were not delivered; the next run delivers them" in fault
@@ -292,7 +292,7 @@ def test_neither_password_nor_token_nor_secret_is_ever_shown(receiver, tmp_path,
     ],
 )
 def test_an_address_that_is_none_is_refused_without_being_shown(address):
-    with pytest.raises(ValidationError, match="begins with https:// or http://") as raised:
+    with pytest.raises(ValidationError, match=r"expected (an address that begins with https:|a host)") as raised:
         WebhookSinkSettings(url=address, secret=SECRET)
     assert [error["loc"] for error in raised.value.errors()] == [("url",)]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.config import CameraSettings
 from pipeline.datasets.detect import open_dataset
 from pipeline.errors import RunError
-from pipeline.video.container import open_file
+from pipeline.video.opening import open_file
 from pipeline.video.record import CameraRecorder, record_cameras
 from pipeline.video.recordings import RecordingFolder
 from pipeline.video.source import open_source

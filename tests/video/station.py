@@ -158,7 +158,7 @@ def start_daemon(task: Callable[[], None]) -> None:
     threading.Thread(target=task, daemon=True).start()
 
 
-def until(condition: Callable[[], object], what: str, within_s: float = 20.0) -> None:
+def until(condition: Callable[[], object], what: str, within_s: float = 60.0) -> None:
     """Wait until something holds; fails after ``within_s`` seconds."""
     deadline = time.monotonic() + within_s
     while not condition():

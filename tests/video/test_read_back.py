@@ -8,7 +8,7 @@ import pytest
 
 import pipeline.video.read_back as read_back_module
 from pipeline.errors import RunError
-from pipeline.video.container import open_file
+from pipeline.video.opening import open_file
 from pipeline.video.read_back import copy_readable, is_readable
 from tests.video.failing_system import cannot_open_files, failing_disk
 from tests.videos import write_video

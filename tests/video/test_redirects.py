@@ -1,5 +1,6 @@
 """A password goes to the server it was written for; here real servers send readers elsewhere and note what arrives."""
 
+import base64
 import contextlib
 import re
 import socket
@@ -10,7 +11,7 @@ import threading
 import pytest
 
 from pipeline.errors import RefusedError, VideoError
-from pipeline.video.container import open_live
+from pipeline.video.opening import open_live
 from pipeline.video.redirects import WatchedOpening, is_home
 from pipeline.video.source import open_source
 from tests.rtsp import RtspServer, require_rtsp, write_footage
@@ -80,6 +81,19 @@ def opened(url):
 
 def secrets_in(server):
     return [head for head in server.heads if "authorization" in head.lower() or PASSWORD in head]
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [("p@ss:wörd 50%", "p@ss:wörd 50%"), ("a[b]'\"\\c", "a[b]'\"\\c"), ("%23%2F%3F%40%25%C3%A9%20", "#/?@%é ")],
+)
+def test_ffmpeg_sends_the_password_that_is_written_as_it_is_or_percent_encoded(scheme, written, sent):
+    with Server(lambda head: challenge(head, "basic")) as server:
+        with pytest.raises(RefusedError):
+            opened(f"{scheme}://{USER}:{written}@{server.at}/main")
+        (answer,) = {found[1] for head in server.heads if (found := re.search(r"Authorization: Basic (\S+)", head))}
+    assert base64.b64decode(answer).decode() == f"{USER}:{sent}"
 
 
 # --- RTSP ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,191 @@
+"""Pictures from packets, and which of them are damaged.
+
+What FFmpeg's decoders say of damage differs: those of H.264, MPEG-4 and MPEG-2 mark pictures that they repaired, that
+of AV1 fails, that of JPEG fills what is missing with grey and only logs it, and that of VP9 notices nothing. Most go on
+predicting from what is damaged. What no decoder notices, such as other values in HEVC's data, stays unnoticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import av
+import av.error
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType
+from av.video.stream import VideoStream
+
+from pipeline.video.access_units import AccessUnits
+from pipeline.video.orientation import Orientation, orientation_of
+from pipeline.video.picture_header import jpeg_frame_header, lacks_its_end
+
+MAX_PIXELS = 50 << 20
+"""Largest picture that is decoded: a still of 50 megapixels (8192 x 6144), more than any 8K video. Bounds the memory
+that a damaged header can ask for."""
+
+FrameDamage = Literal["corrupt", "decode_error"]
+"""What is wrong with a frame that came: it is damaged, or the decoder could make nothing of its packet."""
+
+# Its decoder shows what is left of a damaged picture, unless it is told to fail. Others are not told: H.264's would no
+# longer mark what it repairs, and fail on messages that are merely odd, as TIFF's does on tags.
+_FAIL_ON_DAMAGE = frozenset({"mjpeg"})
+# It notices damage, and shows nothing from there to the next keyframe. Sound video comes out the same to the last bit.
+_WATCHFUL = {"vp9": "libvpx-vp9"}
+_KEYFRAMES_TO_RENEW = 2
+_REORDER_FRAMES = 16  # H.264 and HEVC never keep more pictures than that back
+
+
+def configure(context: VideoCodecContext) -> None:
+    """Set a decoder up that is not open yet: one thread, no gigantic pictures, and no damage shown as a picture."""
+    context.thread_type = "SLICE"  # frame threads add latency; sixteen cameras share the cores anyway
+    context.thread_count = 1
+    options = {"max_pixels": str(MAX_PIXELS)}  # FFmpeg ignores it among the options of av.open
+    if context.name in _FAIL_ON_DAMAGE:
+        options["err_detect"] = "explode"
+    context.options = options
+
+
+class Decoder:
+    """Decodes one connection's packets; a damaged one costs its picture and those that are predicted from it.
+
+    Args:
+        stream: whose packets come.
+        units: puts the packets together.
+    """
+
+    def __init__(self, stream: VideoStream, units: AccessUnits) -> None:
+        self._context, self._units = stream.codec_context, units
+        self._is_jpeg = self._context.name == "mjpeg"
+        self._watchful = _WATCHFUL.get(self._context.name)
+        self._damage = _Damage()
+        # HEVC's decoder passes over what refers to a lost picture, and says nothing.
+        self._counts_skipped = self._context.name == "hevc"
+        self._awaited: list[int] = []  # time stamps of pictures that may be passed over
+        configure(self._context)
+
+    def decode(self, unit: av.Packet | None) -> Iterator[av.VideoFrame | FrameDamage | None]:
+        """Decode an access unit, or with None what the decoder still holds.
+
+        Args:
+            unit: whole, as ``AccessUnits`` made it; one without data empties the decoder, too.
+
+        Yields:
+            Sound pictures; what is wrong with others; None where nothing came.
+        """
+        if unit is None or not unit.size:
+            yield from self._frames(unit, on_failure=None)
+            yield from self._skipped()
+            return
+        on_failure: FrameDamage = "decode_error"
+        if self._is_jpeg:
+            data = bytes(unit)
+            if lacks_its_end(data):
+                yield "corrupt"
+                return
+            on_failure = "corrupt" if jpeg_frame_header(data) else "decode_error"
+        self._damage.note_packet(unit)
+        if self._units.has_hole(unit):
+            self._damage.begin(unit.pts)
+        elif self._counts_skipped and self._damage.lasts and unit.pts is not None and self._units.holds_picture(unit):
+            self._awaited.append(unit.pts)
+        yield from self._frames(unit, on_failure)
+
+    def _frames(
+        self, unit: av.Packet | None, on_failure: FrameDamage | None
+    ) -> Iterator[av.VideoFrame | FrameDamage | None]:
+        try:
+            frames = self._context.decode(unit) if self._watchful is None else self._first_frames(unit, self._watchful)
+        except av.error.FFmpegError:
+            self._awaited = [pts for pts in self._awaited if unit is None or pts != unit.pts]
+            # A message between pictures is none.
+            if unit is not None and on_failure is not None and self._units.holds_picture(unit):
+                self._damage.begin(unit.pts)
+            yield on_failure
+            return
+        if not frames:
+            yield None
+        for frame in frames:
+            if self._awaited and frame.pts is not None:
+                yield from self._skipped(frame.pts)
+            yield "corrupt" if self._damage.touches(frame) else frame
+
+    def _skipped(self, before_pts: int | None = None) -> Iterator[FrameDamage]:
+        """Pictures that were to be shown before this one, or at all, and were not."""
+        for pts in [pts for pts in self._awaited if before_pts is None or pts < before_pts]:
+            self._awaited.remove(pts)
+            yield "decode_error"
+        if before_pts in self._awaited:
+            self._awaited.remove(before_pts)
+
+    def _first_frames(self, unit: av.Packet | None, watchful: str) -> list[av.VideoFrame]:
+        """Decode a first packet, and choose the decoder: only FFmpeg's own knows the container's display matrix."""
+        self._watchful = None
+        try:
+            frames = self._context.decode(unit)
+        except av.error.FFmpegError:
+            frames = []
+        if any(orientation_of(frame) != Orientation() for frame in frames):
+            return frames
+        context = av.CodecContext.create(watchful, "r")
+        assert isinstance(context, VideoCodecContext)
+        configure(context)
+        self._context = context
+        return context.decode(unit)
+
+
+class _Damage:
+    """Which pictures are damaged: from one that came so to the next that is predicted from none before it.
+
+    A stream whose pictures are renewed bit by bit (intra refresh) has none such, but packets from which a renewal
+    begins, and the second one after the damage comes when everything has been renewed.
+
+    Attributes:
+        lasts: whether there was damage from which not all has recovered.
+    """
+
+    def __init__(self) -> None:
+        self._first_pts: int | None = None
+        self._last_pts: int | None = None
+        self.lasts = False
+        # Since it was last noticed: frames, and the time stamps of the first keyframes.
+        self._frames = 0
+        self._keyframes: list[int | None] = []
+
+    def begin(self, pts: int | None) -> None:
+        """Note that the picture of this time stamp is damaged, or lost."""
+        is_earlier = not self.lasts or pts is None or (self._first_pts is not None and pts < self._first_pts)
+        self._first_pts = pts if is_earlier else self._first_pts
+        self._last_pts, self.lasts = pts, True
+        self._frames = 0
+        self._keyframes.clear()
+
+    def note_packet(self, packet: av.Packet) -> None:
+        """Take note of what goes into the decoder."""
+        if packet.is_keyframe and len(self._keyframes) < _KEYFRAMES_TO_RENEW:
+            self._keyframes.append(packet.pts)
+
+    def touches(self, frame: av.VideoFrame) -> bool:
+        """Whether a frame, the next one that came out of the decoder, is damaged."""
+        if frame.is_corrupt:
+            self.begin(frame.pts)
+            return True
+        if not self.lasts:
+            return False
+        self._frames += 1
+        if self._is_before(frame.pts, self._first_pts):
+            return False
+        if not (frame.key_frame or frame.pict_type == PictureType.I or self._is_renewed(frame)):
+            return True
+        self.lasts = self._is_before(frame.pts, self._last_pts)
+        self._first_pts = self._last_pts
+        return False
+
+    def _is_renewed(self, frame: av.VideoFrame) -> bool:
+        # Not all decoders say what a keyframe's picture is.
+        needed = 1 if frame.pict_type == PictureType.NONE else _KEYFRAMES_TO_RENEW
+        return len(self._keyframes) >= needed and not self._is_before(frame.pts, self._keyframes[needed - 1])
+
+    def _is_before(self, pts: int | None, damaged_pts: int | None) -> bool:
+        """Whether a frame is shown before one that is still in the decoder; clocks may leap, so not for long."""
+        return pts is not None and damaged_pts is not None and pts < damaged_pts and self._frames <= _REORDER_FRAMES
