@@ -21,9 +21,10 @@ from av.stream import Stream
 
 from pipeline.errors import VideoError
 from pipeline.video.http_client import CameraClient
-from pipeline.video.http_pictures import HTML, HttpPictures, PictureStream, first_bytes, is_pictures
+from pipeline.video.http_pictures import HTML, HttpPictures, PictureStream, is_pictures
 
-_PLAYLIST = re.compile(rb"(\xef\xbb\xbf)?\s*(#EXTM3U|<\?xml[^>]*>\s*<MPD|<MPD)")
+_LEADS_ELSEWHERE = re.compile(rb"(\xef\xbb\xbf)?\s*(#EXTM3U|<\?xml[^>]*>\s*<MPD|<MPD|v=0\r?\n)")  # playlists, SDP
+_NOWHERE_ELSE = {"protocol_whitelist": ""}  # what FFmpeg reads here opens nothing itself
 _BINARY = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _NO_VIDEO = re.compile(r"text/|application/(json|xml|xhtml|javascript)")
 
@@ -51,24 +52,25 @@ def open_http(
         RefusedError: access is refused, or there is no such stream.
         VideoError: nobody answers, or with neither video nor pictures.
     """
-    ends_at = time.monotonic() + 2 * open_timeout_s
+    within_s = 2 * open_timeout_s
+    ends_at = time.monotonic() + within_s
     with contextlib.ExitStack() as stack:
         try:
             client = CameraClient(url, label, open_timeout_s=open_timeout_s, read_timeout_s=read_timeout_s)
             stack.callback(client.close)
-            answer = client.ask()
+            answer = client.ask(within_s)
         except (httpx.ProtocolError, ValueError):
             return None  # FFmpeg bears with more of what cameras say, and says what is wrong with an address
         stack.callback(answer.body.close)
-        head = first_bytes(answer)
-        if is_pictures(answer, head):
-            pictures = HttpPictures(client, label, answer, head, sample_fps)
+        head = answer.head
+        if is_pictures(answer):
+            pictures = HttpPictures(client, label, answer, sample_fps, poll_within_s=2 * read_timeout_s)
             opened = PictureStream(pictures, label, ends_at)
             opened.connection = stack.pop_all()
             return opened
         if not head:
             raise VideoError(f"{label}: expected video or pictures, got an empty answer")
-        if _PLAYLIST.match(head):
+        if _LEADS_ELSEWHERE.match(head):
             return None
         if HTML.match(head) or (_NO_VIDEO.match(answer.kind) and not _BINARY.search(head)):
             raise VideoError(f"{label}: expected video or pictures, got {answer.kind or 'text/html'}")
@@ -76,7 +78,7 @@ def open_http(
             return None
         file = _AnswerFile(itertools.chain([head], answer.body), label, ends_at)
         try:
-            container = av.open(file, "r", options=options, metadata_errors="replace")
+            container = av.open(file, "r", options=options | _NOWHERE_ELSE, metadata_errors="replace")
         except av.error.FFmpegError:
             what = answer.kind or "something without a content type"
             raise VideoError(f"{label}: expected video or pictures, got {what} that FFmpeg does not know") from None

@@ -51,6 +51,7 @@ DIALECTS = {
     "no first boundary": ("multipart/x-mixed-replace; boundary=cut", USUAL),
     "text before": ("multipart/x-mixed-replace; boundary=cut", USUAL),
     "no parts": ("video/x-motion-jpeg", b""),
+    "no parts but lines": (None, b"\r\n"),
     "extra lines": (
         "multipart/x-mixed-replace; boundary=cut",
         USUAL.replace(b"\r\n\r\n", b"\r\nX-Timestamp: 12.5\r\nDATE: x\r\n\r\n"),
