@@ -17,7 +17,7 @@ from urllib.parse import unquote_to_bytes
 
 import httpx
 
-from pipeline.addresses import split_address
+from pipeline.addresses import server_error, split_address
 from pipeline.errors import RefusedError, VideoError
 from pipeline.redaction import redact
 
@@ -57,7 +57,8 @@ class CameraClient:
         read_timeout_s: half the longest wait for what comes next, as with FFmpeg.
 
     Raises:
-        ValueError: httpx cannot read the address, or those of the environment's proxies.
+        ValueError: httpx cannot read the address.
+        VideoError: the address of the environment's proxy can be read in two ways.
     """
 
     def __init__(self, url: str, label: str, *, open_timeout_s: float, read_timeout_s: float) -> None:
@@ -79,8 +80,10 @@ class CameraClient:
                 follow_redirects=False,
                 timeout=httpx.Timeout(2 * read_timeout_s, connect=open_timeout_s),
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # nobody's are kept
+                proxy=_proxy(self._url.host, label),
+                trust_env=False,
             )
-        except (httpx.InvalidURL, ImportError) as error:  # whose words may show a password
+        except httpx.InvalidURL as error:  # whose words may show a password
             raise ValueError(error.__class__.__name__) from None
 
     def ask(self, within_s: float) -> HttpAnswer:
@@ -244,6 +247,26 @@ class _CameraAuth(httpx.Auth):
         if not challenges or any(challenge.startswith("basic") for challenge in challenges):
             self._chosen = self._basic
             yield next(self._basic.auth_flow(request))
+
+
+def _proxy(host: str, label: str) -> str | None:
+    """The proxy on the way to a host, as FFmpeg finds it: what is in ``HTTP_PROXY`` or ``ALL_PROXY`` is no camera's.
+
+    Raises:
+        VideoError: nobody can tell where it is.
+    """
+    proxy = os.environ.get("http_proxy", "")
+    direct = [name for name in re.split(r"[\s,]+", os.environ.get("no_proxy", "")) if name]
+    is_direct = any(name == "*" or f".{host}".endswith(f".{name.lstrip('*.')}") for name in direct)
+    if is_direct or not proxy.startswith("http://"):
+        return None
+    parts = split_address(proxy)
+    if parts is None or server_error(parts) is not None:
+        raise VideoError(
+            f"{label}: expected the address of a proxy in http_proxy (special characters of user and password "
+            "percent-encoded), got something else"
+        )
+    return proxy
 
 
 def _any_tls() -> ssl.SSLContext:

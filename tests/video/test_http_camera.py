@@ -269,6 +269,36 @@ def test_a_redirect_on_the_same_server_is_followed_with_the_password():
             assert len(list(itertools.islice(source, 2))) == 2
 
 
+@pytest.mark.parametrize(
+    ("environment", "is_asked"),
+    [
+        ({"HTTP_PROXY": "http://{}", "ALL_PROXY": "http://{}", "all_proxy": "http://{}"}, False),
+        ({"http_proxy": "http://{}"}, True),
+        ({"http_proxy": "http://{}", "no_proxy": "cameras.example, *.0.0.1"}, False),
+        ({"http_proxy": "http://{}", "no_proxy": "27.0.0.1,.example"}, True),
+        ({"http_proxy": "socks5://{}"}, False),
+    ],
+)
+def test_a_camera_is_asked_through_the_proxy_that_ffmpeg_takes_alone(monkeypatch, environment, is_asked):
+    with Snapshots(picture) as camera, Snapshots(picture) as proxy:
+        for name in ("http_proxy", "no_proxy", "HTTP_PROXY", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value.format(proxy.at))
+        with open_source(camera.url, SIZE_PX, sample_fps=50, **QUICK) as source:
+            next(iter(source))
+        assert (bool(proxy.requests), bool(camera.requests)) == (is_asked, not is_asked)
+        assert all(path == camera.url for *_, path in proxy.requests)
+
+
+def test_a_proxy_whose_address_can_be_read_in_two_ways_is_not_asked_and_not_shown(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://u:57#Wc903z@127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    said = complaint("http://127.0.0.1:9/snap.jpg")
+    assert "expected the address of a proxy in http_proxy (special characters" in said
+    assert "903" not in said
+
+
 def test_a_circle_of_redirects_ends():
     with Snapshots(lambda number, camera: (302, {"Location": "/again"}, b"")) as camera:
         assert "got more than 8 redirects" in complaint(camera.url)
