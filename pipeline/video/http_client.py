@@ -6,13 +6,10 @@ import contextlib
 import logging
 import os
 import re
-import socket
 import ssl
-import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import httpx
@@ -20,6 +17,7 @@ import httpx
 from pipeline.addresses import server_error, split_address
 from pipeline.errors import RefusedError, VideoError
 from pipeline.redaction import redact
+from pipeline.time_limit import TimeLimit
 
 _MOST_REDIRECTS = 8
 _OP_LEGACY_SERVER_CONNECT = 0x4  # ``ssl`` names it from Python 3.12 on: a server that cannot renegotiate safely
@@ -65,7 +63,7 @@ class CameraClient:
         for library in ("httpx", "httpcore"):  # they would log addresses with passwords
             logging.getLogger(library).setLevel(logging.WARNING)
         self._label = label
-        self._limit = _TimeLimit()
+        self._limit = TimeLimit()
         parts = split_address(url)
         if parts is None:
             raise ValueError("no address")
@@ -173,49 +171,6 @@ class CameraClient:
 
     def _said(self, error: httpx.HTTPError) -> str:
         return "no answer in time" if self._limit.is_over else _said(error)
-
-
-class _TimeLimit:
-    """Breaks a connection off when the time for an answer is up.
-
-    httpx limits how long nothing may come. Whoever sends a byte now and then would keep a thread for ever.
-
-    Attributes:
-        is_over: whether the time was up.
-    """
-
-    def __init__(self) -> None:
-        self.is_over = False
-        self._socket: socket.socket | None = None
-
-    @contextlib.contextmanager
-    def within(self, seconds: float) -> Iterator[None]:
-        """Limit what is done within; one at a time."""
-        self.is_over = False
-        timer = threading.Timer(seconds, self._end)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-    def watch(self, event: str, info: dict[str, Any]) -> None:
-        """Called by httpx with whatever it does: learn of a new connection."""
-        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
-            self._socket = info["return_value"].get_extra_info("socket")
-        if self.is_over:
-            self._break()
-
-    def _end(self) -> None:
-        self.is_over = True
-        self._break()
-
-    def _break(self) -> None:
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                # That of ``ssl`` would take away what the other thread is using.
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
 class _CameraAuth(httpx.Auth):
