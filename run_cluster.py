@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 bad input or config, 128 and a signal's number w
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -42,6 +43,8 @@ app = typer.Typer(
 )
 _OF_TRAINING = ("model", "training", "runtime")
 _OF_REPLAY = ("model", "camera_defaults", "runtime", "redis", "output")
+if os.environ.get("COLUMNS") == "0":  # of a terminal that does not know its size; nothing at all would be shown
+    del os.environ["COLUMNS"]
 _PIPE_WIDTH = 120  # of tables in files and pipes, which have no width of their own
 _is_on_terminal = sys.stdout is not None and sys.stdout.isatty()  # None where it was closed
 out = Console(soft_wrap=True, width=None if _is_on_terminal else _PIPE_WIDTH)  # results

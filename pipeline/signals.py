@@ -1,5 +1,7 @@
 """What a command makes of signals: the first one ends it in good order, a second Ctrl-C mostly at once.
 
+None ends it in the middle of an import: compiled modules take that for a fault of their own, or crash.
+
 SIGTERM and SIGHUP do what Ctrl-C does, also where the command is process 1 (a container's only one), for which the
 kernel leaves out every signal that has no handler. A SIGHUP that was ignored when the command began, as under `nohup`,
 stays ignored.
@@ -7,36 +9,65 @@ stays ignored.
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
 from types import FrameType
 
+_PUT_OFF_S = 0.05
+_IMPORTING = "<frozen importlib._bootstrap"  # the files of its functions
+
 _asked_by: int | None = None
 
 
 def asked_by() -> int | None:
-    """The first signal that asked this command to end, where there was one; Ctrl-C that nobody caught is not known."""
+    """The first signal that asked this command to end, where there was one."""
     return _asked_by
 
 
 def end_on_signals() -> None:
-    """Have SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread, as Ctrl-C does, the first of them alone.
+    """Have SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread, as Ctrl-C does, but for a second one.
 
-    To be called by the main thread, once.
+    What comes during an import does so when that is done. To be called by the main thread, once.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if not _is_ignored(number):
             signal.signal(number, _interrupt)
 
 
-def _interrupt(number: int, _frame: FrameType | None) -> None:
-    if asked_by() is None:  # `timeout` and others send SIGTERM twice, to the process and to its group
-        _note(number)
-        raise KeyboardInterrupt
+def die_of_signals() -> None:
+    """Have the same signals end this process at once, as they do by default: it has nothing more to keep."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if not _is_ignored(number):
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if asked_by() is not None and number != signal.SIGINT:
+        return  # `timeout` and others send SIGTERM twice, to the process and to its group
+    if _is_importing(frame):
+        _thread.start_new_thread(_send_again, (number,))  # needs no lock, which this thread might hold
+        return
+    _note(number)
+    raise KeyboardInterrupt
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(_IMPORTING):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send_again(number: int) -> None:
+    time.sleep(_PUT_OFF_S)
+    os.kill(os.getpid(), number)
 
 
 def _note(number: int) -> None:

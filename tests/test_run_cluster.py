@@ -57,6 +57,11 @@ def test_help_of_every_command_shows_a_real_example(name):
     assert "Example:" in done.stdout
 
 
+def test_a_terminal_without_a_size_shows_everything():
+    assert run_cluster.VERSION in command("--version", COLUMNS="0").stdout
+    refused(command("configs", "nothing", COLUMNS="0"), "cameras.example.yaml")
+
+
 def test_the_version_is_that_of_the_changelogs_newest_release():
     newest = re.search(r"^## (\d\S*)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert command("--version").stdout == f"cflow-stream {newest[1]}\n"

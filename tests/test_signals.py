@@ -96,7 +96,7 @@ def test_sighup_asks_for_a_reload_as_often_as_it_comes():
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_command_ends_on_other_signals_as_on_ctrl_c_and_the_next_do_not_tear_it_from_its_end(number):
-    with kept_handlers(signal.SIGTERM, signal.SIGHUP):
+    with kept_handlers(*ENDING):
         end_on_signals()
         with pytest.raises(KeyboardInterrupt):
             send(number)
@@ -107,7 +107,7 @@ def test_a_command_ends_on_other_signals_as_on_ctrl_c_and_the_next_do_not_tear_i
 
 def test_a_hangup_that_nohup_has_ignored_stays_ignored():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with kept_handlers(signal.SIGTERM):
+    with kept_handlers(*ENDING):
         end_on_signals()
         with caught_signals() as signals:
             send(signal.SIGHUP)

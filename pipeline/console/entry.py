@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 
 from rich.console import Console
@@ -14,9 +15,11 @@ from rich.console import Console
 from pipeline.console.standard_streams import use_sound_streams
 from pipeline.errors import BadInputError, CflowError
 from pipeline.private_folder import temporary_folder
-from pipeline.signals import asked_by, end_on_signals
+from pipeline.redaction import redact
+from pipeline.signals import asked_by, die_of_signals, end_on_signals
 
 _FAILED, _BAD_INPUT = 1, 2
+_TRACEBACK = "CFLOW_TRACEBACK"  # of the environment: where was it that the system refused?
 _SIGNALLED = 128  # plus the signal's number, as shells have it
 _RAN_OUT = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO
@@ -40,31 +43,47 @@ def run_command(app: Callable[[], object], err: Console) -> int:
     use_sound_streams()
     os.umask(0o077)  # scores, alerts, recordings and logs are this user's; what a command starts inherits that
     logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
-    end_on_signals()
     try:
+        return _after_signals(_run(app, err), err)
+    finally:
+        die_of_signals()  # while Python ends
+
+
+def _run(app: Callable[[], object], err: Console) -> int:
+    """The exit code, but for signals, once what went wrong is told."""
+    try:
+        end_on_signals()
         _check_working_folder()
         code = _code_of(app)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        code = _SIGNALLED + signal.SIGINT
+        return _SIGNALLED + signal.SIGINT
     except CflowError as error:
-        code = _told(err, str(error), _BAD_INPUT if isinstance(error, BadInputError) else _FAILED)
-    except OSError as error:
-        line = _refusal(error)
-        if line is None:
+        return _told(err, str(error), _BAD_INPUT if isinstance(error, BadInputError) else _FAILED)
+    except (OSError, MemoryError, RuntimeError, ImportError) as error:
+        refusal = _refusal(error)
+        if refusal is None:
             raise
-        code = _told(err, line, _FAILED if error.errno in _RAN_OUT else _BAD_INPUT)
-    except MemoryError as error:
-        code = _told(err, f"out of memory{f': {error}' if str(error) else ''}", _FAILED)
-    except RuntimeError as error:
-        if str(error) not in _PYTHONS_OWN:
-            raise
-        code = _told(err, *_PYTHONS_OWN[str(error)])
-    return _after_signals(code, err)
+        if os.environ.get(_TRACEBACK):
+            err.print(redact(traceback.format_exc()), markup=False, highlight=False)
+        return _told(err, *refusal)
+    return code
 
 
-def _refusal(error: OSError) -> str | None:
-    """What the system refused, in a line; None where it is more likely a fault of ours."""
+def _refusal(error: OSError | MemoryError | RuntimeError | ImportError) -> tuple[str, int] | None:
+    """What the system refused, in a line, and the exit code; None where it is more likely a fault of ours."""
+    if isinstance(error, OSError):
+        line = _refused_call(error)
+        return None if line is None else (line, _FAILED if error.errno in _RAN_OUT else _BAD_INPUT)
+    if isinstance(error, MemoryError):
+        return f"out of memory{f': {error}' if str(error) else ''}", _FAILED
+    if isinstance(error, ImportError):  # too little memory, or a disk whose files may not be executed
+        is_refused = "shared object" in str(error)
+        return (f"expected a library that can be loaded, got: {error}", _FAILED) if is_refused else None
+    return _PYTHONS_OWN.get(str(error))
+
+
+def _refused_call(error: OSError) -> str | None:
     if error.filename is not None and not isinstance(error.filename, int):  # but a path
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
     if error.errno in _RAN_OUT:

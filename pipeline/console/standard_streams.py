@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 import signal
 import sys
 from typing import TYPE_CHECKING, TextIO
@@ -43,7 +44,9 @@ class OutputFile(io.FileIO):
         if self._was_refused:
             return whole
         try:
-            return super().write(data)
+            while (taken := super().write(data)) is None:  # full, and made non-blocking by whoever else holds it
+                select.select([], [self], [])
+            return taken
         except OSError as error:
             if not self._is_needed:
                 return whole

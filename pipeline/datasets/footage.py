@@ -16,7 +16,7 @@ from pipeline.errors import DatasetError
 from pipeline.video.images import is_image_name
 from pipeline.video.stated import mp4_boxes
 
-_LITTER = frozenset({".ds_store", ".directory", "thumbs.db", "ehthumbs.db", "desktop.ini"})
+_LITTER = frozenset({".ds_store", ".directory", "thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"})
 # Footage that somebody deleted, and small copies that a NAS made, must not be learned from.
 _SYSTEM_FOLDERS = frozenset(
     {"@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found"}
@@ -73,14 +73,18 @@ class Footage:
         Raises:
             DatasetError: the folder itself cannot be read.
         """
-        if root.is_dir():
-            self._seen[root.resolve()] = root
-            try:
-                children = sorted(root.iterdir())
-            except OSError as error:
-                raise DatasetError(f"{root}: expected a readable folder, got: {error.strerror}") from error
-            for child in children:
-                self._add_entry(child, pictures=pictures)
+        if not root.is_dir():
+            if root.is_file() or root.is_symlink():
+                got = "a file" if root.is_file() else "a link to nothing"  # such as a disk that is not there now
+                self.pass_over(root, f"expected a folder of footage, got {got}")
+            return
+        self._seen[root.resolve()] = root
+        try:
+            children = sorted(root.iterdir())
+        except OSError as error:
+            raise DatasetError(f"{root}: expected a readable folder, got: {error.strerror}") from error
+        for child in children:
+            self._add_entry(child, pictures=pictures)
 
     def sift(self, least_frames: int) -> dict[Path, int | None]:
         """Pass over what cannot be decoded; returns the others by name, with the frames that each states, or None.
@@ -96,7 +100,9 @@ class Footage:
                 self.passed_over.append(PassedOver(path, printable(str(error))))
                 continue
             if path.is_file() and (joined := sum(kind == b"moov" for kind in mp4_boxes(path))) > 1:
-                self.pass_over(path, f"expected one recording, got {joined} joined, of which only the first is read")
+                self.pass_over(
+                    path, f"expected one recording, got {joined} joined, of which the first alone is sure to be read"
+                )
         return counts
 
     def pass_over(self, path: Path, why: str) -> None:
@@ -131,7 +137,7 @@ class Footage:
             for child in others:
                 self.pass_over(child, "expected a picture, as the others in its folder, got something else")
         elif not others:
-            self.pass_over(folder, f"expected videos, got {'a folder of pictures' if images else 'an empty folder'}")
+            self.pass_over(folder, f"expected footage, got {'a folder of pictures' if images else 'an empty folder'}")
         else:
             for child in sorted([*images, *others]):
                 self._add_entry(child, pictures=pictures)

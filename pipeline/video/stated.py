@@ -34,7 +34,7 @@ def is_fragmented(path: Path) -> bool:
 def mp4_boxes(path: Path) -> Iterator[bytes]:
     """Kinds of the outer boxes of an mp4, by their headers alone; of any other file nothing that means something."""
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:  # recordings of days have thousands of boxes
             for _ in range(_MOST_BOXES):
                 head = file.read(16)
                 kind, size = head[4:8], int.from_bytes(head[:4])

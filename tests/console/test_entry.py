@@ -21,6 +21,7 @@ def command():
 sys.exit(run_command(command, Console(stderr=True, soft_wrap=True)))
 """
 HOMELESS = "expected a user with a home, got one without: set HOME"
+UNMAPPED = "libtorch_cpu.so: failed to map segment from shared object"
 AS_FROM_A_TERMINAL = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -30,8 +31,12 @@ WAITS = "print('ready', flush=True); signal.pause()"
 
 
 def run(code, *, before=(), cwd=ROOT):
+    return run_python(ENTRY.format(code), before=before, cwd=cwd)
+
+
+def run_python(code, *, before=(), cwd=ROOT):
     return subprocess.run(
-        [*before, sys.executable, "-c", ENTRY.format(code)], cwd=cwd, capture_output=True, text=True, check=False,
+        [*before, sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=False,
         timeout=60.0, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
@@ -49,6 +54,11 @@ def run(code, *, before=(), cwd=ROOT):
         ("raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), '/a')", 1, "error: /a: Too many open files\n"),
         ("os.getuid = lambda: 54_321; os.environ.pop('HOME', 0); Path.home()", 2, f"error: {HOMELESS}\n"),
         ("raise MemoryError", 1, "error: out of memory\n"),
+        (
+            f"raise ImportError('{UNMAPPED}')",
+            1,
+            f"error: expected a library that can be loaded, got: {UNMAPPED}\n",
+        ),
     ],
 )
 def test_what_is_no_fault_of_ours_is_told_in_a_line(code, exit_code, said):
@@ -56,12 +66,22 @@ def test_what_is_no_fault_of_ours_is_told_in_a_line(code, exit_code, said):
     assert (done.returncode, done.stderr) == (exit_code, said)
 
 
-@pytest.mark.parametrize("code", ["raise OSError(errno.EBADF, 'a bug')", "raise RuntimeError('a bug')"])
+@pytest.mark.parametrize(
+    "code", ["raise OSError(errno.EBADF, 'a bug')", "raise RuntimeError('a bug')", "raise ImportError('a bug')"]
+)
 def test_a_fault_of_ours_shows_where_it_is(code):
     done = run(code)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "a bug" in done.stderr
+
+
+def test_where_the_system_refused_is_shown_to_whoever_asks(monkeypatch):
+    monkeypatch.setenv("CFLOW_TRACEBACK", "1")
+    done = run("open('/nowhere/x')")
+    assert done.returncode == 2
+    assert "in command" in done.stderr
+    assert done.stderr.splitlines()[-1] == "error: /nowhere/x: No such file or directory"
 
 
 @pytest.mark.parametrize("code", ["print('x')", "print('x' * 99_999, flush=True)"])
@@ -119,6 +139,28 @@ def test_a_signal_ends_a_command_also_where_it_is_process_1(number, is_first_pro
 
 def _child_of(pid):
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_an_import_which_might_take_it_for_a_fault(tmp_path, number):
+    (tmp_path / "compiled.py").write_text(f"""
+import os, signal, time
+try:
+    os.kill(os.getpid(), {number:d}); time.sleep(0)
+except BaseException as error:
+    raise ImportError("initialization failed") from error
+print("whole", flush=True)
+""")
+    code = ENTRY.format(f"sys.path.append({str(tmp_path)!r}); import compiled; signal.pause()")
+    done = run_python(f"{AS_FROM_A_TERMINAL}{code}")
+    assert (done.returncode, done.stdout) == (128 + number, "whole\n"), done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_python_ends_a_command_that_is_over_leaves_no_traceback(number):
+    code = ENTRY.format(f"import atexit; atexit.register(lambda: (os.kill(os.getpid(), {number:d}), signal.pause()))")
+    done = run_python(f"{AS_FROM_A_TERMINAL}{code}")
+    assert (done.returncode, done.stderr) == (-number, "")
 
 
 @pytest.mark.parametrize(("error", "exit_code"), [("RunError", 143), ("BadInputError", 2)])

@@ -1,7 +1,10 @@
+import fcntl
+import io
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -42,6 +45,27 @@ def test_whoever_reads_results_and_has_enough_ends_the_command_as_sigpipe_does()
     assert ended.value.code == 128 + signal.SIGPIPE
     assert messages.write(b"half way") == 8
     os.close(writes)
+
+
+@pytest.mark.parametrize("is_needed", [True, False])
+def test_a_stream_that_its_other_holders_made_non_blocking_takes_everything(is_needed):
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    data = bytes(10 * fcntl.fcntl(writes, fcntl.F_GETPIPE_SZ))
+    taken = []
+
+    def take():
+        while some := os.read(reads, 4096):
+            taken.append(some)
+
+    reader = threading.Thread(target=take)
+    with io.BufferedWriter(OutputFile(writes, is_needed=is_needed)) as stream:
+        reader.start()
+        stream.write(data)
+    os.close(writes)
+    reader.join()
+    os.close(reads)
+    assert b"".join(taken) == data
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])

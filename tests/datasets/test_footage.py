@@ -192,10 +192,28 @@ def test_a_clip_must_be_long_enough_for_the_step(tmp_path):
 
 def test_what_systems_leave_beside_files_needs_no_line(tmp_path):
     videos = write_sound(tmp_path)
+    (videos / "__MACOSX").mkdir()
+    (videos / "__MACOSX/._gate_001.mp4").write_bytes(b"\x00\x05\x16\x07")
     for name in (".DS_Store", "._gate_001.mp4", "Thumbs.db", "desktop.ini"):
         (videos / name).write_bytes(b"\x00\x05\x16\x07")
     dataset = open_dataset(tmp_path, need="train")
     assert (len(dataset.train), dataset.passed_over) == (2, ())
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [(_link("/nowhere"), "got a link to nothing"), (Path.touch, "expected a folder of footage, got a file")],
+)
+def test_what_stands_in_the_place_of_a_folder_of_footage_gets_a_line(tmp_path, make, why):
+    videos = write_sound(tmp_path)
+    make(tmp_path / "training/frames")
+    dataset = open_dataset(tmp_path, need="train")
+    assert len(dataset.train) == 2
+    assert dataset.passed_over[0].startswith(f"{tmp_path / 'training/frames'}: ")
+    assert why in dataset.passed_over[0]
+    videos.rename(tmp_path / "elsewhere")
+    make(videos)
+    assert why in complaint(tmp_path, "train")
 
 
 def test_footage_beside_the_folders_of_footage_gets_a_line(tmp_path):
@@ -287,4 +305,6 @@ def test_a_recording_that_was_joined_to_another_and_is_not_read_gets_a_line(tmp_
     path.write_bytes(2 * path.read_bytes())
     dataset = open_dataset(tmp_path, need="train")
     assert len(dataset.train) == 2
-    assert dataset.passed_over == (f"{path}: expected one recording, got 2 joined, of which only the first is read",)
+    assert dataset.passed_over == (
+        f"{path}: expected one recording, got 2 joined, of which the first alone is sure to be read",
+    )
