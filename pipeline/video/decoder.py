@@ -32,6 +32,7 @@ FrameDamage = Literal["corrupt", "decode_error"]
 _FAIL_ON_DAMAGE = frozenset({"mjpeg"})
 # It notices damage, and shows nothing from there to the next keyframe. Sound video comes out the same to the last bit.
 _WATCHFUL = {"vp9": "libvpx-vp9"}
+_WATCHFUL_BITS = 8  # PyAV's libvpx is built for no more
 _KEYFRAMES_TO_RENEW = 2
 _REORDER_FRAMES = 16  # H.264 and HEVC never keep more pictures than that back
 
@@ -119,19 +120,25 @@ class Decoder:
             self._awaited.remove(before_pts)
 
     def _first_frames(self, unit: av.Packet | None, watchful: str) -> list[av.VideoFrame]:
-        """Decode a first packet, and choose the decoder: only FFmpeg's own knows the container's display matrix."""
+        """Decode up to a keyframe, and choose the decoder by what FFmpeg's own makes of it.
+
+        That one alone knows the container's display matrix, and reads more than 8 bits per colour.
+        """
+        frames = self._context.decode(unit)
+        if unit is None or not frames or not unit.is_keyframe:
+            return frames
         self._watchful = None
-        try:
-            frames = self._context.decode(unit)
-        except av.error.FFmpegError:
-            frames = []
-        if any(orientation_of(frame) != Orientation() for frame in frames):
+        if any(orientation_of(frame) != Orientation() or _bits(frame) > _WATCHFUL_BITS for frame in frames):
             return frames
         context = av.CodecContext.create(watchful, "r")
         assert isinstance(context, VideoCodecContext)
         configure(context)
         self._context = context
         return context.decode(unit)
+
+
+def _bits(frame: av.VideoFrame) -> int:
+    return max(component.bits for component in frame.format.components)
 
 
 class _Damage:
