@@ -192,14 +192,30 @@ def test_no_frame_that_shows_damage_comes_from_it_up_to_the_next_keyframe(tmp_pa
     path = write_video(tmp_path / name, pictures_of(12), size_px=BIG_PX, codec=codec, gop=6)
     sound, source = decode(path, BIG_PX)
     assert (len(sound), source.corrupt, source.decode_errors) == (12, 0, 0)
-    for damage in damages:
-        damaged = with_damage(path, tmp_path / f"damaged-{name}", 2, DAMAGES[damage])
+    cases: list[tuple[str, int]] = [(damage, number) for damage in damages for number in (2, 6)]
+    for damage, number in cases:  # the second one is a keyframe
+        damaged = with_damage(path, tmp_path / f"damaged-{name}", number, DAMAGES[damage])
         with open_source(str(damaged), BIG_PX) as source:
             came = [arrival for arrival in source.arrivals() if arrival is not None]
         assert source.decoded + source.corrupt + source.decode_errors == len(came) == 12
-        assert [isinstance(arrival, DecodedFrame) for arrival in came] == [True, True, *[False] * 4, *[True] * 6]
+        spoilt = range(number, 6 if number < 6 else 12)
+        assert [isinstance(arrival, DecodedFrame) for arrival in came] == [at not in spoilt for at in range(12)]
         for whole, arrival in zip(sound, came, strict=True):
             assert not isinstance(arrival, DecodedFrame) or np.array_equal(arrival.image, whole.image)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_b_frames_in_front_of_a_keyframe_with_a_hole_are_damaged_and_those_behind_the_next_one_are_not(tmp_path, codec):
+    """They are shown before it, and decoded after it: they are predicted from it where groups are open."""
+    path = write_video(tmp_path / "a.ts", pictures_of(24), size_px=BIG_PX, codec=codec, gop=8, b_frames=2)
+    sound, _ = decode(path, BIG_PX)
+    with av.open(str(path)) as container:
+        keys = [at for at, packet in enumerate(container.demux(video=0)) if packet.size and packet.is_keyframe]
+    frames, source = decode(with_damage(path, tmp_path / "hole.ts", keys[1], DAMAGES["with a hole"]), BIG_PX)
+    assert source.decoded + source.corrupt + source.decode_errors == 24
+    assert source.decoded >= 8
+    by_time = {frame.pts: frame.image for frame in sound}
+    assert all(np.array_equal(frame.image, by_time[frame.pts]) for frame in frames)
 
 
 def test_vp9_of_10_bits_is_decoded(tmp_path):
@@ -273,7 +289,7 @@ def test_frames_shown_before_the_one_that_is_lost_stay_sound(tmp_path):
 
 
 def flat(size: tuple[int, int]) -> Image.Image:
-    return Image.new("L", size[::-1], 128)
+    return Image.new("L", (size[1], size[0]), 128)
 
 
 def test_a_still_of_50_megapixels_is_read(tmp_path):
