@@ -46,13 +46,16 @@ class Feed(Protocol):
         frame_rate_fps: frames per second that it states, or None.
         codec: what it is encoded with, by FFmpeg's name.
         before_keyframe: pictures passed over since they refer to what was sent before a live stream was joined.
-        passed_over: one line on the first frame that could not be read, where something is known of it; else empty.
     """
 
     frame_rate_fps: float | None
     codec: str
     before_keyframe: int
-    passed_over: str
+
+    @property
+    def passed_over(self) -> str:
+        """One line on the first frame that could not be read, where something is known of it; else empty."""
+        ...
 
     @property
     def is_thinned(self) -> bool:
