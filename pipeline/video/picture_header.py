@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 
@@ -17,6 +18,7 @@ _BMP_OS2_HEADER_BYTES = 12
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _TIFF_SHORT = 3
 _SOI, _EOI, _SOS, _PROGRESSIVE = 0xD8, 0xD9, 0xDA, 0xC2
+_MARKER = re.compile(rb"\xff[^\0\xff\xd0-\xd7]")  # in a scan: neither a byte of 255 nor a restart
 _FRAME_HEADERS = frozenset({0xC0, 0xC1, _PROGRESSIVE})
 
 
@@ -48,31 +50,34 @@ def lacks_its_end(data: bytes) -> bool:
     Each scan may be whole, so that no decoder complains, and others missing. One that comes in a single scan needs no
     end marker, and some cameras send none.
     """
-    components = 0
+    components, has_scans = 0, False
     for marker, at, _ in _segments(data):
-        if marker == _PROGRESSIVE:
-            break
-        if marker in _FRAME_HEADERS:
-            components = int.from_bytes(data[at + 9 : at + 10])
-        if marker == _SOS and int.from_bytes(data[at + 4 : at + 5]) >= components:
+        if marker == _EOI:
             return False
-    else:
-        return False
-    return data.rfind(bytes((0xFF, _EOI))) < data.rfind(bytes((0xFF, _SOS)))
+        if marker in _FRAME_HEADERS:
+            components, has_scans = int.from_bytes(data[at + 9 : at + 10]), marker == _PROGRESSIVE
+        if marker == _SOS and not has_scans:
+            has_scans = int.from_bytes(data[at + 4 : at + 5]) < components
+            if not has_scans:
+                return False
+    return has_scans
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and length of a JPEG's segments, up to the first scan's."""
+    """Marker, start and length of a JPEG's segments, up to its end marker; what comes behind may look like anything."""
     at = max(data.find(b"\xff\xd8"), 0) + 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
+    while at + 2 <= len(data) and data[at] == 0xFF:
         marker, size = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
         if marker == 0xFF:  # padding
             at += 1
             continue
         yield marker, at, size
-        if marker == _SOS:
-            return
         at += 2 + size
+        if marker == _SOS:
+            follows = _MARKER.search(data, at)
+            at = follows.start() if follows else len(data)
+        elif marker == _EOI:
+            return
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
