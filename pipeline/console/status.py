@@ -6,7 +6,9 @@ from rich.console import Console
 
 from pipeline.console.run_state import is_healthy, run_line, trouble_lines
 from pipeline.console.tables import camera_errors, cameras_table, print_object
+from pipeline.errors import RedisError
 from pipeline.sinks.redis_reader import read_statuses
+from pipeline.sinks.redis_trouble import is_away
 from pipeline.sinks.run_status import read_run
 
 
@@ -23,9 +25,16 @@ def show_status(url: str, *, as_json: bool, out: Console, err: Console) -> bool:
         Whether the run goes on, or ended in good order.
 
     Raises:
-        RedisError: nobody answers there, or what is there is none of ours.
+        RedisError: nobody answers there, or what stands there of the run is none of ours: the cameras are shown first.
     """
-    run, statuses = read_run(url), list(read_statuses(url).values())
+    try:
+        run = read_run(url)
+    except RedisError as error:
+        if is_away(error) or as_json:  # whose first line would be the run's
+            raise
+        out.print(cameras_table(read_statuses(url).values(), "cameras"))
+        raise
+    statuses = list(read_statuses(url).values())
     if as_json:
         for said in [run or {"run": None}, *statuses]:
             print_object(said, str, as_json=True, out=out)
