@@ -54,6 +54,7 @@ class RedisCluster:
         self._asking_clients: dict[Server, redis.Redis] = {}
         self._asked: dict[int, redis.Redis] = {}  # by slot: where its keys are to be asked for, for one command
         self._is_stale = True
+        self._latest: Server = self._named[0]  # whose client was asked for
 
     def holder(self, key: str) -> redis.Redis:
         """A client of the server that holds a key at present; this object closes it.
@@ -65,8 +66,7 @@ class RedisCluster:
         slot = key_slot(key.encode())
         if (client := self._asked.get(slot)) is not None:
             return client
-        master = self._moved.get(slot) or self._shard(slot).master
-        return self._client(master)
+        return self._client(self._moved.get(slot) or self._shard(slot).master)
 
     def replicas(self, key: str) -> int:
         """How many replicas the master of a key has.
@@ -78,7 +78,10 @@ class RedisCluster:
         return self._shard(key_slot(key.encode())).replicas
 
     def is_redirected(self, error: Exception) -> bool:
-        """Take in what a command raised; whether the same command would go to another server now."""
+        """Take in what a command raised; whether the same command would go to another server now.
+
+        What stays says which node it is about: the address of the Cluster does not.
+        """
         self._is_stale = True
         if isinstance(error, AskError):
             server = self._meant(error)
@@ -89,6 +92,7 @@ class RedisCluster:
             self._moved[error.slot_id] = self._meant(error)
         else:
             self._moved.clear()
+            _name(error, self._latest)
             return False
         return True
 
@@ -149,10 +153,18 @@ class RedisCluster:
             self._clients.pop(server).close()
 
     def _client(self, server: Server) -> redis.Redis:
+        self._latest = server
         if server not in self._clients:
             host, port = server
             self._clients[server] = redis.Redis.from_pool(redis.ConnectionPool(host=host, port=port, **self._options))
         return self._clients[server]
+
+
+def _name(error: Exception, server: Server) -> None:
+    """Put into an error of the connection which server it was to, unless it is there."""
+    host, port = server
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError) and f"{host}:{port}" not in str(error):
+        error.args = (f"{error} ({host}:{port})",)
 
 
 def _shards(answer: Any, host: str) -> list[_Shard]:

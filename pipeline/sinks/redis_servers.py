@@ -124,7 +124,7 @@ class RedisServers:
         if before != self._sentinel.discover_master(service):
             return True
         followers = self._sentinel.sentinels[0].sentinel_slaves(service)  # of the one that has just answered
-        return any(not one["is_sdown"] and one["master-link-status"] == "ok" for one in followers)
+        return any(not one["is_sdown"] and one.get("master-link-status") == "ok" for one in followers)
 
     def call(self, work: Callable[[], Result]) -> Result:
         """Do something that may be done again, and again where a Cluster says that another node has the key.

@@ -135,6 +135,19 @@ def hosts(node) -> set[str | None]:
     return {master[0] for _, _, master, *_ in node.client().execute_command("CLUSTER SLOTS")}
 
 
+def test_which_node_of_a_cluster_does_not_answer_is_said(nodes):
+    silent = holder(nodes, ALERTS_KEY)
+    other = nodes[nodes.index(silent) - 1]
+    silent.send(signal.SIGSTOP)
+    try:
+        with pytest.raises(RedisError, match=rf"no answer from Redis in time \(.*127\.0\.0\.1:{silent.port}\)"):
+            check_redis(cluster_url([other]), timeout_s=0.2)
+    finally:
+        silent.send(signal.SIGCONT)
+        for node in nodes:
+            wait_until(lambda node=node: node.client().cluster("INFO")["cluster_state"] == "ok")
+
+
 def test_a_user_who_may_not_ask_a_cluster_for_its_nodes_is_told_so(nodes):
     url = f"redis+cluster://run:hunter2@127.0.0.1:{nodes[0].port}"
     for node in nodes:
