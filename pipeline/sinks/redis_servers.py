@@ -104,6 +104,18 @@ class RedisServers:
         assert self._single is not None
         return self._single
 
+    def may_have_replicas(self, key: str) -> bool:
+        """Whether replicas may follow the server that holds a key; Sentinels hear of some seconds late.
+
+        Raises:
+            redis.RedisError: a Cluster does not say.
+            OSError: likewise.
+        """
+        if self._cluster is None:
+            return self._sentinel is not None
+        self._cluster.outdate()
+        return self._cluster.replicas(key) > 0
+
     def is_replaceable(self, client: redis.Redis, key: str) -> bool:
         """Whether a replica that lives follows the server, or has taken its place already.
 
@@ -116,8 +128,7 @@ class RedisServers:
             OSError: likewise.
         """
         if self._cluster is not None:
-            self._cluster.outdate()
-            return self._cluster.replicas(key) > 0 or self._cluster.holder(key) is not client
+            return self.may_have_replicas(key) or self._cluster.holder(key) is not client
         assert self._sentinel is not None
         service = self._address.service
         before = cast("SentinelConnectionPool", client.connection_pool).master_address

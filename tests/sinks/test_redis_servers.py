@@ -48,6 +48,8 @@ def numbers(url) -> list[int]:
 
 def test_a_cluster_takes_scores_and_alerts_wherever_their_keys_lie(nodes, url, sink_of, caplog):
     assert len({holder(nodes, scores_key(camera_id)).port for camera_id in CAMERAS}) == len(nodes)
+    for node in nodes:
+        node.client().config_resetstat()
     follower = Follower(url)
     sink = sink_of(url)
     for number in range(120):
@@ -58,6 +60,8 @@ def test_a_cluster_takes_scores_and_alerts_wherever_their_keys_lie(nodes, url, s
     assert follower.seen == list(range(120))
     assert all(indices(url, camera_id) == list(range(120)) for camera_id in CAMERAS)
     assert caplog.text == ""
+    # No node has a replica, and none is kept waiting for one.
+    assert all("cmdstat_wait" not in node.client().info("commandstats") for node in nodes)
 
 
 def test_a_cluster_tells_how_a_run_and_its_cameras_stand(url):
