@@ -35,7 +35,7 @@ class _Shard(NamedTuple):
     replicas: int
 
 
-class RedisCluster:
+class ClusterNodes:
     """Clients for keys. For one thread at a time. Nothing is sent before somebody asks for a key.
 
     Who holds what is asked once, and anew after every error.

@@ -21,7 +21,7 @@ from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from pipeline.errors import RedisError
 from pipeline.sinks.redis_address import RedisAddressParts, parse_redis_address
-from pipeline.sinks.redis_cluster import RedisCluster
+from pipeline.sinks.redis_cluster import ClusterNodes
 from pipeline.sinks.redis_replicas import Replicas
 from pipeline.sinks.schema import ALERTS_KEY
 
@@ -77,7 +77,7 @@ class RedisServers:
             self._single = redis.Redis.from_pool(pool)
         elif self._address.kind == "sentinel":
             self._sentinel, self._single = _master(self._address, self._options)
-        self._cluster: RedisCluster | None = None
+        self._cluster: ClusterNodes | None = None
         if self._address.kind == "cluster":
             self._cluster = self._as_cluster()
         self.replicas = Replicas(self)
@@ -238,8 +238,8 @@ class RedisServers:
         self._cluster = self._as_cluster()
         return True
 
-    def _as_cluster(self) -> RedisCluster:
-        return RedisCluster(
+    def _as_cluster(self) -> ClusterNodes:
+        return ClusterNodes(
             self._address.nodes,
             {key: value for key, value in self._options.items() if key not in {"host", "port"}},
         )
