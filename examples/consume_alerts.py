@@ -6,6 +6,8 @@ with an alert must bear being done twice. While Redis is away it waits, and goes
 file, where all of it is tried again, and not in the client.
 
 Usage: python examples/consume_alerts.py [REDIS_URL] [CONSUMER_NAME] [IDLE_S]
+REDIS_URL is of one server: redis://, rediss:// or unix://; for a Cluster or Sentinels make the client with
+redis.RedisCluster or redis.Sentinel.
 Without REDIS_URL, or with an empty one, it is the environment's: a command line with a password is shown to everybody.
 Special characters of a password in REDIS_URL are percent-encoded (# as %23, / as %2F, ? as %3F, @ as %40, % as %25).
 """

@@ -44,6 +44,8 @@ def complaint(do, url: str) -> str:
         (b"-ERR SELECT is not allowed in cluster mode\r\n", "a Redis Cluster has database 0 alone"),
         (b"-CLUSTERDOWN The cluster is down\r\n", "the Redis Cluster lacks nodes"),
         (b"-ERR unknown command 'AUTH', with args beginning with: 'hunter2'\r\n", "Redis 5 or later"),
+        (b"-MOVED 3999 somewhere\r\n", "expected a Redis server, but what answers there is not one"),
+        (b"-ASK 3999\r\n", "expected a Redis server, but what answers there is not one"),
         (b"-NOREPLICAS Not enough good replicas to write.\r\n", "too few replicas follow it"),
     ],
 )
