@@ -50,6 +50,7 @@ def test_the_sentinels_have_a_name_for_the_master_and_a_login_of_their_own():
         *("redis+cluster://:hunter2@a/1", "redis+cluster://:hunter2@a?db=1", "redis+cluster://:hunter2@a?hunter2=1"),
         *("redis+sentinel://:hunter2@a", "redis+sentinel://:hunter2@a/", "redis+sentinel://:hunter2@a/m/hunter2"),
         *("unix+cluster://:hunter2@a", "redis+other://:hunter2@a", "redis+sentinel://:hunter2@/m"),
+        "rediss://:hunter2@a?ssl_cert_reqs=hunter2",
     ],
 )
 def test_what_no_such_address_can_say_is_refused_without_the_password(url):
