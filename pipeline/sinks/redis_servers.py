@@ -65,7 +65,7 @@ class RedisServers:
             # Connects to nobody, but meets options that redis-py does not know, which else the first command would.
             pool = redis.ConnectionPool(**self._options)
             pool.connection_class(**pool.connection_kwargs)
-        except (ValueError, TypeError, redis.RedisError):  # TypeError: an option behind the "?" that redis-py does not know
+        except (ValueError, TypeError, redis.RedisError):  # the last two: of options behind the "?"
             # Neither the address nor redis-py's words are shown: what is wrong may well be the password.
             raise RedisError(
                 "redis.url: expected redis://, rediss://, unix://, redis+cluster:// or redis+sentinel:// (special "
