@@ -20,9 +20,11 @@ from queue import SimpleQueue
 from types import FrameType
 
 _PUT_OFF_S = 0.05
+_LONGEST_IMPORT_S = 5.0  # after which a signal waits no longer: Docker kills after ten
 _IMPORTING = "<frozen importlib._bootstrap"  # the files of its functions
 
 _asked_by: int | None = None
+_put_off_at_s: float | None = None  # monotonic
 
 
 def asked_by() -> int | None:
@@ -50,7 +52,7 @@ def die_of_signals() -> None:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     if asked_by() is not None and number != signal.SIGINT:
         return  # `timeout` and others send SIGTERM twice, to the process and to its group
-    if _is_importing(frame):
+    if _is_importing(frame) and _waited_s() < _LONGEST_IMPORT_S:
         _thread.start_new_thread(_send_again, (number,))  # needs no lock, which this thread might hold
         return
     _note(number)
@@ -65,13 +67,22 @@ def _is_importing(frame: FrameType | None) -> bool:
     return False
 
 
+def _waited_s() -> float:
+    """For how long a signal has been put off."""
+    global _put_off_at_s  # noqa: PLW0603  # signals are the process's own
+    now_s = time.monotonic()
+    if _put_off_at_s is None:
+        _put_off_at_s = now_s
+    return now_s - _put_off_at_s
+
+
 def _send_again(number: int) -> None:
     time.sleep(_PUT_OFF_S)
     os.kill(os.getpid(), number)
 
 
 def _note(number: int) -> None:
-    global _asked_by  # noqa: PLW0603  # signals are the process's own, too
+    global _asked_by  # noqa: PLW0603  # the same
     if _asked_by is None:
         _asked_by = number
 

@@ -1,3 +1,5 @@
+import _thread
+import importlib
 import os
 import pty
 import signal
@@ -103,6 +105,18 @@ def test_a_command_ends_on_other_signals_as_on_ctrl_c_and_the_next_do_not_tear_i
         send(signal.SIGTERM)
         send(signal.SIGHUP)
         assert asked_by() == number
+
+
+def test_a_signal_does_not_wait_for_an_import_that_never_ends(tmp_path, monkeypatch):
+    (tmp_path / "endless.py").write_text("import signal\nwhile True: signal.pause()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("pipeline.signals._LONGEST_IMPORT_S", 0.1)
+    monkeypatch.setattr("pipeline.signals._put_off_at_s", None)
+    with kept_handlers(*ENDING):
+        end_on_signals()
+        with pytest.raises(KeyboardInterrupt):  # the signal may come before the import
+            _thread.start_new_thread(send, (signal.SIGTERM,))
+            importlib.import_module("endless")
 
 
 def test_a_hangup_that_nohup_has_ignored_stays_ignored():
