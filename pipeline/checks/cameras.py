@@ -116,11 +116,11 @@ def _waits(camera: CameraSettings, source: VideoSource) -> str:
 def _seen(source: VideoSource, times_s: Sequence[float], took_s: float) -> str:
     height, width = source.size_px or (0, 0)
     lasted_s = times_s[-1] - times_s[0]
-    stated_fps = None if source.arrival_reason else source.frame_rate_fps  # which FFmpeg only guessed
+    stated_fps = None if source.untimed else source.frame_rate_fps  # which FFmpeg only guessed
     rate_fps = (len(times_s) - 1) / lasted_s if lasted_s > 0.0 else stated_fps
     words = [f"{width} x {height}", source.codec, "rate unknown" if rate_fps is None else f"{rate_fps:.3g} fps"]
-    if source.arrival_reason:
-        words.append(f"timed by arrival ({source.arrival_reason})")
+    if source.untimed:
+        words.append(f"timed by arrival ({source.untimed})")
     if source.live:
         words.append(f"{took_s:.1f} s to open and see {len(times_s)} frames")
     elif source.expected_frames:

@@ -63,7 +63,7 @@ class Feed(Protocol):
         ...
 
     @property
-    def arrival_reason(self) -> str:
+    def untimed(self) -> str:
         """Why frames are timed by their arrival; empty where they bring their times."""
         ...
 
@@ -127,7 +127,7 @@ class ContainerFeed:
         return getattr(self._container, "is_thinned", False)
 
     @property
-    def arrival_reason(self) -> str:
+    def untimed(self) -> str:
         """Why frames are timed by their arrival; empty where they bring their times."""
         return "" if self._clock is None else self._clock.reason
 

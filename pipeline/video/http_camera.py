@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -76,15 +77,15 @@ def open_http(
             raise VideoError(f"{label}: expected video or pictures, got {answer.kind or 'text/html'}")
         if answer.length is not None:
             return None
-        file = _AnswerFile(itertools.chain([head], answer.body), label, ends_at)
+        file = _AnswerFile(itertools.chain([head], answer.body), label)
+        file.ends_at = ends_at
         try:
             container = av.open(file, "r", options=options | _NOWHERE_ELSE, metadata_errors="replace")
         except av.error.FFmpegError:
             what = answer.kind or "something without a content type"
             raise VideoError(f"{label}: expected video or pictures, got {what} that FFmpeg does not know") from None
-        file.ends_at = None
         stack.callback(container.close)
-        return HttpVideo(container, stack.pop_all().close)
+        return HttpVideo(container, file, stack.pop_all().close, packet_within_s=2 * read_timeout_s)
 
 
 class HttpVideo:
@@ -92,7 +93,9 @@ class HttpVideo:
 
     Args:
         container: what FFmpeg made of it.
+        file: what it was made of.
         close: closes it and the connection.
+        packet_within_s: longest wait for a packet, whatever else comes.
 
     Attributes:
         streams: its streams.
@@ -102,9 +105,12 @@ class HttpVideo:
 
     size = -1
 
-    def __init__(self, container: InputContainer, close: Callable[[], None]) -> None:
+    def __init__(
+        self, container: InputContainer, file: _AnswerFile, close: Callable[[], None], *, packet_within_s: float
+    ) -> None:
         self.streams, self.format = container.streams, container.format
-        self._container, self._close = container, close
+        self._container, self._file, self._close = container, file, close
+        self._packet_within_s = packet_within_s
 
     def demux(self, *streams: Stream) -> Iterator[av.Packet]:
         """Packets, as PyAV gives them.
@@ -112,7 +118,13 @@ class HttpVideo:
         Raises:
             VideoError: nothing comes in time, or the connection breaks.
         """
-        return self._container.demux(*streams)
+        packets = self._container.demux(*streams)
+        while True:
+            self._file.ends_at = time.monotonic() + self._packet_within_s
+            packet = next(packets, None)
+            if packet is None:
+                return
+            yield packet
 
     def close(self) -> None:
         """End the connection."""
@@ -123,17 +135,17 @@ class _AnswerFile:
     """An answer's body as a file that FFmpeg reads.
 
     Attributes:
-        ends_at: monotonic time after which nothing more is read; None without a limit.
+        ends_at: monotonic time after which nothing more is read.
     """
 
-    def __init__(self, chunks: Iterator[bytes], label: str, ends_at: float) -> None:
+    def __init__(self, chunks: Iterator[bytes], label: str) -> None:
         self._chunks, self._label = chunks, label
         self._left = memoryview(b"")
-        self.ends_at: float | None = ends_at
+        self.ends_at = math.inf
 
     def read(self, size: int) -> bytes:
         """What has come, up to ``size`` bytes; empty at the end."""
-        if self.ends_at is not None and time.monotonic() > self.ends_at:
+        if time.monotonic() > self.ends_at:
             raise VideoError(f"{self._label}: expected a video stream, got no answer in time")
         while not self._left:
             chunk = next(self._chunks, None)

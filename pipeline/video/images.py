@@ -89,7 +89,7 @@ class ImageFeed:
         return False
 
     @property
-    def arrival_reason(self) -> str:
+    def untimed(self) -> str:
         """Empty: an image's place says its time."""
         return ""
 

@@ -139,9 +139,9 @@ class VideoSource:
         self._resize = Resizer(size_px)
 
     @property
-    def arrival_reason(self) -> str:
+    def untimed(self) -> str:
         """Why a live camera's frames are timed by their arrival; empty where they bring their times."""
-        return self._feed.arrival_reason
+        return self._feed.untimed
 
     @property
     def expected_frames(self) -> int | None:

@@ -119,7 +119,7 @@ class StandInFeed:
     expected_frames = None
     before_keyframe = 0
     is_thinned = False
-    arrival_reason = ""
+    untimed = ""
 
     def __init__(
         self,

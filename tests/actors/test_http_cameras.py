@@ -73,6 +73,8 @@ def test_an_event_over_many_pictures_is_told_with_the_times_at_which_they_came(t
         }
         _, scores = stream(trained, tmp_path, cameras, camera_defaults={"alerts": ALERTS, "max_frame_age_s": 60.0})
     for name, sent_s in sent_at_s.items():
+        said = f"camera {name}: its stream has no clock: its pictures are timed by their arrival"
+        assert stream.printed.count(said) == 1
         rows = scores[name]
         assert set(rows.session) == {0}
         new, *updates, end = [alert for alert in told() if alert["camera_id"] == name]

@@ -68,6 +68,19 @@ def test_a_camera_that_says_a_little_again_and_again_is_not_listened_to_for_ever
         assert complaint(url, open_timeout_s=0.1, read_timeout_s=5.0).endswith("got no answer in time")
 
 
+def test_a_stream_of_which_only_bytes_come_is_left_in_time(tmp_path):
+    stream = write_video(tmp_path / "a.ts", 40).read_bytes()
+
+    def say(connection, wait):
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + stream)
+        while not wait(0.02):
+            connection.sendall(b"\0")
+
+    with that_says(say) as url:
+        said = complaint(url, open_timeout_s=5.0, read_timeout_s=0.25)
+        assert said.endswith("expected a video stream, got no answer in time")
+
+
 def test_a_refusal_is_not_read_to_its_end():
     sent = []
 
