@@ -92,7 +92,7 @@ class ClusterNodes:
             self._moved[error.slot_id] = self._meant(error)
         else:
             self._moved.clear()
-            _name(error, self._latest)
+            name_server(error, self._latest)
             return False
         return True
 
@@ -160,7 +160,7 @@ class ClusterNodes:
         return self._clients[server]
 
 
-def _name(error: Exception, server: Server) -> None:
+def name_server(error: Exception, server: Server) -> None:
     """Put into an error of the connection which server it was to, unless it is there."""
     host, port = server
     if isinstance(error, redis.ConnectionError | redis.TimeoutError) and f"{host}:{port}" not in str(error):

@@ -21,7 +21,7 @@ from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from pipeline.errors import RedisError
 from pipeline.sinks.redis_address import RedisAddressParts, parse_redis_address
-from pipeline.sinks.redis_cluster import ClusterNodes
+from pipeline.sinks.redis_cluster import ClusterNodes, name_server
 from pipeline.sinks.redis_replicas import Replicas
 from pipeline.sinks.schema import ALERTS_KEY
 
@@ -229,6 +229,10 @@ class RedisServers:
         if self._cluster is not None:
             return self._cluster.is_redirected(error)
         assert self._single is not None
+        if self._sentinel is not None and not isinstance(error, MasterNotFoundError):
+            master = cast("SentinelConnectionPool", self._single.connection_pool).master_address
+            if master is not None:
+                name_server(error, master)
         if isinstance(error, ReadOnlyError):  # its name may lead to the new master by now
             self._single.connection_pool.disconnect()
         of_cluster = isinstance(error, MovedError | AskError | ClusterCrossSlotError)

@@ -260,7 +260,7 @@ def test_a_replica_that_takes_over_in_a_cluster_gets_all_that_is_left_and_nothin
 
 
 def test_a_sentinel_wants_its_own_password_and_a_name_that_it_knows(caplog):
-    with sentinel("hunter2") as (url, _):
+    with sentinel("hunter2") as (url, (master, _)):
         check_redis(f"{url}?sentinel_password=hunter2")
         for wrong, said in (
             (url, "the Sentinels refuse ?sentinel_password="),
@@ -273,3 +273,6 @@ def test_a_sentinel_wants_its_own_password_and_a_name_that_it_knows(caplog):
                 check_redis(wrong)
             assert said in str(caught.value)
             assert "hunter" not in str(caught.value)
+        master.send(signal.SIGSTOP)
+        with pytest.raises(RedisError, match=rf"no answer from Redis in time \(.*127\.0\.0\.1:{master.port}\)"):
+            check_redis(f"{url}?sentinel_password=hunter2", timeout_s=0.2)
