@@ -71,7 +71,7 @@ def without_colour_profile(data: bytes) -> bytes:
     (for the orientation), frees that name a second time, which ends the process.
     """
     at = len(_PNG_SIGNATURE)
-    while at + 8 <= len(data) and data[at + 4 : at + 8] != b"IDAT":
+    while at + 8 <= len(data):
         if data[at + 4 : at + 8] == b"iCCP":
             data = data[: at + 4] + b"icCP" + data[at + 8 :]
         at += 12 + int.from_bytes(data[at : at + 4])
