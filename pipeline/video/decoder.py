@@ -93,7 +93,8 @@ class Decoder:
         self._damage.note_packet(unit)
         if self._units.has_hole(unit):
             self._damage.begin()
-        if self._counts_skipped and self._damage.lasts and unit.pts is not None and self._units.holds_picture(unit):
+        is_to_come = self._counts_skipped and self._damage.lasts and not unit.is_discard
+        if is_to_come and unit.pts is not None and self._units.holds_picture(unit):
             self._awaited.append(unit.pts)
         yield from self._frames(unit, on_failure)
 
