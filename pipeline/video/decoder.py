@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 
 from pipeline.video.access_units import AccessUnits
 from pipeline.video.orientation import Orientation, orientation_of
-from pipeline.video.picture_header import jpeg_frame_header, lacks_its_end
+from pipeline.video.picture_header import jpeg_frame_header, lacks_its_end, without_colour_profile
 
 MAX_PIXELS = 50 << 20
 """Largest picture that is decoded: a still of 50 megapixels (8192 x 6144), more than any 8K video. Bounds the memory
@@ -60,7 +60,7 @@ class Decoder:
 
     def __init__(self, stream: VideoStream, units: AccessUnits) -> None:
         self._context, self._units = stream.codec_context, units
-        self._is_jpeg = self._context.name == "mjpeg"
+        self._is_jpeg, self._is_png = self._context.name == "mjpeg", self._context.name == "png"
         self._watchful = _WATCHFUL.get(self._context.name)
         self._damage = _Damage()
         # Their decoders pass over what refers to a lost picture, and say nothing.
@@ -88,10 +88,13 @@ class Decoder:
                 yield "corrupt"
                 return
             on_failure = "corrupt" if jpeg_frame_header(data) else "decode_error"
+        if self._is_png:
+            unit.update(without_colour_profile(bytes(unit)))
         self._damage.note_packet(unit)
         if self._units.has_hole(unit):
             self._damage.begin()
-        if self._counts_skipped and self._damage.lasts and unit.pts is not None and self._units.holds_picture(unit):
+        is_to_come = self._counts_skipped and self._damage.lasts and not unit.is_discard
+        if is_to_come and unit.pts is not None and self._units.holds_picture(unit):
             self._awaited.append(unit.pts)
         yield from self._frames(unit, on_failure)
 

@@ -14,7 +14,7 @@ import av.error
 from pipeline.errors import VideoError
 from pipeline.video.container import RawFrame
 from pipeline.video.decoder import MAX_PIXELS, FrameDamage, configure
-from pipeline.video.picture_header import codec_of, lacks_its_end, size_px
+from pipeline.video.picture_header import codec_of, lacks_its_end, size_px, without_colour_profile
 
 FOLDER_FPS = 10
 """Rate assumed for a folder of images, which states none. It only shapes media time, never which frames come."""
@@ -149,7 +149,7 @@ def decode_image(data: bytes) -> av.VideoFrame:
     context = av.CodecContext.create(codec, "r")
     assert isinstance(context, av.VideoCodecContext)
     configure(context)
-    packet = av.Packet(data)
+    packet = av.Packet(without_colour_profile(data) if codec == "png" else data)
     packet.is_keyframe = True  # FFmpeg's PNG decoder lays anything else over the previous picture
     try:
         frames = context.decode(packet) or context.decode(None)

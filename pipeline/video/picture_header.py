@@ -6,10 +6,11 @@ import re
 import struct
 from collections.abc import Iterator
 
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # The first bytes decide, not a file's ending: a PNG that is called .jpg decodes as what it is.
 _CODEC_BY_SIGNATURE = (
     (b"\xff\xd8\xff", "mjpeg"),
-    (b"\x89PNG\r\n\x1a\n", "png"),
+    (_PNG_SIGNATURE, "png"),
     (b"BM", "bmp"),
     (b"II*\x00", "tiff"),
     (b"MM\x00*", "tiff"),
@@ -61,6 +62,20 @@ def lacks_its_end(data: bytes) -> bool:
             if not has_scans:
                 return False
     return has_scans
+
+
+def without_colour_profile(data: bytes) -> bytes:
+    """A PNG whose colour profile is called something that decoders pass over; of the same length.
+
+    FFmpeg changes no pixel by it, but hangs its name on the picture's side data, and PyAV, when anybody looks at those
+    (for the orientation), frees that name a second time, which ends the process.
+    """
+    at = len(_PNG_SIGNATURE)
+    while at + 8 <= len(data):
+        if data[at + 4 : at + 8] == b"iCCP":
+            data = data[: at + 4] + b"icCP" + data[at + 8 :]
+        at += 12 + int.from_bytes(data[at : at + 4])
+    return data
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
