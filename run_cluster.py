@@ -294,7 +294,7 @@ def alerts(
     from pipeline.sinks.locate import readable_redis
     from pipeline.sinks.redis_reader import read_alerts
 
-    with readable_redis(config) as url, run_watched(url, _say_aside) if follow else nullcontext():
+    with readable_redis(config, waits=follow) as url, run_watched(url, _say_aside) if follow else nullcontext():
         for alert in read_alerts(url, follow=follow):
             print_object(alert, alert_line, as_json=as_json, out=out)
 

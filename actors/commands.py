@@ -171,9 +171,10 @@ def _run_shown(
 
         def show(status: RunStatus) -> None:
             nonlocal warned
-            for tuning in sorted(set(status.tunings) - told):
-                err.print(f"model: {tuning}", markup=False, highlight=False)
-            told.update(status.tunings)
+            for line in _told_once(status):
+                if line not in told:
+                    err.print(line, markup=False, highlight=False)
+                    told.add(line)
             for trouble in status.troubles:
                 if trouble.key not in warned:
                     _warn(err, trouble.text)
@@ -193,6 +194,15 @@ def _run_shown(
                 on_status=show,
                 attended=attended_and_watched,
             )
+
+
+def _told_once(status: RunStatus) -> Iterator[str]:
+    """What is good to know of a run, and is nothing to be tried again."""
+    for tuning in sorted(status.tunings):
+        yield f"model: {tuning}"
+    for camera in status.cameras:
+        if camera.untimed:
+            yield f"camera {camera.camera_id}: {camera.untimed}: its pictures are timed by their arrival"
 
 
 def _attending(

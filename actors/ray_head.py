@@ -18,7 +18,7 @@ from pipeline.addresses import scheme_of
 from pipeline.errors import BadInputError
 
 _raylet: Any = ray._raylet  # compiled, and without types
-_WITHIN_S = 5.0
+_WITHIN_S = 10.0  # a head that has much to do answers late
 _QUESTION = "/ray.rpc.InternalKVGcsService/InternalKVKeys"  # changes nothing, and is answered to whoever shows a token
 _HOW = "RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
 _FORM = "expected HOST:PORT of a running Ray cluster's head, or auto"
@@ -141,7 +141,7 @@ def _takes(head: str, token: str | None) -> bool:
     """Whether the head answers a question with this token, or without one.
 
     Raises:
-        BadInputError: who answers is no head of a cluster.
+        BadInputError: who answers is no head of a cluster, or nobody answers.
     """
     shown = () if token is None else (("authorization", f"Bearer {token}"),)
     options = [("grpc.enable_http_proxy", 0), ("grpc.enable_retries", 0)]
@@ -153,9 +153,13 @@ def _takes(head: str, token: str | None) -> bool:
             code = error.code() if isinstance(error, grpc.Call) else None
             if code == grpc.StatusCode.UNAUTHENTICATED:
                 return False
+            if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise BadInputError(
+                    f"expected a running Ray cluster, got no answer within {_WITHIN_S:g} s from who listens at {head}"
+                ) from None
             raise BadInputError(
                 f"expected a running Ray cluster, got something else that listens at {head} (a head's port is"
-                " mostly 6379; 8265 and 10001 are not it)"
+                " mostly 6379; 8265 and 10001 are not it; a cluster that speaks TLS wants RAY_USE_TLS here, too)"
             ) from None
     return True
 

@@ -6,10 +6,14 @@ with an alert must bear being done twice. While Redis is away it waits, and goes
 file, where all of it is tried again, and not in the client.
 
 Usage: python examples/consume_alerts.py [REDIS_URL] [CONSUMER_NAME] [IDLE_S]
+REDIS_URL is of one server: redis://, rediss:// or unix://; for a Cluster or Sentinels make the client with
+redis.RedisCluster or redis.Sentinel.
+Without REDIS_URL, or with an empty one, it is the environment's: a command line with a password is shown to everybody.
 Special characters of a password in REDIS_URL are percent-encoded (# as %23, / as %2F, ? as %3F, @ as %40, % as %25).
 """
 
 import json
+import os
 import sys
 import time
 from typing import Any
@@ -18,7 +22,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-url = sys.argv[1] if len(sys.argv) > 1 else "redis://localhost:6379/0"
+url = (sys.argv[1] if len(sys.argv) > 1 else "") or os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 name = sys.argv[2] if len(sys.argv) > 2 else "consumer-1"
 idle_ms = round(1000 * float(sys.argv[3])) if len(sys.argv) > 3 else 60_000
 if not url.startswith("unix:") and set(url.partition("://")[2].rpartition("@")[0]) & set("/?#"):

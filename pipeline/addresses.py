@@ -12,7 +12,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, unquote_to_bytes
 
-from pipeline.redaction import SECRET_KEY
+from pipeline.redaction import SECRET_KEY, SECRET_VALUE
 
 LIVE_SCHEMES = (
     *("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "rtmpt", "rtmpts"),
@@ -47,7 +47,7 @@ _PARTS = re.compile(
 )
 _SERVER = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+(?:%[\w.%-]+)?\]|[^\[\]:]*)(?::(?P<port>[0-9]{0,5}))?", re.ASCII)
 _IP_SERVER = re.compile(r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?")
-_SECRET_CUT = re.compile(rf"(?i){SECRET_KEY}[^&\s#]{{0,500}}[\s#]")
+_SECRET_CUT = re.compile(rf"(?i){SECRET_KEY}{SECRET_VALUE}{{0,500}}[\s#]")
 _DATABASE = re.compile(r"(?:/(?P<number>[0-9]{0,9})/?)?")
 
 _ENCODED = "# as %23, / as %2F, ? as %3F, % as %25, an at sign as %40"
@@ -259,6 +259,9 @@ def _redis_server_error(parts: AddressParts) -> str | None:
         return error
     if error := _credentials_error(parts):
         return error
+    if "," in parts.server and "+" not in parts.scheme:
+        several = f"{parts.scheme}+cluster:// or {parts.scheme}+sentinel://"
+        return f"expected one server behind {parts.scheme}://, got several (did you mean {several}?)"
     path = parts.rest.partition("?")[0]
     if parts.scheme.endswith("+sentinel"):  # the name of a master comes first
         path = re.sub(r"\A/[^/]+", "", path)
@@ -276,7 +279,7 @@ def _credentials_error(parts: AddressParts) -> str | None:
     """Why redis-py would read another password than the one that is written."""
     query = parts.rest.partition("?")[2]
     names = [name for name, _ in _options(parts)]
-    odd = "#" in parts.rest or "+" in query or any("=" not in option for option in query.split("&") if query)
+    odd = "#" in parts.rest or re.search(r"[+\s]", query) or any("=" not in part for part in query.split("&") if query)
     try:
         unquote(f"{parts.user_info or ''}&{query}", errors="strict").encode()
     except UnicodeError:
@@ -284,8 +287,8 @@ def _credentials_error(parts: AddressParts) -> str | None:
     if not odd and len(set(names)) == len(names):
         return None
     return (
-        f"expected special characters percent-encoded ({_ENCODED}, & as %26, + as %2B), and behind the question mark, "
-        "if any, each option once as name=value, got something else"
+        f"expected special characters percent-encoded ({_ENCODED}, & as %26, + as %2B, a blank as %20), and behind the "
+        "question mark, if any, each option once as name=value, got something else"
     )
 
 

@@ -18,7 +18,10 @@ SECRET_KEY = rf"(?P<key>[?&;/_](?:[\w.-]{{0,40}}?(?:{_NAMES})[\w.-]{{0,40}}|p)=)
 """Regular expression of what stands before a secret in a path or query, in letters of any size."""
 
 # What follows an ampersand and is no option of its own may well be the rest of a password.
-_SECRET_QUERY = re.compile(rf"(?i){SECRET_KEY}(?!\*\*\*)(?:[^&\s]|&(?![^&=\s]*=))+")
+SECRET_VALUE = r"(?:[^&\s]|&(?![\w.%\[\]-]{1,500}=))"
+"""Regular expression of a character of such a secret."""
+
+_SECRET_QUERY = re.compile(rf"(?i){SECRET_KEY}(?!\*\*\*){SECRET_VALUE}+")
 _HIDDEN, _HIDDEN_WITH_AT = "***", "***@***"
 
 

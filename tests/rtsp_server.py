@@ -9,6 +9,7 @@ once it listens, then reads commands, one per line, and answers each with one JS
     corrupt CAMERA N      overwrites bytes in the next N access units
     cut CAMERA N          cuts the next N access units short
     switch CAMERA FILE    goes on with another video
+    clock CAMERA RATE     tells times that pass at so many times the speed of time; for those who come next
     tracks CAMERA TRACK.. has other tracks for whoever comes once all have left
     drop                  ends all connections
     quit
@@ -132,6 +133,7 @@ class Camera:
         self.flows.set()
         self.to_corrupt = 0
         self.to_cut = 0
+        self.clock_rate = 1.0
         self._noise = random.Random(0)
         self._media_number = 0
         self.factory = GstRtspServer.RTSPMediaFactory()
@@ -158,7 +160,9 @@ class Camera:
                 pass
             time.sleep(max(started + dts / 1e9 - time.monotonic(), 0.0))
             buffer = Gst.Buffer.new_wrapped(self._spoilt(unit.data))
-            buffer.pts, buffer.dts, buffer.duration = pts, dts, duration
+            buffer.pts, buffer.dts, buffer.duration = (
+                round(time_ns * self.clock_rate) for time_ns in (pts, dts, duration)
+            )
             if not unit.is_keyframe:
                 buffer.set_flags(Gst.BufferFlags.DELTA_UNIT)
             if media_number != self._media_number or source.emit("push-buffer", buffer) != Gst.FlowReturn.OK:
@@ -227,6 +231,8 @@ def obey(words: list[str], cameras: dict[str, Camera], server: GstRtspServer.RTS
         camera.to_cut = int(words[2])
     elif verb == "switch":
         camera.units = read_units(words[2])
+    elif verb == "clock":
+        camera.clock_rate = float(words[2])
     elif verb == "tracks":
         camera.have(words[2:])
     else:

@@ -193,6 +193,8 @@ def _load(path: Path) -> npt.NDArray[Any]:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # NumPy answers damage with whatever Python's own parser happens to hit
         said = " ".join(str(error).split())[:_LONGEST_SAID]
+        if "pickled" in said:  # it says so of whatever begins otherwise, and how to unpickle it
+            said = "something else"
         raise DatasetError(f"{path}: expected a NumPy array of labels, got: {said}") from error
     if not isinstance(array, np.ndarray):  # an archive of several, which stays open
         array.close()

@@ -221,4 +221,5 @@ class CameraRegistry:
             last_frame_at_s=reader.last_frame_at_s,
             error=reader.error,
             settled=camera.settled,
+            untimed=reader.untimed,
         )

@@ -54,6 +54,7 @@ class ReaderStatus:
         error: why the last connection failed or ended, redacted, one line; empty while frames come.
         last_frame_at_s: Unix time of the newest sound frame; None before the first in this process.
         conditions: what the pictures show: ``frozen``, ``dark``, ``moved``.
+        untimed: why a live camera's frames are timed by their arrival; empty while its own clock is believed.
     """
 
     state: ReaderState
@@ -67,6 +68,7 @@ class ReaderStatus:
     error: str
     last_frame_at_s: float | None
     conditions: frozenset[str]
+    untimed: str = ""
 
     @property
     def ended(self) -> bool:
@@ -91,6 +93,7 @@ class CameraStatus:
         last_frame_at_s: Unix time of the newest frame; None before the first.
         error: why the stream failed or ended, in one line; empty when all is well.
         settled: whether it ended and no frame is in flight.
+        untimed: why a live camera's frames are timed by their arrival; empty where they are not.
     """
 
     camera_id: str
@@ -105,6 +108,7 @@ class CameraStatus:
     last_frame_at_s: float | None
     error: str
     settled: bool
+    untimed: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """A flat object, as documented in docs/alerts.md."""
@@ -124,6 +128,7 @@ class CameraStatus:
             "missing": self.missing,
             "last_frame_at_s": self.last_frame_at_s,
             "error": self.error,
+            "untimed": self.untimed,
             **scoring,
         }
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-import socket
 import ssl
-import threading
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
-from typing import Any
 from urllib.request import getproxies
 
 import httpx
 
 from pipeline.addresses import server_error, split_address
 from pipeline.errors import SinkError
+from pipeline.time_limit import TimeLimit
 
 _NO_PROXIES = (
     "expected addresses of proxies with http:// or https:// in HTTP_PROXY, HTTPS_PROXY and ALL_PROXY (special "
@@ -27,8 +25,7 @@ _NO_PROXIES = (
 class HttpClient:
     """Makes one request at a time, through the proxies of the environment, and follows no redirect.
 
-    httpx limits every read alone: a byte now and then would hold a request for days. So a request whose time is up
-    finds its connection shut.
+    A request whose time is up finds its connection shut.
 
     Args:
         ca_file: certificates (PEM) of whom to trust in the place of the usual authorities.
@@ -42,10 +39,7 @@ class HttpClient:
         for library in ("httpx", "httpcore"):  # they would log addresses with passwords, and signatures
             logging.getLogger(library).setLevel(logging.WARNING)
         self._longest_s = 2 * timeout_s
-        self._lock = threading.Lock()  # guards the rest
-        self._socket: socket.socket | None = None  # of the newest connection, which is the one in use
-        self._requests = 0
-        self._is_over = False
+        self._limit = TimeLimit()
         _check_proxies()
         try:
             self._client = httpx.Client(
@@ -69,45 +63,21 @@ class HttpClient:
         Raises:
             httpx.HTTPError: nobody answers, or not in time.
         """
-        with self._lock:
-            self._requests += 1
-            self._is_over = False
-            timer = threading.Timer(self._longest_s, self._end, [self._requests])
-            timer.daemon = True
-        timer.start()
+        extensions = {"trace": self._limit.watch}
         try:
-            extensions = {"trace": self._trace}
-            with self._client.stream(method, url, content=content, headers=headers, extensions=extensions) as answer:
+            with (
+                self._limit.within(self._longest_s),
+                self._client.stream(method, url, content=content, headers=headers, extensions=extensions) as answer,
+            ):
                 yield answer
         except httpx.HTTPError as error:
-            if self._is_over:
+            if self._limit.is_over:
                 raise httpx.ReadTimeout(f"its answer was not over after {self._longest_s:g} s") from error
             raise
-        finally:
-            timer.cancel()
 
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
-
-    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Take note of connections; httpcore calls this."""
-        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
-            with self._lock:
-                self._socket = info["return_value"].get_extra_info("socket")
-                if self._is_over:
-                    self._shut()
-
-    def _end(self, request: int) -> None:
-        with self._lock:
-            if request == self._requests:
-                self._is_over = True
-                self._shut()
-
-    def _shut(self) -> None:
-        if self._socket is not None:
-            with suppress(OSError):  # it is closed already
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # without TLS's farewell, which another reads
 
 
 def _check_proxies() -> None:

@@ -23,7 +23,7 @@ from pipeline.files import write_whole
 from pipeline.private_folder import user_folder
 from pipeline.run_folder import RunFolder
 from pipeline.sinks.embedded_redis import EmbeddedRedis
-from pipeline.sinks.redis_client import check_redis
+from pipeline.sinks.redis_client import check_redis, wait_for_redis
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def run_redis(config: Config, config_file: Path, state_folder: Path) -> Generato
 
 
 @contextmanager
-def readable_redis(config_file: Path | None) -> Generator[str, None, None]:
+def readable_redis(config_file: Path | None, *, waits: bool = False) -> Generator[str, None, None]:
     """The Redis that a reader should ask.
 
     An embedded server that is being started again is waited for. Once it has ended with its run, the data it left is
@@ -69,10 +69,11 @@ def readable_redis(config_file: Path | None) -> Generator[str, None, None]:
 
     Args:
         config_file: the run's config; None reads the newest run of this user.
+        waits: wait for the config's Redis, as long as it takes, where nobody answers yet.
 
     Raises:
         BadInputError: there was no run yet.
-        RedisError: nobody answers.
+        RedisError: nobody answers, or lets nobody in.
     """
     if config_file is None:
         state_folder = _latest_state_folder()
@@ -85,7 +86,7 @@ def readable_redis(config_file: Path | None) -> Generator[str, None, None]:
             record = _read_record(state_folder)
     if record["redis"] == "external":
         url = load_config(Path(record["config"]), only={"redis"}).redis.url.get_secret_value()
-        check_redis(url)
+        (wait_for_redis if waits else check_redis)(url)
         yield url
     else:
         with _embedded_redis(RunFolder(state_folder).redis, record["url"]) as url:

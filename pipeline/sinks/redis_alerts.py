@@ -56,8 +56,9 @@ class AlertStream:
             OSError: likewise.
         """
         client = servers.holder(ALERTS_KEY)
-        asks_replicas, have_it = servers.replicas.are_asked(client), 1
+        have_it = 1
         while taken := self._alerts.take():
+            asks_replicas = servers.replicas.are_asked(client, ALERTS_KEY)
             entries = [self._entry(alert) for alert in taken]
             with client.pipeline(transaction=False) as pipe:  # pyright: ignore[reportUnknownMemberType]
                 try:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import time
+
 import redis
 
+from pipeline.backoff import Backoff
 from pipeline.errors import RedisError
 from pipeline.redaction import redact
 from pipeline.sinks.redis_servers import RedisServers
-from pipeline.sinks.redis_trouble import explain
+from pipeline.sinks.redis_trouble import explain, is_away
 from pipeline.sinks.schema import ALERTS_KEY
+
+_log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 
 
 def connect(url: str, *, timeout_s: float = 1.0, retries: int = 2) -> redis.Redis:
@@ -42,3 +50,25 @@ def check_redis(url: str, timeout_s: float = 2.0) -> None:
         raise RedisError(f"redis.url: {redact(url)}: {explain(error)}") from error
     finally:
         servers.close()
+
+
+def wait_for_redis(url: str) -> None:
+    """Wait until a Redis answers, with a warning per reason.
+
+    Args:
+        url: the address.
+
+    Raises:
+        RedisError: whoever answers there lets us not in, or is no Redis.
+    """
+    backoff, said = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S), ""
+    while True:
+        try:
+            return check_redis(url)
+        except RedisError as error:
+            if not is_away(error):
+                raise
+            if str(error) != said:
+                _log.warning("%s; waiting for it", error)
+            said = str(error)
+        time.sleep(backoff.failed())

@@ -111,16 +111,22 @@ def read_scores(url: str, camera_id: str, count: int = 100) -> list[dict[str, An
 
 
 def read_statuses(url: str) -> dict[str, dict[str, Any]]:
-    """The newest status of every camera, by camera id, sorted.
+    """The newest status of every camera, by camera id, sorted; other people's entries are passed over with a warning.
 
     Args:
         url: the server's address.
 
     Raises:
-        RedisError: Redis does not answer or refuses, or an entry is not ours.
+        RedisError: Redis does not answer or refuses.
     """
     statuses = _read(url, CAMERAS_KEY, lambda client: cast("dict[str, str]", client.hgetall(CAMERAS_KEY)))
-    return {camera_id: parse_object(url, CAMERAS_KEY, text) for camera_id, text in sorted(statuses.items())}
+    found: dict[str, dict[str, Any]] = {}
+    for camera_id, text in sorted(statuses.items()):
+        try:
+            found[camera_id] = parse_object(url, f"{CAMERAS_KEY}: {camera_id!a}", text)
+        except RedisError as error:
+            _log.warning("%s; passing over it", error)
+    return found
 
 
 def _read(url: str, key: str, read: Callable[[redis.Redis], Result]) -> Result:

@@ -33,12 +33,31 @@ class Replicas:
 
     def __init__(self, servers: RedisServers) -> None:
         self._servers = servers
+        self._followed: set[redis.Redis] = set()  # servers that may have replicas
         self._alone_until: dict[redis.Redis, float] = {}  # of a server; monotonic, as is the next one
         self._held_since: dict[redis.Redis, float] = {}
 
-    def are_asked(self, client: redis.Redis) -> bool:
-        """Whether ``WAIT`` should follow what is written, on the same connection."""
-        return self._servers.is_replicated and time.monotonic() >= self._alone_until.get(client, 0.0)
+    def are_asked(self, client: redis.Redis, key: str) -> bool:
+        """Whether ``WAIT`` should follow what is written, on the same connection.
+
+        In a Cluster it should not where no replica is known: it would take its whole time, at every server in turn.
+
+        Args:
+            client: of the server.
+            key: what is written.
+
+        Raises:
+            redis.RedisError: a Cluster does not say whether there are replicas.
+            OSError: likewise.
+        """
+        if not self._servers.is_replicated or time.monotonic() < self._alone_until.get(client, 0.0):
+            return False
+        if client not in self._followed:
+            if not self._servers.may_have_replicas(key):
+                self._leave_alone(client)
+                return False
+            self._followed.add(client)
+        return True
 
     def heed(self, client: redis.Redis, key: str, count: int) -> None:
         """Take in what WAIT answered.
@@ -64,4 +83,8 @@ class Replicas:
         elif now - self._held_since.setdefault(client, now) < _HELD_FOR_S:
             client.connection_pool.disconnect()
             raise redis.ConnectionError("no replica has what was written")
-        self._alone_until[client] = now + _ALONE_FOR_S
+        self._leave_alone(client)
+
+    def _leave_alone(self, client: redis.Redis) -> None:
+        self._followed.discard(client)
+        self._alone_until[client] = time.monotonic() + _ALONE_FOR_S

@@ -90,7 +90,7 @@ class ScoreQueue:
         Raises:
             redis.RedisError: the refusal, or why nobody answered.
         """
-        asks_replicas = replicas.are_asked(client)
+        asks_replicas = replicas.are_asked(client, entries[0].stream)
         with client.pipeline(transaction=False) as pipe:  # pyright: ignore[reportUnknownMemberType]
             for entry in entries:
                 append(pipe, entry, self._maxlen)

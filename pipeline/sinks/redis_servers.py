@@ -4,7 +4,7 @@ Every command here is about one key, or about keys that are written one after th
 its own kind: it needs the plain client of the node that holds the key at present, and to hear when that changes.
 """
 
-# redis-py's Sentinel and Cluster are barely typed.
+# redis-py's Sentinel is barely typed.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
@@ -15,24 +15,22 @@ from typing import Any, TypeVar, cast
 import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.client import Pipeline
-from redis.cluster import ClusterNode, NodesManager
-from redis.crc import key_slot
-from redis.exceptions import (
-    AskError,
-    ClusterCrossSlotError,
-    ClusterDownError,
-    MovedError,
-    ReadOnlyError,
-    RedisClusterException,
-)
+from redis.exceptions import AskError, ClusterCrossSlotError, MovedError, ReadOnlyError
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from pipeline.errors import RedisError
 from pipeline.sinks.redis_address import RedisAddressParts, parse_redis_address
+from pipeline.sinks.redis_cluster import ClusterNodes, name_server
 from pipeline.sinks.redis_replicas import Replicas
 from pipeline.sinks.schema import ALERTS_KEY
 
+_LONGEST_TIMEOUT_S = 3600.0
+# Options of redis-py that an address may name, for other clients, and that are not up to it.
+_OURS = frozenset(
+    {"protocol", "decode_responses", "encoding", "encoding_errors", "retry", "retry_on_timeout", "retry_on_error"}
+    | {"single_connection_client"}
+)
 _REDIRECTIONS = 5  # in a row; a Cluster that sends us round in circles is an outage like any other
 
 Result = TypeVar("Result")
@@ -61,21 +59,13 @@ class RedisServers:
 
     def __init__(self, url: str, *, timeout_s: float = 1.0, retries: int = 2) -> None:
         backoff = ExponentialWithJitterBackoff(base=0.05, cap=0.5) if retries else NoBackoff()
-        defaults: dict[str, Any] = {
-            "socket_timeout": timeout_s,
-            "socket_connect_timeout": timeout_s,
-            "health_check_interval": 15,
-            "decode_responses": True,
-            "encoding_errors": "replace",  # anybody may write there
-            "protocol": 2,  # RESP2: every server speaks it
-        }
         try:
             self._address: RedisAddressParts = parse_redis_address(url)
-            self._options: dict[str, Any] = {**defaults, "retry": Retry(backoff, retries), **self._address.options}
+            self._options = _options(self._address.options, timeout_s, Retry(backoff, retries))
             # Connects to nobody, but meets options that redis-py does not know, which else the first command would.
             pool = redis.ConnectionPool(**self._options)
             pool.connection_class(**pool.connection_kwargs)
-        except (ValueError, TypeError):  # TypeError: an option behind the "?" that redis-py does not know
+        except (ValueError, TypeError, redis.RedisError):  # the last two: of options behind the "?"
             # Neither the address nor redis-py's words are shown: what is wrong may well be the password.
             raise RedisError(
                 "redis.url: expected redis://, rediss://, unix://, redis+cluster:// or redis+sentinel:// (special "
@@ -87,14 +77,15 @@ class RedisServers:
             self._single = redis.Redis.from_pool(pool)
         elif self._address.kind == "sentinel":
             self._sentinel, self._single = _master(self._address, self._options)
-        self._nodes: NodesManager | None = None
-        self._is_stale = False
+        self._cluster: ClusterNodes | None = None
+        if self._address.kind == "cluster":
+            self._cluster = self._as_cluster()
         self.replicas = Replicas(self)
 
     @property
     def is_cluster(self) -> bool:
         """Whether the keys may lie in several servers."""
-        return self._single is None
+        return self._cluster is not None
 
     @property
     def is_replicated(self) -> bool:
@@ -108,15 +99,22 @@ class RedisServers:
             redis.RedisError: a Cluster does not say which one that is.
             OSError: likewise.
         """
-        if self._single is not None:
-            return self._single
-        nodes = self._topology()
-        holders = nodes.slots_cache.get(key_slot(key.encode()))
-        if not holders:
-            self._is_stale = True
-            raise ClusterDownError("Hash slot not served")
-        nodes.create_redis_connections(holders[:1])  # where there is none yet: a redirection told of it
-        return cast("redis.Redis", holders[0].redis_connection)
+        if self._cluster is not None:
+            return self._cluster.holder(key)
+        assert self._single is not None
+        return self._single
+
+    def may_have_replicas(self, key: str) -> bool:
+        """Whether replicas may follow the server that holds a key; Sentinels hear of some seconds late.
+
+        Raises:
+            redis.RedisError: a Cluster does not say.
+            OSError: likewise.
+        """
+        if self._cluster is None:
+            return self._sentinel is not None
+        self._cluster.outdate()
+        return self._cluster.replicas(key) > 0
 
     def is_replaceable(self, client: redis.Redis, key: str) -> bool:
         """Whether a replica that lives follows the server, or has taken its place already.
@@ -129,15 +127,15 @@ class RedisServers:
             redis.RedisError: neither Sentinels nor Cluster say.
             OSError: likewise.
         """
-        if self._sentinel is None:
-            self._is_stale = True
-            return self.holder(key) is not client or len(self._topology().slots_cache[key_slot(key.encode())]) > 1
+        if self._cluster is not None:
+            return self.may_have_replicas(key) or self._cluster.holder(key) is not client
+        assert self._sentinel is not None
         service = self._address.service
         before = cast("SentinelConnectionPool", client.connection_pool).master_address
         if before != self._sentinel.discover_master(service):
             return True
         followers = self._sentinel.sentinels[0].sentinel_slaves(service)  # of the one that has just answered
-        return any(not one["is_sdown"] and one["master-link-status"] == "ok" for one in followers)
+        return any(not one["is_sdown"] and one.get("master-link-status") == "ok" for one in followers)
 
     def call(self, work: Callable[[], Result]) -> Result:
         """Do something that may be done again, and again where a Cluster says that another node has the key.
@@ -149,15 +147,17 @@ class RedisServers:
             redis.RedisError: a refusal, or why nobody answers.
             OSError: likewise.
         """
-        for _ in range(_REDIRECTIONS):
-            try:
-                return work()
-            except MasterNotFoundError as error:
-                raise self._without_master(error) from error
-            except (redis.RedisError, OSError) as error:
-                if not self._redirects(error):
-                    raise
-        return work()
+        try:
+            for _ in range(_REDIRECTIONS):
+                try:
+                    return self._do(work)
+                except (redis.RedisError, OSError) as error:
+                    if not self._redirects(error):
+                        raise
+            return self._do(work)
+        finally:
+            if self._cluster is not None:
+                self._cluster.settle()
 
     def transact(self, steps: Sequence[Step]) -> list[Any]:
         """Carry out steps in their order, each wholly or not at all: one server does all of them in one transaction.
@@ -172,11 +172,9 @@ class RedisServers:
             redis.RedisError: a refusal, or why nobody answers.
             OSError: likewise.
         """
-        if not self.is_cluster:
+        if self._cluster is None:
             try:
-                return self._transaction(steps)
-            except MasterNotFoundError as error:
-                raise self._without_master(error) from error
+                return self._do(lambda: self._transaction(steps))
             except redis.RedisError as error:
                 if not self._redirects(error):
                     raise
@@ -193,7 +191,7 @@ class RedisServers:
 
     def close(self) -> None:
         """Close all connections."""
-        for closable in (self._single, self._sentinel, self._nodes):
+        for closable in (self._single, self._sentinel, self._cluster):
             if closable is not None:
                 closable.close()
 
@@ -202,6 +200,20 @@ class RedisServers:
             for _, put in steps:
                 put(pipe)
             return pipe.execute()
+
+    def _do(self, work: Callable[[], Result]) -> Result:
+        """Do something, and call by their names what redis-py only stumbles over.
+
+        Raises:
+            redis.RedisError: a refusal, or why nobody answers.
+            OSError: likewise.
+        """
+        try:
+            return work()
+        except MasterNotFoundError as error:
+            raise self._without_master(error) from error
+        except (TypeError, ValueError, LookupError) as error:  # an answer that no Redis gives to what was asked
+            raise redis.InvalidResponse(f"{type(error).__name__}: {error}") from error
 
     def _without_master(self, error: MasterNotFoundError) -> MasterNotFoundError:
         """The same with the words of a Sentinel that failed, of which redis-py tells nothing but their class."""
@@ -214,50 +226,54 @@ class RedisServers:
 
     def _redirects(self, error: Exception) -> bool:
         """Take in what a command raised; whether the same command would go to another server now."""
-        if self._single is not None:
-            if isinstance(error, ReadOnlyError):  # its name may lead to the new master by now
-                self._single.connection_pool.disconnect()
-            of_cluster = isinstance(error, MovedError | AskError | ClusterCrossSlotError)
-            if not of_cluster or not self._address.nodes or self._sentinel is not None:
-                return False
-            self._single.close()
-            self._single = None
-            return True
-        if isinstance(error, MovedError) and self._nodes is not None and error.slot_id in self._nodes.slots_cache:
-            self._nodes.move_slot(error)
-            return True
-        self._is_stale = True
-        return isinstance(error, MovedError)
+        if self._cluster is not None:
+            return self._cluster.is_redirected(error)
+        assert self._single is not None
+        if self._sentinel is not None and not isinstance(error, MasterNotFoundError):
+            master = cast("SentinelConnectionPool", self._single.connection_pool).master_address
+            if master is not None:
+                name_server(error, master)
+        if isinstance(error, ReadOnlyError):  # its name may lead to the new master by now
+            self._single.connection_pool.disconnect()
+        of_cluster = isinstance(error, MovedError | AskError | ClusterCrossSlotError)
+        if not of_cluster or not self._address.nodes or self._sentinel is not None:
+            return False
+        self._single.close()
+        self._cluster = self._as_cluster()
+        return True
 
-    def _topology(self) -> NodesManager:
-        """Which node holds what: asked once, and anew after every error.
-
-        Raises:
-            redis.RedisError: no node says it.
-            OSError: likewise.
-        """
-        try:
-            if self._nodes is None:
-                nodes = [ClusterNode(host, port) for host, port in self._address.nodes]
-                options: dict[str, Any] = {
-                    key: value for key, value in self._options.items() if key not in {"host", "port", "retry"}
-                }
-                # A node without answer for some keys is no reason to leave the others.
-                self._nodes = NodesManager(nodes, from_url=True, require_full_coverage=False, **options)
-            elif self._is_stale:
-                self._nodes.initialize(additional_startup_nodes_info=list(self._address.nodes))
-        except RedisClusterException as error:
-            raise _cause(error) from error
-        self._is_stale = False
-        return self._nodes
+    def _as_cluster(self) -> ClusterNodes:
+        return ClusterNodes(
+            self._address.nodes,
+            {key: value for key, value in self._options.items() if key not in {"host", "port"}},
+        )
 
 
-def _cause(error: RedisClusterException) -> Exception:
-    """What the last node said or did that was asked for the topology."""
-    cause = error.__cause__
-    if isinstance(cause, RedisClusterException):  # it answered, and refused
-        cause = cause.__context__
-    return cause if isinstance(cause, redis.RedisError | OSError) else redis.ConnectionError(str(error))
+def _options(named: dict[str, Any], timeout_s: float, retry: Retry) -> dict[str, Any]:
+    """What a connection of redis-py takes.
+
+    Args:
+        named: what the address names; how we speak is no matter of the address.
+        timeout_s: longest wait, unless the address names a longer one.
+        retry: what follows a first attempt.
+
+    Raises:
+        ValueError: the address names a time-out that is none.
+    """
+    options: dict[str, Any] = {
+        "health_check_interval": 15,
+        **{name: value for name, value in named.items() if name not in _OURS},
+        "decode_responses": True,
+        "encoding_errors": "replace",  # anybody may write there
+        "protocol": 2,  # RESP2: every server speaks it
+        "retry": retry,
+    }
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        given = options.get(name, timeout_s)
+        if not 0.0 < given <= _LONGEST_TIMEOUT_S:
+            raise ValueError(name)
+        options[name] = max(given, timeout_s)  # a blocking command must have its time
+    return options
 
 
 def _master(address: RedisAddressParts, options: dict[str, Any]) -> tuple[Sentinel, redis.Redis]:

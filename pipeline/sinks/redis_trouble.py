@@ -124,6 +124,18 @@ def explain(error: Exception, about: str = "") -> Reason:
     return Reason(f"Redis refuses: {text}", "; ".join(filter(None, (about, meaning))))
 
 
+def is_away(error: RedisError) -> bool:
+    """Whether nobody answered who could have refused: a Redis may come there yet, with nothing changed.
+
+    Args:
+        error: one of ours.
+    """
+    cause = error.__cause__
+    if isinstance(cause, redis.AuthenticationError | AuthorizationError) or "SSL" in str(cause):
+        return False
+    return isinstance(cause, redis.ConnectionError | redis.TimeoutError | OSError)
+
+
 def is_refusal(error: RedisError) -> bool:
     """Whether a Redis that works answered, and said no: waiting alone changes nothing.
 

@@ -89,6 +89,7 @@ class ArrivalCounter:
         error: str,
         missing: int = 0,
         conditions: frozenset[str] = frozenset(),
+        untimed: str = "",
     ) -> ReaderStatus:
         """Counts as of now, with what the reader says of itself.
 
@@ -98,6 +99,7 @@ class ArrivalCounter:
             error: as in ``ReaderStatus``.
             missing: as in ``ReaderStatus``.
             conditions: as in ``ReaderStatus``.
+            untimed: as in ``ReaderStatus``.
         """
         # The decoded count is read last: a frame must never seem dropped or dispatched before it came.
         dropped, dispatched = self._counters.dropped(), self._counters["dispatched"]
@@ -112,6 +114,7 @@ class ArrivalCounter:
             error=error,
             last_frame_at_s=self.last_frame_at_s,
             conditions=conditions,
+            untimed=untimed,
             decoded=self._counters["decoded"],
         )
 

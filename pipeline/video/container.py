@@ -53,7 +53,7 @@ class Feed(Protocol):
     before_keyframe: int
 
     @property
-    def passed_over(self) -> str:
+    def first_unreadable(self) -> str:
         """One line on the first frame that could not be read, where something is known of it; else empty."""
         ...
 
@@ -110,7 +110,7 @@ class ContainerFeed:
         context = self._stream.codec_context
         self.frame_rate_fps = frame_rate(self._stream)
         self.codec = context.codec.name
-        self.passed_over = ""
+        self.first_unreadable = ""
         self.failure: av.error.FFmpegError | None = None
         # Read now: what a PyAV stream says once its container is closed comes from memory that was freed.
         self._declared = 0 if live else stated_frames(cast(InputContainer, container), self._stream)

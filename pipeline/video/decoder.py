@@ -7,18 +7,20 @@ predicting from what is damaged. What no decoder notices, such as other values i
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Literal
 
 import av
 import av.error
+from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from pipeline.video.access_units import AccessUnits
 from pipeline.video.orientation import Orientation, orientation_of
-from pipeline.video.picture_header import jpeg_frame_header, lacks_its_end
+from pipeline.video.picture_header import jpeg_frame_header, lacks_its_end, without_colour_profile
 
 MAX_PIXELS = 50 << 20
 """Largest picture that is decoded: a still of 50 megapixels (8192 x 6144), more than any 8K video. Bounds the memory
@@ -32,8 +34,9 @@ FrameDamage = Literal["corrupt", "decode_error"]
 _FAIL_ON_DAMAGE = frozenset({"mjpeg"})
 # It notices damage, and shows nothing from there to the next keyframe. Sound video comes out the same to the last bit.
 _WATCHFUL = {"vp9": "libvpx-vp9"}
+_WATCHFUL_BITS = 8  # PyAV's libvpx is built for no more
 _KEYFRAMES_TO_RENEW = 2
-_REORDER_FRAMES = 16  # H.264 and HEVC never keep more pictures than that back
+_REMEMBERED = 64  # pictures; H.264 and HEVC never keep more than 16 back
 
 
 def configure(context: VideoCodecContext) -> None:
@@ -44,6 +47,7 @@ def configure(context: VideoCodecContext) -> None:
     if context.name in _FAIL_ON_DAMAGE:
         options["err_detect"] = "explode"
     context.options = options
+    context.flags |= Flags.copy_opaque  # by which a frame is told from others, whatever their times
 
 
 class Decoder:
@@ -56,11 +60,11 @@ class Decoder:
 
     def __init__(self, stream: VideoStream, units: AccessUnits) -> None:
         self._context, self._units = stream.codec_context, units
-        self._is_jpeg = self._context.name == "mjpeg"
+        self._is_jpeg, self._is_png = self._context.name == "mjpeg", self._context.name == "png"
         self._watchful = _WATCHFUL.get(self._context.name)
         self._damage = _Damage()
-        # HEVC's decoder passes over what refers to a lost picture, and says nothing.
-        self._counts_skipped = self._context.name == "hevc"
+        # Their decoders pass over what refers to a lost picture, and say nothing.
+        self._counts_skipped = self._context.name in {"h264", "hevc"}
         self._awaited: list[int] = []  # time stamps of pictures that may be passed over
         configure(self._context)
 
@@ -84,10 +88,13 @@ class Decoder:
                 yield "corrupt"
                 return
             on_failure = "corrupt" if jpeg_frame_header(data) else "decode_error"
+        if self._is_png:
+            unit.update(without_colour_profile(bytes(unit)))
         self._damage.note_packet(unit)
         if self._units.has_hole(unit):
-            self._damage.begin(unit.pts)
-        elif self._counts_skipped and self._damage.lasts and unit.pts is not None and self._units.holds_picture(unit):
+            self._damage.begin()
+        is_to_come = self._counts_skipped and self._damage.lasts and not unit.is_discard
+        if is_to_come and unit.pts is not None and self._units.holds_picture(unit):
             self._awaited.append(unit.pts)
         yield from self._frames(unit, on_failure)
 
@@ -100,7 +107,7 @@ class Decoder:
             self._awaited = [pts for pts in self._awaited if unit is None or pts != unit.pts]
             # A message between pictures is none.
             if unit is not None and on_failure is not None and self._units.holds_picture(unit):
-                self._damage.begin(unit.pts)
+                self._damage.begin()
             yield on_failure
             return
         if not frames:
@@ -119,13 +126,15 @@ class Decoder:
             self._awaited.remove(before_pts)
 
     def _first_frames(self, unit: av.Packet | None, watchful: str) -> list[av.VideoFrame]:
-        """Decode a first packet, and choose the decoder: only FFmpeg's own knows the container's display matrix."""
+        """Decode up to a keyframe, and choose the decoder by what FFmpeg's own makes of it.
+
+        That one alone knows the container's display matrix, and reads more than 8 bits per colour.
+        """
+        frames = self._context.decode(unit)
+        if unit is None or not frames or not unit.is_keyframe:
+            return frames
         self._watchful = None
-        try:
-            frames = self._context.decode(unit)
-        except av.error.FFmpegError:
-            frames = []
-        if any(orientation_of(frame) != Orientation() for frame in frames):
+        if any(orientation_of(frame) != Orientation() or _bits(frame) > _WATCHFUL_BITS for frame in frames):
             return frames
         context = av.CodecContext.create(watchful, "r")
         assert isinstance(context, VideoCodecContext)
@@ -134,58 +143,63 @@ class Decoder:
         return context.decode(unit)
 
 
+def _bits(frame: av.VideoFrame) -> int:
+    return max(component.bits for component in frame.format.components)
+
+
 class _Damage:
     """Which pictures are damaged: from one that came so to the next that is predicted from none before it.
 
     A stream whose pictures are renewed bit by bit (intra refresh) has none such, but packets from which a renewal
     begins, and the second one after the damage comes when everything has been renewed.
 
+    Pictures are told by their numbers, which rise in the order of decoding: what is shown before a damaged keyframe can
+    be predicted from it.
+
     Attributes:
         lasts: whether there was damage from which not all has recovered.
     """
 
     def __init__(self) -> None:
-        self._first_pts: int | None = None
-        self._last_pts: int | None = None
-        self.lasts = False
-        # Since it was last noticed: frames, and the time stamps of the first keyframes.
-        self._frames = 0
-        self._keyframes: list[int | None] = []
+        self._newest = 0
+        self._keyframes: deque[int] = deque(maxlen=_REMEMBERED)
+        self._damaged: deque[int] = deque(maxlen=_REMEMBERED)
+        self._first = 0
 
-    def begin(self, pts: int | None) -> None:
-        """Note that the picture of this time stamp is damaged, or lost."""
-        is_earlier = not self.lasts or pts is None or (self._first_pts is not None and pts < self._first_pts)
-        self._first_pts = pts if is_earlier else self._first_pts
-        self._last_pts, self.lasts = pts, True
-        self._frames = 0
-        self._keyframes.clear()
+    @property
+    def lasts(self) -> bool:
+        return bool(self._damaged)
 
     def note_packet(self, packet: av.Packet) -> None:
-        """Take note of what goes into the decoder."""
-        if packet.is_keyframe and len(self._keyframes) < _KEYFRAMES_TO_RENEW:
-            self._keyframes.append(packet.pts)
+        """Number what goes into the decoder."""
+        self._newest += 1
+        packet.opaque = self._newest
+        if packet.is_keyframe:
+            self._keyframes.append(self._newest)
+
+    def begin(self, number: int | None = None) -> None:
+        """Note that a picture is damaged, or lost: the newest one if none is named."""
+        number = self._newest if number is None else number
+        self._first = min(self._first, number) if self.lasts else number
+        self._damaged.append(number)
 
     def touches(self, frame: av.VideoFrame) -> bool:
         """Whether a frame, the next one that came out of the decoder, is damaged."""
+        number = frame.opaque if isinstance(frame.opaque, int) else self._newest
         if frame.is_corrupt:
-            self.begin(frame.pts)
+            self.begin(number)
             return True
-        if not self.lasts:
+        if not self.lasts or number < self._first:
             return False
-        self._frames += 1
-        if self._is_before(frame.pts, self._first_pts):
-            return False
-        if not (frame.key_frame or frame.pict_type == PictureType.I or self._is_renewed(frame)):
+        predicts_alone = frame.key_frame or frame.pict_type == PictureType.I or self._is_renewed(frame, number)
+        if number in self._damaged or not predicts_alone:
             return True
-        self.lasts = self._is_before(frame.pts, self._last_pts)
-        self._first_pts = self._last_pts
+        later = [damaged for damaged in self._damaged if damaged > number]
+        self._damaged = deque(later, maxlen=_REMEMBERED)
+        self._first = min(later, default=0)
         return False
 
-    def _is_renewed(self, frame: av.VideoFrame) -> bool:
+    def _is_renewed(self, frame: av.VideoFrame, number: int) -> bool:
         # Not all decoders say what a keyframe's picture is.
         needed = 1 if frame.pict_type == PictureType.NONE else _KEYFRAMES_TO_RENEW
-        return len(self._keyframes) >= needed and not self._is_before(frame.pts, self._keyframes[needed - 1])
-
-    def _is_before(self, pts: int | None, damaged_pts: int | None) -> bool:
-        """Whether a frame is shown before one that is still in the decoder; clocks may leap, so not for long."""
-        return pts is not None and damaged_pts is not None and pts < damaged_pts and self._frames <= _REORDER_FRAMES
+        return sum(max(self._damaged) < keyframe <= number for keyframe in self._keyframes) >= needed

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +22,10 @@ from av.stream import Stream
 
 from pipeline.errors import VideoError
 from pipeline.video.http_client import CameraClient
-from pipeline.video.http_pictures import HTML, HttpPictures, PictureStream, first_bytes, is_pictures
+from pipeline.video.http_pictures import HTML, HttpPictures, PictureStream, is_pictures
 
-_PLAYLIST = re.compile(rb"(\xef\xbb\xbf)?\s*(#EXTM3U|<\?xml[^>]*>\s*<MPD|<MPD)")
+_LEADS_ELSEWHERE = re.compile(rb"(\xef\xbb\xbf)?\s*(#EXTM3U|<\?xml[^>]*>\s*<MPD|<MPD|v=0\r?\n)")  # playlists, SDP
+_NOWHERE_ELSE = {"protocol_whitelist": ""}  # what FFmpeg reads here opens nothing itself
 _BINARY = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _NO_VIDEO = re.compile(r"text/|application/(json|xml|xhtml|javascript)")
 
@@ -51,38 +53,39 @@ def open_http(
         RefusedError: access is refused, or there is no such stream.
         VideoError: nobody answers, or with neither video nor pictures.
     """
-    ends_at = time.monotonic() + 2 * open_timeout_s
+    within_s = 2 * open_timeout_s
+    ends_at = time.monotonic() + within_s
     with contextlib.ExitStack() as stack:
         try:
             client = CameraClient(url, label, open_timeout_s=open_timeout_s, read_timeout_s=read_timeout_s)
             stack.callback(client.close)
-            answer = client.ask()
+            answer = client.ask(within_s)
         except (httpx.ProtocolError, ValueError):
             return None  # FFmpeg bears with more of what cameras say, and says what is wrong with an address
         stack.callback(answer.body.close)
-        head = first_bytes(answer)
-        if is_pictures(answer, head):
-            pictures = HttpPictures(client, label, answer, head, sample_fps)
+        head = answer.head
+        if is_pictures(answer):
+            pictures = HttpPictures(client, label, answer, sample_fps, poll_within_s=2 * read_timeout_s)
             opened = PictureStream(pictures, label, ends_at)
             opened.connection = stack.pop_all()
             return opened
         if not head:
             raise VideoError(f"{label}: expected video or pictures, got an empty answer")
-        if _PLAYLIST.match(head):
+        if _LEADS_ELSEWHERE.match(head):
             return None
         if HTML.match(head) or (_NO_VIDEO.match(answer.kind) and not _BINARY.search(head)):
             raise VideoError(f"{label}: expected video or pictures, got {answer.kind or 'text/html'}")
         if answer.length is not None:
             return None
-        file = _AnswerFile(itertools.chain([head], answer.body), label, ends_at)
+        file = _AnswerFile(itertools.chain([head], answer.body), label)
+        file.ends_at = ends_at
         try:
-            container = av.open(file, "r", options=options, metadata_errors="replace")
+            container = av.open(file, "r", options=options | _NOWHERE_ELSE, metadata_errors="replace")
         except av.error.FFmpegError:
             what = answer.kind or "something without a content type"
             raise VideoError(f"{label}: expected video or pictures, got {what} that FFmpeg does not know") from None
-        file.ends_at = None
         stack.callback(container.close)
-        return HttpVideo(container, stack.pop_all().close)
+        return HttpVideo(container, file, stack.pop_all().close, packet_within_s=2 * read_timeout_s)
 
 
 class HttpVideo:
@@ -90,7 +93,9 @@ class HttpVideo:
 
     Args:
         container: what FFmpeg made of it.
+        file: what it was made of.
         close: closes it and the connection.
+        packet_within_s: longest wait for a packet, whatever else comes.
 
     Attributes:
         streams: its streams.
@@ -100,9 +105,12 @@ class HttpVideo:
 
     size = -1
 
-    def __init__(self, container: InputContainer, close: Callable[[], None]) -> None:
+    def __init__(
+        self, container: InputContainer, file: _AnswerFile, close: Callable[[], None], *, packet_within_s: float
+    ) -> None:
         self.streams, self.format = container.streams, container.format
-        self._container, self._close = container, close
+        self._container, self._file, self._close = container, file, close
+        self._packet_within_s = packet_within_s
 
     def demux(self, *streams: Stream) -> Iterator[av.Packet]:
         """Packets, as PyAV gives them.
@@ -110,7 +118,13 @@ class HttpVideo:
         Raises:
             VideoError: nothing comes in time, or the connection breaks.
         """
-        return self._container.demux(*streams)
+        packets = self._container.demux(*streams)
+        while True:
+            self._file.ends_at = time.monotonic() + self._packet_within_s
+            packet = next(packets, None)
+            if packet is None:
+                return
+            yield packet
 
     def close(self) -> None:
         """End the connection."""
@@ -121,17 +135,17 @@ class _AnswerFile:
     """An answer's body as a file that FFmpeg reads.
 
     Attributes:
-        ends_at: monotonic time after which nothing more is read; None without a limit.
+        ends_at: monotonic time after which nothing more is read.
     """
 
-    def __init__(self, chunks: Iterator[bytes], label: str, ends_at: float) -> None:
+    def __init__(self, chunks: Iterator[bytes], label: str) -> None:
         self._chunks, self._label = chunks, label
         self._left = memoryview(b"")
-        self.ends_at: float | None = ends_at
+        self.ends_at = math.inf
 
     def read(self, size: int) -> bytes:
         """What has come, up to ``size`` bytes; empty at the end."""
-        if self.ends_at is not None and time.monotonic() > self.ends_at:
+        if time.monotonic() > self.ends_at:
             raise VideoError(f"{self._label}: expected a video stream, got no answer in time")
         while not self._left:
             chunk = next(self._chunks, None)

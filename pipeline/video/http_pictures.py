@@ -53,15 +53,15 @@ class HttpPictures:
         client: asks for them.
         label: what errors call the camera, redacted.
         answer: the first answer.
-        head: what has been read of it.
         sample_fps: pictures per second that are wanted; None for all.
+        poll_within_s: longest wait for an answer after the first.
     """
 
     def __init__(
-        self, client: CameraClient, label: str, answer: HttpAnswer, head: bytes, sample_fps: float | None
+        self, client: CameraClient, label: str, answer: HttpAnswer, sample_fps: float | None, *, poll_within_s: float
     ) -> None:
         self._client, self._label = client, label
-        self._answer, self._head = answer, head
+        self._answer, self._poll_within_s = answer, poll_within_s
         self._is_polled = False
         self._poll_s = 1.0 / max(sample_fps or USUAL_POLLS_FPS, LEAST_POLLS_FPS)
         self._is_sampled = sample_fps is None or sample_fps >= LEAST_POLLS_FPS
@@ -79,7 +79,7 @@ class HttpPictures:
             VideoError: none comes any more.
         """
         due_at = time.monotonic()
-        brought = yield from self._pictures(self._answer, self._head)
+        brought = yield from self._pictures(self._answer)
         if not brought:
             raise VideoError(f"{self._label}: expected pictures, got the end of the stream")
         failed = 0
@@ -102,23 +102,22 @@ class HttpPictures:
 
     def _poll(self) -> Generator[bytes | None, None, int]:
         try:
-            answer = self._client.ask()
+            answer = self._client.ask(self._poll_within_s)
         except httpx.ProtocolError as error:
             raise VideoError(f"{self._label}: expected a picture, got {error}") from None
-        head = first_bytes(answer)
-        if not is_pictures(answer, head):
+        if not is_pictures(answer):
             answer.body.close()
             raise VideoError(f"{self._label}: expected a picture, got {answer.kind or 'something else'}")
-        brought = yield from self._pictures(answer, head)
+        brought = yield from self._pictures(answer)
         if not brought:
             raise VideoError(f"{self._label}: expected a picture, got an answer without one")
         return brought
 
-    def _pictures(self, answer: HttpAnswer, head: bytes) -> Generator[bytes | None, None, int]:
+    def _pictures(self, answer: HttpAnswer) -> Generator[bytes | None, None, int]:
         """Pictures of one answer; returns how many they were."""
-        chunks = itertools.chain([head], answer.body)
-        if not _comes_in_parts(answer, head):
-            yield (yield from self._whole(chunks))
+        chunks = itertools.chain([answer.head], answer.body)
+        if not _comes_in_parts(answer):
+            yield (yield from self._whole(answer, chunks))
             return 1
         splitter, brought = JpegSplitter(), 0
         for chunk in chunks:
@@ -128,18 +127,26 @@ class HttpPictures:
                 raise VideoError(f"{self._label}: {error}") from None
             brought += len(pictures)
             yield from pictures or [None]
-            if not brought and splitter.passed_over > _JPEG_WITHIN_BYTES:
-                raise VideoError(f"{self._label}: expected JPEGs, got {splitter.passed_over:,} bytes of something else")
+            strange_bytes = splitter.strange_bytes
+            if not brought and strange_bytes > _JPEG_WITHIN_BYTES:
+                raise VideoError(f"{self._label}: expected JPEGs, got {strange_bytes:,} bytes of something else")
         return brought
 
-    def _whole(self, chunks: Iterator[bytes]) -> Generator[None, None, bytes]:
-        picture = bytearray()
+    def _whole(self, answer: HttpAnswer, chunks: Iterator[bytes]) -> Generator[None, None, bytes]:
+        """The one picture of an answer. A JPEG is whole with its own end, since lengths are wrong or missing."""
+        picture, splitter = bytearray(), JpegSplitter()
+        jpegs: list[bytes] = []
+        is_other = _OTHER_PICTURE.match(answer.head)
         for chunk in chunks:
             picture += chunk
             if len(picture) > MAX_PICTURE_BYTES:
                 raise VideoError(f"{self._label}: expected a picture of at most {MAX_PICTURE_BYTES:,} bytes, got more")
+            jpegs += [] if is_other else splitter.push(chunk)
+            if jpegs and (answer.length is None or len(picture) < answer.length):
+                answer.body.close()  # nobody knows whether more would come; else the connection can be kept
+                break
             yield None
-        return bytes(picture)
+        return jpegs[0] if jpegs else bytes(picture)
 
 
 class PictureStream:
@@ -212,19 +219,18 @@ class PictureStream:
         return packet
 
 
-def first_bytes(answer: HttpAnswer) -> bytes:
-    """The beginning of an answer's body; empty where there is none."""
-    return next((chunk for chunk in answer.body if chunk), b"")
-
-
-def is_pictures(answer: HttpAnswer, head: bytes) -> bool:
+def is_pictures(answer: HttpAnswer) -> bool:
     """Whether an answer is made of pictures; what it holds says more than its type."""
-    if _comes_in_parts(answer, head) or _OTHER_PICTURE.match(head):
+    if _comes_in_parts(answer) or _OTHER_PICTURE.match(answer.head):
         return True
-    return bool(head) and answer.kind.startswith("image/") and not HTML.match(head)
+    return bool(answer.head) and answer.kind.startswith("image/") and not HTML.match(answer.head)
 
 
-def _comes_in_parts(answer: HttpAnswer, head: bytes) -> bool:
+def _comes_in_parts(answer: HttpAnswer) -> bool:
     """Whether JPEGs are to be looked for in it; of an image its whole body is one picture."""
-    is_image = answer.kind.startswith("image/")
-    return answer.kind.startswith("multipart/") or bool(_PARTS.match(head)) or (head.startswith(_JPEG) and not is_image)
+    head, is_image = answer.head, answer.kind.startswith("image/")
+    return (
+        answer.kind.startswith("multipart/")
+        or bool(_PARTS.match(head))
+        or (head.lstrip().startswith(_JPEG) and not is_image)
+    )

@@ -14,7 +14,7 @@ import av.error
 from pipeline.errors import VideoError
 from pipeline.video.container import RawFrame
 from pipeline.video.decoder import MAX_PIXELS, FrameDamage, configure
-from pipeline.video.picture_header import codec_of, lacks_its_end, size_px
+from pipeline.video.picture_header import codec_of, lacks_its_end, size_px, without_colour_profile
 
 FOLDER_FPS = 10
 """Rate assumed for a folder of images, which states none. It only shapes media time, never which frames come."""
@@ -81,7 +81,7 @@ class ImageFeed:
         self.frame_rate_fps: float | None = float(FOLDER_FPS)
         self.codec = "images"
         self.before_keyframe = 0
-        self.passed_over = ""
+        self.first_unreadable = ""
 
     @property
     def is_thinned(self) -> bool:
@@ -116,9 +116,9 @@ class ImageFeed:
 
     def _pass_over(self, path: Path, damage: FrameDamage, reason: str) -> FrameDamage:
         """Count an image as damaged; of the first one it is said why."""
-        if not self.passed_over:
-            self.passed_over = f"{path.name}: {reason}"
-            _log.warning("%s: passed over, as are others that cannot be read: %s", self._label, self.passed_over)
+        if not self.first_unreadable:
+            self.first_unreadable = f"{path.name}: {reason}"
+            _log.warning("%s: passed over, as are others that cannot be read: %s", self._label, self.first_unreadable)
         return damage
 
 
@@ -149,7 +149,7 @@ def decode_image(data: bytes) -> av.VideoFrame:
     context = av.CodecContext.create(codec, "r")
     assert isinstance(context, av.VideoCodecContext)
     configure(context)
-    packet = av.Packet(data)
+    packet = av.Packet(without_colour_profile(data) if codec == "png" else data)
     packet.is_keyframe = True  # FFmpeg's PNG decoder lays anything else over the previous picture
     try:
         frames = context.decode(packet) or context.decode(None)

@@ -26,11 +26,11 @@ class JpegSplitter:
     A JPEG without its end counts as one up to where the next begins: whoever decodes it will see that it is damaged.
 
     Attributes:
-        passed_over: bytes so far that belonged to no picture.
+        strange_bytes: how many so far belonged to no picture.
     """
 
     def __init__(self) -> None:
-        self.passed_over = 0
+        self.strange_bytes = 0
         self._data = bytearray()
         self._is_inside = self._is_in_scan = False
         self._at = 0  # up to here the picture is known
@@ -57,7 +57,7 @@ class JpegSplitter:
             return True
         start = self._data.find(_START)
         none = max(len(self._data) - len(_START) + 1, 0)
-        self.passed_over += none if start < 0 else start
+        self.strange_bytes += none if start < 0 else start
         del self._data[: none if start < 0 else start]
         self._is_inside, self._is_in_scan, self._at = start >= 0, False, 2
         return self._is_inside

@@ -17,11 +17,14 @@ _WINDOW_S = 3.0
 _DRIFT = 0.02  # per second; less is what a sound clock, and the network's moods, may do
 _WINDOWS = 3  # in a row, or it may be a stall that is being made up for
 # A camera, or a segmented stream, may send what it has kept as fast as it can; being late by as much needs a network
-# that is too slow for the stream.
+# that is too slow for the stream, as it may be for a while if only a little.
 _MOST_BEHIND_S = 3.0
+_MOST_BEHIND_SLOWLY_S = 6.0
+_SLOWLY = 0.65  # times the speed of time, and more
 _MOST_AHEAD_S = 10.0
 _STILL_S = 2.0
 _STILL_FRAMES = 10
+_PAUSE_S = 1.0  # in which nothing comes; what has waited then comes all at once
 _MOVES_S = 0.1
 _MOST_LEAPS = 10
 _LEAPS_WITHIN_S = 60.0  # of each other; a clock that is set once a day is sound
@@ -66,7 +69,7 @@ class LiveClock:
         self._best_before: _Lead | None = None
         self._run_from: _Lead | None = None
         self._run = 0  # windows that drifted the same way; negative: behind
-        self._moved = _Lead(0.0, 0.0)
+        self._moved, self._judged_at_s = _Lead(0.0, 0.0), 0.0
         self._still = self._leaps = self._untold = 0
         self._leapt_at_s = -math.inf
 
@@ -101,7 +104,7 @@ class LiveClock:
     def _begin(self, time_s: float, arrived_s: float) -> None:
         self._has_begun = True
         self._time_s, self._arrived_s = time_s, arrived_s
-        self._moved = _Lead(time_s, arrived_s)
+        self._moved, self._judged_at_s = _Lead(time_s, arrived_s), arrived_s
         self._best = _Lead(time_s - arrived_s, arrived_s)
         self._window_ends_s = arrived_s + _WINDOW_S
 
@@ -126,8 +129,9 @@ class LiveClock:
     def _judge(self) -> None:
         """Note whether the clock stands still, and, at the end of a window, whether it drifts away."""
         lead = _Lead(self._time_s - self._arrived_s, self._arrived_s)
+        paused_s, self._judged_at_s = self._arrived_s - self._judged_at_s, self._arrived_s
         self._still += 1
-        if self._time_s - self._moved.lead_s > _MOVES_S:
+        if paused_s > _PAUSE_S or self._time_s - self._moved.lead_s > _MOVES_S:
             self._moved, self._still = _Lead(self._time_s, self._arrived_s), 0
         elif self._still >= _STILL_FRAMES and self._arrived_s - self._moved.arrived_s > _STILL_S:
             self._wrong = "its clock stands still"
@@ -150,6 +154,7 @@ class LiveClock:
         else:
             self._run += way
         behind_s = self._run_from.lead_s - best.lead_s
-        if abs(self._run) >= _WINDOWS and (behind_s > _MOST_BEHIND_S or -behind_s > _MOST_AHEAD_S):
-            rate = 1.0 - behind_s / (best.arrived_s - self._run_from.arrived_s)
+        rate = 1.0 - behind_s / (best.arrived_s - self._run_from.arrived_s)
+        most_behind_s = _MOST_BEHIND_S if rate < _SLOWLY else _MOST_BEHIND_SLOWLY_S
+        if abs(self._run) >= _WINDOWS and (behind_s > most_behind_s or -behind_s > _MOST_AHEAD_S):
             self._wrong = f"its clock runs at {rate:.3g} times the speed of time"

@@ -138,6 +138,7 @@ class LiveReader:
             live=True,
             error=connection.error,
             conditions=self._conditions,
+            untimed=self._clock.reason,
         )
 
     def _open(self) -> VideoSource:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # The first bytes decide, not a file's ending: a PNG that is called .jpg decodes as what it is.
 _CODEC_BY_SIGNATURE = (
     (b"\xff\xd8\xff", "mjpeg"),
-    (b"\x89PNG\r\n\x1a\n", "png"),
+    (_PNG_SIGNATURE, "png"),
     (b"BM", "bmp"),
     (b"II*\x00", "tiff"),
     (b"MM\x00*", "tiff"),
@@ -17,6 +19,7 @@ _BMP_OS2_HEADER_BYTES = 12
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _TIFF_SHORT = 3
 _SOI, _EOI, _SOS, _PROGRESSIVE = 0xD8, 0xD9, 0xDA, 0xC2
+_MARKER = re.compile(rb"\xff[^\0\xff\xd0-\xd7]")  # in a scan: neither a byte of 255 nor a restart
 _FRAME_HEADERS = frozenset({0xC0, 0xC1, _PROGRESSIVE})
 
 
@@ -48,31 +51,48 @@ def lacks_its_end(data: bytes) -> bool:
     Each scan may be whole, so that no decoder complains, and others missing. One that comes in a single scan needs no
     end marker, and some cameras send none.
     """
-    components = 0
+    components, has_scans = 0, False
     for marker, at, _ in _segments(data):
-        if marker == _PROGRESSIVE:
-            break
-        if marker in _FRAME_HEADERS:
-            components = int.from_bytes(data[at + 9 : at + 10])
-        if marker == _SOS and int.from_bytes(data[at + 4 : at + 5]) >= components:
+        if marker == _EOI:
             return False
-    else:
-        return False
-    return data.rfind(bytes((0xFF, _EOI))) < data.rfind(bytes((0xFF, _SOS)))
+        if marker in _FRAME_HEADERS:
+            components, has_scans = int.from_bytes(data[at + 9 : at + 10]), marker == _PROGRESSIVE
+        if marker == _SOS and not has_scans:
+            has_scans = int.from_bytes(data[at + 4 : at + 5]) < components
+            if not has_scans:
+                return False
+    return has_scans
+
+
+def without_colour_profile(data: bytes) -> bytes:
+    """A PNG whose colour profile is called something that decoders pass over; of the same length.
+
+    FFmpeg changes no pixel by it, but hangs its name on the picture's side data, and PyAV, when anybody looks at those
+    (for the orientation), frees that name a second time, which ends the process.
+    """
+    at = len(_PNG_SIGNATURE)
+    while at + 8 <= len(data):
+        if data[at + 4 : at + 8] == b"iCCP":
+            data = data[: at + 4] + b"icCP" + data[at + 8 :]
+        at += 12 + int.from_bytes(data[at : at + 4])
+    return data
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and length of a JPEG's segments, up to the first scan's."""
+    """Marker, start and length of a JPEG's segments, up to its end marker; what comes behind may look like anything."""
     at = max(data.find(b"\xff\xd8"), 0) + 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
+    while at + 2 <= len(data) and data[at] == 0xFF:
         marker, size = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
         if marker == 0xFF:  # padding
             at += 1
             continue
         yield marker, at, size
-        if marker == _SOS:
-            return
         at += 2 + size
+        if marker == _SOS:
+            follows = _MARKER.search(data, at)
+            at = follows.start() if follows else len(data)
+        elif marker == _EOI:
+            return
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:

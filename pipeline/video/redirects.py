@@ -21,10 +21,10 @@ from typing import Any
 import av.error
 import av.logging
 
+from pipeline.addresses import split_address
 from pipeline.errors import RefusedError
 
 _DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "satip": 554}
-_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?:(?P<user>[^/?#]*)@)?(?P<server>[^/?#@]*)", re.DOTALL)
 _GOES_ON = re.compile(r"Status \d+: Redirecting to (?P<location>.*)", re.DOTALL)
 
 
@@ -59,12 +59,11 @@ def password_stays(url: str, label: str, *, timeout_s: float) -> Iterator[None]:
     Raises:
         RefusedError: there was a redirect to another server; it got nothing.
     """
-    address = _ADDRESS.match(url)
-    if address is None or not address["user"]:
+    address = split_address(url)
+    if address is None or not address.user_info:
         yield
         return
-    scheme = address["scheme"].lower()
-    watch = WatchedOpening(scheme, _with_port(address["server"], scheme), timeout_s)
+    watch = WatchedOpening(address.scheme, _with_port(address.server, address.scheme), timeout_s)
     try:
         with _log_tap.open(watch):
             yield
@@ -135,21 +134,21 @@ def is_home(watch: WatchedOpening, location: str) -> bool:
         watch: the opening that is redirected.
         location: where to, as the server said it.
     """
-    address = _ADDRESS.match(location)
+    address = split_address(location)
     return (
         address is not None
-        and address["user"] is None
-        and address["scheme"].lower() == watch.scheme
-        and _with_port(address["server"], watch.scheme) == watch.server
+        and address.user_info is None
+        and address.scheme == watch.scheme
+        and _with_port(address.server, watch.scheme) == watch.server
     )
 
 
 def _server_of(location: str) -> str:
     """A redirect's scheme, host and port to show; its path or query may hold secrets."""
-    address = _ADDRESS.match(location)
-    if address is None or not address["server"].isprintable():
+    address = split_address(location)
+    if address is None or not address.server.isprintable():
         return "something that is no address"
-    return f"{address['scheme']}://{address['server']}"
+    return f"{address.scheme}://{address.server}"
 
 
 def _with_port(server: str, scheme: str) -> str:

@@ -188,7 +188,7 @@ class VideoSource:
             yield arrival
         if not self.live and not self.decoded:
             promised = f" of {self.expected_frames}" if self.expected_frames else ""
-            reason = f": {self._feed.passed_over}" if self._feed.passed_over else ""
+            reason = f": {self._feed.first_unreadable}" if self._feed.first_unreadable else ""
             raise VideoError(f"{self._label}: expected frames, got none{promised} that can be decoded{reason}")
 
     def _converted(self, raw: RawFrame, wanted: Callable[[float], bool]) -> DecodedFrame | SkipReason:

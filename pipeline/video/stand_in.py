@@ -20,6 +20,7 @@ from av.container import InputContainer
 from av.container.streams import StreamContainer
 from av.format import ContainerFormat
 from av.stream import Stream
+from av.video.stream import VideoStream
 
 from pipeline.errors import VideoError
 from pipeline.video.container import Feed, FrameDamage, RawFrame, frame_rate, main_stream
@@ -157,9 +158,9 @@ class StandInFeed:
             clock.begin_round()
 
     @property
-    def passed_over(self) -> str:
+    def first_unreadable(self) -> str:
         """One line on the first frame of this round that could not be read, where something is known of it."""
-        return self._round.passed_over
+        return self._round.first_unreadable
 
     def close(self) -> None:
         """Close the file."""
@@ -219,14 +220,15 @@ class StandInPackets:
             streams: as a camera's; no other comes in any case.
 
         Raises:
-            VideoError: the file cannot be opened any more, or holds no packets.
+            VideoError: the file cannot be opened any more, is another one that what was asked of ``streams`` does not
+                describe, or holds no packets.
         """
         first = main_stream(self._first.streams, self._label)
         tick_s = first.time_base or TIME_BASE
         clock = StandInClock(FOLDER_FPS if self._is_folder else frame_rate(first))
         while True:
             came = 0
-            for packet, decoded_s in self._round(clock):
+            for packet, decoded_s in self._round(clock, _description(first)):
                 came += 1
                 due = clock.next_frame(decoded_s, self._now())
                 for _ in _waiting(due.at_s, self._now, self._sleep):
@@ -235,7 +237,9 @@ class StandInPackets:
             if not came:
                 raise VideoError(f"{self._label}: expected packets of video, got none")
 
-    def _round(self, clock: StandInClock) -> Iterator[tuple[av.Packet, float | None]]:
+    def _round(
+        self, clock: StandInClock, described: tuple[str, bytes | None]
+    ) -> Iterator[tuple[av.Packet, float | None]]:
         """Packets of one round, with their times in the file in seconds."""
         for part in self._parts():
             clock.begin_round()
@@ -246,7 +250,10 @@ class StandInPackets:
                     continue  # one damaged picture of many
                 raise
             with closing(container):
-                for packet in container.demux(main_stream(container.streams, self._label)):
+                stream = main_stream(container.streams, self._label)
+                if not self._is_folder and _description(stream) != described:
+                    raise VideoError(f"{self._label}: expected the file that was opened, got another one in its place")
+                for packet in container.demux(stream):
                     if packet.size:
                         base = packet.time_base or TIME_BASE
                         yield packet, None if packet.dts is None else float(packet.dts * base)
@@ -266,6 +273,11 @@ class StandInPackets:
     def close(self) -> None:
         """Close the file."""
         self._first.close()
+
+
+def _description(stream: VideoStream) -> tuple[str, bytes | None]:
+    """What a decoder must know before the first packet."""
+    return stream.codec_context.name, stream.codec_context.extradata
 
 
 def _restamped(packet: av.Packet, due: Due, tick_s: Fraction) -> av.Packet:

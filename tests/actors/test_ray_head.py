@@ -75,16 +75,19 @@ def test_nobody_at_the_address_is_said_at_once(monkeypatch):
 
 
 def test_a_server_that_is_no_head_is_not_waited_for(monkeypatch):
+    expected = "expected a running Ray cluster, got"
     web = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     threading.Thread(target=web.serve_forever, daemon=True).start()
-    monkeypatch.setattr(ray_head, "_WITHIN_S", 0.3)
-    with web, socket.create_server(("127.0.0.1", 0)) as silent:
-        for server in (web.socket, silent):
-            head = f"127.0.0.1:{server.getsockname()[1]}"
-            assert refused(head).startswith(
-                f"expected a running Ray cluster, got something else that listens at {head} "
-            )
+    with web:
+        head = f"127.0.0.1:{web.server_port}"
+        said = refused(head)
         web.shutdown()
+    assert said.startswith(f"{expected} something else that listens at {head} ")
+    assert "RAY_USE_TLS" in said  # a cluster that speaks TLS does not answer either
+    monkeypatch.setattr(ray_head, "_WITHIN_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        head = f"127.0.0.1:{silent.getsockname()[1]}"
+        assert refused(head) == f"{expected} no answer within 0.3 s from who listens at {head}"
 
 
 @contextmanager

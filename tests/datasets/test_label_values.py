@@ -111,6 +111,7 @@ def header(text):
     [
         objects(),
         pickle.dumps(Bomb()),
+        b"0 0 1 1\n",
         archive(),
         header(b"{'descr': '|i1', 'fortran_order': False, 'shape': (12,"),  # Python's tokenizer fails on it
         header(b"{'descr': '|i1', 'fortran_order': False, b'shape': (12,)}\n"),
@@ -120,7 +121,9 @@ def header(text):
 def test_a_label_file_that_is_no_array_is_named_and_never_unpickled(stc, content):
     file = stc / "testing/test_frame_mask/01_0001.npy"
     file.write_bytes(content)
-    assert complaint(stc, "test").startswith(f"{file}: expected a NumPy array of labels, got")
+    said = complaint(stc, "test")
+    assert said.startswith(f"{file}: expected a NumPy array of labels, got")
+    assert "unsafe" not in said  # no advice to unpickle it
 
 
 def test_a_label_file_that_python_2_wrote_is_read_without_a_word(tmp_path):

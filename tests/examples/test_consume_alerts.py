@@ -236,13 +236,15 @@ def test_it_waits_for_a_redis_that_is_full_when_it_begins(server, consumer_of, s
 def test_it_is_short_and_needs_redis_py_alone():
     text = EXAMPLE.read_text(encoding="utf-8")
     code = text.split('"""', 2)[2].split("\n")
-    assert sum(bool(line.strip()) for line in code) <= 52
+    assert sum(bool(line.strip()) for line in code) <= 53
     assert "pipeline" not in text
 
 
-def test_a_password_that_would_be_read_as_a_host_is_refused_unseen():
-    command = [sys.executable, str(EXAMPLE), "redis://:secret/x@127.0.0.1:1"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60.0)
+@pytest.mark.parametrize("words", [["redis://:secret/x@127.0.0.1:1"], [], [""]])
+def test_a_password_that_would_be_read_as_a_host_is_refused_unseen_wherever_it_comes_from(words):
+    command = [sys.executable, str(EXAMPLE), *words]
+    environment = {"REDIS_URL": "redis://127.0.0.1:1" if any(words) else "redis://:secret/x@127.0.0.1:1"}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60.0, env=environment)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.startswith("REDIS_URL: expected special characters of user and password percent-encoded")
     assert "sec" not in ended.stderr

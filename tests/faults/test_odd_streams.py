@@ -135,6 +135,18 @@ def test_every_codec_may_change_its_picture_size(started, server, tmp_path, name
     assert (started.status(camera_id).session, started.status(camera_id).error) == (0, "")
 
 
+def test_joining_between_keyframes_waits_for_the_next_one_and_counts_no_damage(tmp_path, footage):
+    long_gop = write_footage(tmp_path / "long.mp4", gop=2 * FPS)
+    with RtspServer({"gate": long_gop}) as server, Station(tmp_path) as station:
+        station.add("first", server.url("gate"))
+        until(lambda: len(station.frames_of("first")) % (2 * FPS) == 10, "the first one is between keyframes")
+        station.add("second", server.url("gate"))
+        streams(station, "second", frames=20)
+        assert frame_number(station.frames_of("second")[0].image) % (2 * FPS) == 0
+        assert station.status("second").dropped == {}
+        assert station.frames_of("second")[0].header.index == 0
+
+
 def test_a_camera_that_has_sound_alone_for_a_while_is_said_to_and_read_once_it_has_pictures(station, server):
     server.command("tracks", "later", "sound")
     station.add("later", server.url("later"))

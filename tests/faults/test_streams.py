@@ -228,19 +228,6 @@ def test_a_camera_that_changes_its_resolution_is_read_on_and_its_pictures_are_ri
 
 
 @pytest.mark.server
-def test_joining_between_keyframes_waits_for_the_next_one_and_counts_no_damage(tmp_path, footage):
-    long_gop = write_footage(tmp_path / "long.mp4", gop=2 * FPS)
-    with RtspServer({"gate": long_gop}) as server, Station(tmp_path) as station:
-        station.add("first", server.url("gate"))
-        until(lambda: len(station.frames_of("first")) % (2 * FPS) == 10, "the first one is between keyframes")
-        station.add("second", server.url("gate"))
-        streams(station, "second", frames=20)
-        assert frame_number(station.frames_of("second")[0].image) % (2 * FPS) == 0
-        assert station.status("second").dropped == {}
-        assert station.frames_of("second")[0].header.index == 0
-
-
-@pytest.mark.server
 def test_a_rare_keyframe_is_waited_for_on_one_connection_which_is_said_and_one_that_never_comes_is_given_up(
     tmp_path, footage, tries
 ):

@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 from contextlib import ExitStack
 
 import pytest
@@ -72,6 +73,26 @@ def test_a_redis_that_does_not_come_back_is_told_after_a_while_for_what_it_is(tm
         kill_redis_of(folder)
         with pytest.raises(RedisError, match="nobody answers there"), readable_redis(None):
             pass
+
+
+def test_who_waits_for_the_redis_of_a_config_gets_it_once_it_is_there_and_others_an_error(server, tmp_path, caplog):
+    config_file = tmp_path / "config.yaml"
+    config_file.write_text(f"redis: {{url: '{server.url}'}}\n")
+    server.kill()
+    with pytest.raises(RedisError, match="nobody answers there"), readable_redis(config_file):
+        pass
+    found = []
+
+    def wait():
+        with readable_redis(config_file, waits=True) as url:
+            found.append(url)
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    wait_until(lambda: "waiting for it" in caplog.text)
+    server.start()
+    waiting.join(10)
+    assert found == [server.url]
 
 
 @pytest.mark.redis

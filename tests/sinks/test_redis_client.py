@@ -7,7 +7,10 @@ from urllib.parse import quote
 import pytest
 
 from pipeline.errors import RedisError
-from pipeline.sinks.redis_client import check_redis
+from pipeline.sinks.redis_client import check_redis, wait_for_redis
+from pipeline.sinks.redis_probe import probe_redis
+from pipeline.sinks.redis_reader import read_alerts
+from tests.sinks.made import wait_until
 
 
 @contextlib.contextmanager
@@ -80,6 +83,37 @@ def test_a_frozen_redis_is_given_up_in_time(server):
 def test_a_login_that_is_refused_is_named(server, login):
     server.client().execute_command("CONFIG", "SET", "requirepass", "right")
     assert "Redis refuses the password or user name" in complaint(server.url.replace("unix://", f"unix://{login}"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["protocol=3", "decode_responses=no", "encoding=utf-16", "retry=3&retry_on_timeout=yes", "socket_timeout=0.0001"],
+)
+def test_options_for_other_clients_do_not_change_how_we_speak(lasting_server, options):
+    url = f"{lasting_server.url}?{options}"
+    lasting_server.client().flushall()
+    lasting_server.client().xadd("cflow:alerts", {"json": '{"kind": "new", "event_id": "x", "emitted_at_s": 1}'})
+    assert [alert["kind"] for alert in read_alerts(url)] == ["new"]
+    probe_redis(url)
+
+
+@pytest.mark.parametrize("options", ["socket_timeout=0", "socket_timeout=-1", "socket_connect_timeout=nan"])
+def test_a_time_out_that_is_none_is_refused(options):
+    assert "expected redis://" in complaint(f"redis://user:hunter2@127.0.0.1:1/0?{options}")
+
+
+def test_a_redis_that_is_not_there_yet_is_waited_for_and_one_that_refuses_is_not(server, caplog):
+    server.kill()
+    waiting = threading.Thread(target=wait_for_redis, args=(server.url,), daemon=True)
+    waiting.start()
+    wait_until(lambda: "nobody answers there" in caplog.text)
+    server.start()
+    waiting.join(10)
+    assert (waiting.is_alive(), caplog.text.count("waiting for it")) == (False, 1)
+    with pytest.raises(RedisError, match="refuses the password"):
+        wait_for_redis(server.url.replace("unix://", "unix://user:hunter2@"))
+    with peer(b"HTTP/1.1 400 Bad Request\r\n\r\n") as url, pytest.raises(RedisError, match="is not one"):
+        wait_for_redis(url)
 
 
 def test_a_password_of_any_characters_lets_in_as_it_is_where_it_can_and_percent_encoded_where_it_cannot(server):

@@ -20,7 +20,7 @@ from tests.sinks.redis_topologies import cluster, cluster_url, holder, sentinel
 from tests.sinks.test_redis_reader import Follower
 from tests.tcp_proxy import TcpProxy
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.redis]
 
 CAMERAS = ("gate", "yard", "hall", "dock")
 
@@ -48,6 +48,8 @@ def numbers(url) -> list[int]:
 
 def test_a_cluster_takes_scores_and_alerts_wherever_their_keys_lie(nodes, url, sink_of, caplog):
     assert len({holder(nodes, scores_key(camera_id)).port for camera_id in CAMERAS}) == len(nodes)
+    for node in nodes:
+        node.client().config_resetstat()
     follower = Follower(url)
     sink = sink_of(url)
     for number in range(120):
@@ -58,6 +60,8 @@ def test_a_cluster_takes_scores_and_alerts_wherever_their_keys_lie(nodes, url, s
     assert follower.seen == list(range(120))
     assert all(indices(url, camera_id) == list(range(120)) for camera_id in CAMERAS)
     assert caplog.text == ""
+    # No node has a replica, and none is kept waiting for one.
+    assert all("cmdstat_wait" not in node.client().info("commandstats") for node in nodes)
 
 
 def test_a_cluster_tells_how_a_run_and_its_cameras_stand(url):
@@ -75,7 +79,7 @@ def test_a_cluster_is_tried_and_nothing_is_left_there(nodes, url):
     assert [node.client().keys() for node in nodes] == [[], []]
 
 
-def test_keys_that_move_to_another_node_are_followed(nodes, sink_of, caplog):
+def test_keys_are_followed_on_their_way_to_another_node_and_there(nodes, sink_of, caplog):
     for node in nodes:
         node.client().flushall()
     url = cluster_url(nodes[:1])
@@ -90,15 +94,62 @@ def test_keys_that_move_to_another_node_are_followed(nodes, sink_of, caplog):
     target.client().execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[source])
     source.client().execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[target])
     source.client().migrate("127.0.0.1", target.port, ALERTS_KEY, 0, 5000)
-    sink.write([], [alert(1)])
-    wait_until(lambda: "hands the key to another one" in caplog.text)  # half way
+    for number in (1, 2):  # half way: one node has the slot, the other has the key
+        sink.write([], [alert(number)])
+        assert sink.flush()
+    wait_until(lambda: follower.seen == [0, 1, 2])
+    assert servers.transact([(ALERTS_KEY, lambda pipe: pipe.xlen(ALERTS_KEY))]) == [3]
+    assert holder(nodes, ALERTS_KEY) is source
     for node in (target, source):
         node.client().execute_command("CLUSTER SETSLOT", slot, "NODE", ids[target])
+    sink.write([], [alert(3)])
     assert sink.flush()
-    wait_until(lambda: follower.seen == [0, 1])
+    wait_until(lambda: follower.seen == [0, 1, 2, 3])
     follower.end()
-    assert servers.call(lambda: servers.holder(ALERTS_KEY).xlen(ALERTS_KEY)) == 2
+    assert servers.call(lambda: servers.holder(ALERTS_KEY).xlen(ALERTS_KEY)) == 4
+    assert caplog.text == ""
     servers.close()
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "name"),
+    [("unknown-endpoint", ""), ("hostname", ""), ("hostname", "localhost")],
+    ids=["of no host", "of hosts without a name", "of names"],
+)
+def test_a_cluster_that_tells_of_its_nodes_otherwise_than_by_their_ip_is_found(nodes, sink_of, endpoints, name):
+    if "cluster-preferred-endpoint-type" not in nodes[0].client().config_get("cluster-*"):
+        pytest.skip("Redis 7 or later")
+    for node in nodes:
+        node.client().flushall()
+        node.client().config_set("cluster-announce-hostname", name)
+        node.client().config_set("cluster-preferred-endpoint-type", endpoints)
+    try:
+        wait_until(lambda: all(hosts(node) == {name or {"hostname": "?"}.get(endpoints)} for node in nodes))
+        for url in (cluster_url(nodes[:1]), f"redis://127.0.0.1:{nodes[1].port}"):
+            sink = sink_of(url)
+            sink.write([score(0, camera_id=camera_id) for camera_id in CAMERAS], [alert(0)])
+            assert sink.flush()
+            assert [indices(url, camera_id) for camera_id in CAMERAS] == [[0]] * len(CAMERAS)
+    finally:
+        for node in nodes:
+            node.client().config_set("cluster-preferred-endpoint-type", "ip")
+
+
+def hosts(node) -> set[str | None]:
+    return {master[0] for _, _, master, *_ in node.client().execute_command("CLUSTER SLOTS")}
+
+
+def test_which_node_of_a_cluster_does_not_answer_is_said(nodes):
+    silent = holder(nodes, ALERTS_KEY)
+    other = nodes[nodes.index(silent) - 1]
+    silent.send(signal.SIGSTOP)
+    try:
+        with pytest.raises(RedisError, match=rf"no answer from Redis in time \(.*127\.0\.0\.1:{silent.port}\)"):
+            check_redis(cluster_url([other]), timeout_s=0.2)
+    finally:
+        silent.send(signal.SIGCONT)
+        for node in nodes:
+            wait_until(lambda node=node: node.client().cluster("INFO")["cluster_state"] == "ok")
 
 
 def test_a_user_who_may_not_ask_a_cluster_for_its_nodes_is_told_so(nodes):
@@ -209,7 +260,7 @@ def test_a_replica_that_takes_over_in_a_cluster_gets_all_that_is_left_and_nothin
 
 
 def test_a_sentinel_wants_its_own_password_and_a_name_that_it_knows(caplog):
-    with sentinel("hunter2") as (url, _):
+    with sentinel("hunter2") as (url, (master, _)):
         check_redis(f"{url}?sentinel_password=hunter2")
         for wrong, said in (
             (url, "the Sentinels refuse ?sentinel_password="),
@@ -222,3 +273,6 @@ def test_a_sentinel_wants_its_own_password_and_a_name_that_it_knows(caplog):
                 check_redis(wrong)
             assert said in str(caught.value)
             assert "hunter" not in str(caught.value)
+        master.send(signal.SIGSTOP)
+        with pytest.raises(RedisError, match=rf"no answer from Redis in time \(.*127\.0\.0\.1:{master.port}\)"):
+            check_redis(f"{url}?sentinel_password=hunter2", timeout_s=0.2)

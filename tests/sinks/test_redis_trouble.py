@@ -44,6 +44,8 @@ def complaint(do, url: str) -> str:
         (b"-ERR SELECT is not allowed in cluster mode\r\n", "a Redis Cluster has database 0 alone"),
         (b"-CLUSTERDOWN The cluster is down\r\n", "the Redis Cluster lacks nodes"),
         (b"-ERR unknown command 'AUTH', with args beginning with: 'hunter2'\r\n", "Redis 5 or later"),
+        (b"-MOVED 3999 somewhere\r\n", "expected a Redis server, but what answers there is not one"),
+        (b"-ASK 3999\r\n", "expected a Redis server, but what answers there is not one"),
         (b"-NOREPLICAS Not enough good replicas to write.\r\n", "too few replicas follow it"),
     ],
 )
@@ -127,6 +129,7 @@ def test_tls_to_a_server_that_speaks_none_is_named():
         assert "redis:// instead of rediss://?" in complaint(in_time, url.replace("redis://", "rediss://"))
 
 
+@pytest.mark.redis
 @pytest.mark.server
 def test_a_redis_that_knows_no_streams_or_has_renamed_them_is_named(tmp_path, sink_of, caplog):
     server = Server(tmp_path, "--rename-command", "XADD", "", "--rename-command", "XREAD", "")

@@ -1,9 +1,12 @@
 """What answers at HTTP addresses, on real servers: JPEGs in every dialect, single pictures, video, and no camera."""
 
 import base64
+import hashlib
 import itertools
+import re
 import threading
 import time
+from urllib.parse import quote
 
 import pytest
 
@@ -48,6 +51,7 @@ DIALECTS = {
     "no first boundary": ("multipart/x-mixed-replace; boundary=cut", USUAL),
     "text before": ("multipart/x-mixed-replace; boundary=cut", USUAL),
     "no parts": ("video/x-motion-jpeg", b""),
+    "no parts but lines": (None, b"\r\n"),
     "extra lines": (
         "multipart/x-mixed-replace; boundary=cut",
         USUAL.replace(b"\r\n\r\n", b"\r\nX-Timestamp: 12.5\r\nDATE: x\r\n\r\n"),
@@ -203,16 +207,21 @@ def test_it_is_asked_as_often_as_frames_are_wanted_or_once_a_second_and_every_tw
 # --- passwords and redirects --------------------------------------------------------------------------------------
 
 
+PASSWORD = "p@ss wörd%".encode() + b"\xe9\n"  # bytes, of which not all are UTF-8
+
+
 def basic_only(number, camera):
-    expected = "Basic " + base64.b64encode("viewer:p@ss wörd%".encode()).decode()
+    expected = "Basic " + base64.b64encode(b"viewer:" + PASSWORD).decode()
     if camera.headers.get("Authorization") != expected:
         return 401, {"WWW-Authenticate": 'Basic realm="x"'}, b""
     return picture(number)
 
 
 def digest_only(number, camera):
-    said = camera.headers.get("Authorization", "")
-    if not (said.startswith("Digest ") and 'username="viewer"' in said and 'uri="/snap.jpg"' in said):
+    said = dict(re.findall(r'(\w+)="?([^",]+)', camera.headers.get("Authorization", "")))
+    known, asked = (hashlib.md5(text).hexdigest() for text in (b"viewer:x:" + PASSWORD, b"GET:/snap.jpg"))
+    proof = ":".join([known, "abc", said.get("nc", ""), said.get("cnonce", ""), "auth", asked])
+    if (said.get("username"), said.get("response")) != ("viewer", hashlib.md5(proof.encode()).hexdigest()):
         return 401, {"WWW-Authenticate": 'Digest realm="x", nonce="abc", qop="auth"'}, b""
     return picture(number)
 
@@ -220,7 +229,7 @@ def digest_only(number, camera):
 @pytest.mark.parametrize("answer", [basic_only, digest_only])
 def test_a_camera_that_asks_for_a_password_gets_it_and_is_asked_for_none_again(answer):
     with Snapshots(answer) as camera:
-        url = camera.url.replace("://", "://viewer:p%40ss%20w%C3%B6rd%25@")
+        url = camera.url.replace("://", f"://viewer:{quote(PASSWORD)}@")
         with open_source(url, SIZE_PX, sample_fps=50, **QUICK) as source:
             assert len(list(itertools.islice(source, 3))) == 3
         assert [authorization is None for authorization, *_ in camera.requests][:4] == [True, False, False, False]
@@ -258,6 +267,36 @@ def test_a_redirect_on_the_same_server_is_followed_with_the_password():
         url = camera.url.replace("://", "://viewer:hunter2@")
         with open_source(url, SIZE_PX, sample_fps=50, **QUICK) as source:
             assert len(list(itertools.islice(source, 2))) == 2
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_asked"),
+    [
+        ({"HTTP_PROXY": "http://{}", "ALL_PROXY": "http://{}", "all_proxy": "http://{}"}, False),
+        ({"http_proxy": "http://{}"}, True),
+        ({"http_proxy": "http://{}", "no_proxy": "cameras.example, *.0.0.1"}, False),
+        ({"http_proxy": "http://{}", "no_proxy": "27.0.0.1,.example"}, True),
+        ({"http_proxy": "socks5://{}"}, False),
+    ],
+)
+def test_a_camera_is_asked_through_the_proxy_that_ffmpeg_takes_alone(monkeypatch, environment, is_asked):
+    with Snapshots(picture) as camera, Snapshots(picture) as proxy:
+        for name in ("http_proxy", "no_proxy", "HTTP_PROXY", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value.format(proxy.at))
+        with open_source(camera.url, SIZE_PX, sample_fps=50, **QUICK) as source:
+            next(iter(source))
+        assert (bool(proxy.requests), bool(camera.requests)) == (is_asked, not is_asked)
+        assert all(path == camera.url for *_, path in proxy.requests)
+
+
+def test_a_proxy_whose_address_can_be_read_in_two_ways_is_not_asked_and_not_shown(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://u:57#Wc903z@127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    said = complaint("http://127.0.0.1:9/snap.jpg")
+    assert "expected the address of a proxy in http_proxy (special characters" in said
+    assert "903" not in said
 
 
 def test_a_circle_of_redirects_ends():

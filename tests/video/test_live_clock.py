@@ -40,6 +40,7 @@ def test_a_sound_clock_is_believed_to_the_last_bit_whatever_the_network_does(del
         lambda t: max(8.0 - 0.4 * (t % 30.0), 0.0),  # made up for slowly
         lambda t: 10.0 - t % 10.0,  # segments of ten seconds
         lambda t: max(9.0 - 0.5 * t, 0.0),  # what a server has kept, in the beginning
+        lambda t: min(0.25 * (t % 30.0), 5.5) if t % 30.0 < 25.0 else 0.0,  # a network that is too slow for a while
         lambda t: 0.004 * t,  # a clock of a cheap camera
     ],
 )
@@ -47,6 +48,14 @@ def test_stalls_bursts_and_slow_beginnings_are_no_fault_of_the_clock(delay_s):
     taken_s = steady(120.0)
     clock = LiveClock()
     assert run(clock, taken_s, arrivals(taken_s, map(delay_s, taken_s))) == taken_s
+    assert clock.reason == ""
+
+
+@pytest.mark.parametrize("fps", [60, 240])
+def test_many_pictures_that_come_at_once_after_a_stall_are_no_clock_that_stands_still(fps):
+    taken_s = steady(30.0, fps)
+    clock = LiveClock()
+    assert run(clock, taken_s, arrivals(taken_s, (max(4.0 - t % 10.0, 0.0) for t in taken_s))) == taken_s
     assert clock.reason == ""
 
 

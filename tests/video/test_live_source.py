@@ -7,8 +7,10 @@ import time
 import av
 import pytest
 
+import pipeline.video.live_clock as live_clock_module
 from pipeline.errors import RefusedError, VideoError
 from pipeline.video.source import open_source
+from tests.rtsp import FPS, RtspServer, require_rtsp, write_footage
 from tests.tcp_proxy import peer
 from tests.video.decoding import complaint, numbers
 from tests.videos import (
@@ -97,3 +99,24 @@ def test_a_server_that_accepts_and_stays_silent_does_not_hold_the_reader():
         text = complaint(f"rtsp://127.0.0.1:{listener.getsockname()[1]}/main", open_timeout_s=0.3, read_timeout_s=0.3)
         assert time.monotonic() - started < 20.0
     assert "no answer in time" in text
+
+
+@pytest.mark.server
+def test_a_camera_whose_clock_runs_at_half_speed_is_timed_by_arrival(tmp_path, monkeypatch):
+    require_rtsp()
+    monkeypatch.setattr(live_clock_module, "_WINDOW_S", 0.2)
+    monkeypatch.setattr(live_clock_module, "_MOST_BEHIND_S", 0.3)
+    monkeypatch.setattr(live_clock_module, "_MOST_BEHIND_SLOWLY_S", 0.3)  # what comes late may make it seem less slow
+    with RtspServer({"gate": write_footage(tmp_path / "gate.mp4")}) as camera:
+        camera.command("clock", "gate", 0.5)
+        with open_source(camera.url("gate"), SIZE_PX) as source:
+            own_s = arrival_s = 0.0
+            before_s = None
+            for frame in source:  # to the end of the test's time, were it timed by its own clock
+                time_s = float(frame.pts * frame.time_base)
+                if source.untimed and before_s is not None:
+                    own_s, arrival_s = own_s + 0.5 / FPS, arrival_s + time_s - before_s
+                before_s = time_s
+                if arrival_s > own_s + 0.3:
+                    break
+            assert source.untimed.startswith("its clock runs at 0.")

@@ -67,7 +67,10 @@ def with_matrix(path: Path, orientation: int) -> Path:
     return turned
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+SUFFIXES = pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+
+
+@SUFFIXES
 @ORIENTATIONS
 def test_a_still_is_shown_as_its_exif_says(tmp_path, suffix, orientation):
     for name, tags in (("plain", exif(1)), ("turned", exif(orientation))):
@@ -104,12 +107,15 @@ def test_motion_jpeg_is_shown_as_the_exif_of_its_pictures_says(tmp_path, orienta
 
 
 def as_motion_jpeg(jpeg: Path) -> Path:
-    path = jpeg.with_suffix(".avi")
+    return as_video(jpeg, jpeg.with_suffix(".avi"), "mjpeg", "yuvj420p")
+
+
+def as_video(image: Path, path: Path, codec: str, pixel_format: str) -> Path:
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mjpeg", rate=25)
+        stream = container.add_stream(codec, rate=25)
         assert isinstance(stream, av.VideoStream)
-        (stream.height, stream.width), stream.pix_fmt = SIZE_PX, "yuvj420p"
-        packet = av.Packet(jpeg.read_bytes())
+        (stream.height, stream.width), stream.pix_fmt = SIZE_PX, pixel_format
+        packet = av.Packet(image.read_bytes())
         packet.stream, packet.pts, packet.dts, packet.time_base = stream, 0, 0, Fraction(1, 25)
         packet.is_keyframe = True
         container.mux(packet)
@@ -134,6 +140,19 @@ def test_a_camera_that_says_it_in_its_h264_is_believed(tmp_path, said, expected)
         frames = [frame for packet in packets for frame in stream.codec_context.decode(packet)]
         frames += stream.codec_context.decode(None)
     assert [orientation_of(frame) for frame in frames] == [expected]
+
+
+@SUFFIXES
+def test_a_picture_with_a_colour_profile_is_read_like_one_without_and_ends_nothing(tmp_path, suffix):
+    """PyAV frees the name of a PNG's profile twice, once somebody has looked for an orientation."""
+    for name, profile in (("plain", None), ("profile", bytes(200))):
+        (tmp_path / name).mkdir()
+        Image.fromarray(quarters()).save(tmp_path / name / f"a{suffix}", exif=exif(2), icc_profile=profile)
+    plain = only_image(tmp_path / "plain", 2)
+    assert np.array_equal(only_image(tmp_path / "profile", 2), plain)
+    if suffix == ".png":
+        video = as_video(tmp_path / "profile" / "a.png", tmp_path / "a.mov", "png", "rgb24")
+        assert np.array_equal(only_image(video, 2), plain)
 
 
 def test_a_frame_without_a_matrix_stays_as_it_is_and_is_copied():

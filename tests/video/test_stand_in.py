@@ -258,7 +258,17 @@ def test_damaged_pictures_of_a_folder_are_left_out_of_a_recording_and_an_empty_f
     clock = Clock()
     with closing(StandInPackets(folder, "gate", now=clock.now, sleep=clock.sleep)) as packets:
         came = list(itertools.islice((packet for packet in packets.demux() if packet is not None), 6))
-    assert [packet.pts for packet in came] == sorted({packet.pts for packet in came})
+    assert [packet.pts for packet in came] == sorted({packet.pts or 0 for packet in came})
     assert len({bytes(packet) for packet in came}) == 3
     with pytest.raises(VideoError, match="gate: expected a folder of images, got a folder without any"):
         StandInPackets(no_images(tmp_path / "none"), "gate")
+
+
+def test_a_file_that_another_one_has_replaced_is_recorded_in_another_session(tmp_path):
+    path, clock = write_video(tmp_path / "a.mp4", 5), Clock()
+    with closing(StandInPackets(path, "gate", now=clock.now, sleep=clock.sleep)) as packets:
+        came = (packet for packet in packets.demux() if packet is not None)
+        assert len(list(itertools.islice(came, 7))) == 7
+        write_video(path, 5, size_px=(96, 128))
+        with pytest.raises(VideoError, match="gate: expected the file that was opened, got another one in its place"):
+            list(came)
