@@ -83,13 +83,15 @@ def test_a_signal_ends_it_within_seconds_with_all_segments_whole_though_the_came
     video = write_video(tmp_path / "camera.ts", 60, gop=10, size_px=(64, 96))
     with falls_silent(video) as url:
         process = command(out, url, "--segment-minutes", 0.01, read_timeout_s=60, open_timeout_s=60)
-        until(lambda: (out / "training").is_dir() and len(videos(out)) == 2 and staged(out), "all that came is on disk")
+        until(lambda: (out / "training").is_dir() and len(videos(out)) == 2 and staged(out), "a third has begun")
         process.send_signal(number)
         said, _ = ended(process, within_s=8.0)
     assert "gate" in said
     assert not staged(out)
     found = [number for numbers in clips(out).values() for number in numbers]
-    assert found == list(range(58))  # a picture is known to be whole once the next has begun, in container and codec
+    assert found == list(range(len(found)))
+    # The third's last may still have been on their way; a picture is whole once the next has begun, here and in TS.
+    assert 40 < len(found) <= 58
 
 
 def test_after_a_kill_whole_segments_stand_and_the_next_run_keeps_the_rest_and_goes_on(tmp_path, command, rtsp):
