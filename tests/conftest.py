@@ -44,6 +44,7 @@ _NEEDS = {
     "rtsp": {"server"},
 }
 _MARKS = {"ray", "server", "compiler"}
+_LONG = {"test_tamper.py", "test_record.py", "test_recording_ends.py", "test_run_cluster.py"}  # without a mark
 _GUARD = Path(__file__).parent / "guard"
 _quick: list[str] = []  # the running test, where it has none of the marks
 broken: list[str] = []  # what it tried to start all the same
@@ -56,7 +57,7 @@ def pytest_collection_modifyitems(config, items):
         for mark in set().union(*(_NEEDS[name] for name in item.fixturenames if name in _NEEDS)):
             item.add_marker(mark)
     if hasattr(config, "workerinput"):
-        long = {item.path for item in items if _marks(item) & {"ray", "compiler"}}
+        long = {item.path for item in items if _marks(item) & {"ray", "compiler"} or item.path.name in _LONG}
         items.sort(key=lambda item: item.path not in long)
 
 
