@@ -36,13 +36,6 @@ SETTINGS = {"batch_frames": FRAMES, "compile": True}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    made = tmp_path_factory.mktemp("compiled") / "m"
-    tiny_checkpoint(made, camera_embedding=4)
-    return made
-
-
-@pytest.fixture(scope="module")
 def expected(folder):
     return Engine.load(folder).predict(batch(range(FRAMES)), scenes_of(range(FRAMES)))
 

@@ -10,7 +10,6 @@ from pipeline.inference.engine import Engine
 from pipeline.inference.tuning import Tuning, can_compile, choose_tuning
 from tests.gpu import needs_gpu
 from tests.inference.test_engine import batch, scenes_of
-from tests.models.tiny import tiny_checkpoint
 
 pytestmark = needs_gpu
 
@@ -18,13 +17,6 @@ FRAMES = 7
 SETTINGS = {"batch_frames": FRAMES, "compile": True}
 # How far apart scores and maps of the two devices may be: convolutions of a GPU round their inputs to TF32.
 FLOAT32, BFLOAT16 = {"rtol": 1e-2, "atol": 1e-2}, {"rtol": 3e-2, "atol": 3e-2}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    made = tmp_path_factory.mktemp("cuda") / "m"
-    tiny_checkpoint(made, camera_embedding=4)
-    return made
 
 
 @pytest.fixture(scope="module")

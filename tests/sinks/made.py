@@ -99,6 +99,16 @@ class SinkWithStore(RedisSink):
         self.store.close()
 
 
+def is_up(client: redis.Redis) -> bool:
+    """Whether a server answers, if only that it wants a password."""
+    try:
+        return bool(client.ping())
+    except redis.AuthenticationError:
+        return True
+    except redis.ConnectionError:
+        return False
+
+
 class Server:
     """A Redis at one address, whatever happens to it; every write is on disk before it is answered."""
 
@@ -123,12 +133,7 @@ class Server:
             wait_until(self.answers)
 
     def answers(self) -> bool:
-        try:
-            return bool(self.client().ping())
-        except redis.AuthenticationError:
-            return True
-        except redis.ConnectionError:
-            return False
+        return is_up(self.client())
 
     def client(self) -> redis.Redis:
         return redis.Redis.from_url(self.url, decode_responses=True, socket_timeout=5)

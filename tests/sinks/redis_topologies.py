@@ -16,7 +16,7 @@ import redis
 from redis.crc import key_slot
 
 from pipeline.sinks.embedded_redis import find_server
-from tests.sinks.made import wait_until
+from tests.sinks.made import is_up, wait_until
 
 _FAILS_AFTER_MS = 500  # without an answer; then a replica takes over
 _BUS = 10_000  # a node of a Cluster listens on its port and on this one above it
@@ -47,12 +47,7 @@ class Node:
         wait_until(self.answers)
 
     def answers(self) -> bool:
-        try:
-            return bool(self.client().ping())
-        except redis.AuthenticationError:
-            return True
-        except redis.ConnectionError:
-            return False
+        return is_up(self.client())
 
     def client(self, password: str | None = None) -> redis.Redis:
         return redis.Redis(port=self.port, password=password, decode_responses=True, socket_timeout=5)

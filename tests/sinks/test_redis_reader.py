@@ -113,6 +113,14 @@ def other_type(server):
     return server.url, lambda: server.client().delete("cflow:alerts")
 
 
+def check_goes_on(follower, server):
+    """See that the next alert is followed, and end the following."""
+    wait_until(lambda: is_waiting(server))
+    add_alert(server, 1)
+    wait_until(lambda: follower.seen == [1])
+    follower.end()
+
+
 @pytest.mark.parametrize(
     ("refuse", "said"),
     [
@@ -130,10 +138,7 @@ def test_following_waits_while_redis_refuses_and_goes_on_once_it_does_not(server
     follower = Follower(url, since=since)
     wait_until(lambda: "waiting for it" in caplog.text)
     mend()
-    wait_until(lambda: is_waiting(server))
-    add_alert(server, 1)
-    wait_until(lambda: follower.seen == [1])
-    follower.end()
+    check_goes_on(follower, server)
     assert (follower.error, said in caplog.text) == (None, True), caplog.text
     assert caplog.text.count("waiting for it") == 1
     assert "hunter2" not in caplog.text
@@ -145,10 +150,7 @@ def test_following_outlives_a_password_that_is_changed_and_changed_back(server, 
     mend = locked(server)
     wait_until(lambda: "refuses the password" in caplog.text)
     mend()
-    wait_until(lambda: is_waiting(server))
-    add_alert(server, 1)
-    wait_until(lambda: follower.seen == [1])
-    follower.end()
+    check_goes_on(follower, server)
 
 
 def locked(server):

@@ -1,0 +1,11 @@
+import pytest
+
+from tests.models.tiny import tiny_checkpoint
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tiny model with camera embeddings."""
+    made = tmp_path_factory.mktemp("tiny") / "m"
+    tiny_checkpoint(made, camera_embedding=4)
+    return made
