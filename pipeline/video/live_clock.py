@@ -158,3 +158,5 @@ class LiveClock:
         most_behind_s = _MOST_BEHIND_S if rate < _SLOWLY else _MOST_BEHIND_SLOWLY_S
         if abs(self._run) >= _WINDOWS and (behind_s > most_behind_s or -behind_s > _MOST_AHEAD_S):
             self._wrong = f"its clock runs at {rate:.3g} times the speed of time"
+            if behind_s > 0:  # cannot be told apart
+                self._wrong += ", or its pictures come ever later"
