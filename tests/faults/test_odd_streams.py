@@ -27,7 +27,8 @@ ENCODED = {
     "reordered.mp4": ("libx264", "yuv420p", {**X264, "bf": "3", "b-pyramid": "normal"}),
     "422.mp4": ("libx264", "yuv422p", {**X264, "bf": "0"}),
     "422-10.mp4": ("libx264", "yuv422p10le", {**X264, "bf": "0"}),
-    "jpeg.jpeg.mov": ("mjpeg", "yuvj420p", {"qmin": "1", "qmax": "4"}),
+    # RTP carries no Huffman tables; by itself the encoder makes its own wherever it has one core.
+    "jpeg.jpeg.mov": ("mjpeg", "yuvj420p", {"qmin": "1", "qmax": "4", "huffman": "default"}),
 }
 TRACKS = {
     "sound-first": "+sound+video",
@@ -38,7 +39,8 @@ TRACKS = {
 }
 PATHS = ["cam/realmonitor?channel=1&subtype=0", "main?", "stream1/"]
 
-PATIENT = {"open_timeout_s": 5.0, "read_timeout_s": 5.0, "buffer_frames": 1000}  # many cameras, and a busy machine
+# Many cameras, on a machine that may stand still for seconds: what is looked at here are pictures, not limits.
+PATIENT = {"open_timeout_s": 30.0, "read_timeout_s": 30.0, "stall_timeout_s": 50.0, "buffer_frames": 1000}
 
 
 def encode(path, encoder, pixel_format, options, *, first=0, size_px=(64, 96)):
