@@ -26,7 +26,9 @@ _LARGEST_GRADIENT = 1.0  # norm over all parameters
 def pooled_spec(model: ModelSettings, encoder: Encoder) -> FeatureSpec:
     """Pooled features of every view: a few kilobytes of a frame, and nothing that other methods could use."""
 
-    def encode(images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float16]]:
+    def encode(
+        images: npt.NDArray[np.uint8], previous_luma: npt.NDArray[np.uint8], gaps_s: npt.NDArray[np.float32]
+    ) -> list[npt.NDArray[np.float16]]:
         with torch.inference_mode():
             return [as_float16(pooled_views(torch.from_numpy(images).to(encoder.mean.device), encoder, model))]
 

@@ -18,7 +18,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +33,7 @@ from pipeline.files import naming, save_array, sync, write_whole
 from pipeline.model_settings import ModelSettings
 from pipeline.models.encoder import Encoder
 from pipeline.training.scene_references import SceneSampler
+from pipeline.types import stack_previous
 from pipeline.video.source import DecodedFrame, open_source
 from pipeline.video.stated import actual_fps
 
@@ -52,12 +55,15 @@ class FeatureSpec:
     Attributes:
         names: of the arrays, and of their files.
         shapes: (positions, D) of each.
-        encode: from images, uint8 (B, H, W, 3), to one float16 array (B, positions, D) per name.
+        encode: from images, uint8 (B, H, W, 3), and their pairs, uint8 (B, H, W) and float32 (B,), as ``FrameBatch``
+            holds them, to one float16 array (B, positions, D) per name.
     """
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, int], ...]
-    encode: Callable[[npt.NDArray[np.uint8]], list[npt.NDArray[np.float16]]]
+    encode: Callable[
+        [npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.float32]], list[npt.NDArray[np.float16]]
+    ]
 
     @property
     def bytes_per_frame(self) -> int:
@@ -75,12 +81,14 @@ class ClipFeatures:
         levels: one array per level, finest first (or whatever a ``FeatureSpec`` names): float16, shape (frames,
             positions, D), memory-mapped.
         gray_images: of the scene, as a ``SceneSampler`` kept them: float32, shape (n, h, w), memory-mapped.
+        gaps_s: float32, shape (frames,): seconds between the frames of each one's pair; 0 for a frame without one.
     """
 
     clip: Clip
     fps: float
     levels: tuple[npt.NDArray[np.float16], ...]
     gray_images: npt.NDArray[np.float32]
+    gaps_s: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.levels[0])
@@ -91,6 +99,7 @@ def extract_features(
     spec: FeatureSpec,
     size_px: tuple[int, int],
     *,
+    gap_s: float,
     frame_step: int,
     folder: Path,
     progress: Callable[[int, int], None],
@@ -102,8 +111,9 @@ def extract_features(
         clips: normal footage.
         spec: what is computed of every frame and kept.
         size_px: (height, width) of the frames it takes.
+        gap_s: how much earlier the other half of a frame's pair is to be; any frame of the clip may be it.
         frame_step: every how many-th frame is used.
-        folder: where the files go; it holds features of this encoder, size and step only.
+        folder: where the files go; it holds features of this encoder, size, gap and step only.
         progress: called with the frames done and the frames there are, as far as that is known.
         passed_over: told of a clip that cannot be read (any more), or is too short to learn from.
 
@@ -118,7 +128,7 @@ def extract_features(
         stem = folder / f"clip-{number:05d}"
         try:
             if not stem.with_suffix(".json").exists():
-                for count in _extract_clip(clip, spec, size_px, frame_step, stem):
+                for count in _extract_clip(clip, spec, size_px, gap_s, frame_step, stem):
                     progress(done + count, max(sum(expected), done + count))
             found = _open_clip(clip, spec, stem)
             if len(found) < LEAST_FRAMES:
@@ -164,19 +174,23 @@ def _check_space(folder: Path, spec: FeatureSpec, clips: Sequence[Clip], expecte
 
 
 def _extract_clip(
-    clip: Clip, spec: FeatureSpec, size_px: tuple[int, int], frame_step: int, stem: Path
+    clip: Clip, spec: FeatureSpec, size_px: tuple[int, int], gap_s: float, frame_step: int, stem: Path
 ) -> Iterator[int]:
     """Write one clip's files; yields the number of frames done so far."""
     done = 0
     with ExitStack() as stack:
-        source = stack.enter_context(open_source(clip.url, size_px, name=clip.name))
+        source = stack.enter_context(open_source(clip.url, size_px, gap_s=gap_s, name=clip.name))
         files = [stack.enter_context(_array_file(stem, name).open("wb")) for name in spec.names]
         stated_fps = source.frame_rate_fps or _FPS_OF_IMAGES
         sampler: SceneSampler | None = None
         times_s: list[float] = []
-        kept = (image for number, image in enumerate(_images(source, times_s)) if number % frame_step == 0)
-        for images in _batches(kept):
-            for file, array in zip(files, spec.encode(images), strict=True):
+        gaps_s: list[npt.NDArray[np.float32]] = []
+        kept = (frame for number, frame in enumerate(_timed(source, times_s)) if number % frame_step == 0)
+        for frames in _batches(kept):
+            images = np.stack([frame.image for frame in frames])
+            previous_luma, gaps_of_batch_s = stack_previous([frame.previous for frame in frames], images)
+            gaps_s.append(gaps_of_batch_s)
+            for file, array in zip(files, spec.encode(images, previous_luma, gaps_of_batch_s), strict=True):
                 with naming(Path(file.name)):
                     file.write(np.ascontiguousarray(array).data)
             sampler = sampler or SceneSampler(actual_fps(stated_fps, times_s) / frame_step)
@@ -186,25 +200,32 @@ def _extract_clip(
             yield done
         assert sampler is not None  # a source without a frame has raised
         save_array(_gray_images_file(stem), sampler.gray_images())
+        save_array(_gaps_file(stem), np.concatenate(gaps_s))
         if source.missing():
             _LOGGER.warning("%s: %d of its frames are missing or damaged", clip.name, source.missing())
     for name in spec.names:
         sync(_array_file(stem, name))
     sync(_gray_images_file(stem))
+    sync(_gaps_file(stem))
     fps = actual_fps(stated_fps, times_s) / frame_step
     # Last, and in one step: the clip counts as extracted once this file is there.
     write_whole(stem.with_suffix(".json"), json.dumps({"frames": done, "fps": fps}))
 
 
-def _images(frames: Iterable[DecodedFrame], times_s: list[float]) -> Iterator[npt.NDArray[np.uint8]]:
-    """Images of frames as they come; their media times go to a list."""
+def _timed(frames: Iterable[DecodedFrame], times_s: list[float]) -> Iterator[DecodedFrame]:
+    """Frames as they come; their media times go to a list."""
     for frame in frames:
         times_s.append(float(frame.pts * frame.time_base))
-        yield frame.image
+        yield frame
 
 
-def encode(encoder: Encoder, images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float16]]:
-    """Run the encoder on frames, uint8 (B, H, W, 3); one float16 array (B, positions, D) per level."""
+def encode(
+    encoder: Encoder,
+    images: npt.NDArray[np.uint8],
+    previous_luma: npt.NDArray[np.uint8],
+    gaps_s: npt.NDArray[np.float32],
+) -> list[npt.NDArray[np.float16]]:
+    """Run the encoder on frames, uint8 (B, H, W, 3), whatever their pairs; per level float16 (B, positions, D)."""
     with torch.inference_mode():
         batch = torch.from_numpy(images).to(encoder.mean.device)
         maps = [level.permute(0, 2, 3, 1).flatten(1, 2) for level in encoder(batch)]
@@ -216,15 +237,9 @@ def as_float16(values: Tensor) -> npt.NDArray[np.float16]:
     return values.clamp(-_FLOAT16_MAX, _FLOAT16_MAX).half().cpu().numpy()
 
 
-def _batches(images: Iterator[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uint8]]:
-    batch: list[npt.NDArray[np.uint8]] = []
-    for image in images:
-        batch.append(image)
-        if len(batch) == _BATCH_FRAMES:
-            yield np.stack(batch)
-            batch = []
-    if batch:
-        yield np.stack(batch)
+def _batches(frames: Iterator[DecodedFrame]) -> Iterator[list[DecodedFrame]]:
+    while batch := list(islice(frames, _BATCH_FRAMES)):
+        yield batch
 
 
 def _array_file(stem: Path, name: str) -> Path:
@@ -233,6 +248,10 @@ def _array_file(stem: Path, name: str) -> Path:
 
 def _gray_images_file(stem: Path) -> Path:
     return stem.with_name(f"{stem.name}-scene.npy")
+
+
+def _gaps_file(stem: Path) -> Path:
+    return stem.with_name(f"{stem.name}-gaps.npy")
 
 
 def _open_clip(clip: Clip, spec: FeatureSpec, stem: Path) -> ClipFeatures:
@@ -246,10 +265,18 @@ def _open_clip(clip: Clip, spec: FeatureSpec, stem: Path) -> ClipFeatures:
                 f"{path}: expected features of {shape[0]} frames, got a file of another size; delete {stem.parent}"
             )
         levels.append(np.memmap(path, dtype=np.float16, mode="r", shape=shape))
-    try:
-        gray_images: npt.NDArray[np.float32] = np.load(_gray_images_file(stem), mmap_mode="r")
-    except (OSError, ValueError, EOFError):
+    gray_images = _load_array(_gray_images_file(stem), "pictures", mmap_mode="r")
+    gaps_s = _load_array(_gaps_file(stem), f"gaps of {values['frames']} frames")
+    if gaps_s.shape != (values["frames"],):
         raise RunError(
-            f"{_gray_images_file(stem)}: expected pictures, got a damaged file; delete {stem.parent}"
-        ) from None
-    return ClipFeatures(clip, values["fps"], tuple(levels), gray_images)
+            f"{_gaps_file(stem)}: expected gaps of {values['frames']} frames, got shape {gaps_s.shape}; "
+            f"delete {stem.parent}"
+        )
+    return ClipFeatures(clip, values["fps"], tuple(levels), gray_images, gaps_s)
+
+
+def _load_array(path: Path, what: str, *, mmap_mode: Literal["r"] | None = None) -> npt.NDArray[np.float32]:
+    try:
+        return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise RunError(f"{path}: expected {what}, got a damaged file; delete {path.parent}") from None

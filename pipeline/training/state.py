@@ -27,7 +27,7 @@ _LOGGER = logging.getLogger(__name__)
 _STATE_FILE = "state.safetensors"
 _FEATURES = "features"
 _KEY_FILE = "key.txt"
-_LAYOUT = 2  # of the cached files; those of an older release are made anew
+_LAYOUT = 3  # of the cached files; those of an older release are made anew
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def training_folder(out: Path) -> Path:
 
 
 def features_key(dataset: Dataset, encoder: Encoder, model: ModelSettings, frame_step: int) -> str:
-    """Digest of everything that decides the cached features: weights, input size, footage, and what is kept of it."""
+    """Digest of everything that decides the cached features: weights, input size, footage, pairs, and what is kept."""
     digest = hashlib.sha256()
     for name, tensor in sorted(encoder.backbone.state_dict().items()):
         digest.update(name.encode())
@@ -60,6 +60,7 @@ def features_key(dataset: Dataset, encoder: Encoder, model: ModelSettings, frame
         "layout": _LAYOUT,
         "encoder": encoder.settings.model_dump(mode="json", exclude={"weights", "seed"}),
         "size": model.image_size_px,
+        "gap_s": model.motion.gap_s,
         "frame_step": frame_step,
         "clips": [clip.stamp() for clip in dataset.train],
     }

@@ -115,6 +115,7 @@ def _read_footage(
         dataset.train,
         method_of(model.method).load_feature_spec()(model, encoder.for_inference()),
         model.image_size_px,
+        gap_s=model.motion.gap_s,
         frame_step=config.training.frame_step,
         folder=prepare_features(folder, key),
         progress=progress.features,

@@ -9,8 +9,9 @@ import torch
 from pipeline.datasets.base import Clip
 from pipeline.errors import DatasetError, RunError
 from pipeline.models.encoder import build_encoder
-from pipeline.training.features import extract_features, pyramid_spec
+from pipeline.training.features import FeatureSpec, extract_features, pyramid_spec
 from pipeline.training.scene_references import SceneSampler
+from pipeline.types import Frame, FrameBatch
 from pipeline.video.source import open_source
 from tests.datasets.odd_files import write_spaced
 from tests.models.tiny import ENCODER, SIZE_PX, tiny_settings
@@ -33,6 +34,7 @@ def extract(clips, encoder, folder, frame_step=1, progress=lambda done, total: N
         clips,
         pyramid_spec(tiny_settings(), encoder),
         SIZE_PX,
+        gap_s=0.1,
         frame_step=frame_step,
         folder=folder,
         progress=progress,
@@ -49,6 +51,30 @@ def test_features_are_those_of_the_decoded_frames_in_their_order(dataset, encode
         vectors = expected.permute(0, 2, 3, 1).flatten(1, 2)
         got = torch.from_numpy(np.array(found[1].levels[level])).float()
         torch.testing.assert_close(got, vectors, rtol=2e-3, atol=2e-3)
+
+
+def test_pairs_are_those_that_a_reader_hands_over_whatever_the_frame_step(dataset, tmp_path):
+    clip, came = dataset.train[1], []
+
+    def encode(images, previous_luma, gaps_s):
+        came.append((previous_luma, gaps_s))
+        return [previous_luma.reshape(len(images), -1, 1).astype(np.float16)]
+
+    area = SIZE_PX[0] * SIZE_PX[1]
+    spec = FeatureSpec(("luma",), ((area, 1),), encode)
+    with open_source(clip.url, SIZE_PX, gap_s=0.1) as source:
+        frames = [Frame(None, frame.image, frame.previous) for frame in source]
+    for step in (1, 3):
+        came.clear()
+        (found,) = extract_features(
+            [clip], spec, SIZE_PX, gap_s=0.1, frame_step=step, folder=tmp_path / str(step),
+            progress=lambda done, total: None, passed_over=lambda line: None,
+        )  # fmt: skip
+        expected = FrameBatch.of(frames[::step])
+        assert np.array_equal(np.concatenate([luma for luma, _ in came]), expected.previous_luma)
+        assert np.array_equal(np.concatenate([gaps_s for _, gaps_s in came]), expected.gaps_s)
+        assert np.array_equal(found.gaps_s, expected.gaps_s)
+        assert (found.gaps_s > 0.0).tolist() == [False] + [True] * (len(found) - 1)
 
 
 def test_a_frame_step_thins_the_footage_and_its_rate(dataset, encoder, tmp_path):
@@ -101,13 +127,17 @@ def test_every_clip_leaves_pictures_of_its_scene(dataset, encoder, tmp_path):
         assert found.gray_images.shape == (1, *SIZE_PX)
 
 
-def test_a_damaged_file_of_pictures_is_named(dataset, encoder, tmp_path):
+@pytest.mark.parametrize(("name", "what"), [("scene", "pictures"), ("gaps", "gaps of 9 frames")])
+def test_a_damaged_file_beside_the_features_is_named(dataset, encoder, tmp_path, name, what):
     extract(dataset.train[:1], encoder, tmp_path)
-    file = tmp_path / "clip-00000-scene.npy"
-    for content in (file.read_bytes()[:-9], b"", b"no pictures"):
+    file = tmp_path / f"clip-00000-{name}.npy"
+    for content in (file.read_bytes()[:-9], b"", b"no array"):
         file.write_bytes(content)
-        with pytest.raises(RunError, match=r"clip-00000-scene\.npy: expected pictures"):
+        with pytest.raises(RunError, match=rf"clip-00000-{name}\.npy: expected {what}"):
             extract(dataset.train[:1], encoder, tmp_path)
+    np.save(file, np.zeros(3, object) if name == "scene" else np.zeros(8, np.float32))
+    with pytest.raises(RunError, match=rf"clip-00000-{name}\.npy: expected {what}"):
+        extract(dataset.train[:1], encoder, tmp_path)
 
 
 def test_a_clip_that_cannot_be_read_any_more_is_passed_over_and_named(dataset, encoder, tmp_path, caplog):
