@@ -201,9 +201,9 @@ class Prediction:
         header: which frame this is.
         anomaly_score: higher is more anomalous; unbounded.
         anomaly_map: float16, shape (h, w), or None where maps are not wanted.
-        paired: whether the frame had a pair; without one its appearance alone was scored.
-        common_surprise: the part of the frame's surprise that its whole image shares (median of the anomaly map, in
-            units of spread of normal frames): light or the camera, not an event.
+        paired: whether the frame had a pair, so that motion was seen; without one its appearance alone was scored.
+        common_surprise: the part of its surprise that the whole image shares (median of the anomaly map, in units of
+            the spread of normal frames): the light or the camera, not an event.
     """
 
     header: FrameHeader
