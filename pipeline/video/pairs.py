@@ -4,7 +4,8 @@ Whoever reads owns the order of frames and knows the sessions, so pairs are made
 and live, and detectors keep nothing between frames.
 
 The law. Of the frames that came ``MIN_GAP_S`` to ``MAX_GAP_S`` before the wanted one, the one nearest to ``gap_s``
-before it is taken, and of two that are as near (time stamps are rounded: to 2 ms) the earlier. A frame that was thinned
+before it is taken, and of two that are as near to within a 25th of it, since time stamps jitter, the earlier (of 25
+frames per second and a gap of 0.1 s so the third before, never now this and now that of two). A frame that was thinned
 away serves as well as a wanted one, a damaged one never. There is no pair across the beginning of a session, a step
 back in time, a cut of a file that plays as a camera, or a change of the picture's size.
 
@@ -29,7 +30,7 @@ from pipeline.types import PreviousLuma
 
 Image = npt.NDArray[np.uint8]
 
-_SAME_S = 0.002
+_SAME_PER_GAP = 1 / 25
 _KEPT_PER_GAP = 4
 _ROUNDING = 0.999  # frames that come exactly a quarter of the gap apart are all kept, however their times were rounded
 _MOST_HELD_PIXELS = 4096 * 2304  # larger pictures are resized at once: six of them might fill gigabytes
@@ -116,7 +117,7 @@ class EarlierFrames:
         for number, (kept_s, _) in enumerate(self._kept):
             gap_s = time_s - kept_s
             off_s = abs(gap_s - self._gap_s)
-            if MIN_GAP_S <= gap_s <= MAX_GAP_S and off_s < least_s - _SAME_S:
+            if MIN_GAP_S <= gap_s <= MAX_GAP_S and off_s < least_s - _SAME_PER_GAP * self._gap_s:
                 best, least_s = number, off_s
         return None if best is None else self._pair(best, time_s)
 

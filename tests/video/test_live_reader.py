@@ -51,7 +51,9 @@ def stream(http_folder):
     return f"{address}/camera.ts"
 
 
-def test_a_live_stream_that_ends_is_opened_again_as_a_new_session(tmp_path, stream):
+def test_a_live_stream_that_ends_is_opened_again_as_a_new_session(tmp_path, stream, http_folder):
+    with open_source(str(http_folder[0] / "camera.ts"), SIZE_PX, gap_s=GAP_S) as source:
+        expected = [frame.previous for frame in source]
     with Station(tmp_path) as station:
         station.add("gate", stream, buffer_frames=100)
         until(lambda: len(station.frames_of(session=2)) == 20, "a third session came")
@@ -59,7 +61,11 @@ def test_a_live_stream_that_ends_is_opened_again_as_a_new_session(tmp_path, stre
             frames = station.frames_of(session=session)
             assert [frame.header.index for frame in frames] == list(range(20))
             assert [frame_number(frame.image) for frame in frames] == list(range(20))
-            assert [frame.previous is not None for frame in frames] == [False] + 19 * [True]
+            assert (frames[0].previous, expected[0]) == (None, None)
+            assert all(
+                np.array_equal(frame.previous.luma, read.luma)
+                for frame, read in zip(frames[1:], expected[1:], strict=True)
+            )
         assert [frame.header.serial for frame in station.frames_of()[:60]] == list(range(60))
         until(lambda: station.status().error, "the end of the stream is told")
         assert "expected more frames, got the end of the stream" in station.status().error
