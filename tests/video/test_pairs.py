@@ -149,7 +149,7 @@ def test_a_damaged_frame_is_nobodys_other_half(tmp_path):
     assert gaps == [0.0, 0.1, 0.0, 0.2, 0.1]
 
 
-def test_another_size_of_picture_or_another_angle_makes_no_motion(tmp_path):
+def test_another_size_of_picture_makes_no_motion(tmp_path):
     sizes = [(48, 64), (48, 64), (96, 128), (96, 128)]
     frames = decoded(write_images(tmp_path / "images", [numbered_frame(1, size) for size in sizes]))
     assert [frame.previous is None for frame in frames] == [True, False, True, False]
