@@ -36,7 +36,8 @@ _CONTRASTS = (
 )  # mean difference from the ground, in grey levels: neither invisible nor a white spot at night
 _LEAST_TEXTURE = 10.0  # standard deviation of a piece, in grey levels
 _MOVING_SHARE = 0.7  # of the pieces, cut out where something moved
-_FIRST_FRAMES = 0.5  # part of the frames in which a thing begins
+_FIRST_FRAMES = 0.5  # part of the frames in which what appears does
+_BEFORE_S = 1.0  # longer than any gap of a pair
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Thing:
         kind: what it does.
         patch: uint8 (h, w, 3).
         alpha: float32 (h, w), in [0, 1]: how much of the patch is seen.
-        begins_s: when it is there first.
+        begins_s: when it is there first; before all frames for what moves, which is never seen to come out of nothing.
         turns_s: when what dashes begins to; of others ``begins_s``.
         start: (y, x) of its upper left corner when it begins, in pixels; may lie outside of the image.
         velocity: pixels per second, down and to the right, from ``turns_s`` on.
@@ -117,13 +118,13 @@ def draw_thing(frames: npt.NDArray[np.uint8], fps: float, random: np.random.Gene
     alpha = _outline(height, width, random)
     size = alpha.shape
     begins = int(random.integers(0, max(1, round(_FIRST_FRAMES * count))))
-    seen = int(random.integers(begins, count)) if kind == "moves" else begins  # when it is whole in the image
-    place = random.integers(0, height - size[0] + 1), random.integers(0, width - size[1] + 1)
+    seen = int(random.integers(count)) if kind == "moves" else begins  # when it is whole in the image
+    place = int(random.integers(0, height - size[0] + 1)), int(random.integers(0, width - size[1] + 1))
     ground = frames[seen, place[0] : place[0] + size[0], place[1] : place[1] + size[1]]
     speed = height * np.exp(random.uniform(*np.log(_DASHES_PER_S if kind == "dashes" else _SPEEDS_PER_S)))
     angle = random.uniform(-np.pi / 6, np.pi / 6) + np.pi * random.integers(2)  # mostly sideways, as on a street
     velocity = (0.0, 0.0) if kind == "appears" else (float(speed * np.sin(angle)), float(speed * np.cos(angle)))
-    begins_s = (begins - 0.5) / fps  # between two frames
+    begins_s = -_BEFORE_S if kind == "moves" else (begins - 0.5) / fps  # between two frames
     moved_s = seen / fps - begins_s
     return Thing(
         kind=kind,
@@ -176,11 +177,12 @@ def _piece(frames: npt.NDArray[np.uint8], size: tuple[int, ...], random: np.rand
     """A piece of any place and time, perhaps mirrored, in somewhat other light; uint8 (h, w, 3)."""
     count, height, width, _ = frames.shape
     number, other = random.integers(count, size=2)
-    centre = random.integers(height), random.integers(width)
+    centre = int(random.integers(height)), int(random.integers(width))
     if random.random() < _MOVING_SHARE:
         changed = np.cumsum((frames[number, ..., 1].astype(np.int64) - frames[other, ..., 1]) ** 2)
         if changed[-1] > 0:
-            centre = np.divmod(np.searchsorted(changed, random.integers(changed[-1]), side="right"), width)
+            place = int(np.searchsorted(changed, random.integers(changed[-1]), side="right"))
+            centre = divmod(place, width)
     top = int(np.clip(centre[0] - size[0] // 2, 0, height - size[0]))
     left = int(np.clip(centre[1] - size[1] // 2, 0, width - size[1]))
     piece = frames[number, top : top + size[0], left : left + size[1]]
