@@ -208,8 +208,8 @@ def _blend(
     # One pixel more, for what lies between two: a slow thing moves by parts of a pixel.
     covered = np.pad(covered, ((0, 1), (0, 1), (0, 0)))
     covered = ndimage.shift(covered, (corner[0] - top, corner[1] - left, 0.0), order=1, mode="grid-constant")
-    rows = slice(max(0, top), min(height, top + covered.shape[0]))
-    columns = slice(max(0, left), min(width, left + covered.shape[1]))
+    rows = slice(max(0, top), min(height, top + alpha.shape[0] + 1))
+    columns = slice(max(0, left), min(width, left + alpha.shape[1] + 1))
     if rows.start >= rows.stop or columns.start >= columns.stop:
         return mask
     seen = covered[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]

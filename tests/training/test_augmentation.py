@@ -190,13 +190,13 @@ def test_a_batch_is_its_frames_and_without_a_pair_there_is_none():
     before = np.stack([luma_of(moved(image)) for image in images])
     before[1] = 0
     seeds = [(7, frame) for frame in range(3)]
-    varied, varied_luma = vary_batch(images, before, np.float32([0.1, 0.0, 0.2]), 1.0, seeds)
+    varied, varied_luma = vary_batch(images, before, np.array([0.1, 0.0, 0.2], np.float32), 1.0, seeds)
     assert not varied_luma[1].any()
     for frame in (0, 2):
         image, of_before = vary_pair(images[frame], before[frame], 1.0, np.random.default_rng((7, frame)))
         np.testing.assert_array_equal(varied[frame], image)
         np.testing.assert_array_equal(varied_luma[frame], of_before)
-    alone, _ = vary_batch(images[1:2], before[1:2], np.float32([0.0]), 1.0, seeds[1:2])
+    alone, _ = vary_batch(images[1:2], before[1:2], np.zeros(1, np.float32), 1.0, seeds[1:2])
     np.testing.assert_array_equal(alone[0], varied[1])
 
 
