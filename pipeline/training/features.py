@@ -1,12 +1,16 @@
 """Features of the normal footage, computed once: the frozen encoder runs one time, the flows read many times.
 
 Every clip becomes one file per level in the training folder, float16, shape (frames, positions, D), memory-mapped when
-read: small data sets live in the page cache, large ones on the disk, by the same code. A file appears under its name
-when it is complete, so an interrupted extraction goes on with the next clip. Beside them lie a few small pictures of
+read: small data sets live in the page cache, large ones on the disk, by the same code. A clip counts when all of its
+files are complete, so an interrupted extraction goes on with the next clip. Beside them lie a few small pictures of
 the clip, by which a live camera that was moved is noticed later.
 
+With ``training.augmentation`` every frame is kept in several variants, each in files of its own: the frame as it is,
+and the same moment in other light (``training/augmentation``). What is measured is measured on frames as they are.
+
 One frame takes 2 bytes x (sum over levels of positions x D): 0.23 MB for MobileNetV2 at 256 x 384 (0.6 GB for Ped2's
-2,550 frames), 1.8 MB for WideResNet-50 at 256 x 256, where ``training.frame_step`` keeps the folder small.
+2,550 frames), 1.8 MB for WideResNet-50 at 256 x 256, where ``training.frame_step`` keeps the folder small. Each variant
+takes as much again.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -27,11 +31,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pipeline.config import TrainingSettings
 from pipeline.datasets.base import Clip
 from pipeline.errors import DatasetError, RunError, VideoError
 from pipeline.files import naming, save_array, sync, write_whole
 from pipeline.model_settings import ModelSettings
 from pipeline.models.encoder import Encoder
+from pipeline.training.augmentation import vary_batch
 from pipeline.training.scene_references import SceneSampler
 from pipeline.types import stack_previous
 from pipeline.video.source import DecodedFrame, open_source
@@ -46,6 +52,7 @@ _BATCH_FRAMES = 8
 _FPS_OF_IMAGES = 25.0  # a source that states no rate; only the smoothing of held-out scores depends on it
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 _SPARE_BYTES = 2**28
+_DRAWS = 2  # tells the seeds of variants from those of a training's steps
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,7 @@ class ClipFeatures:
         fps: frames per second of what is stored, that is after ``frame_step``.
         levels: one array per level, finest first (or whatever a ``FeatureSpec`` names): float16, shape (frames,
             positions, D), memory-mapped.
+        varied: the same of every changed variant of the frames.
         gray_images: of the scene, as a ``SceneSampler`` kept them: float32, shape (n, h, w), memory-mapped.
         gaps_s: float32, shape (frames,): seconds between the frames of each one's pair; 0 for a frame without one.
     """
@@ -87,11 +95,16 @@ class ClipFeatures:
     clip: Clip
     fps: float
     levels: tuple[npt.NDArray[np.float16], ...]
+    varied: tuple[tuple[npt.NDArray[np.float16], ...], ...]
     gray_images: npt.NDArray[np.float32]
     gaps_s: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.levels[0])
+
+    def variants(self) -> tuple[ClipFeatures, ...]:
+        """The clip as it is, then in each of its changed variants: what ``levels`` of each gives."""
+        return (self, *(replace(self, levels=levels) for levels in self.varied))
 
 
 def extract_features(
@@ -100,7 +113,7 @@ def extract_features(
     size_px: tuple[int, int],
     *,
     gap_s: float,
-    frame_step: int,
+    training: TrainingSettings,
     folder: Path,
     progress: Callable[[int, int], None],
     passed_over: Callable[[str], None],
@@ -112,8 +125,8 @@ def extract_features(
         spec: what is computed of every frame and kept.
         size_px: (height, width) of the frames it takes.
         gap_s: how much earlier the other half of a frame's pair is to be; any frame of the clip may be it.
-        frame_step: every how many-th frame is used.
-        folder: where the files go; it holds features of this encoder, size, gap and step only.
+        training: says every how many-th frame is used, and in which variants.
+        folder: where the files go; it holds features of this encoder, size, gap, step and these variants only.
         progress: called with the frames done and the frames there are, as far as that is known.
         passed_over: told of a clip that cannot be read (any more), or is too short to learn from.
 
@@ -121,16 +134,17 @@ def extract_features(
         DatasetError: the disk has no room for the features.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    expected = [_expected_frames(clip, frame_step) for clip in clips]
-    _check_space(folder, spec, clips, expected)
+    variants = training.augmentation.variants
+    expected = [_expected_frames(clip, training.frame_step) for clip in clips]
+    _check_space(folder, spec, variants, clips, expected)
     features, done = [], 0
     for number, clip in enumerate(clips):
         stem = folder / f"clip-{number:05d}"
         try:
             if not stem.with_suffix(".json").exists():
-                for count in _extract_clip(clip, spec, size_px, gap_s, frame_step, stem):
+                for count in _extract_clip(number, clip, spec, size_px, gap_s, training, stem):
                     progress(done + count, max(sum(expected), done + count))
-            found = _open_clip(clip, spec, stem)
+            found = _open_clip(clip, spec, variants, stem)
             if len(found) < LEAST_FRAMES:
                 raise VideoError(f"{clip.url}: expected {LEAST_FRAMES} frames or more to use, got {len(found)}")
         except VideoError as error:
@@ -161,36 +175,50 @@ def _expected_frames(clip: Clip, frame_step: int) -> int:
     return -(-(clip.frame_count or 0) // frame_step)
 
 
-def _check_space(folder: Path, spec: FeatureSpec, clips: Sequence[Clip], expected: Sequence[int]) -> None:
+def _check_space(
+    folder: Path, spec: FeatureSpec, variants: int, clips: Sequence[Clip], expected: Sequence[int]
+) -> None:
     """Say before hours of decoding that the disk is too small, as far as the clips' lengths are known."""
-    per_frame = spec.bytes_per_frame
+    per_frame = (1 + variants) * spec.bytes_per_frame
     left = sum(count for number, count in enumerate(expected) if not (folder / f"clip-{number:05d}.json").exists())
     free = shutil.disk_usage(folder).free
     if left * per_frame + _SPARE_BYTES > free:
+        fewer = ", training.augmentation.variants lower" if variants else ""
         raise DatasetError(
             f"{folder}: expected {left * per_frame / 1e9:.1f} GB of room for the features of {left} frames of "
-            f"{len(clips)} clips, got {free / 1e9:.1f} GB free; set training.frame_step higher or write elsewhere"
+            f"{len(clips)} clips, got {free / 1e9:.1f} GB free; set training.frame_step higher{fewer} or write "
+            "elsewhere"
         )
 
 
 def _extract_clip(
-    clip: Clip, spec: FeatureSpec, size_px: tuple[int, int], gap_s: float, frame_step: int, stem: Path
+    number: int,
+    clip: Clip,
+    spec: FeatureSpec,
+    size_px: tuple[int, int],
+    gap_s: float,
+    training: TrainingSettings,
+    stem: Path,
 ) -> Iterator[int]:
     """Write one clip's files; yields the number of frames done so far."""
-    done = 0
+    done, frame_step = 0, training.frame_step
+    names = [_variant_name(name, v) for v in range(1 + training.augmentation.variants) for name in spec.names]
     with ExitStack() as stack:
         source = stack.enter_context(open_source(clip.url, size_px, gap_s=gap_s, name=clip.name))
-        files = [stack.enter_context(_array_file(stem, name).open("wb")) for name in spec.names]
+        files = [stack.enter_context(_array_file(stem, name).open("wb")) for name in names]
         stated_fps = source.frame_rate_fps or _FPS_OF_IMAGES
         sampler: SceneSampler | None = None
         times_s: list[float] = []
         gaps_s: list[npt.NDArray[np.float32]] = []
-        kept = (frame for number, frame in enumerate(_timed(source, times_s)) if number % frame_step == 0)
+        kept = (frame for index, frame in enumerate(_timed(source, times_s)) if index % frame_step == 0)
         for frames in _batches(kept):
             images = np.stack([frame.image for frame in frames])
-            previous_luma, gaps_of_batch_s = stack_previous([frame.previous for frame in frames], images)
-            gaps_s.append(gaps_of_batch_s)
-            for file, array in zip(files, spec.encode(images, previous_luma, gaps_of_batch_s), strict=True):
+            paired = images, *stack_previous([frame.previous for frame in frames], images)
+            gaps_s.append(paired[-1])
+            arrays = spec.encode(*paired)
+            for variant in range(1, 1 + training.augmentation.variants):
+                arrays += spec.encode(*_varied(*paired, training, number, variant, done))
+            for file, array in zip(files, arrays, strict=True):
                 with naming(Path(file.name)):
                     file.write(np.ascontiguousarray(array).data)
             sampler = sampler or SceneSampler(actual_fps(stated_fps, times_s) / frame_step)
@@ -203,13 +231,37 @@ def _extract_clip(
         save_array(_gaps_file(stem), np.concatenate(gaps_s))
         if source.missing():
             _LOGGER.warning("%s: %d of its frames are missing or damaged", clip.name, source.missing())
-    for name in spec.names:
+    for name in names:
         sync(_array_file(stem, name))
     sync(_gray_images_file(stem))
     sync(_gaps_file(stem))
     fps = actual_fps(stated_fps, times_s) / frame_step
     # Last, and in one step: the clip counts as extracted once this file is there.
     write_whole(stem.with_suffix(".json"), json.dumps({"frames": done, "fps": fps}))
+
+
+def _varied(
+    images: npt.NDArray[np.uint8],
+    previous_luma: npt.NDArray[np.uint8],
+    gaps_s: npt.NDArray[np.float32],
+    training: TrainingSettings,
+    clip: int,
+    variant: int,
+    first: int,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """A variant of some frames of a clip and of their pairs, as ``FeatureSpec.encode`` takes them.
+
+    Args:
+        images: uint8 (B, H, W, 3).
+        previous_luma: uint8 (B, H, W).
+        gaps_s: float32 (B,).
+        training: its seed and the strength are read.
+        clip: number of the clip.
+        variant: number of the variant, from 1.
+        first: number of the first of the frames among those of the clip.
+    """
+    seeds = [(training.seed, _DRAWS, clip, variant, first + at) for at in range(len(images))]
+    return *vary_batch(images, previous_luma, gaps_s, training.augmentation.strength, seeds), gaps_s
 
 
 def _timed(frames: Iterable[DecodedFrame], times_s: list[float]) -> Iterator[DecodedFrame]:
@@ -242,6 +294,10 @@ def _batches(frames: Iterator[DecodedFrame]) -> Iterator[list[DecodedFrame]]:
         yield batch
 
 
+def _variant_name(name: str, variant: int) -> str:
+    return f"{name}-variant{variant}" if variant else name
+
+
 def _array_file(stem: Path, name: str) -> Path:
     return stem.with_name(f"{stem.name}-{name}.f16")
 
@@ -254,17 +310,9 @@ def _gaps_file(stem: Path) -> Path:
     return stem.with_name(f"{stem.name}-gaps.npy")
 
 
-def _open_clip(clip: Clip, spec: FeatureSpec, stem: Path) -> ClipFeatures:
+def _open_clip(clip: Clip, spec: FeatureSpec, variants: int, stem: Path) -> ClipFeatures:
     values = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
-    levels = []
-    for name, of_frame in zip(spec.names, spec.shapes, strict=True):
-        shape = (values["frames"], *of_frame)
-        path = _array_file(stem, name)
-        if path.stat().st_size != 2 * shape[0] * shape[1] * shape[2]:
-            raise RunError(
-                f"{path}: expected features of {shape[0]} frames, got a file of another size; delete {stem.parent}"
-            )
-        levels.append(np.memmap(path, dtype=np.float16, mode="r", shape=shape))
+    levels, *varied = (_open_levels(spec, variant, values["frames"], stem) for variant in range(1 + variants))
     gray_images = _load_array(_gray_images_file(stem), "pictures", mmap_mode="r")
     gaps_s = _load_array(_gaps_file(stem), f"gaps of {values['frames']} frames")
     if gaps_s.shape != (values["frames"],):
@@ -272,7 +320,19 @@ def _open_clip(clip: Clip, spec: FeatureSpec, stem: Path) -> ClipFeatures:
             f"{_gaps_file(stem)}: expected gaps of {values['frames']} frames, got shape {gaps_s.shape}; "
             f"delete {stem.parent}"
         )
-    return ClipFeatures(clip, values["fps"], tuple(levels), gray_images, gaps_s)
+    return ClipFeatures(clip, values["fps"], levels, tuple(varied), gray_images, gaps_s)
+
+
+def _open_levels(spec: FeatureSpec, variant: int, frames: int, stem: Path) -> tuple[npt.NDArray[np.float16], ...]:
+    levels = []
+    for name, (positions, dims) in zip(spec.names, spec.shapes, strict=True):
+        path = _array_file(stem, _variant_name(name, variant))
+        if path.stat().st_size != 2 * frames * positions * dims:
+            raise RunError(
+                f"{path}: expected features of {frames} frames, got a file of another size; delete {stem.parent}"
+            )
+        levels.append(np.memmap(path, dtype=np.float16, mode="r", shape=(frames, positions, dims)))
+    return tuple(levels)
 
 
 def _load_array(path: Path, what: str, *, mmap_mode: Literal["r"] | None = None) -> npt.NDArray[np.float32]:

@@ -50,8 +50,8 @@ def training_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.training")
 
 
-def features_key(dataset: Dataset, encoder: Encoder, model: ModelSettings, frame_step: int) -> str:
-    """Digest of everything that decides the cached features: weights, input size, footage, pairs, and what is kept."""
+def features_key(dataset: Dataset, encoder: Encoder, model: ModelSettings, training: TrainingSettings) -> str:
+    """Digest of all that decides the cached features: weights, input size, footage, pairs, variants, what is kept."""
     digest = hashlib.sha256()
     for name, tensor in sorted(encoder.backbone.state_dict().items()):
         digest.update(name.encode())
@@ -61,9 +61,11 @@ def features_key(dataset: Dataset, encoder: Encoder, model: ModelSettings, frame
         "encoder": encoder.settings.model_dump(mode="json", exclude={"weights", "seed"}),
         "size": model.image_size_px,
         "gap_s": model.motion.gap_s,
-        "frame_step": frame_step,
+        "frame_step": training.frame_step,
         "clips": [clip.stamp() for clip in dataset.train],
     }
+    if training.augmentation.variants:
+        facts["augmentation"] = [training.augmentation.model_dump(mode="json"), training.seed]
     method = method_of(model.method)
     if not method.shares_features:
         section = getattr(model, method.section)

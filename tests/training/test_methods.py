@@ -118,6 +118,18 @@ def test_a_baseline_knows_its_scene(models, dataset, method):
     assert unknown == pytest.approx(own)
 
 
+@pytest.mark.parametrize("method", ["cflow", *SECTIONS])
+def test_a_method_learns_from_variants_and_measures_frames_as_they_are(models, dataset, tmp_path, method):
+    card = train(config_of(method, augmentation={"variants": 2}), dataset, tmp_path / "m")
+    out, without = models[method]
+    assert card.fingerprint != without.fingerprint
+    sizes = [(folder / WEIGHTS_FILE).stat().st_size for folder in (tmp_path / "m", out)]
+    assert sizes[0] == pytest.approx(sizes[1], abs=64)  # nor does SPADE's gallery grow
+    predictions = Engine.load(tmp_path / "m").predict(frames(dataset, 0, 6), ["gate"])
+    expected = card.normal_scores["gate"][0]
+    assert [p.anomaly_score for p in predictions] == pytest.approx(list(expected), rel=2e-2, abs=2e-2)
+
+
 def test_the_same_seed_gives_the_same_model(made, dataset, tmp_path):
     method, out, card = made
     again = train(config_of(method), dataset, tmp_path / "m")

@@ -119,6 +119,14 @@ def test_the_same_seed_gives_the_same_model_to_the_last_bit(trained, dataset, tm
     assert again.fingerprint == card.fingerprint
 
 
+def test_a_training_with_variants_that_was_interrupted_ends_as_an_uninterrupted_one(dataset, tmp_path):
+    config = make_config(epochs=1, augmentation={"variants": 2, "strength": 0.5})
+    whole = train(config, dataset, tmp_path / "whole")
+    train(config, dataset, tmp_path / "cut", Told(2))
+    assert train(config, dataset, tmp_path / "cut").fingerprint == whole.fingerprint
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
 def test_another_seed_gives_another_model(trained, dataset, tmp_path):
     train(make_config(seed=1), dataset, tmp_path / "m")
     assert weights(tmp_path / "m") != weights(trained[0])
