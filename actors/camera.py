@@ -25,7 +25,7 @@ from pipeline.runtime.frame_counters import CounterName, FrameCounters
 from pipeline.runtime.messages import CameraReport, DesiredCameraState, TakeRequest
 from pipeline.runtime.redelivery import RedeliveryQueue
 from pipeline.runtime.status import ReaderStatus
-from pipeline.types import Dropped, DropReason, Frame, FrameBatch, Trouble, stacked
+from pipeline.types import Dropped, DropReason, Frame, FrameBatch, Trouble
 from pipeline.video.reader import CameraReader, make_reader
 from pipeline.video.tamper import TamperMonitor
 
@@ -42,14 +42,17 @@ class CameraActor:
 
     Args:
         size_px: (height, width) of the frames it dispatches.
+        gap_s: how much earlier the other halves of their pairs are to be.
         files_at_once: files that are read at the same time; live cameras are read all at once, always.
         counters_folder: folder of the cameras' counter files, on this node.
         quarantine: folder for frames that killed detectors.
     """
 
-    def __init__(self, size_px: tuple[int, int], files_at_once: int, counters_folder: Path, quarantine: Path) -> None:
+    def __init__(
+        self, size_px: tuple[int, int], gap_s: float, files_at_once: int, counters_folder: Path, quarantine: Path
+    ) -> None:
         os.umask(0o077)  # as in the scorer
-        self._size_px = size_px
+        self._size_px, self._gap_s = size_px, gap_s
         self._files_at_once = files_at_once
         self._counters_folder, self._quarantine = counters_folder, quarantine
         self._desired = DesiredCameraState()
@@ -70,7 +73,7 @@ class CameraActor:
             self._reconcile()
 
     def take(self, request: TakeRequest) -> FrameBatch | None:
-        """Frames that wait, oldest first, as one array; None when none came within the time.
+        """Frames that wait, oldest first, as one batch; None when none came within the time.
 
         Args:
             request: who asks, and for what.
@@ -88,8 +91,7 @@ class CameraActor:
             if self._stopping:  # closed buffers answer at once, and would be asked without end while others drain
                 time.sleep(min(request.timeout_s, _NOTHING_LEFT_S))
             return None
-        images = stacked([frame.image for frame in frames]) if frames else np.empty((0, *self._size_px, 3), np.uint8)
-        return FrameBatch(tuple(frame.header for frame in frames), images, tuple(dropped))
+        return FrameBatch.of(frames, dropped)
 
     def report(self) -> CameraReport:
         """Its report."""
@@ -154,12 +156,17 @@ class CameraActor:
     def _quarantine_frame(self, frame: Frame) -> Dropped:
         """Keep a frame that killed detectors where somebody can look at it."""
         header = frame.header
-        path = self._quarantine / f"{header.camera_id}-{header.session}-{header.index}"
+        name = f"{header.camera_id}-{header.session}-{header.index}"
+        path = self._quarantine / name
         _log.error("%s: this frame was in a detector each time it died; it is set aside", path)
         try:
             self._quarantine.mkdir(parents=True, exist_ok=True)
-            np.save(path.with_suffix(".npy"), frame.image, allow_pickle=False)
-            path.with_suffix(".json").write_text(json.dumps(asdict(header), default=str) + "\n", encoding="utf-8")
+            np.save(path.with_name(f"{name}.npy"), frame.image, allow_pickle=False)
+            said = asdict(header)
+            if frame.previous is not None:  # without it the frame would not score again as it did
+                np.save(path.with_name(f"{name}-previous.npy"), frame.previous.luma, allow_pickle=False)
+                said["gap_s"] = frame.previous.gap_s
+            path.with_name(f"{name}.json").write_text(json.dumps(said, default=str) + "\n", encoding="utf-8")
         except OSError as error:
             _log.error("%s: it could not be kept: %s", path, error)
         return Dropped(header, "quarantined")
@@ -169,7 +176,7 @@ class CameraActor:
 
     def _number(self, frame: Frame) -> Frame:
         counters = self._assigned[frame.header.camera_id].counters
-        numbered = Frame(replace(frame.header, serial=counters["dispatched"]), frame.image)
+        numbered = replace(frame, header=replace(frame.header, serial=counters["dispatched"]))
         counters.add("dispatched")
         return numbered
 
@@ -225,6 +232,7 @@ class CameraActor:
             self._size_px,
             self._buffers,
             counters,
+            gap_s=self._gap_s,
             make_watch=lambda: TamperMonitor(settings.health, reference),
             start_thread=self._start_thread,
         )

@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from actors.actor_client import ActorClient, start_vital_thread
 from actors.result_sender import FrameResults, ResultSender
 from pipeline.config import RuntimeSettings
@@ -24,7 +22,7 @@ from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.messages import CameraRole, DesiredDetectorState, DetectorReport, TakeRequest
 from pipeline.runtime.plan import Predict
-from pipeline.types import Dropped, DropReason, Frame, FrameBatch, Prediction, stacked
+from pipeline.types import Dropped, DropReason, Frame, FrameBatch, Prediction
 
 if TYPE_CHECKING:  # it imports torch
     from pipeline.inference.tuning import Tuning
@@ -171,10 +169,7 @@ class DetectorActor:
                 self._process_of[header.camera_id] = process
                 self._held[header.camera_id] += 1
         self._left_inbox.extend(batch.dropped)
-        # Copies: a slice would keep the whole received array. A single frame is the whole of its array.
-        images = batch.images if len(batch) == 1 else map(np.copy, batch.images)
-        frames = [Frame(header, image) for header, image in zip(batch.headers, images, strict=True)]
-        for frame in self._inbox.put_all(frames):
+        for frame in self._inbox.put_all(batch.frames()):
             _log.error("camera %s: expected a camera that this detector is to score", frame.header.camera_id)
             self._left_inbox.append(Dropped(frame.header, "detector_lost"))
 
@@ -197,7 +192,7 @@ class DetectorActor:
     def _predictions(self, frames: list[Frame]) -> list[Prediction]:
         if not frames:
             return []
-        batch = FrameBatch(tuple(frame.header for frame in frames), stacked([frame.image for frame in frames]))
+        batch = FrameBatch.of(frames)
         return self._predict_batch(batch, [self._roles[header.camera_id] for header in batch.headers])
 
     def _pop_left(self, taken: int) -> list[Frame | Dropped]:

@@ -91,6 +91,7 @@ def _plan(
         model_folder=model_folder.resolve(),
         expected_model=config.model if "model" in config.model_fields_set else None,
         size_px=card.model.image_size_px,
+        gap_s=card.model.motion.gap_s,
         runtime=config.runtime,
         sinks=sinks,
         quarantine=folder.quarantine,

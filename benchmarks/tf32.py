@@ -21,6 +21,7 @@ from benchmarks.machine import describe, store
 from pipeline.datasets.detect import open_dataset
 from pipeline.evaluation.metrics import frame_auroc, frame_auroc_macro
 from pipeline.inference.engine import Engine
+from pipeline.types import Frame, FrameBatch, FrameHeader
 from pipeline.video.source import open_source
 
 _BATCH = 16
@@ -44,9 +45,16 @@ def round_convolutions(encoder: nn.Module) -> None:
 
 def scores_of(engine: Engine, url: str) -> npt.NDArray[np.float64]:
     """The anomaly score of every frame of a clip."""
-    with open_source(url, engine.image_size_px) as source:
-        images = torch.from_numpy(np.stack([frame.image for frame in source]))
-    return torch.cat([engine.score(part, [""] * len(part))[1] for part in images.split(_BATCH)]).double().numpy()
+    scores: list[float] = []
+    with open_source(url, engine.image_size_px, gap_s=engine.card.model.motion.gap_s) as source:
+        frames = [
+            Frame(FrameHeader("clip", 0, index, one.pts, one.time_base, 0.0), one.image, one.previous)
+            for index, one in enumerate(source)
+        ]
+    for start in range(0, len(frames), _BATCH):
+        batch = FrameBatch.of(frames[start : start + _BATCH])
+        scores += [one.anomaly_score for one in engine.predict(batch, [""] * len(batch), maps=False)]
+    return np.array(scores)
 
 
 def main() -> None:

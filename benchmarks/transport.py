@@ -55,7 +55,7 @@ from pipeline.runtime.plan import Predict
 from pipeline.runtime.status import RunStatus
 from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.training.train import train
-from pipeline.types import FrameBatch, FrameHeader, Prediction
+from pipeline.types import Frame, FrameBatch, FrameHeader, Prediction, PreviousLuma
 from tests.rtsp import RtspServer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -182,7 +182,8 @@ def model_cpu_ms(folder: Path, size_px: tuple[int, int]) -> float:
     torch.set_num_threads(os.cpu_count() or 1)
     engine = Engine.ready(folder, RuntimeSettings(batch_frames=MODEL_BATCH))
     images = np.random.default_rng(0).integers(0, 255, (MODEL_BATCH, *size_px, 3), np.uint8)
-    batch = FrameBatch(tuple(_header(i) for i in range(MODEL_BATCH)), images)
+    frames = [Frame(_header(i), image, PreviousLuma(image[..., 1], 0.1)) for i, image in enumerate(images)]
+    batch = FrameBatch.of(frames)
     spent_ms = []
     for _ in range(12):
         before = time.process_time()

@@ -63,8 +63,22 @@ RedisAddress = Annotated[SecretStr, Field(min_length=1), _address(redis_address_
 Fraction01 = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
+class PhotometricSettings(Settings):
+    """Other light, and other cameras, that training shows the model beside the footage as it is.
+
+    Attributes:
+        variants: changed copies of every frame whose features are computed and kept beside its own; 0 is off.
+        strength: how far they go, in (0, 1]. At 1: a stop of exposure up or down, tone curves of exponent .6 to 1.6, a
+            fifth more or less red and blue, shadows that take half of a picture's values, noise of 6 grey levels, a
+            blur of 1.2 pixels, JPEG of quality 30, and one variant in seven as an infrared camera sees it.
+    """
+
+    variants: Annotated[int, Field(ge=0, le=16)] = 0
+    strength: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+
+
 class TrainingSettings(Settings):
-    """How a model is fitted. PaDiM and SPADE go once over the footage and read the last four settings alone.
+    """How a model is fitted. PaDiM and SPADE go once over the footage and read the last five settings alone.
 
     Attributes:
         epochs: passes over the training features; the last one's weights are kept, always.
@@ -74,6 +88,7 @@ class TrainingSettings(Settings):
         warmup_fraction: part of all steps over which the rate rises linearly.
         holdout_fraction: part of the normal footage kept from training; scoring constants are measured on it.
         frame_step: every how many-th frame of the footage is used.
+        augmentation: what light and cameras do to the frames that are learned from.
         seed: of initialisation, order and draws.
         checkpoint_every_s: how often an interrupted training could be resumed from.
     """
@@ -85,6 +100,7 @@ class TrainingSettings(Settings):
     warmup_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
     holdout_fraction: Annotated[float, Field(gt=0.0, le=0.5)] = 0.1
     frame_step: PositiveInt = 1
+    augmentation: PhotometricSettings = PhotometricSettings()
     seed: Seed = 0
     checkpoint_every_s: PositiveFloat = 60.0
 

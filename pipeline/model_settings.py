@@ -11,6 +11,10 @@ from pipeline.methods import DEFAULT_METHOD, check_method
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 # A model that is larger than any that was ever built is a slip of the pen, or damage: better refused than allocated.
 ImageSide = Annotated[int, Field(gt=0, le=8192)]
+MIN_GAP_S, MAX_GAP_S = 0.01, 0.5
+"""Frames closer or further apart than this are no pair: time stamps that close say little of the time between pictures
+(a burst of them over the network), and what moved for that long has long been elsewhere."""
+
 MethodName = Annotated[str, AfterValidator(check_method)]
 
 
@@ -151,6 +155,17 @@ class ScoreSettings(Settings):
     top_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.005
 
 
+class MotionSettings(Settings):
+    """What is seen of motion: a frame is scored together with one that came shortly before it.
+
+    Attributes:
+        gap_s: how much earlier the other half of a frame's pair is to be, in seconds. Of what a camera sends the frame
+            nearest to that is taken, whichever are scored.
+    """
+
+    gap_s: Annotated[float, Field(ge=2 * MIN_GAP_S, le=MAX_GAP_S / 2)] = 0.1
+
+
 class ModelSettings(Settings):
     """Everything that makes a model, and with it a checkpoint.
 
@@ -164,6 +179,7 @@ class ModelSettings(Settings):
         spade: the gallery.
         differnet: the flow on whole images.
         score: from map to score.
+        motion: of every method.
     """
 
     image_size_px: tuple[ImageSide, ImageSide] = (256, 256)
@@ -174,6 +190,7 @@ class ModelSettings(Settings):
     spade: SpadeSettings = SpadeSettings()
     differnet: DiffernetSettings = DiffernetSettings()
     score: ScoreSettings = ScoreSettings()
+    motion: MotionSettings = MotionSettings()
 
     @model_validator(mode="after")
     def _size_fits_strides(self) -> Self:

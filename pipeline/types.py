@@ -78,16 +78,31 @@ class FrameHeader:
 
 
 @dataclass(frozen=True, slots=True)
+class PreviousLuma:
+    """The brightness of a frame that came shortly before another: with it they are a pair.
+
+    Attributes:
+        luma: uint8, shape (H, W), at the model's input size; (77 R + 150 G + 29 B + 128) >> 8 of the resized frame.
+        gap_s: media time from this frame to the other, in seconds; positive.
+    """
+
+    luma: npt.NDArray[np.uint8]
+    gap_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """One decoded frame at the model's input size.
 
     Attributes:
         header: which frame this is.
         image: uint8, shape (H, W, 3), RGB.
+        previous: the other half of its pair, of the same session; None where no frame came shortly before it.
     """
 
     header: FrameHeader
     image: npt.NDArray[np.uint8]
+    previous: PreviousLuma | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,25 +120,77 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class FrameBatch:
-    """Frames of any cameras, stacked into one array so that they cross a process border as one object.
+    """Frames of any cameras, stacked into arrays so that they cross a process border as few objects.
 
     Attributes:
         headers: B headers, in the order of ``images``.
         images: uint8, shape (B, H, W, 3), RGB.
+        previous_luma: uint8, shape (B, H, W): of each frame's pair; zeros for a frame without one.
+        gaps_s: float32, shape (B,): seconds between the frames of each pair; 0 for a frame without one.
         dropped: frames that will not come, to be passed on before these.
     """
 
     headers: tuple[FrameHeader, ...]
     images: npt.NDArray[np.uint8]
+    previous_luma: npt.NDArray[np.uint8]
+    gaps_s: npt.NDArray[np.float32]
     dropped: tuple[Dropped, ...] = ()
+
+    @classmethod
+    def of(cls, frames: Sequence[Frame], dropped: Sequence[Dropped] = ()) -> FrameBatch:
+        """Stack frames of one size; a lone frame's arrays are views of its own. Without frames H and W are 0."""
+        headers = tuple(frame.header for frame in frames)
+        if not frames:
+            images, luma = np.empty((0, 0, 0, 3), np.uint8), np.empty((0, 0, 0), np.uint8)
+            return cls(headers, images, luma, np.empty(0, np.float32), tuple(dropped))
+        images = _stacked([frame.image for frame in frames])
+        return cls(headers, images, *stack_previous([frame.previous for frame in frames], images), tuple(dropped))
+
+    @classmethod
+    def unpaired(cls, headers: tuple[FrameHeader, ...], images: npt.NDArray[np.uint8]) -> FrameBatch:
+        """Frames without pairs, whose images are stacked already: uint8 (B, H, W, 3)."""
+        return cls(headers, images, *stack_previous([None] * len(headers), images))
+
+    def frames(self) -> list[Frame]:
+        """The frames one by one, each with memory of its own: a slice would keep the whole batch's."""
+        return [
+            Frame(
+                header,
+                self._own(self.images, number),
+                PreviousLuma(self._own(self.previous_luma, number), float(gap_s)) if gap_s else None,
+            )
+            for number, (header, gap_s) in enumerate(zip(self.headers, self.gaps_s, strict=True))
+        ]
+
+    def _own(self, arrays: npt.NDArray[np.uint8], number: int) -> npt.NDArray[np.uint8]:
+        # A single frame is the whole of its array.
+        return arrays[number] if len(self) == 1 else arrays[number].copy()
 
     def __len__(self) -> int:
         return len(self.headers)
 
 
-def stacked(images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-    """At least one image (H, W, 3) as one array (B, H, W, 3); a view of it where there is only one."""
-    return images[0][None] if len(images) == 1 else np.stack(images)
+def stack_previous(
+    previous: Sequence[PreviousLuma | None], images: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """Other halves of pairs as ``FrameBatch`` holds them.
+
+    Args:
+        previous: of B frames.
+        images: theirs, uint8 (B, H, W, 3).
+
+    Returns:
+        ``previous_luma``, uint8 (B, H, W), and ``gaps_s``, float32 (B,).
+    """
+    nothing = np.zeros(images.shape[1:3], np.uint8)
+    luma = [nothing if pair is None else pair.luma for pair in previous]
+    gaps_s = np.array([0.0 if pair is None else pair.gap_s for pair in previous], np.float32)
+    return _stacked(luma) if luma else np.empty((0, *nothing.shape), np.uint8), gaps_s
+
+
+def _stacked(arrays: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """At least one array (...) as one array (B, ...); a view of it where there is only one."""
+    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +201,16 @@ class Prediction:
         header: which frame this is.
         anomaly_score: higher is more anomalous; unbounded.
         anomaly_map: float16, shape (h, w), or None where maps are not wanted.
+        paired: whether the frame had a pair, so that motion was seen; without one its appearance alone was scored.
+        common_surprise: the part of its surprise that the whole image shares (median of the anomaly map, in units of
+            the spread of normal frames): the light or the camera, not an event.
     """
 
     header: FrameHeader
     anomaly_score: float
     anomaly_map: npt.NDArray[np.float16] | None = None
+    paired: bool = False
+    common_surprise: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
@@ -29,7 +27,9 @@ from pipeline.errors import ConfigError, DatasetError
 from pipeline.evaluation.comparison import COLUMNS, Comparison, MethodResult, comparison_rows, write_comparison
 from pipeline.evaluation.protocols import Evaluation, evaluate
 from pipeline.methods import CHOICES, chosen_method
+from pipeline.model_settings import ModelSettings
 from pipeline.models.card import WEIGHTS_FILE, read_card
+from pipeline.types import Frame, FrameBatch, FrameHeader
 from pipeline.video.source import open_source
 
 _SPEED_S = 120.0
@@ -141,12 +141,12 @@ def _measured(
     models = {method: place.model(method) for method in methods}
     cards = {method: read_card(model) for method, model in models.items()}
     first = cards[methods[0]]
-    images, scenes = _sample(dataset, first.model.image_size_px, config.runtime.batch_frames)
+    batch, scenes = _sample(dataset, first.model, config.runtime.batch_frames)
     threads = config.runtime.threads or os.cpu_count() or 1
-    device, encoder_mb, speeds = in_subprocess(_time, models, images, scenes, config.runtime, threads)
+    device, encoder_mb, speeds = in_subprocess(_time, models, batch, scenes, config.runtime, threads)
     results = []
     for method, model in models.items():
-        peak_mb, gpu_mb = in_subprocess(_measure_memory, model, images, scenes, config.runtime, device, threads)
+        peak_mb, gpu_mb = in_subprocess(_measure_memory, model, batch, scenes, config.runtime, device, threads)
         overall, speed, took = evaluations[method].overall, speeds[method], place.trained(method)
         assert took is not None, "nothing is measured before it is trained"
         results.append(
@@ -173,7 +173,7 @@ def _measured(
         encoder=first.model.encoder.name,
         image_size_px=first.model.image_size_px,
         train_frames=first.provenance.train_frames,
-        batch_frames=len(images),
+        batch_frames=len(batch),
         threads=threads,
         device=device,
         floors=evaluations[methods[0]].overall.floors,
@@ -181,18 +181,19 @@ def _measured(
     )
 
 
-def _sample(dataset: Dataset, size_px: tuple[int, int], wanted: int) -> tuple[npt.NDArray[np.uint8], list[str]]:
+def _sample(dataset: Dataset, model: ModelSettings, wanted: int) -> tuple[FrameBatch, list[str]]:
     """One batch of test frames, drawn in turn from the first clips of all scenes as a detector would get them."""
     firsts = {clip.scene: clip for clip in reversed(dataset.test)}.values()
-    images: list[npt.NDArray[np.uint8]] = []
+    frames: list[Frame] = []
     scenes: list[str] = []
     each = -(-wanted // len(firsts))
     for clip in firsts:
-        with open_source(clip.url, size_px, name=clip.name) as source:
-            for _, frame in zip(range(min(each, wanted - len(images))), source, strict=False):
-                images.append(frame.image)
+        with open_source(clip.url, model.image_size_px, gap_s=model.motion.gap_s, name=clip.name) as source:
+            for index, decoded in zip(range(min(each, wanted - len(frames))), source, strict=False):
+                header = FrameHeader(clip.name, 0, index, decoded.pts, decoded.time_base, captured_at_s=0.0)
+                frames.append(Frame(header, decoded.image, decoded.previous))
                 scenes.append(clip.scene)
-    return np.stack(images), scenes
+    return FrameBatch.of(frames), scenes
 
 
 def _extract(config: Config, dataset: Dataset, folder: Path) -> float:
@@ -216,7 +217,7 @@ def _train(config: Config, dataset: Dataset, model: Path, features: Path | None)
 
 
 def _time(
-    models: dict[str, Path], images: npt.NDArray[np.uint8], scenes: list[str], runtime: RuntimeSettings, threads: int
+    models: dict[str, Path], batch: FrameBatch, scenes: list[str], runtime: RuntimeSettings, threads: int
 ) -> tuple[str, float, dict[str, Any]]:
     """Time all models; returns the device, the encoder's size in 10^6 bytes and speeds by method."""
     import torch
@@ -224,14 +225,14 @@ def _time(
     from pipeline.evaluation.speed import encoder_mb, measure_speed
 
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if runtime.device == "auto" else runtime.device
-    speeds = measure_speed(models, images, scenes, runtime, device=chosen, threads=threads, seconds=_SPEED_S)
+    speeds = measure_speed(models, batch, scenes, runtime, device=chosen, threads=threads, seconds=_SPEED_S)
     return chosen, encoder_mb(next(iter(models.values()))), speeds
 
 
 def _measure_memory(
-    model: Path, images: npt.NDArray[np.uint8], scenes: list[str], runtime: RuntimeSettings, device: str, threads: int
+    model: Path, batch: FrameBatch, scenes: list[str], runtime: RuntimeSettings, device: str, threads: int
 ) -> tuple[float, float | None]:
     """Peak memory of a process that scores with one model, and of its GPU."""
     from pipeline.evaluation.speed import measure_memory
 
-    return measure_memory(model, images, scenes, runtime, device=device, threads=threads)
+    return measure_memory(model, batch, scenes, runtime, device=device, threads=threads)

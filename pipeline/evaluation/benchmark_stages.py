@@ -8,12 +8,11 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.addresses import is_live
 from pipeline.config import CameraSettings, RuntimeSettings
@@ -28,10 +27,8 @@ from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.redis_stream import RedisSink
 from pipeline.sinks.run_store import RunStore
-from pipeline.types import FrameBatch, FrameHeader, Prediction
-from pipeline.video.source import open_source
-
-Images = npt.NDArray[np.uint8]
+from pipeline.types import Frame, FrameBatch, FrameHeader, Prediction
+from pipeline.video.source import DecodedFrame, open_source
 
 _KEPT = 64  # frames that the other stages work on
 _RENDERED = 40
@@ -64,37 +61,39 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="cflow-bench-", dir=temporary_folder()) as name:
         folder = Path(name)
         shown = video or _synthetic(folder / "footage", video_size_px)
-        decode_s, images = measure_decode(shown, card.model.image_size_px, seconds)
-        inference = measure_inference(model, images, device, runtime, seconds)
+        decode_s, frames = measure_decode(shown, card.model.image_size_px, card.model.motion.gap_s, seconds)
+        inference = measure_inference(model, frames, device, runtime, seconds)
         sinks_s = measure_sinks(card, folder, maps=maps, batch=runtime.batch_frames)
     return Costs(decode_s, inference, sinks_s, os.cpu_count() or 1, device)
 
 
-def measure_decode(video: Path | str, size_px: tuple[int, int], seconds: float) -> tuple[float, Images]:
-    """CPU seconds per frame of decoding and resizing, and some of the frames.
+def measure_decode(
+    video: Path | str, size_px: tuple[int, int], gap_s: float, seconds: float
+) -> tuple[float, list[DecodedFrame]]:
+    """CPU seconds per frame of decoding, resizing and making pairs, and some of the frames.
 
     Raises:
         VideoError: the video cannot be read, or holds no frame.
     """
     if is_live(str(video)):
         raise VideoError(f"{video}: expected a video file, got a live stream, which sets its own pace")
-    kept: list[Images] = []
+    kept: list[DecodedFrame] = []
     frames, before, end_at = 0, time.process_time(), time.monotonic() + seconds
     while frames == 0 or time.monotonic() < end_at:
-        with open_source(str(video), size_px) as source:
+        with open_source(str(video), size_px, gap_s=gap_s) as source:
             for frame in source:
                 frames += 1
                 if len(kept) < _KEPT:
-                    kept.append(frame.image)
+                    kept.append(frame)
                 if time.monotonic() >= end_at:
                     break
         if not frames:
             raise VideoError(f"{video}: expected a video with frames, got one without")
-    return (time.process_time() - before) / frames, np.stack(kept)
+    return (time.process_time() - before) / frames, kept
 
 
 def measure_inference(
-    model: Path, images: Images, device: str, runtime: RuntimeSettings, seconds: float
+    model: Path, frames: Sequence[DecodedFrame], device: str, runtime: RuntimeSettings, seconds: float
 ) -> tuple[BatchCost, ...]:  # fmt: skip
     """Time and CPU time of ``Engine.predict`` per frame at growing batch sizes.
 
@@ -113,8 +112,8 @@ def measure_inference(
     scene = next(iter(engine.card.scenes), "")
     costs = []
     for size in batch_sizes(runtime.batch_frames):
-        chosen = np.stack(list(itertools.islice(itertools.cycle(images), size)))
-        batch = FrameBatch(tuple(_header(0, i) for i in range(size)), chosen)
+        chosen = itertools.islice(itertools.cycle(frames), size)
+        batch = FrameBatch.of([Frame(_header(0, i), frame.image, frame.previous) for i, frame in enumerate(chosen)])
         engine.predict(batch, [scene] * size)  # warm-up
         walls, cpu, calls, end_at = [], time.process_time(), 0, time.monotonic() + seconds
         while calls < 2 or time.monotonic() < end_at:

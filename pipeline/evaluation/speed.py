@@ -6,7 +6,6 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from pipeline.config import RuntimeSettings
 from pipeline.inference.engine import Engine
 from pipeline.models.card import WEIGHTS_FILE
 from pipeline.models.score import frame_scores
-from pipeline.types import FrameBatch, FrameHeader
+from pipeline.types import FrameBatch
 
 _LEAST_ROUNDS = 3
 _MOST_ROUNDS = 15
@@ -43,7 +42,7 @@ class Speed:
 
 def measure_speed(
     models: Mapping[str, Path],
-    images: npt.NDArray[np.uint8],
+    batch: FrameBatch,
     scenes: Sequence[str],
     runtime: RuntimeSettings,
     *,
@@ -55,8 +54,8 @@ def measure_speed(
 
     Args:
         models: folders by name.
-        images: one batch, uint8 (B, H, W, 3).
-        scenes: of each image.
+        batch: B frames.
+        scenes: of each frame.
         runtime: how a model is run: precision, and whether it is compiled.
         device: torch device.
         threads: CPU threads.
@@ -64,8 +63,7 @@ def measure_speed(
     """
     torch.set_num_threads(threads)
     engines = {name: Engine.ready(folder, runtime, device=device) for name, folder in models.items()}
-    batch = _batch(images)
-    features = {name: _features(engine, images, scenes) for name, engine in engines.items()}
+    features = {name: _features(engine, batch.images, scenes) for name, engine in engines.items()}
     times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in engines}
     ends_at = time.monotonic() + seconds
     rounds = 0
@@ -75,17 +73,17 @@ def measure_speed(
                 engine.predict(batch, scenes)  # the first pass of a model allocates, and may compile
             whole, post = times[name]
             whole.append(_whole_s(engine, batch, scenes))
-            post.append(_post_s(engine, images, scenes, features[name]))
+            post.append(_post_s(engine, batch.images, scenes, features[name]))
         rounds += 1
     return {
-        name: Speed(len(images) / statistics.median(whole), len(images) / statistics.median(post), rounds)
+        name: Speed(len(batch) / statistics.median(whole), len(batch) / statistics.median(post), rounds)
         for name, (whole, post) in times.items()
     }
 
 
 def measure_memory(
     folder: Path,
-    images: npt.NDArray[np.uint8],
+    batch: FrameBatch,
     scenes: Sequence[str],
     runtime: RuntimeSettings,
     *,
@@ -101,7 +99,7 @@ def measure_memory(
     torch.set_num_threads(threads)
     engine = Engine.ready(folder, runtime, device=device)
     for _ in range(_MEMORY_BATCHES):
-        engine.predict(_batch(images), scenes)
+        engine.predict(batch, scenes)
     gpu = torch.cuda.max_memory_allocated() / 1e6 if engine.device.type == "cuda" else None
     return peak_memory_mb(), gpu
 
@@ -128,11 +126,6 @@ def peak_memory_mb() -> float:
 
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used / 1e6 if sys.platform == "darwin" else used * 1024 / 1e6
-
-
-def _batch(images: npt.NDArray[np.uint8]) -> FrameBatch:
-    headers = tuple(FrameHeader("bench", 0, index, index, Fraction(1, 25), 0.0) for index in range(len(images)))
-    return FrameBatch(headers, images)
 
 
 def _whole_s(engine: Engine, batch: FrameBatch, scenes: Sequence[str]) -> float:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from pipeline.methods import method_of
 from pipeline.model_settings import ModelSettings
 from pipeline.models.anomaly_model import AnomalyModel, Encode
 from pipeline.models.card import ModelCard, check_matches, read_card
+from pipeline.models.pairs import Pairs
 from pipeline.models.score import frame_scores
 from pipeline.runtime.messages import CameraRole
 from pipeline.types import FrameBatch, Prediction
@@ -34,7 +34,7 @@ _MAX_PIXELS = 2**22
 class Engine:
     """An encoder and what a method makes of its features, on one device.
 
-    A prediction depends on its frame and scene alone, whatever else is in the batch: every constant was fixed in
+    A prediction depends on its frame, pair and scene alone, whatever else is in the batch: every constant was fixed in
     training.
 
     Attributes:
@@ -138,7 +138,8 @@ class Engine:
         """Run on empty frames, as few and as many as a batch will hold."""
         for count in {1, batch_frames}:
             images = torch.zeros(count, *self.image_size_px, 3, dtype=torch.uint8)
-            self.score(images, [""] * count)
+            gaps_s = torch.full((count,), self.card.model.motion.gap_s)
+            self.score(images, Pairs(images[..., 0].contiguous(), gaps_s), [""] * count)
 
     @property
     def image_size_px(self) -> tuple[int, int]:
@@ -149,7 +150,7 @@ class Engine:
         """Score frames.
 
         Args:
-            batch: B frames at ``image_size_px``; of any cameras, in any order.
+            batch: B frames at ``image_size_px``, with their pairs; of any cameras, in any order.
             scenes: for each frame the name of its camera's scene in the model. What becomes of a name that was not
                 trained on is the method's business: flows take the mean camera embedding, baselines the scene that
                 suits the frame best.
@@ -159,24 +160,23 @@ class Engine:
             B predictions, in the order of the batch.
 
         Raises:
-            ValueError: the images do not have the model's size, or there are not as many headers, images and scenes.
+            ValueError: the frames do not have the model's size, or there are not as many headers, images, pairs and
+                scenes.
         """
-        expected = (len(batch.headers), *self.image_size_px, 3)
-        if batch.images.shape != expected or batch.images.dtype != np.uint8 or len(scenes) != len(batch):
-            raise ValueError(
-                f"batch: expected uint8 images of shape {expected} and as many scenes, got {batch.images.dtype} "
-                f"{batch.images.shape} and {len(scenes)} scenes"
-            )
+        self._check(batch, scenes)
         height, width = self.image_size_px
         group = max(1, _MAX_PIXELS // (height * width))
         predictions = []
         for start in range(0, len(batch), group):
             part = slice(start, start + group)
-            anomaly_maps, scores = self.score(self._upload(batch.images[part]), scenes[part])
+            anomaly_maps, scores = self.score(*self._upload(batch, part), scenes[part])
             shown = anomaly_maps.half().cpu().numpy() if maps else [None] * len(scores)
+            paired = (batch.gaps_s[part] > 0.0).tolist()
             predictions += [
-                Prediction(header, score, anomaly_map)
-                for header, score, anomaly_map in zip(batch.headers[part], scores.tolist(), shown, strict=True)
+                Prediction(header, score, anomaly_map, is_paired)
+                for header, score, anomaly_map, is_paired in zip(
+                    batch.headers[part], scores.tolist(), shown, paired, strict=True
+                )
             ]
         return predictions
 
@@ -192,19 +192,35 @@ class Engine:
         """
         return self.predict(batch, [role.scene for role in roles])
 
-    def _upload(self, images: npt.NDArray[np.uint8]) -> Tensor:
+    def _check(self, batch: FrameBatch, scenes: Sequence[str]) -> None:
+        frames = (len(batch.headers), *self.image_size_px)
+        arrays = (batch.images, batch.previous_luma, batch.gaps_s)
+        got = [(array.dtype, array.shape) for array in arrays]
+        wanted = [(np.dtype(np.uint8), (*frames, 3)), (np.dtype(np.uint8), frames), (np.dtype(np.float32), frames[:1])]
+        if got != wanted or len(scenes) != len(batch):
+            raise ValueError(
+                f"batch: expected uint8 images of shape {(*frames, 3)}, uint8 luma of shape {frames}, float32 gaps of "
+                f"shape {frames[:1]} and as many scenes, got "
+                + ", ".join(f"{dtype} {shape}" for dtype, shape in got)
+                + f" and {len(scenes)} scenes"
+            )
+
+    def _upload(self, batch: FrameBatch, part: slice) -> tuple[Tensor, Pairs]:
         """Bytes go to the device, a quarter of what floats would be; they become floats there."""
-        copied = torch.from_numpy(images.copy())  # arrays from Ray are read-only, which torch cannot express
+        # Copies: arrays from Ray are read-only, which torch cannot express.
+        images = torch.from_numpy(batch.images[part].copy())
+        pairs = Pairs.of(batch.previous_luma[part], batch.gaps_s[part])
         if self.device.type == "cuda":
-            return copied.pin_memory().to(self.device, non_blocking=True)
-        return copied
+            return images.pin_memory().to(self.device, non_blocking=True), pairs.pin_memory().to(self.device)
+        return images, pairs
 
     @torch.inference_mode()
-    def score(self, images: Tensor, scenes: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def score(self, images: Tensor, pairs: Pairs, scenes: Sequence[str]) -> tuple[Tensor, Tensor]:
         """One forward pass.
 
         Args:
             images: uint8, shape (B, H, W, 3), at ``image_size_px``, on any device.
+            pairs: the other halves of their pairs; nothing is made of them yet.
             scenes: as for ``predict``.
 
         Returns:

@@ -55,6 +55,7 @@ class RunPlan:
         model_folder: the checkpoint, at the same path on every node that runs a detector.
         expected_model: settings that the checkpoint must have been trained with, or None.
         size_px: (height, width) of the model's input.
+        gap_s: how much earlier than a frame the other half of its pair is to be.
         runtime: processes and batches.
         sinks: where scores and alerts go.
         quarantine: folder for frames that killed detectors.
@@ -69,6 +70,7 @@ class RunPlan:
     model_folder: Path
     expected_model: ModelSettings | None
     size_px: tuple[int, int]
+    gap_s: float
     runtime: RuntimeSettings
     sinks: SinkPlan
     quarantine: Path

@@ -1,4 +1,8 @@
-"""Fitting PaDiM and SPADE: one pass over the cached features, and no gradient."""
+"""Fitting PaDiM and SPADE: one pass over the cached features, and no gradient.
+
+PaDiM's sums go over all variants of a frame. SPADE's gallery grows with what is in it, and has every frame once: each
+frame of a clip in the next of its variants.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from pipeline.baselines.spade import Spade, SpadeScene, check_gallery, pooled
 from pipeline.training.features import ClipFeatures
 from pipeline.training.fit_inputs import FitInputs, FitResult, scenes_of
 from pipeline.training.measure import score_features
+from pipeline.training.progress import TrainingProgress
 
 _BATCH_FRAMES = 32
 
@@ -27,11 +32,13 @@ def fit_padim(inputs: FitInputs) -> FitResult:
     model, channels = inputs.model, inputs.encoder.channels
     kept = draw_channels(sum(channels), model.padim.channels, inputs.config.training.seed)
     height, width = level_sizes(model.image_size_px, model.encoder.strides)[0]
-    report = _Report(inputs)
+    variants = len(inputs.clips[0].variants())
+    report = _Report(inputs.progress, variants * inputs.split.train_frames)
     models = []
     for scene in scenes_of(inputs.clips):
+        every = [(variant, frames) for clip, frames in _of_scene(inputs, scene) for variant in clip.variants()]
         moments = Moments(height * width, len(kept))
-        for levels in _batches(inputs, scene):
+        for levels in _batches(inputs, every):
             moments.add(stack_levels(levels, kept).flatten(2).transpose(1, 2))
             report(len(levels[0]))
         models.append(PadimScene(kept.clone(), *moments.gaussians(model.padim.ridge), model))
@@ -45,13 +52,18 @@ def fit_spade(inputs: FitInputs) -> FitResult:
         ModelSizeError: they are more than ``model.spade.gallery_gib``, or than the memory there is.
     """
     check_gallery(inputs.split.train_frames, inputs.model, inputs.encoder.channels)
-    report = _Report(inputs)
+    report = _Report(inputs.progress, inputs.split.train_frames)
     models = []
     for scene in scenes_of(inputs.clips):
-        frames = sum(len(part) for _, part in _of_scene(inputs, scene))
+        by_turns = [
+            (variant, part[turn :: len(clip.variants())])
+            for clip, part in _of_scene(inputs, scene)
+            for turn, variant in enumerate(clip.variants())
+        ]
+        frames = sum(len(part) for _, part in by_turns)
         galleries = [torch.empty((frames, *level.shape[1:]), dtype=torch.float16) for level in inputs.clips[0].levels]
         means, done = [], 0
-        for levels in _batches(inputs, scene):
+        for levels in _batches(inputs, by_turns):
             for gallery, level in zip(galleries, levels, strict=True):
                 gallery[done : done + len(level)] = level.flatten(2).transpose(1, 2)  # float16 as cached: nothing lost
             means.append(pooled(levels))
@@ -64,8 +76,8 @@ def fit_spade(inputs: FitInputs) -> FitResult:
 class _Report:
     """Reports how many training frames were taken in."""
 
-    def __init__(self, inputs: FitInputs) -> None:
-        self._progress, self._total = inputs.progress, inputs.split.train_frames
+    def __init__(self, progress: TrainingProgress, total: int) -> None:
+        self._progress, self._total = progress, total
         self._done = 0
 
     def __call__(self, frames: int) -> None:
@@ -78,18 +90,20 @@ def _of_scene(inputs: FitInputs, scene: str) -> list[tuple[ClipFeatures, range]]
     return [(clip, frames) for clip, frames in pairs if clip.clip.scene == scene and frames]
 
 
-def _batches(inputs: FitInputs, scene: str) -> Iterator[list[Tensor]]:
-    """Features of a scene's training frames, per level (B, D_k, h_k, w_k), float32, on the CPU."""
+def _batches(inputs: FitInputs, parts: Sequence[tuple[ClipFeatures, range]]) -> Iterator[list[Tensor]]:
+    """Features of frames of some clips, per level (B, D_k, h_k, w_k), float32, on the CPU."""
     sizes = level_sizes(inputs.model.image_size_px, inputs.model.encoder.strides)
-    for clip, frames in _of_scene(inputs, scene):
-        for start in range(frames.start, frames.stop, _BATCH_FRAMES):
-            yield feature_maps(clip, range(start, min(start + _BATCH_FRAMES, frames.stop)), sizes)
+    for clip, frames in parts:
+        for start in range(0, len(frames), _BATCH_FRAMES):
+            yield feature_maps(clip, frames[start : start + _BATCH_FRAMES], sizes)
 
 
 def feature_maps(clip: ClipFeatures, frames: range, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
     """Cached features as the encoder would give them: per level float32 (B, D_k, h_k, w_k)."""
     return [
-        torch.from_numpy(level[frames.start : frames.stop].astype("float32")).unflatten(1, size).permute(0, 3, 1, 2)
+        torch.from_numpy(level[frames.start : frames.stop : frames.step].astype("float32"))
+        .unflatten(1, size)
+        .permute(0, 3, 1, 2)
         for level, size in zip(clip.levels, sizes, strict=True)
     ]
 

@@ -26,7 +26,9 @@ _LARGEST_GRADIENT = 1.0  # norm over all parameters
 def pooled_spec(model: ModelSettings, encoder: Encoder) -> FeatureSpec:
     """Pooled features of every view: a few kilobytes of a frame, and nothing that other methods could use."""
 
-    def encode(images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float16]]:
+    def encode(
+        images: npt.NDArray[np.uint8], previous_luma: npt.NDArray[np.uint8], gaps_s: npt.NDArray[np.float32]
+    ) -> list[npt.NDArray[np.float16]]:
         with torch.inference_mode():
             return [as_float16(pooled_views(torch.from_numpy(images).to(encoder.mean.device), encoder, model))]
 
@@ -73,14 +75,19 @@ def initial_differnet(
         torch.manual_seed(seed)
         made = Differnet(model, encoder.channels, scenes)
     for row, scene in enumerate(scenes):
-        pairs = [(clip, part) for clip, part in zip(clips, split.train, strict=True) if clip.clip.scene == scene]
+        pairs = [
+            (variant, part)
+            for clip, part in zip(clips, split.train, strict=True)
+            if clip.clip.scene == scene
+            for variant in clip.variants()
+        ]
         values = np.concatenate([_pooled(clip, part).reshape(-1, made.flow(row).dims) for clip, part in pairs])
         made.flow(row).standardise(torch.from_numpy(values.mean(axis=0)), torch.from_numpy(values.std(axis=0)))
     return made
 
 
 class DiffernetTrainer(Trainer):
-    """All scenes' flows at once; a frame is seen in one view per step. Further arguments as for ``Trainer``.
+    """All scenes' flows at once; a step sees a frame in one variant and one view. Further arguments as for ``Trainer``.
 
     Args:
         model: to be fitted.
@@ -103,11 +110,9 @@ class DiffernetTrainer(Trainer):
 
     def _backward(self, chosen: npt.NDArray[np.int64], random: np.random.Generator) -> None:
         """Mean over the frames of -log p(y) / D, up to a constant: (|u|^2 / 2 - log |det J|) / D."""
-        views = random.integers(0, self._clips[0].levels[0].shape[1], len(chosen))
-        vectors = [
-            self._clips[self._owners[frame]].levels[0][self._within[frame], view]
-            for frame, view in zip(chosen, views, strict=True)
-        ]
+        views = random.integers(0, self._variants[0][0].levels[0].shape[1], len(chosen))
+        variants = self._draw_variants(chosen, random)
+        vectors = [of[view] for of, view in zip(self._frame_features(chosen, variants, 0), views, strict=True)]
         of_step = torch.from_numpy(np.stack(vectors).astype(np.float32)).to(self._device)
         rows = self._rows[self._owners[chosen]]
         total = 0.0

@@ -1,12 +1,16 @@
 """Features of the normal footage, computed once: the frozen encoder runs one time, the flows read many times.
 
 Every clip becomes one file per level in the training folder, float16, shape (frames, positions, D), memory-mapped when
-read: small data sets live in the page cache, large ones on the disk, by the same code. A file appears under its name
-when it is complete, so an interrupted extraction goes on with the next clip. Beside them lie a few small pictures of
+read: small data sets live in the page cache, large ones on the disk, by the same code. A clip counts when all of its
+files are complete, so an interrupted extraction goes on with the next clip. Beside them lie a few small pictures of
 the clip, by which a live camera that was moved is noticed later.
 
+With ``training.augmentation`` every frame is kept in several variants, each in files of its own: the frame as it is,
+and the same moment in other light (``training/augmentation``). What is measured is measured on frames as they are.
+
 One frame takes 2 bytes x (sum over levels of positions x D): 0.23 MB for MobileNetV2 at 256 x 384 (0.6 GB for Ped2's
-2,550 frames), 1.8 MB for WideResNet-50 at 256 x 256, where ``training.frame_step`` keeps the folder small.
+2,550 frames), 1.8 MB for WideResNet-50 at 256 x 256, where ``training.frame_step`` keeps the folder small. Each variant
+takes as much again.
 """
 
 from __future__ import annotations
@@ -16,21 +20,26 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pipeline.config import TrainingSettings
 from pipeline.datasets.base import Clip
 from pipeline.errors import DatasetError, RunError, VideoError
 from pipeline.files import naming, save_array, sync, write_whole
 from pipeline.model_settings import ModelSettings
 from pipeline.models.encoder import Encoder
+from pipeline.training.augmentation import vary_batch
 from pipeline.training.scene_references import SceneSampler
+from pipeline.types import stack_previous
 from pipeline.video.source import DecodedFrame, open_source
 from pipeline.video.stated import actual_fps
 
@@ -43,6 +52,7 @@ _BATCH_FRAMES = 8
 _FPS_OF_IMAGES = 25.0  # a source that states no rate; only the smoothing of held-out scores depends on it
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 _SPARE_BYTES = 2**28
+_DRAWS = 2  # tells the seeds of variants from those of a training's steps
 
 
 @dataclass(frozen=True)
@@ -52,12 +62,15 @@ class FeatureSpec:
     Attributes:
         names: of the arrays, and of their files.
         shapes: (positions, D) of each.
-        encode: from images, uint8 (B, H, W, 3), to one float16 array (B, positions, D) per name.
+        encode: from images, uint8 (B, H, W, 3), and their pairs, uint8 (B, H, W) and float32 (B,), as ``FrameBatch``
+            holds them, to one float16 array (B, positions, D) per name.
     """
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, int], ...]
-    encode: Callable[[npt.NDArray[np.uint8]], list[npt.NDArray[np.float16]]]
+    encode: Callable[
+        [npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.float32]], list[npt.NDArray[np.float16]]
+    ]
 
     @property
     def bytes_per_frame(self) -> int:
@@ -74,16 +87,24 @@ class ClipFeatures:
         fps: frames per second of what is stored, that is after ``frame_step``.
         levels: one array per level, finest first (or whatever a ``FeatureSpec`` names): float16, shape (frames,
             positions, D), memory-mapped.
+        varied: the same of every changed variant of the frames.
         gray_images: of the scene, as a ``SceneSampler`` kept them: float32, shape (n, h, w), memory-mapped.
+        gaps_s: float32, shape (frames,): seconds between the frames of each one's pair; 0 for a frame without one.
     """
 
     clip: Clip
     fps: float
     levels: tuple[npt.NDArray[np.float16], ...]
+    varied: tuple[tuple[npt.NDArray[np.float16], ...], ...]
     gray_images: npt.NDArray[np.float32]
+    gaps_s: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.levels[0])
+
+    def variants(self) -> tuple[ClipFeatures, ...]:
+        """The clip as it is, then in each of its changed variants: what ``levels`` of each gives."""
+        return (self, *(replace(self, levels=levels) for levels in self.varied))
 
 
 def extract_features(
@@ -91,7 +112,8 @@ def extract_features(
     spec: FeatureSpec,
     size_px: tuple[int, int],
     *,
-    frame_step: int,
+    gap_s: float,
+    training: TrainingSettings,
     folder: Path,
     progress: Callable[[int, int], None],
     passed_over: Callable[[str], None],
@@ -102,8 +124,9 @@ def extract_features(
         clips: normal footage.
         spec: what is computed of every frame and kept.
         size_px: (height, width) of the frames it takes.
-        frame_step: every how many-th frame is used.
-        folder: where the files go; it holds features of this encoder, size and step only.
+        gap_s: how much earlier the other half of a frame's pair is to be; any frame of the clip may be it.
+        training: says every how many-th frame is used, and in which variants.
+        folder: where the files go; it holds features of this encoder, size, gap, step and these variants only.
         progress: called with the frames done and the frames there are, as far as that is known.
         passed_over: told of a clip that cannot be read (any more), or is too short to learn from.
 
@@ -111,16 +134,17 @@ def extract_features(
         DatasetError: the disk has no room for the features.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    expected = [_expected_frames(clip, frame_step) for clip in clips]
-    _check_space(folder, spec, clips, expected)
+    variants = training.augmentation.variants
+    expected = [_expected_frames(clip, training.frame_step) for clip in clips]
+    _check_space(folder, spec, variants, clips, expected)
     features, done = [], 0
     for number, clip in enumerate(clips):
         stem = folder / f"clip-{number:05d}"
         try:
             if not stem.with_suffix(".json").exists():
-                for count in _extract_clip(clip, spec, size_px, frame_step, stem):
+                for count in _extract_clip(number, clip, spec, size_px, gap_s, training, stem):
                     progress(done + count, max(sum(expected), done + count))
-            found = _open_clip(clip, spec, stem)
+            found = _open_clip(clip, spec, variants, stem)
             if len(found) < LEAST_FRAMES:
                 raise VideoError(f"{clip.url}: expected {LEAST_FRAMES} frames or more to use, got {len(found)}")
         except VideoError as error:
@@ -151,32 +175,50 @@ def _expected_frames(clip: Clip, frame_step: int) -> int:
     return -(-(clip.frame_count or 0) // frame_step)
 
 
-def _check_space(folder: Path, spec: FeatureSpec, clips: Sequence[Clip], expected: Sequence[int]) -> None:
+def _check_space(
+    folder: Path, spec: FeatureSpec, variants: int, clips: Sequence[Clip], expected: Sequence[int]
+) -> None:
     """Say before hours of decoding that the disk is too small, as far as the clips' lengths are known."""
-    per_frame = spec.bytes_per_frame
+    per_frame = (1 + variants) * spec.bytes_per_frame
     left = sum(count for number, count in enumerate(expected) if not (folder / f"clip-{number:05d}.json").exists())
     free = shutil.disk_usage(folder).free
     if left * per_frame + _SPARE_BYTES > free:
+        fewer = ", training.augmentation.variants lower" if variants else ""
         raise DatasetError(
             f"{folder}: expected {left * per_frame / 1e9:.1f} GB of room for the features of {left} frames of "
-            f"{len(clips)} clips, got {free / 1e9:.1f} GB free; set training.frame_step higher or write elsewhere"
+            f"{len(clips)} clips, got {free / 1e9:.1f} GB free; set training.frame_step higher{fewer} or write "
+            "elsewhere"
         )
 
 
 def _extract_clip(
-    clip: Clip, spec: FeatureSpec, size_px: tuple[int, int], frame_step: int, stem: Path
+    number: int,
+    clip: Clip,
+    spec: FeatureSpec,
+    size_px: tuple[int, int],
+    gap_s: float,
+    training: TrainingSettings,
+    stem: Path,
 ) -> Iterator[int]:
     """Write one clip's files; yields the number of frames done so far."""
-    done = 0
+    done, frame_step = 0, training.frame_step
+    names = [_variant_name(name, v) for v in range(1 + training.augmentation.variants) for name in spec.names]
     with ExitStack() as stack:
-        source = stack.enter_context(open_source(clip.url, size_px, name=clip.name))
-        files = [stack.enter_context(_array_file(stem, name).open("wb")) for name in spec.names]
+        source = stack.enter_context(open_source(clip.url, size_px, gap_s=gap_s, name=clip.name))
+        files = [stack.enter_context(_array_file(stem, name).open("wb")) for name in names]
         stated_fps = source.frame_rate_fps or _FPS_OF_IMAGES
         sampler: SceneSampler | None = None
         times_s: list[float] = []
-        kept = (image for number, image in enumerate(_images(source, times_s)) if number % frame_step == 0)
-        for images in _batches(kept):
-            for file, array in zip(files, spec.encode(images), strict=True):
+        gaps_s: list[npt.NDArray[np.float32]] = []
+        kept = (frame for index, frame in enumerate(_timed(source, times_s)) if index % frame_step == 0)
+        for frames in _batches(kept):
+            images = np.stack([frame.image for frame in frames])
+            paired = images, *stack_previous([frame.previous for frame in frames], images)
+            gaps_s.append(paired[-1])
+            arrays = spec.encode(*paired)
+            for variant in range(1, 1 + training.augmentation.variants):
+                arrays += spec.encode(*_varied(*paired, training, number, variant, done))
+            for file, array in zip(files, arrays, strict=True):
                 with naming(Path(file.name)):
                     file.write(np.ascontiguousarray(array).data)
             sampler = sampler or SceneSampler(actual_fps(stated_fps, times_s) / frame_step)
@@ -186,25 +228,56 @@ def _extract_clip(
             yield done
         assert sampler is not None  # a source without a frame has raised
         save_array(_gray_images_file(stem), sampler.gray_images())
+        save_array(_gaps_file(stem), np.concatenate(gaps_s))
         if source.missing():
             _LOGGER.warning("%s: %d of its frames are missing or damaged", clip.name, source.missing())
-    for name in spec.names:
+    for name in names:
         sync(_array_file(stem, name))
     sync(_gray_images_file(stem))
+    sync(_gaps_file(stem))
     fps = actual_fps(stated_fps, times_s) / frame_step
     # Last, and in one step: the clip counts as extracted once this file is there.
     write_whole(stem.with_suffix(".json"), json.dumps({"frames": done, "fps": fps}))
 
 
-def _images(frames: Iterable[DecodedFrame], times_s: list[float]) -> Iterator[npt.NDArray[np.uint8]]:
-    """Images of frames as they come; their media times go to a list."""
+def _varied(
+    images: npt.NDArray[np.uint8],
+    previous_luma: npt.NDArray[np.uint8],
+    gaps_s: npt.NDArray[np.float32],
+    training: TrainingSettings,
+    clip: int,
+    variant: int,
+    first: int,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """A variant of some frames of a clip and of their pairs, as ``FeatureSpec.encode`` takes them.
+
+    Args:
+        images: uint8 (B, H, W, 3).
+        previous_luma: uint8 (B, H, W).
+        gaps_s: float32 (B,).
+        training: its seed and the strength are read.
+        clip: number of the clip.
+        variant: number of the variant, from 1.
+        first: number of the first of the frames among those of the clip.
+    """
+    seeds = [(training.seed, _DRAWS, clip, variant, first + at) for at in range(len(images))]
+    return *vary_batch(images, previous_luma, gaps_s, training.augmentation.strength, seeds), gaps_s
+
+
+def _timed(frames: Iterable[DecodedFrame], times_s: list[float]) -> Iterator[DecodedFrame]:
+    """Frames as they come; their media times go to a list."""
     for frame in frames:
         times_s.append(float(frame.pts * frame.time_base))
-        yield frame.image
+        yield frame
 
 
-def encode(encoder: Encoder, images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float16]]:
-    """Run the encoder on frames, uint8 (B, H, W, 3); one float16 array (B, positions, D) per level."""
+def encode(
+    encoder: Encoder,
+    images: npt.NDArray[np.uint8],
+    previous_luma: npt.NDArray[np.uint8],
+    gaps_s: npt.NDArray[np.float32],
+) -> list[npt.NDArray[np.float16]]:
+    """Run the encoder on frames, uint8 (B, H, W, 3), whatever their pairs; per level float16 (B, positions, D)."""
     with torch.inference_mode():
         batch = torch.from_numpy(images).to(encoder.mean.device)
         maps = [level.permute(0, 2, 3, 1).flatten(1, 2) for level in encoder(batch)]
@@ -216,15 +289,13 @@ def as_float16(values: Tensor) -> npt.NDArray[np.float16]:
     return values.clamp(-_FLOAT16_MAX, _FLOAT16_MAX).half().cpu().numpy()
 
 
-def _batches(images: Iterator[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uint8]]:
-    batch: list[npt.NDArray[np.uint8]] = []
-    for image in images:
-        batch.append(image)
-        if len(batch) == _BATCH_FRAMES:
-            yield np.stack(batch)
-            batch = []
-    if batch:
-        yield np.stack(batch)
+def _batches(frames: Iterator[DecodedFrame]) -> Iterator[list[DecodedFrame]]:
+    while batch := list(islice(frames, _BATCH_FRAMES)):
+        yield batch
+
+
+def _variant_name(name: str, variant: int) -> str:
+    return f"{name}-variant{variant}" if variant else name
 
 
 def _array_file(stem: Path, name: str) -> Path:
@@ -235,21 +306,37 @@ def _gray_images_file(stem: Path) -> Path:
     return stem.with_name(f"{stem.name}-scene.npy")
 
 
-def _open_clip(clip: Clip, spec: FeatureSpec, stem: Path) -> ClipFeatures:
+def _gaps_file(stem: Path) -> Path:
+    return stem.with_name(f"{stem.name}-gaps.npy")
+
+
+def _open_clip(clip: Clip, spec: FeatureSpec, variants: int, stem: Path) -> ClipFeatures:
     values = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
-    levels = []
-    for name, of_frame in zip(spec.names, spec.shapes, strict=True):
-        shape = (values["frames"], *of_frame)
-        path = _array_file(stem, name)
-        if path.stat().st_size != 2 * shape[0] * shape[1] * shape[2]:
-            raise RunError(
-                f"{path}: expected features of {shape[0]} frames, got a file of another size; delete {stem.parent}"
-            )
-        levels.append(np.memmap(path, dtype=np.float16, mode="r", shape=shape))
-    try:
-        gray_images: npt.NDArray[np.float32] = np.load(_gray_images_file(stem), mmap_mode="r")
-    except (OSError, ValueError, EOFError):
+    levels, *varied = (_open_levels(spec, variant, values["frames"], stem) for variant in range(1 + variants))
+    gray_images = _load_array(_gray_images_file(stem), "pictures", mmap_mode="r")
+    gaps_s = _load_array(_gaps_file(stem), f"gaps of {values['frames']} frames")
+    if gaps_s.shape != (values["frames"],):
         raise RunError(
-            f"{_gray_images_file(stem)}: expected pictures, got a damaged file; delete {stem.parent}"
-        ) from None
-    return ClipFeatures(clip, values["fps"], tuple(levels), gray_images)
+            f"{_gaps_file(stem)}: expected gaps of {values['frames']} frames, got shape {gaps_s.shape}; "
+            f"delete {stem.parent}"
+        )
+    return ClipFeatures(clip, values["fps"], levels, tuple(varied), gray_images, gaps_s)
+
+
+def _open_levels(spec: FeatureSpec, variant: int, frames: int, stem: Path) -> tuple[npt.NDArray[np.float16], ...]:
+    levels = []
+    for name, (positions, dims) in zip(spec.names, spec.shapes, strict=True):
+        path = _array_file(stem, _variant_name(name, variant))
+        if path.stat().st_size != 2 * frames * positions * dims:
+            raise RunError(
+                f"{path}: expected features of {frames} frames, got a file of another size; delete {stem.parent}"
+            )
+        levels.append(np.memmap(path, dtype=np.float16, mode="r", shape=(frames, positions, dims)))
+    return tuple(levels)
+
+
+def _load_array(path: Path, what: str, *, mmap_mode: Literal["r"] | None = None) -> npt.NDArray[np.float32]:
+    try:
+        return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise RunError(f"{path}: expected {what}, got a damaged file; delete {path.parent}") from None

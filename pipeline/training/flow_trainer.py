@@ -33,8 +33,9 @@ class FlowTrainer(Trainer):
         self._scene_rows = flows.scene_rows([clip.clip.scene for clip in clips])
 
     def _backward(self, chosen: npt.NDArray[np.int64], random: np.random.Generator) -> None:
+        variants = self._draw_variants(chosen, random)
         for level, stride in enumerate(self._flows.settings.encoder.strides):
-            loss = flow_loss(self._log_likelihood(level, chosen, random))
+            loss = flow_loss(self._log_likelihood(level, chosen, variants, random))
             loss.backward()  # level by level: only one graph is in memory
             self._note_loss(stride, float(loss.detach()))
 
@@ -44,7 +45,13 @@ class FlowTrainer(Trainer):
     def _load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         load_flows(self._flows, tensors)
 
-    def _log_likelihood(self, level: int, chosen: npt.NDArray[np.int64], random: np.random.Generator) -> Tensor:
+    def _log_likelihood(
+        self,
+        level: int,
+        chosen: npt.NDArray[np.int64],
+        variants: npt.NDArray[np.int64],
+        random: np.random.Generator,
+    ) -> Tensor:
         """Log-likelihoods per dimension of whitened vectors drawn from some frames; shape (N,)."""
         height, width = self._flows.sizes[level]
         area = height * width
@@ -52,8 +59,8 @@ class FlowTrainer(Trainer):
         positions = [np.sort(random.permutation(area)[:wanted]) for _ in chosen]
         vectors = np.concatenate(
             [
-                self._clips[self._owners[frame]].levels[level][self._within[frame]][drawn]
-                for frame, drawn in zip(chosen, positions, strict=True)
+                features[drawn]
+                for features, drawn in zip(self._frame_features(chosen, variants, level), positions, strict=True)
             ]
         )
         flow = self._flows.flow(level)

@@ -65,14 +65,18 @@ def initial_flows(
 
 
 def _moments(clips: Sequence[ClipFeatures], frames: Sequence[range], level: int) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and covariance (D, D), float64, of a level's features in frames spread evenly over the footage."""
+    """Mean (D,) and covariance (D, D), float64, of a level's features in frames spread evenly over the footage.
+
+    Variants are taken in turn.
+    """
     every = [(clip, frame) for clip, part in zip(clips, frames, strict=True) for frame in part]
     _, area, dims = clips[0].levels[level].shape
     wanted = min(len(every), max(_WHITENING_FRAMES, _WHITENING_VECTORS // area))
     total, products, count = np.zeros(dims), np.zeros((dims, dims)), 0
-    for at in np.unique(np.linspace(0, len(every) - 1, wanted).round().astype(int)):
+    for turn, at in enumerate(np.unique(np.linspace(0, len(every) - 1, wanted).round().astype(int))):
         clip, frame = every[at]
-        values = clip.levels[level][frame].astype(np.float64)
+        variants = clip.variants()
+        values = variants[turn % len(variants)].levels[level][frame].astype(np.float64)
         total, products, count = total + values.sum(axis=0), products + values.T @ values, count + len(values)
     mean = total / count
     return torch.from_numpy(mean), torch.from_numpy(products / count - np.outer(mean, mean))

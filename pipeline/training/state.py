@@ -27,7 +27,7 @@ _LOGGER = logging.getLogger(__name__)
 _STATE_FILE = "state.safetensors"
 _FEATURES = "features"
 _KEY_FILE = "key.txt"
-_LAYOUT = 2  # of the cached files; those of an older release are made anew
+_LAYOUT = 3  # of the cached files; those of an older release are made anew
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def training_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.training")
 
 
-def features_key(dataset: Dataset, encoder: Encoder, model: ModelSettings, frame_step: int) -> str:
-    """Digest of everything that decides the cached features: weights, input size, footage, and what is kept of it."""
+def features_key(dataset: Dataset, encoder: Encoder, model: ModelSettings, training: TrainingSettings) -> str:
+    """Digest of all that decides the cached features: weights, input size, footage, pairs, variants, what is kept."""
     digest = hashlib.sha256()
     for name, tensor in sorted(encoder.backbone.state_dict().items()):
         digest.update(name.encode())
@@ -60,9 +60,12 @@ def features_key(dataset: Dataset, encoder: Encoder, model: ModelSettings, frame
         "layout": _LAYOUT,
         "encoder": encoder.settings.model_dump(mode="json", exclude={"weights", "seed"}),
         "size": model.image_size_px,
-        "frame_step": frame_step,
+        "gap_s": model.motion.gap_s,
+        "frame_step": training.frame_step,
         "clips": [clip.stamp() for clip in dataset.train],
     }
+    if training.augmentation.variants:
+        facts["augmentation"] = [training.augmentation.model_dump(mode="json"), training.seed]
     method = method_of(model.method)
     if not method.shares_features:
         section = getattr(model, method.section)

@@ -110,12 +110,13 @@ def _read_footage(
     encoder = build_encoder(config.model.encoder).to(device)
     round_weights(encoder)
     model = config.model.model_copy(update={"encoder": encoder.settings})
-    key = features_key(dataset, encoder, model, config.training.frame_step)
+    key = features_key(dataset, encoder, model, config.training)
     clips = extract_features(
         dataset.train,
         method_of(model.method).load_feature_spec()(model, encoder.for_inference()),
         model.image_size_px,
-        frame_step=config.training.frame_step,
+        gap_s=model.motion.gap_s,
+        training=config.training,
         folder=prepare_features(folder, key),
         progress=progress.features,
         passed_over=progress.passed_over,

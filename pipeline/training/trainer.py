@@ -22,6 +22,8 @@ _ADAM = ("step", "exp_avg", "exp_avg_sq")
 class Trainer(ABC):
     """Adam on all parameters at once, with linear warm-up and cosine decay; what a step does is the method's business.
 
+    Every time that a frame is learned from, one of its variants is drawn, the frame as it is among them.
+
     Args:
         module: to be fitted, on the device to fit it on.
         clips: cached features.
@@ -42,7 +44,7 @@ class Trainer(ABC):
         settings: TrainingSettings,
     ) -> None:
         self._settings = settings
-        self._clips = tuple(clips)
+        self._variants = tuple(clip.variants() for clip in clips)
         # Number of the clip and of the frame in it, for every frame there is to learn from.
         self._owners = np.repeat(np.arange(len(clips)), [len(part) for part in frames])
         self._within = np.concatenate([np.asarray(part, dtype=np.int64) for part in frames])
@@ -110,6 +112,20 @@ class Trainer(ABC):
                 if value is not None
             }
         self.step, self.losses = step, dict(losses)
+
+    def _frame_features(
+        self, chosen: npt.NDArray[np.int64], variants: npt.NDArray[np.int64], level: int
+    ) -> list[npt.NDArray[np.float16]]:
+        """A level's features of some frames, each in one of its variants: (positions, D) each, memory-mapped."""
+        return [
+            self._variants[self._owners[frame]][variant].levels[level][self._within[frame]]
+            for frame, variant in zip(chosen, variants, strict=True)
+        ]
+
+    def _draw_variants(self, chosen: npt.NDArray[np.int64], random: np.random.Generator) -> npt.NDArray[np.int64]:
+        """Number of a variant for each of some frames."""
+        count = len(self._variants[0])
+        return random.integers(0, count, len(chosen)) if count > 1 else np.zeros(len(chosen), np.int64)
 
     def _note_loss(self, stride: int, loss: float) -> None:
         if not math.isfinite(loss):

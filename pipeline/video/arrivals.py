@@ -72,7 +72,7 @@ class ArrivalCounter:
             time_base=decoded.time_base,
             captured_at_s=self.last_frame_at_s or self._unix_now(),
         )
-        return Frame(header, decoded.image)
+        return Frame(header, decoded.image, decoded.previous)
 
     def put(self, frame: Frame) -> bool:
         """Give a frame to the buffer; False when it is closed: no frame will be wanted any more."""

@@ -32,11 +32,19 @@ _log = logging.getLogger(__name__)
 
 
 class RawFrame(NamedTuple):
-    """A frame as it left the decoder, at its own size."""
+    """A frame as it left the decoder, at its own size.
+
+    Attributes:
+        pts: presentation time stamp in ticks of ``time_base``.
+        time_base: seconds per tick.
+        frame: the picture.
+        cut: whether it does not continue what came before, though the time goes on.
+    """
 
     pts: int
     time_base: Fraction
     frame: av.VideoFrame
+    cut: bool = False
 
 
 class Feed(Protocol):

@@ -32,6 +32,7 @@ class FileReader:
         buffers: where frames go; the file's buffer is opened here, and the reader waits while it is full. Its callbacks
             count what they drop and dispatch.
         counters: the file's counters.
+        gap_s: how much earlier the other half of a frame's pair is to be.
         start_thread: runs a task in a thread of its own, which must not die unnoticed.
         now: monotonic clock in seconds.
         unix_now: Unix time in seconds.
@@ -52,6 +53,7 @@ class FileReader:
         buffers: FrameBuffers,
         counters: FrameCounters,
         *,
+        gap_s: float,
         start_thread: Callable[[Callable[[], None]], None],
         now: Callable[[], float] = time.monotonic,
         unix_now: Callable[[], float] = time.time,
@@ -59,7 +61,7 @@ class FileReader:
     ) -> None:
         self.paced = False
         self._pace = PlaybackPacer()
-        self._settings, self._size_px, self._counters = settings, size_px, counters
+        self._settings, self._size_px, self._gap_s, self._counters = settings, size_px, gap_s, counters
         self._start_thread, self._now, self._wait = start_thread, now, wait
         self._arrivals = ArrivalCounter(settings, buffers, counters, unix_now=unix_now)
         self._started = False
@@ -120,7 +122,8 @@ class FileReader:
         error = ""
         try:
             self._go.wait()
-            with open_source(self._settings.url.get_secret_value(), self._size_px, name=self._settings.id) as source:
+            url = self._settings.url.get_secret_value()
+            with open_source(url, self._size_px, gap_s=self._gap_s, name=self._settings.id) as source:
                 if not self._over.is_set():
                     self._drain(source)
         except Exception as failure:

@@ -70,6 +70,7 @@ class LiveReader:
         size_px: (height, width) of the frames.
         buffers: where frames go; the camera's buffer is opened here. Its callbacks count what they drop and dispatch.
         counters: the camera's counters.
+        gap_s: how much earlier the other half of a frame's pair is to be.
         watch: looks at the pictures.
         start_thread: runs a task in a thread of its own, which must not die unnoticed.
         now: monotonic clock in seconds.
@@ -89,13 +90,14 @@ class LiveReader:
         buffers: FrameBuffers,
         counters: FrameCounters,
         *,
+        gap_s: float,
         watch: ImageMonitor | None = None,
         start_thread: Callable[[Callable[[], None]], None],
         now: Callable[[], float] = time.monotonic,
         unix_now: Callable[[], float] = time.time,
     ) -> None:
         self.paced = False
-        self._settings, self._size_px = settings, size_px
+        self._settings, self._size_px, self._gap_s = settings, size_px, gap_s
         self._counters, self._watch, self._now = counters, watch, now
         self._arrivals = ArrivalCounter(settings, buffers, counters, unix_now=unix_now)
         self._connection = LiveConnection(
@@ -146,6 +148,7 @@ class LiveReader:
         return open_source(
             settings.url.get_secret_value(),
             self._size_px,
+            gap_s=self._gap_s,
             open_timeout_s=settings.open_timeout_s,
             read_timeout_s=settings.read_timeout_s,
             name=settings.id,

@@ -66,6 +66,7 @@ def make_reader(
     buffers: FrameBuffers,
     counters: FrameCounters,
     *,
+    gap_s: float,
     make_watch: Callable[[], ImageMonitor | None],
     start_thread: Callable[[Callable[[], None]], None],
     now: Callable[[], float] = time.monotonic,
@@ -79,6 +80,7 @@ def make_reader(
         size_px: (height, width) of the frames.
         buffers: where frames go. Its callbacks count what they drop and dispatch.
         counters: the camera's counters.
+        gap_s: how much earlier the other half of a frame's pair is to be, as the model's ``motion.gap_s`` says.
         make_watch: makes what looks at the pictures of a live camera, if anything is to.
         start_thread: runs a task in a thread of its own, which must not die unnoticed.
         now: monotonic clock in seconds.
@@ -87,13 +89,22 @@ def make_reader(
     """
     if not settings.is_live:
         return FileReader(
-            settings, size_px, buffers, counters, start_thread=start_thread, now=now, unix_now=unix_now, wait=wait
+            settings,
+            size_px,
+            buffers,
+            counters,
+            gap_s=gap_s,
+            start_thread=start_thread,
+            now=now,
+            unix_now=unix_now,
+            wait=wait,
         )
     return LiveReader(
         settings,
         size_px,
         buffers,
         counters,
+        gap_s=gap_s,
         watch=make_watch(),
         start_thread=start_thread,
         now=now,

@@ -14,20 +14,19 @@ from types import TracebackType
 from typing import Literal, Self
 from urllib.parse import unquote
 
-import av
-import av.error
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import Interpolation, VideoReformatter
 
 from pipeline.addresses import is_live, scheme_of
 from pipeline.errors import VideoError
 from pipeline.redaction import redact
+from pipeline.types import PreviousLuma
 from pipeline.video.container import ContainerFeed, Feed, RawFrame
 from pipeline.video.images import ImageFeed
 from pipeline.video.live_clock import LiveClock
 from pipeline.video.opening import open_file, open_live
-from pipeline.video.orientation import orientation_of
+from pipeline.video.pairs import EarlierFrames
+from pipeline.video.resizer import Resizer
 from pipeline.video.stand_in import StandInFeed
 
 SkipReason = Literal["sampling", "corrupt", "decode_error"]
@@ -42,17 +41,21 @@ class DecodedFrame:
         pts: presentation time stamp in ticks of ``time_base``; starts anywhere.
         time_base: seconds per tick.
         image: uint8, shape (H, W, 3), RGB at the asked size; owns its memory.
+        previous: the other half of its pair, as ``pipeline.video.pairs`` chooses it; None without one, or where pairs
+            are not asked for.
     """
 
     pts: int
     time_base: Fraction
     image: npt.NDArray[np.uint8]
+    previous: PreviousLuma | None = None
 
 
 def open_source(
     url: str,
     size_px: tuple[int, int],
     *,
+    gap_s: float | None = None,
     open_timeout_s: float = 5.0,
     read_timeout_s: float = 3.0,
     name: str | None = None,
@@ -65,6 +68,7 @@ def open_source(
     Args:
         url: path or address.
         size_px: (height, width) of the frames that come out, whatever comes in.
+        gap_s: how much earlier the other half of a frame's pair is to be, in seconds; None makes no pairs.
         open_timeout_s: bounds each step of opening a live stream.
         read_timeout_s: bounds the wait for a live stream's packet; FFmpeg notices a stall after twice that.
         name: what errors call it beside its address, such as the camera's id.
@@ -82,11 +86,12 @@ def open_source(
         timeouts_s = {"open_timeout_s": open_timeout_s, "read_timeout_s": read_timeout_s}
         container = open_live(url, label, **timeouts_s, sample_fps=sample_fps)
         feed = ContainerFeed(container, live=True, label=label, clock=clock)
-        return VideoSource(feed, size_px, live=True, label=label)
+        return VideoSource(feed, size_px, gap_s=gap_s, live=True, label=label)
     path = file_path(url)
     if loop:
-        return VideoSource(StandInFeed(lambda: _file_feed(path, label), label), size_px, live=True, label=label)
-    return VideoSource(_file_feed(path, label), size_px, live=False, label=label)
+        stand_in = StandInFeed(lambda: _file_feed(path, label), label)
+        return VideoSource(stand_in, size_px, gap_s=gap_s, live=True, label=label)
+    return VideoSource(_file_feed(path, label), size_px, gap_s=gap_s, live=False, label=label)
 
 
 def file_path(url: str) -> Path:
@@ -126,7 +131,9 @@ class VideoSource:
         decode_errors: packets that could not be decoded; passed over.
     """
 
-    def __init__(self, feed: Feed, size_px: tuple[int, int], *, live: bool, label: str) -> None:
+    def __init__(
+        self, feed: Feed, size_px: tuple[int, int], *, gap_s: float | None = None, live: bool, label: str
+    ) -> None:
         self.live = live
         self.frame_rate_fps = feed.frame_rate_fps
         self.codec = feed.codec
@@ -137,6 +144,7 @@ class VideoSource:
         self._feed = feed
         self._label = label
         self._resize = Resizer(size_px)
+        self._earlier = None if gap_s is None else EarlierFrames(gap_s, self._resize)
 
     @property
     def untimed(self) -> str:
@@ -192,14 +200,24 @@ class VideoSource:
             raise VideoError(f"{self._label}: expected frames, got none{promised} that can be decoded{reason}")
 
     def _converted(self, raw: RawFrame, wanted: Callable[[float], bool]) -> DecodedFrame | SkipReason:
-        self.size_px = (raw.frame.height, raw.frame.width)
-        if not self._feed.is_thinned and not wanted(float(raw.pts * raw.time_base)):
+        size_px, media_time_s = (raw.frame.height, raw.frame.width), float(raw.pts * raw.time_base)
+        if self._earlier is not None and (raw.cut or self.size_px not in {None, size_px}):
+            self._earlier.forget()
+        self.size_px = size_px
+        if not self._feed.is_thinned and not wanted(media_time_s):
+            if self._earlier is not None:
+                self._earlier.add(media_time_s, raw.frame)
             return "sampling"
         image = self._resize(raw.frame)
-        return "corrupt" if image is None else DecodedFrame(raw.pts, raw.time_base, image)
+        if image is None:
+            return "corrupt"
+        previous = None if self._earlier is None else self._earlier.add_wanted(media_time_s, image)
+        return DecodedFrame(raw.pts, raw.time_base, image, previous)
 
     def close(self) -> None:
         """Close the stream; harmless when it is closed already."""
+        if self._earlier is not None:
+            self._earlier.forget()
         self._feed.close()
 
     def __enter__(self) -> Self:
@@ -209,36 +227,3 @@ class VideoSource:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class Resizer:
-    """Turns decoder frames into RGB arrays of one size, upright.
-
-    Area averaging in one shared swscale context costs 0.3 to 0.4 ms a frame, and differs from an antialiased bicubic
-    resize by 1.2 of 255 on average. swscale sets the context up anew whenever size, pixel format or colours change,
-    so a frame's result depends on that frame alone.
-
-    Args:
-        size_px: (height, width) of the result.
-    """
-
-    def __init__(self, size_px: tuple[int, int]) -> None:
-        self._height, self._width = size_px
-        self._reformatter = VideoReformatter()
-
-    def __call__(self, frame: av.VideoFrame) -> npt.NDArray[np.uint8] | None:
-        """Resize a frame of any size; None when its pixel format cannot be converted."""
-        orientation = orientation_of(frame)
-        try:
-            resized = self._reformatter.reformat(
-                frame,
-                width=self._height if orientation.transposed else self._width,
-                height=self._width if orientation.transposed else self._height,
-                format="rgb24",
-                interpolation=Interpolation.AREA,
-                threads=1,
-            )
-        except av.error.FFmpegError:
-            return None
-        # A copy: what PyAV returns is a view of the frame's padded memory.
-        return orientation.apply(resized.to_ndarray())

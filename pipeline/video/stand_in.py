@@ -47,10 +47,12 @@ class Due(NamedTuple):
     Attributes:
         pts: time stamp in ticks of ``TIME_BASE`` since the first.
         at_s: the same as monotonic time in seconds.
+        cut: whether the file leapt or began anew before it, which the clock does not show.
     """
 
     pts: int
     at_s: float
+    cut: bool = False
 
 
 class StandInClock:
@@ -82,16 +84,18 @@ class StandInClock:
             media_time_s: its time in the file in seconds, any start; None where the file has none.
             now: monotonic seconds.
         """
+        cut = False
         if self._began_at_s is None:
             self._began_at_s = now
         else:
             last_s = self._media_time_s
             step_s = 0.0 if media_time_s is None or last_s is None else media_time_s - last_s
+            cut = last_s is None or not 0.0 <= step_s <= _LONGEST_STEP_S
             self._time_s += step_s if _SHORTEST_STEP_S <= step_s <= _LONGEST_STEP_S else self._usual_step_s
         if now - self._began_at_s - self._time_s > _CATCH_UP_S:
             self._time_s = now - self._began_at_s
         self._media_time_s, self._damaged = media_time_s, 0
-        return Due(round(self._time_s / TIME_BASE), self._began_at_s + self._time_s)
+        return Due(round(self._time_s / TIME_BASE), self._began_at_s + self._time_s, cut)
 
     def next_damage(self, now: float) -> float:
         """When something is due that has no time, such as a damaged frame, in monotonic seconds.
@@ -147,7 +151,7 @@ class StandInFeed:
                     sound += 1
                     due = clock.next_frame(float(raw.pts * raw.time_base), self._now())
                     yield from _waiting(due.at_s, self._now, self._sleep)
-                    yield RawFrame(due.pts, TIME_BASE, raw.frame)
+                    yield RawFrame(due.pts, TIME_BASE, raw.frame, due.cut)
                 elif raw is not None:
                     yield from _waiting(clock.next_damage(self._now()), self._now, self._sleep)
                     yield raw

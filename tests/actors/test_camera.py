@@ -1,21 +1,25 @@
 """A camera process without Ray: what it dispatches while cameras come and go."""
 
+import json
 import os
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from actors.camera import CameraActor
 from pipeline.config import CameraSettings
 from pipeline.runtime.messages import DesiredCameraState, TakeRequest
+from pipeline.video.source import open_source
 from tests.videos import write_video
 
-SIZE_PX = (32, 48)
+SIZE_PX, GAP_S = (32, 48), 0.1
 
 
 @pytest.fixture
 def actor(tmp_path):
-    made = CameraActor(SIZE_PX, 4, tmp_path / "counters", tmp_path / "quarantine")
+    made = CameraActor(SIZE_PX, GAP_S, 4, tmp_path / "counters", tmp_path / "quarantine")
     yield made
     made.stop()
 
@@ -55,6 +59,34 @@ def test_a_file_that_was_removed_does_not_keep_the_others_from_being_read(actor,
     take_of(actor, "yard", {"gate": 4})  # what a detector goes on saying
     assert actor.report().readers["gate"] == before
     assert before.decoded == before.dispatched + sum(before.dropped.values())
+
+
+def test_pairs_are_dispatched_again_and_set_aside_with_their_frames(actor, tmp_path):
+    """A frame that is tried again is to score as it would have."""
+    write_video(tmp_path / "a.mp4", 60)
+    clip = CameraSettings.model_validate({"id": "gate.1", "url": str(tmp_path / "a.mp4"), "sample_fps": 5})
+    taken = []
+    for deaths in range(3):
+        actor.configure(DesiredCameraState(1 + deaths, (clip,), consumer="detector", deaths=deaths))
+        give_up_at = time.monotonic() + 20.0
+        while len(taken) < 2 + deaths:
+            assert time.monotonic() < give_up_at
+            batch = actor.take(TakeRequest("detector", f"life {deaths}", {"gate.1": 1} if taken else {}, 1, 0.1))
+            taken += [] if batch is None else batch.frames()
+    first, *again = taken
+    assert (first.header.serial, first.previous) == (0, None)
+    with open_source(str(tmp_path / "a.mp4"), SIZE_PX, gap_s=GAP_S) as source:
+        expected = list(source)[again[0].header.index].previous
+    for frame in again:
+        assert frame.header == again[0].header
+        assert np.array_equal(frame.previous.luma, expected.luma)
+        assert frame.previous.gap_s == pytest.approx(expected.gap_s)
+    actor.configure(DesiredCameraState(4, (clip,), consumer="detector", deaths=3))
+    (dropped,) = actor.take(TakeRequest("detector", "life 3", {"gate.1": 1}, 1, 0.1)).dropped
+    kept = tmp_path / "quarantine" / f"gate.1-0-{dropped.header.index}"
+    assert np.array_equal(np.load(f"{kept}.npy"), again[0].image)
+    assert np.array_equal(np.load(f"{kept}-previous.npy"), expected.luma)
+    assert json.loads(Path(f"{kept}.json").read_text())["gap_s"] == expected.gap_s
 
 
 def test_files_are_paced_while_the_desired_state_says_so(actor, files):

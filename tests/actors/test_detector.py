@@ -6,7 +6,6 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import pytest
 import ray
 
@@ -31,9 +30,7 @@ def peers():
 
         def __init__(self):
             headers = [FrameHeader(name, 0, 7, 7, Fraction(1, 10), 0.0, 7) for name in ("clip", "gate")]
-            self.batches = [
-                FrameBatch((), np.empty((0, 8, 8, 3), np.uint8), tuple(Dropped(header, "stale") for header in headers))
-            ]
+            self.batches = [FrameBatch.of([], [Dropped(header, "stale") for header in headers])]
             self.confirmed = {}
 
         def take(self, request):

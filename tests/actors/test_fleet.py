@@ -24,6 +24,7 @@ def fleet(url="rtsp://10.0.0.1/x", **runtime):
         model_folder=Path("model"),
         expected_model=None,
         size_px=(8, 8),
+        gap_s=0.1,
         runtime=RuntimeSettings(**runtime),
         sinks=None,  # nobody here writes
         quarantine=Path("quarantine"),

@@ -37,6 +37,7 @@ class Run:
             model_folder=Path("model"),
             expected_model=None,
             size_px=(8, 8),
+            gap_s=0.1,
             runtime=RuntimeSettings(),
             sinks=None,  # nobody here writes
             quarantine=Path("quarantine"),

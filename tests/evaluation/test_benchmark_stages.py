@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 
 from pipeline.errors import VideoError
@@ -22,14 +21,14 @@ def test_every_stage_is_measured_on_a_rendered_clip(trained):
 
 
 def test_a_short_video_is_read_again_and_gives_frames_of_the_models_size(tmp_path):
-    spent_s, images = measure_decode(write_video(tmp_path / "a.mp4", 5), (32, 64), 0.2)
+    spent_s, frames = measure_decode(write_video(tmp_path / "a.mp4", 5), (32, 64), 0.1, 0.2)
     assert spent_s > 0.0
-    assert images.shape[1:] == (32, 64, 3)
-    assert images.dtype == np.uint8
+    assert {frame.image.shape for frame in frames} == {(32, 64, 3)}
+    assert [frame.previous is not None for frame in frames[:6]] == [False, True, True, True, True, False]
 
 
 def test_a_video_without_pictures_and_a_live_stream_are_refused(tmp_path):
     with pytest.raises(VideoError):
-        measure_decode(audio_only(tmp_path / "sound.mp4"), (32, 64), 0.1)
+        measure_decode(audio_only(tmp_path / "sound.mp4"), (32, 64), 0.1, 0.1)
     with pytest.raises(VideoError, match="live stream"):
-        measure_decode("rtsp://127.0.0.1:9/main", (32, 64), 0.1)
+        measure_decode("rtsp://127.0.0.1:9/main", (32, 64), 0.1, 0.1)

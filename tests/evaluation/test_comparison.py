@@ -1,4 +1,5 @@
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from pipeline.evaluation.comparison import (
     write_comparison,
 )
 from pipeline.evaluation.speed import measure_memory, measure_speed, peak_memory_mb
+from pipeline.types import FrameBatch, FrameHeader
 from tests.models.tiny import SIZE_PX, tiny_checkpoint
 
 
@@ -65,16 +67,18 @@ RUNTIME = RuntimeSettings(precision="float32", compile=False, batch_frames=3)
 
 
 @pytest.fixture
-def images():
-    return np.random.default_rng(0).integers(0, 256, (3, *SIZE_PX, 3), dtype=np.uint8)
+def batch():
+    images = np.random.default_rng(0).integers(0, 256, (3, *SIZE_PX, 3), dtype=np.uint8)
+    headers = tuple(FrameHeader("gate", 0, index, index, Fraction(1, 25), 0.0) for index in range(3))
+    return FrameBatch.unpaired(headers, images)
 
 
-def test_models_are_timed_in_turn_with_and_without_the_encoder(tmp_path, images, monkeypatch):
+def test_models_are_timed_in_turn_with_and_without_the_encoder(tmp_path, batch, monkeypatch):
     tiny_checkpoint(tmp_path / "a")
     tiny_checkpoint(tmp_path / "b", seed=1)
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     found = measure_speed(
-        {"a": tmp_path / "a", "b": tmp_path / "b"}, images, ["gate"] * 3, RUNTIME, device="cpu", threads=1, seconds=0.0
+        {"a": tmp_path / "a", "b": tmp_path / "b"}, batch, ["gate"] * 3, RUNTIME, device="cpu", threads=1, seconds=0.0
     )
     assert set(found) == {"a", "b"}
     for speed in found.values():
@@ -82,10 +86,10 @@ def test_models_are_timed_in_turn_with_and_without_the_encoder(tmp_path, images,
         assert speed.post_frames_per_s > speed.frames_per_s > 0.0
 
 
-def test_memory_is_the_most_that_was_ever_held(tmp_path, images, monkeypatch):
+def test_memory_is_the_most_that_was_ever_held(tmp_path, batch, monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     tiny_checkpoint(tmp_path / "a")
-    peak, gpu = measure_memory(tmp_path / "a", images, ["gate"] * 3, RUNTIME, device="cpu", threads=1)
+    peak, gpu = measure_memory(tmp_path / "a", batch, ["gate"] * 3, RUNTIME, device="cpu", threads=1)
     assert gpu is None
     assert peak > 100.0
     block = np.ones(200_000_000, np.uint8)

@@ -53,7 +53,7 @@ def test_a_frame_that_kills_three_detectors_is_kept_and_counted_and_every_other_
         forever = {"max_restarts": -1, "max_task_retries": 0, "num_cpus": 0, "max_concurrency": 4}
         scorer = create_scorer(plan)
         camera = ray.remote(**forever, name=f"{plan.name}-camera-0")(CameraActor).remote(
-            card.model.image_size_px, 4, tmp_path / "counters", quarantine
+            card.model.image_size_px, card.model.motion.gap_s, 4, tmp_path / "counters", quarantine
         )
         detector_plan = DetectorPlan(
             f"{plan.name}-detector-0",
@@ -90,6 +90,8 @@ def test_a_frame_that_kills_three_detectors_is_kept_and_counted_and_every_other_
             ray.kill(actor)
     rows = read_clip_scores(tmp_path / "run" / "scores")["clip"]
     assert rows.index.tolist() == [index for index in range(FRAMES) if index != KILLER]
-    (picture,) = quarantine.glob("*.npy")
+    previous, picture = sorted(quarantine.glob("*.npy"))
+    assert previous.name == f"{picture.stem}-previous.npy"
     assert np.load(picture, allow_pickle=False).shape == (*card.model.image_size_px, 3)
+    assert np.load(previous, allow_pickle=False).shape == card.model.image_size_px
     assert json.loads(picture.with_suffix(".json").read_text())["index"] == KILLER

@@ -61,7 +61,7 @@ def test_when_detectors_are_slow_the_newest_frames_win_and_the_others_are_counte
         camera_name, detector_name = f"{plan.name}-camera-0", f"{plan.name}-detector-0"
         options = {"num_cpus": 0, "max_concurrency": 6}
         camera = ray.remote(**options, name=camera_name)(CameraActor).remote(
-            card.model.image_size_px, 4, tmp_path / "counters", tmp_path / "quarantine"
+            card.model.image_size_px, card.model.motion.gap_s, 4, tmp_path / "counters", tmp_path / "quarantine"
         )
         detector = ray.remote(**options, name=detector_name)(slow()).remote(
             DetectorPlan(

@@ -35,7 +35,7 @@ def read(path: Path) -> str:
         copy_readable(path, target)
         target.unlink(missing_ok=True)
     try:
-        with open_source(str(path), SIZE_PX) as source:
+        with open_source(str(path), SIZE_PX, gap_s=0.1) as source:
             count = 0
             for frame in source:
                 count += 1

@@ -105,7 +105,7 @@ frame = torch.frombuffer(memory, dtype=torch.uint8, count=wanted, offset=pages *
 frame = frame.view(1, height, width, 3)
 with torch.inference_mode():
     assert [len(level) for level in engine.encode(frame)] == [1, 1, 1]
-maps, scores = engine.score(frame, ["gate"])
+maps, scores = engine.score(frame, Pairs.none(frame), ["gate"])
 assert (len(maps), len(scores)) == (1, 1)
 print(scores.item().hex())
 """
@@ -125,7 +125,7 @@ def run_script(text, folder):
 
 def test_a_lone_frame_is_read_to_its_end_and_no_further(folder):
     engine = Engine.ready(folder, RuntimeSettings(precision="float32", **SETTINGS))
-    empty = FrameBatch(batch([0]).headers, np.zeros((1, *SIZE_PX, 3), np.uint8))
+    empty = FrameBatch.unpaired(batch([0]).headers, np.zeros((1, *SIZE_PX, 3), np.uint8))
     done = run_script(BEFORE_A_WALL, folder)
     assert done.returncode == 0, done.stderr or f"exit code {done.returncode}"
     assert done.stdout.split() == [engine.predict(empty, ["gate"])[0].anomaly_score.hex()]

@@ -14,7 +14,7 @@ from pipeline.inference import engine as engine_module
 from pipeline.inference.engine import Engine
 from pipeline.model_settings import ModelSettings
 from pipeline.models.card import WEIGHTS_FILE
-from pipeline.types import FrameBatch, FrameHeader
+from pipeline.types import FrameBatch, FrameHeader, PreviousLuma, stack_previous
 from tests.models.tiny import SIZE_PX, tiny_checkpoint
 
 FRAMES = 11
@@ -22,12 +22,15 @@ SCENES = ["gate", "yard", "unknown"]
 
 
 def batch(numbers) -> FrameBatch:
-    """Frames by number, each always the same, read-only as Ray returns them."""
+    """Frames by number, each always the same, those with odd numbers paired; read-only as Ray returns them."""
     headers = tuple(FrameHeader(f"cam{number % 3}", 0, number, number, Fraction(1, 25), 0.0) for number in numbers)
     images = [np.random.default_rng(number).integers(0, 256, (*SIZE_PX, 3), dtype=np.uint8) for number in numbers]
     stacked = np.stack(images) if images else np.empty((0, *SIZE_PX, 3), np.uint8)
-    stacked.setflags(write=False)
-    return FrameBatch(headers, stacked)
+    previous = [PreviousLuma(image[..., 1], 0.08) if n % 2 else None for n, image in zip(numbers, images, strict=True)]
+    arrays = (stacked, *stack_previous(previous, stacked))
+    for array in arrays:
+        array.setflags(write=False)
+    return FrameBatch(headers, *arrays)
 
 
 def scenes_of(numbers):
@@ -54,6 +57,7 @@ def test_a_frames_score_is_the_same_in_any_order_and_any_batch_size(engine, alon
         numbers = order[start : start + size]
         for prediction, number in zip(engine.predict(batch(numbers), scenes_of(numbers)), numbers, strict=True):
             assert prediction.header.index == number
+            assert prediction.paired == bool(number % 2)
             assert prediction.anomaly_score == pytest.approx(alone[number].anomaly_score, rel=1e-4)
             np.testing.assert_allclose(
                 prediction.anomaly_map.astype(float), alone[number].anomaly_map.astype(float), rtol=2e-3, atol=2e-3
@@ -81,7 +85,7 @@ def test_a_wide_batch_is_done_in_parts(engine, alone, monkeypatch):
     monkeypatch.setattr(engine_module, "_MAX_PIXELS", 2 * SIZE_PX[0] * SIZE_PX[1])
     sizes = []
     real = engine.score
-    monkeypatch.setattr(engine, "score", lambda images, scenes: sizes.append(len(images)) or real(images, scenes))
+    monkeypatch.setattr(engine, "score", lambda images, *others: sizes.append(len(images)) or real(images, *others))
     predictions = engine.predict(batch(range(5)), scenes_of(range(5)))
     assert sizes == [2, 2, 1]
     expected = [prediction.anomaly_score for prediction in alone[:5]]
@@ -107,20 +111,25 @@ def test_the_scene_matters_to_a_model_with_a_camera_embedding(engine):
     assert scores[2] == scores[3]  # scenes that were not trained on share the mean embedding
 
 
-@pytest.mark.parametrize("fault", ["size", "dtype", "scenes", "headers"])
+@pytest.mark.parametrize("fault", ["size", "dtype", "scenes", "headers", "luma", "gaps"])
 def test_a_batch_that_does_not_fit_the_model_is_refused(engine, fault):
     good = batch([0, 1])
     images, scenes, headers = good.images, ["gate", "gate"], good.headers
+    luma, gaps_s = good.previous_luma, good.gaps_s
     if fault == "size":
         images = images[:, :32]
     elif fault == "dtype":
         images = images.astype(np.float32)
     elif fault == "scenes":
         scenes = ["gate"]
+    elif fault == "luma":
+        luma = luma[:, :32]
+    elif fault == "gaps":
+        gaps_s = gaps_s.astype(float)
     else:
         headers = headers[:1]
     with pytest.raises(ValueError, match="batch: expected uint8 images of shape"):
-        engine.predict(FrameBatch(headers, images), scenes)
+        engine.predict(FrameBatch(headers, images, luma, gaps_s), scenes)
 
 
 def test_a_start_reads_all_weights_once_to_check_them(tmp_path, monkeypatch):

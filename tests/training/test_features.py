@@ -6,16 +6,22 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.config import PhotometricSettings, TrainingSettings
 from pipeline.datasets.base import Clip
 from pipeline.errors import DatasetError, RunError
 from pipeline.models.encoder import build_encoder
-from pipeline.training.features import extract_features, pyramid_spec
+from pipeline.training.augmentation import vary_batch, vary_pair
+from pipeline.training.features import FeatureSpec, extract_features, pyramid_spec
 from pipeline.training.scene_references import SceneSampler
+from pipeline.training.state import features_key
+from pipeline.types import Frame, FrameBatch
 from pipeline.video.source import open_source
 from tests.datasets.odd_files import write_spaced
 from tests.models.tiny import ENCODER, SIZE_PX, tiny_settings
 from tests.training.footage import make_dataset
 from tests.videos import truncate, write_images, write_video
+
+AS_IT_IS, VARIED = PhotometricSettings(), PhotometricSettings(variants=2)
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +34,15 @@ def encoder():
     return build_encoder(ENCODER)
 
 
-def extract(clips, encoder, folder, frame_step=1, progress=lambda done, total: None, passed_over=None):
+def extract(
+    clips, encoder, folder, frame_step=1, progress=lambda done, total: None, passed_over=None, augmentation=AS_IT_IS
+):
     return extract_features(
         clips,
         pyramid_spec(tiny_settings(), encoder),
         SIZE_PX,
-        frame_step=frame_step,
+        gap_s=0.1,
+        training=TrainingSettings(frame_step=frame_step, augmentation=augmentation),
         folder=folder,
         progress=progress,
         passed_over=[].append if passed_over is None else passed_over.append,
@@ -49,6 +58,30 @@ def test_features_are_those_of_the_decoded_frames_in_their_order(dataset, encode
         vectors = expected.permute(0, 2, 3, 1).flatten(1, 2)
         got = torch.from_numpy(np.array(found[1].levels[level])).float()
         torch.testing.assert_close(got, vectors, rtol=2e-3, atol=2e-3)
+
+
+def test_pairs_are_those_that_a_reader_hands_over_whatever_the_frame_step(dataset, tmp_path):
+    clip, came = dataset.train[1], []
+
+    def encode(images, previous_luma, gaps_s):
+        came.append((previous_luma, gaps_s))
+        return [previous_luma.reshape(len(images), -1, 1).astype(np.float16)]
+
+    area = SIZE_PX[0] * SIZE_PX[1]
+    spec = FeatureSpec(("luma",), ((area, 1),), encode)
+    with open_source(clip.url, SIZE_PX, gap_s=0.1) as source:
+        frames = [Frame(None, frame.image, frame.previous) for frame in source]
+    for step in (1, 3):
+        came.clear()
+        (found,) = extract_features(
+            [clip], spec, SIZE_PX, gap_s=0.1, training=TrainingSettings(frame_step=step), folder=tmp_path / str(step),
+            progress=lambda done, total: None, passed_over=lambda line: None,
+        )  # fmt: skip
+        expected = FrameBatch.of(frames[::step])
+        assert np.array_equal(np.concatenate([luma for luma, _ in came]), expected.previous_luma)
+        assert np.array_equal(np.concatenate([gaps_s for _, gaps_s in came]), expected.gaps_s)
+        assert np.array_equal(found.gaps_s, expected.gaps_s)
+        assert (found.gaps_s > 0.0).tolist() == [False] + [True] * (len(found) - 1)
 
 
 def test_a_frame_step_thins_the_footage_and_its_rate(dataset, encoder, tmp_path):
@@ -101,13 +134,17 @@ def test_every_clip_leaves_pictures_of_its_scene(dataset, encoder, tmp_path):
         assert found.gray_images.shape == (1, *SIZE_PX)
 
 
-def test_a_damaged_file_of_pictures_is_named(dataset, encoder, tmp_path):
+@pytest.mark.parametrize(("name", "what"), [("scene", "pictures"), ("gaps", "gaps of 9 frames")])
+def test_a_damaged_file_beside_the_features_is_named(dataset, encoder, tmp_path, name, what):
     extract(dataset.train[:1], encoder, tmp_path)
-    file = tmp_path / "clip-00000-scene.npy"
-    for content in (file.read_bytes()[:-9], b"", b"no pictures"):
+    file = tmp_path / f"clip-00000-{name}.npy"
+    for content in (file.read_bytes()[:-9], b"", b"no array"):
         file.write_bytes(content)
-        with pytest.raises(RunError, match=r"clip-00000-scene\.npy: expected pictures"):
+        with pytest.raises(RunError, match=rf"clip-00000-{name}\.npy: expected {what}"):
             extract(dataset.train[:1], encoder, tmp_path)
+    np.save(file, np.zeros(3, object) if name == "scene" else np.zeros(8, np.float32))
+    with pytest.raises(RunError, match=rf"clip-00000-{name}\.npy: expected {what}"):
+        extract(dataset.train[:1], encoder, tmp_path)
 
 
 def test_a_clip_that_cannot_be_read_any_more_is_passed_over_and_named(dataset, encoder, tmp_path, caplog):
@@ -160,3 +197,85 @@ def test_a_disk_without_room_is_noticed_before_anything_is_decoded(dataset, enco
     with pytest.raises(DatasetError, match=r"GB of room .* of 29 frames .*frame_step"):
         extract(dataset.train, encoder, tmp_path)
     assert not list(tmp_path.glob("*.f16"))
+
+
+def vectors_of(encoder, images):
+    return [level.permute(0, 2, 3, 1).flatten(1, 2).numpy() for level in encoder(torch.from_numpy(images))]
+
+
+def test_variants_are_kept_beside_the_features_of_the_frames_as_they_are(dataset, encoder, tmp_path):
+    (plain,) = extract(dataset.train[1:2], encoder, tmp_path / "plain")
+    (varied,) = extract(dataset.train[1:2], encoder, tmp_path / "varied", augmentation=VARIED)
+    assert (len(plain.variants()), len(varied.variants()), len(varied)) == (1, 3, 17)
+    own, *changed = varied.variants()
+    for level, expected in zip(own.levels, plain.levels, strict=True):
+        np.testing.assert_array_equal(level, expected)
+    np.testing.assert_array_equal(varied.gray_images, plain.gray_images)
+    with open_source(dataset.train[1].url, SIZE_PX) as source:
+        images = np.stack([frame.image for frame in source])
+    for number, variant in enumerate(changed, start=1):
+        assert len(variant) == 17
+        for frame in (0, 11):
+            image, _ = vary_pair(images[frame], None, 1.0, np.random.default_rng((0, 2, 0, number, frame)))
+            for level, expected in zip(variant.levels, vectors_of(encoder, image[np.newaxis]), strict=True):
+                np.testing.assert_allclose(level[frame], expected[0], rtol=2e-3, atol=2e-3)
+
+
+def test_the_pair_of_a_variant_is_changed_as_its_frame_is(dataset, tmp_path):
+    came = []
+
+    def encode(*paired):
+        came.append(paired)
+        return [np.zeros((len(paired[0]), 1, 1), np.float16)]
+
+    training = TrainingSettings(augmentation=VARIED)
+    (_,) = extract_features(
+        dataset.train[:1], FeatureSpec(("nothing",), ((1, 1),), encode), SIZE_PX, gap_s=0.1, training=training,
+        folder=tmp_path, progress=lambda done, total: None, passed_over=lambda line: None,
+    )  # fmt: skip
+    (images, luma, gaps_s), *variants = came[:3]  # the first eight frames
+    for number, variant in enumerate(variants, start=1):
+        seeds = [(training.seed, 2, 0, number, frame) for frame in range(8)]
+        expected = *vary_batch(images, luma, gaps_s, VARIED.strength, seeds), gaps_s
+        assert all(np.array_equal(*arrays) for arrays in zip(variant, expected, strict=True))
+        assert np.abs(variant[1][1:].astype(int) - luma[1:]).mean() > 1.0
+        assert not variant[1][0].any()  # the first frame has none
+
+
+def test_an_extraction_of_variants_that_was_cut_off_gives_the_same(dataset, encoder, tmp_path):
+    (whole,) = extract(dataset.train[1:2], encoder, tmp_path / "whole", augmentation=VARIED)
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(dataset.train[1:2], encoder, tmp_path / "cut", progress=stop, augmentation=VARIED)
+    (resumed,) = extract(dataset.train[1:2], encoder, tmp_path / "cut", augmentation=VARIED)
+    for first, second in zip(whole.variants(), resumed.variants(), strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(first.levels, second.levels, strict=True))
+
+
+def test_a_variants_file_of_another_size_is_named(dataset, encoder, tmp_path):
+    extract(dataset.train[:1], encoder, tmp_path, augmentation=VARIED)
+    file = tmp_path / "clip-00000-stride8-variant2.f16"
+    file.write_bytes(file.read_bytes() + b"..")
+    with pytest.raises(RunError, match=r"clip-00000-stride8-variant2\.f16: expected features of 9 frames"):
+        extract(dataset.train[:1], encoder, tmp_path, augmentation=VARIED)
+
+
+def test_room_is_wanted_for_variants_too(dataset, encoder, tmp_path, monkeypatch):
+    spec = pyramid_spec(tiny_settings(), encoder)
+    free = 2**28 + 2 * 29 * spec.bytes_per_frame  # enough for two of three
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("Usage", "total used free")(free, 0, free))
+    extract(dataset.train, encoder, tmp_path / "one", augmentation=PhotometricSettings(variants=1))
+    with pytest.raises(DatasetError, match=r"frame_step higher, training\.augmentation\.variants lower or write"):
+        extract(dataset.train, encoder, tmp_path / "two", augmentation=VARIED)
+
+
+def test_features_are_kept_under_a_key_that_knows_their_variants(dataset, encoder):
+    def key(seed=0, **augmentation):
+        training = TrainingSettings.model_validate({"seed": seed, "augmentation": augmentation})
+        return features_key(dataset, encoder, tiny_settings(), training)
+
+    assert key() == key(seed=1) == key(strength=0.5)  # nothing is drawn
+    assert len({key(), key(variants=1), key(variants=2), key(variants=1, strength=0.5), key(1, variants=1)}) == 5

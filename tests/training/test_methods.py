@@ -16,7 +16,7 @@ from pipeline.methods import CHOICES
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, check_matches, read_card, write_card
 from pipeline.training.state import training_folder
 from pipeline.training.train import NullProgress, train
-from pipeline.types import FrameBatch, FrameHeader
+from pipeline.types import Frame, FrameBatch, FrameHeader
 from pipeline.video.source import open_source
 from tests.fuzz.targets import check_forged_card, forgeries
 from tests.models.forging import fingerprint_of, read_values, write_values
@@ -66,10 +66,14 @@ def made(request, models):
 
 def frames(dataset, clip, heldout):
     """The held-out frames of a clip as the engine takes them."""
-    with open_source(dataset.train[clip].url, SIZE_PX) as source:
-        images = np.stack([frame.image for frame in source])[heldout:]
-    headers = tuple(FrameHeader("cam", 0, index, index, Fraction(1, 10), 0.0) for index in range(len(images)))
-    return FrameBatch(headers, images)
+    with open_source(dataset.train[clip].url, SIZE_PX, gap_s=0.1) as source:
+        decoded = list(source)[heldout:]
+    return FrameBatch.of(
+        [
+            Frame(FrameHeader("cam", 0, index, index, Fraction(1, 10), 0.0), one.image, one.previous)
+            for index, one in enumerate(decoded)
+        ]
+    )
 
 
 def test_the_engine_scores_held_out_frames_as_training_did(made, dataset):
@@ -99,8 +103,8 @@ def test_a_frame_scores_alike_alone_and_beside_frames_of_other_scenes(made, data
     scenes = ["gate", "yard", "moon"] * 2
     together = [p.anomaly_score for p in engine.predict(batch, scenes)]
     alone = [
-        engine.predict(FrameBatch((header,), batch.images[number : number + 1]), [scene])[0].anomaly_score
-        for number, (header, scene) in enumerate(zip(batch.headers, scenes, strict=True))
+        engine.predict(FrameBatch.of([frame]), [scene])[0].anomaly_score
+        for frame, scene in zip(batch.frames(), scenes, strict=True)
     ]
     assert together == pytest.approx(alone, rel=1e-3)
 
@@ -112,6 +116,18 @@ def test_a_baseline_knows_its_scene(models, dataset, method):
     own, other, unknown = (engine.predict(batch, [scene])[0].anomaly_score for scene in ("gate", "yard", "moon"))
     assert own < other
     assert unknown == pytest.approx(own)
+
+
+@pytest.mark.parametrize("method", ["cflow", *SECTIONS])
+def test_a_method_learns_from_variants_and_measures_frames_as_they_are(models, dataset, tmp_path, method):
+    card = train(config_of(method, augmentation={"variants": 2}), dataset, tmp_path / "m")
+    out, without = models[method]
+    assert card.fingerprint != without.fingerprint
+    sizes = [(folder / WEIGHTS_FILE).stat().st_size for folder in (tmp_path / "m", out)]
+    assert sizes[0] == pytest.approx(sizes[1], abs=64)  # nor does SPADE's gallery grow
+    predictions = Engine.load(tmp_path / "m").predict(frames(dataset, 0, 6), ["gate"])
+    expected = card.normal_scores["gate"][0]
+    assert [p.anomaly_score for p in predictions] == pytest.approx(list(expected), rel=2e-2, abs=2e-2)
 
 
 def test_the_same_seed_gives_the_same_model(made, dataset, tmp_path):

@@ -6,7 +6,6 @@ import signal
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,7 +18,7 @@ from pipeline.models.card import WEIGHTS_FILE, read_card
 from pipeline.training.state import training_folder
 from pipeline.training.train import NullProgress, train
 from pipeline.training.trainer import relative_rate
-from pipeline.types import FrameBatch, FrameHeader
+from pipeline.types import Frame, FrameBatch, FrameHeader
 from pipeline.video.source import open_source
 from tests.models.tiny import SIZE_PX
 from tests.training.footage import make_config, make_dataset
@@ -94,11 +93,12 @@ def test_normal_scores_are_those_of_the_engine_on_the_held_out_clip(trained, dat
     out, card, _ = trained
     (scores,) = card.normal_scores["gate"]
     (clip,) = [clip for clip in dataset.train if clip.name == "gate_2"]  # the middle one of five
-    with open_source(clip.url, SIZE_PX) as source:
-        frames = list(source)
-    headers = tuple(FrameHeader("a", 0, i, frame.pts, frame.time_base, 0.0) for i, frame in enumerate(frames))
-    batch = FrameBatch(headers, np.stack([frame.image for frame in frames]))
-    predictions = Engine.load(out).predict(batch, ["gate"] * len(frames))
+    with open_source(clip.url, SIZE_PX, gap_s=card.model.motion.gap_s) as source:
+        frames = [
+            Frame(FrameHeader("a", 0, i, one.pts, one.time_base, 0.0), one.image, one.previous)
+            for i, one in enumerate(source)
+        ]
+    predictions = Engine.load(out).predict(FrameBatch.of(frames), ["gate"] * len(frames))
     # The cached features are float16.
     assert [prediction.anomaly_score for prediction in predictions] == pytest.approx(scores, rel=5e-3, abs=5e-3)
     assert card.normal_fps == 10.0
@@ -117,6 +117,14 @@ def test_the_same_seed_gives_the_same_model_to_the_last_bit(trained, dataset, tm
     again = train(make_config(), dataset, tmp_path / "m")
     assert weights(tmp_path / "m") == weights(out)
     assert again.fingerprint == card.fingerprint
+
+
+def test_a_training_with_variants_that_was_interrupted_ends_as_an_uninterrupted_one(dataset, tmp_path):
+    config = make_config(epochs=1, augmentation={"variants": 2, "strength": 0.5})
+    whole = train(config, dataset, tmp_path / "whole")
+    train(config, dataset, tmp_path / "cut", Told(2))
+    assert train(config, dataset, tmp_path / "cut").fingerprint == whole.fingerprint
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
 
 
 def test_another_seed_gives_another_model(trained, dataset, tmp_path):

@@ -19,6 +19,7 @@ from pipeline.video.live_reader import ImageMonitor
 from pipeline.video.reader import CameraReader, make_reader
 
 SIZE_PX = (32, 48)
+GAP_S = 0.1
 
 
 class Station:
@@ -73,6 +74,7 @@ class Station:
             SIZE_PX,
             self.buffers,
             counters,
+            gap_s=GAP_S,
             make_watch=lambda: watch,
             start_thread=self._run,
             **(clock or {}),

@@ -10,8 +10,8 @@ from pipeline.config import CameraSettings
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.frame_counters import FrameCounters
 from pipeline.video.file_reader import FileReader
-from pipeline.video.source import Resizer
-from tests.video.station import SIZE_PX, Station, ended, until
+from pipeline.video.resizer import Resizer
+from tests.video.station import GAP_S, SIZE_PX, Station, ended, until
 from tests.videos import frame_number, truncate, write_images, write_video
 
 
@@ -155,6 +155,7 @@ def test_a_file_that_was_stopped_ends_though_it_is_paused_afterwards(tmp_path):
         SIZE_PX,
         FrameBuffers(time.monotonic),
         FrameCounters(tmp_path / "gate.ledger"),
+        gap_s=GAP_S,
         start_thread=lambda task: threads.append(threading.Thread(target=task, daemon=True)),
     )
     reader.start()
@@ -288,6 +289,7 @@ def test_a_file_whose_buffer_is_full_is_not_stuck(tmp_path):
         SIZE_PX,
         buffers,
         FrameCounters(tmp_path / "gate.ledger"),
+        gap_s=GAP_S,
         start_thread=lambda task: threads.append(threading.Thread(target=task, daemon=True)),
         now=lambda: clock_s[0],
     )

@@ -15,7 +15,7 @@ from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.frame_counters import FrameCounters
 from pipeline.video.live_reader import LiveReader
 from pipeline.video.source import open_source
-from tests.video.station import SIZE_PX, Station, ended, start_daemon, until
+from tests.video.station import GAP_S, SIZE_PX, Station, ended, start_daemon, until
 from tests.videos import frame_number, write_video
 
 
@@ -51,7 +51,9 @@ def stream(http_folder):
     return f"{address}/camera.ts"
 
 
-def test_a_live_stream_that_ends_is_opened_again_as_a_new_session(tmp_path, stream):
+def test_a_live_stream_that_ends_is_opened_again_as_a_new_session(tmp_path, stream, http_folder):
+    with open_source(str(http_folder[0] / "camera.ts"), SIZE_PX, gap_s=GAP_S) as source:
+        expected = [frame.previous for frame in source]
     with Station(tmp_path) as station:
         station.add("gate", stream, buffer_frames=100)
         until(lambda: len(station.frames_of(session=2)) == 20, "a third session came")
@@ -59,6 +61,11 @@ def test_a_live_stream_that_ends_is_opened_again_as_a_new_session(tmp_path, stre
             frames = station.frames_of(session=session)
             assert [frame.header.index for frame in frames] == list(range(20))
             assert [frame_number(frame.image) for frame in frames] == list(range(20))
+            assert (frames[0].previous, expected[0]) == (None, None)
+            assert all(
+                np.array_equal(frame.previous.luma, read.luma)
+                for frame, read in zip(frames[1:], expected[1:], strict=True)
+            )
         assert [frame.header.serial for frame in station.frames_of()[:60]] == list(range(60))
         until(lambda: station.status().error, "the end of the stream is told")
         assert "expected more frames, got the end of the stream" in station.status().error
@@ -82,7 +89,7 @@ def test_a_live_camera_starts_with_the_session_that_its_fresh_counter_file_names
     buffers = FrameBuffers(time.monotonic)
     counters["session"] = 4  # set by the owner: another node had used those below
     settings = CameraSettings.model_validate({"id": "gate", "url": stream})
-    reader = LiveReader(settings, SIZE_PX, buffers, counters, start_thread=start_daemon)
+    reader = LiveReader(settings, SIZE_PX, buffers, counters, gap_s=GAP_S, start_thread=start_daemon)
     reader.start()
     until(lambda: counters["decoded"], "frames come")
     assert reader.status().session == 4
@@ -211,7 +218,8 @@ def test_threads_that_get_stuck_again_and_again_do_not_pile_up(tmp_path, stream,
     buffers = FrameBuffers(time.monotonic)
     settings = CameraSettings.model_validate({"id": "gate", "url": stream})
     counters = FrameCounters(tmp_path / "gate.ledger")
-    reader = LiveReader(settings, SIZE_PX, buffers, counters, start_thread=start_daemon, now=lambda: clock_s[0])
+    clock = {"start_thread": start_daemon, "now": lambda: clock_s[0]}
+    reader = LiveReader(settings, SIZE_PX, buffers, counters, gap_s=GAP_S, **clock)
     reader.start()
     for threads in (1, 2, 3, 4, 5, 5, 5):
         until(lambda threads=threads: len(stuck) >= threads, "a thread opens the stream")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.video.orientation import Orientation, orientation_of
 from pipeline.video.read_back import copy_readable
-from pipeline.video.source import Resizer
+from pipeline.video.resizer import Resizer
 from tests.video.decoding import decode
 from tests.videos import SIZE_PX, write_video
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.video.images import list_images
-from pipeline.video.source import Resizer, open_source
+from pipeline.video.resizer import Resizer
+from pipeline.video.source import open_source
 from tests.shared import shared_path
 from tests.video.decoding import complaint, decode, numbers
 from tests.videos import (

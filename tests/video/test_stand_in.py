@@ -141,6 +141,14 @@ def test_the_clock_rises_whatever_a_file_says_and_stays_near_real_time(frames, r
         now, last = max(now, due.at_s), due.pts
 
 
+def test_a_leap_of_the_file_is_a_cut_though_the_clock_goes_on_and_a_time_that_stands_still_is_none():
+    clock = StandInClock(25.0)
+    cuts = [clock.next_frame(time_s, 1000.0).cut for time_s in (7.0, 7.04, 7.04, 7.5, 60.0, 60.04, 8.0)]
+    assert cuts == [False, False, False, False, True, False, True]
+    clock.begin_round()
+    assert [clock.next_frame(time_s, 1000.0).cut for time_s in (7.0, 7.04)] == [True, False]
+
+
 def test_damage_takes_its_time_like_sound_frames(tmp_path):
     folder = write_images(tmp_path / "images", 6)
     for name in ("003.png", "004.png"):
