@@ -134,11 +134,16 @@ class Prediction:
         header: which frame this is.
         anomaly_score: higher is more anomalous; unbounded.
         anomaly_map: float16, shape (h, w), or None where maps are not wanted.
+        paired: whether the frame had a pair, so that motion was seen; without one its appearance alone was scored.
+        common_surprise: the part of its surprise that the whole image shares (median of the anomaly map, in units of
+            the spread of normal frames): the light or the camera, not an event.
     """
 
     header: FrameHeader
     anomaly_score: float
     anomaly_map: npt.NDArray[np.float16] | None = None
+    paired: bool = False
+    common_surprise: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +152,8 @@ class Score:
 
     Attributes:
         header: which frame this is.
-        anomaly_score: as the detector gave it.
+        anomaly_score: as the detector gave it; of a frame without a pair, on the scale of those with one where the two
+            are calibrated apart.
         smoothed_score: the anomaly scores of the session so far, smoothed; what the threshold is held against.
         p_value: in (0, 1]; how often normal footage scores at least as high.
         threshold: smoothed scores at or above it are anomalous.
@@ -157,6 +163,8 @@ class Score:
             above the close threshold), or None. The frames with which an event began carry none: it opened after them.
         event_start_s: media time of that event's first frame, or None.
         anomaly_map: float16, shape (h, w), or None.
+        paired: as the detector gave it.
+        common_surprise: as the detector gave it.
     """
 
     header: FrameHeader
@@ -169,6 +177,8 @@ class Score:
     event_id: str | None = None
     event_start_s: float | None = None
     anomaly_map: npt.NDArray[np.float16] | None = None
+    paired: bool = False
+    common_surprise: float = 0.0
 
     @property
     def is_anomalous(self) -> bool:

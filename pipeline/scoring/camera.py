@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import AlertSettings
+from pipeline.scoring.alignment import Alignment
 from pipeline.scoring.calibration import ScoreCalibration
 from pipeline.scoring.events import EventTracker, TrackerState, event_id, open_event
 from pipeline.scoring.smoothing import CausalSmoother, SmootherState
@@ -83,18 +84,33 @@ class CameraScoring:
         normal: scores of its scene's held-out normal frames, thinned as the camera is.
         settings: when it raises an alarm.
         state: what an earlier process remembered.
+        unpaired: as ``normal``, of frames without a pair; None where ``normal`` serves both.
     """
 
     def __init__(
-        self, camera_id: str, normal: ScoreCalibration, settings: AlertSettings, state: CameraState | None = None
+        self,
+        camera_id: str,
+        normal: ScoreCalibration,
+        settings: AlertSettings,
+        state: CameraState | None = None,
+        *,
+        unpaired: ScoreCalibration | None = None,
     ) -> None:
         self.camera_id = camera_id
         self.threshold = normal.threshold(settings.quantile, settings.smoothing_s)
         """Smoothed scores at or above it are anomalous."""
         self._normal = normal
+        self._unpaired = unpaired or normal
+        self._alignment = None if unpaired is None else Alignment.between(normal, unpaired, settings)
         self._smoother = CausalSmoother(settings.smoothing_s)
         close_threshold = normal.threshold(settings.close_quantile, settings.smoothing_s)
-        self._tracker = EventTracker(camera_id, settings, self.threshold, close_threshold)
+        unpaired_close_threshold = close_threshold
+        if unpaired is not None and self._alignment is not None:
+            own = unpaired.threshold(settings.close_quantile, settings.smoothing_s)
+            unpaired_close_threshold = self._alignment.aligned(own)
+        self._tracker = EventTracker(
+            camera_id, settings, self.threshold, close_threshold, unpaired_close_threshold=unpaired_close_threshold
+        )
         self._state = state or CameraState()
         self._smoother.state, self._tracker.state = self._state.smoother, self._state.tracker
 
@@ -137,25 +153,28 @@ class CameraScoring:
         header = prediction.header
         if not self._accepts(header):
             return None, []
-        if not math.isfinite(prediction.anomaly_score):
-            # It would stay in the smoothed score for good.
+        aligned = self._aligned(prediction)
+        if not (math.isfinite(aligned.anomaly_score) and math.isfinite(prediction.common_surprise)):
+            # It would stay in what is smoothed for good.
             self._state.count_dropped("not_finite")
             return None, []
-        smoothed = self._smoother.update(prediction.anomaly_score, header.session, header.media_time_s)
+        smoothed = self._smoother.update(aligned.anomaly_score, header.session, header.media_time_s)
         self._state.scored += 1
-        alerts = self._tracker.update(prediction, smoothed, now_s)
+        alerts = self._tracker.update(aligned, smoothed, now_s)
         event = self._tracker.joined
         score = Score(
             header=header,
-            anomaly_score=prediction.anomaly_score,
+            anomaly_score=aligned.anomaly_score,
             smoothed_score=smoothed,
-            p_value=self._normal.p_value(prediction.anomaly_score),
+            p_value=(self._normal if prediction.paired else self._unpaired).p_value(prediction.anomaly_score),
             threshold=self.threshold,
             scored_at_s=now_s,
             latency_s=now_s - header.captured_at_s,
             event_id=None if event is None else event_id(self.camera_id, event),
             event_start_s=None if event is None else event.start_s,
             anomaly_map=prediction.anomaly_map,
+            paired=prediction.paired,
+            common_surprise=prediction.common_surprise,
         )
         return score, alerts
 
@@ -175,6 +194,12 @@ class CameraScoring:
             now_s: Unix time.
         """
         return self._tracker.finish(now_s)
+
+    def _aligned(self, prediction: Prediction) -> Prediction:
+        """The frame with its score on the scale that all frames of the camera share."""
+        if prediction.paired or self._alignment is None:
+            return prediction
+        return replace(prediction, anomaly_score=self._alignment.aligned(prediction.anomaly_score))
 
     def _accepts(self, header: FrameHeader) -> bool:
         """Whether a frame is above all before it; if so it is the last one now, and what is missing below it is lost.

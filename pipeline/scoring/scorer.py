@@ -156,7 +156,17 @@ class Scorer:
         )
         known = self._cameras.get(settings.id)
         state = known.state if known else self._restored(settings.id)
-        return CameraScoring(settings.id, normal.subsampled(settings.sample_fps), settings.alerts, state)
+        card = self._card
+        unpaired = ScoreCalibration.of_unpaired(
+            card.unpaired_scores, card.normal_scores, settings.scene_name, card.normal_fps, camera_id=settings.id
+        )
+        return CameraScoring(
+            settings.id,
+            normal.subsampled(settings.sample_fps),
+            settings.alerts,
+            state,
+            unpaired=None if unpaired is None else unpaired.subsampled(settings.sample_fps),
+        )
 
     def _restored(self, camera_id: str) -> CameraState | None:
         text = self._states.get(camera_id)
