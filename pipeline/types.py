@@ -21,6 +21,7 @@ NoticeKind = Literal[
     "camera_frozen",
     "camera_dark",
     "camera_moved",
+    "light_changed",
     "storage_failing",
     "storage_restored",
     "run_started",

@@ -19,6 +19,7 @@ from pipeline.scoring.smoothing import CausalSmoother
 _log = logging.getLogger(__name__)
 
 _WIDEST_STEP = 10**9
+_DEVIATIONS = 1.4826  # median absolute deviations of a normal law in its standard deviation
 
 
 class ScoreCalibration:
@@ -116,6 +117,11 @@ class ScoreCalibration:
 
     def __len__(self) -> int:
         return len(self._sorted)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the scores without their outliers: by the median absolute deviation."""
+        return _DEVIATIONS * float(np.median(np.abs(self._sorted - np.median(self._sorted))))
 
     def subsampled(self, sample_fps: float | None) -> ScoreCalibration:
         """What these scores would have been had the footage been thinned as a camera with ``sample_fps`` is.

@@ -17,6 +17,8 @@ from pipeline.types import FrameHeader, Prediction
 # Without pairs normal frames score twice as much and 3 more, so that everything here is exact in binary.
 NORMAL = ScoreCalibration([[i / 64 for i in range(65)]], 8.0)
 UNPAIRED = ScoreCalibration([[3 + 2 * i / 64 for i in range(65)]], 8.0)
+# The same median and threshold, but another close threshold.
+BENT = ScoreCalibration([[3 + 2 * (32 + (i - 32) // 4 if 32 < i < 60 else i) / 64 for i in range(65)]], 8.0)
 SETTINGS = AlertSettings(quantile=0.95, close_quantile=0.75, smoothing_s=0.0, open_frames=2, close_s=0.5, update_s=1.0)
 
 
@@ -56,7 +58,9 @@ def test_too_little_footage_for_a_unit_still_has_the_thresholds_meet(normal, unp
     assert alignment.aligned(max(unpaired)) == max(normal)
 
 
-frames_of_kinds = st.lists(st.tuples(st.sampled_from([0, 0, 0, 1]), st.integers(0, 96), st.booleans()), max_size=60)
+# New sessions now and then; scores in 64ths, most of them low, between the thresholds or high; kinds.
+values = st.sampled_from([0, 40, 50, 61, 70]) | st.integers(0, 96)
+frames_of_kinds = st.lists(st.tuples(st.sampled_from([0] * 9 + [1]), values, st.booleans()), max_size=60)
 
 
 def made(drawn, kind=None):
@@ -84,11 +88,12 @@ def test_a_camera_whose_frames_all_have_a_pair_is_not_touched_by_the_calibration
     assert outcome(apart, frames) == outcome(CameraScoring("gate", NORMAL, settings), frames)
 
 
+@pytest.mark.parametrize("own", [UNPAIRED, BENT])
 @given(frames_of_kinds)
-def test_a_camera_that_never_has_a_pair_has_the_events_of_its_own_calibration_alone(drawn):
+def test_a_camera_that_never_has_a_pair_has_the_events_of_its_own_calibration_alone(own, drawn):
     frames = [replace(p, anomaly_score=3 + 2 * p.anomaly_score) for p in made(drawn, kind=False)]
-    scores, alerts = outcome(CameraScoring("gate", NORMAL, SETTINGS, unpaired=UNPAIRED), frames)
-    alone, alone_alerts = outcome(CameraScoring("gate", UNPAIRED, SETTINGS), frames)
+    scores, alerts = outcome(CameraScoring("gate", NORMAL, SETTINGS, unpaired=own), frames)
+    alone, alone_alerts = outcome(CameraScoring("gate", own, SETTINGS), frames)
     told = ("p_value", "is_anomalous", "event_id", "event_start_s")
     assert [[getattr(s, name) for name in told] for s in scores] == [[getattr(s, name) for name in told] for s in alone]
     where = ("event_id", "end_s", "peak_index")
