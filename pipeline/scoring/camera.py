@@ -161,7 +161,7 @@ class CameraScoring:
 
         Returns:
             The score, or None for a frame that is not above the last one (it was seen before, or counted as lost) or
-            whose score is not finite (``not_finite``), and the alerts in order.
+            whose score or common surprise is not finite (``not_finite``), and the alerts in order.
 
         Raises:
             ValueError: the frame is another camera's; nothing has changed then.
