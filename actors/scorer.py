@@ -12,7 +12,7 @@ from actors.plans import sink_settings
 from pipeline.models.card import read_card
 from pipeline.runtime.messages import DesiredScorerState, ScorerReport
 from pipeline.runtime.plan import RunPlan
-from pipeline.scoring.camera import CameraState, end_abandoned_event
+from pipeline.scoring.camera import CameraState, end_abandoned
 from pipeline.scoring.scorer import Outcome, Scorer
 from pipeline.sinks.base import Sink, SinkContext
 from pipeline.sinks.run_store import RunStore
@@ -200,7 +200,7 @@ class ScorerActor:
         now_s = time.time()
         ends: list[Alert | Notice] = []
         for camera_id, text in self.store.abandoned().items():
-            ends += end_abandoned_event(camera_id, CameraState.of_json(text), now_s)
+            ends += end_abandoned(camera_id, CameraState.of_json(text), now_s)
         if (said := self.store.abandoned_run.run) is not None and said.until_at_s is None:
             ends.append(_over(said, _LOST))
         self.store.forget_abandoned(ends)

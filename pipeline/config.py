@@ -139,12 +139,15 @@ class HealthSettings(Settings):
         frozen_s: identical frames for that long: the picture is frozen.
         dark_s: next to no light for that long: unlit, or the lens is covered.
         moved_s: a scene unlike the one it was trained on for that long: the camera was turned, or its view is blocked.
+        light_changed_s: the whole image looks different for that long, in media time: light, weather, exposure, a dirty
+            lens. The scorer tells it, of files too.
     """
 
     offline_s: PositiveFloat | None = 5.0
     frozen_s: PositiveFloat | None = 30.0
     dark_s: PositiveFloat | None = 10.0
     moved_s: PositiveFloat | None = 20.0
+    light_changed_s: PositiveFloat | None = 10.0
 
 
 class CameraDefaults(Settings):

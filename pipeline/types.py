@@ -21,6 +21,7 @@ NoticeKind = Literal[
     "camera_frozen",
     "camera_dark",
     "camera_moved",
+    "light_changed",
     "storage_failing",
     "storage_restored",
     "run_started",
@@ -219,7 +220,8 @@ class Score:
 
     Attributes:
         header: which frame this is.
-        anomaly_score: as the detector gave it.
+        anomaly_score: as the detector gave it; of a frame without a pair, on the scale of those with one where the two
+            are calibrated apart.
         smoothed_score: the anomaly scores of the session so far, smoothed; what the threshold is held against.
         p_value: in (0, 1]; how often normal footage scores at least as high.
         threshold: smoothed scores at or above it are anomalous.
@@ -229,6 +231,8 @@ class Score:
             above the close threshold), or None. The frames with which an event began carry none: it opened after them.
         event_start_s: media time of that event's first frame, or None.
         anomaly_map: float16, shape (h, w), or None.
+        paired: as the detector gave it.
+        common_surprise: as the detector gave it.
     """
 
     header: FrameHeader
@@ -241,6 +245,8 @@ class Score:
     event_id: str | None = None
     event_start_s: float | None = None
     anomaly_map: npt.NDArray[np.float16] | None = None
+    paired: bool = False
+    common_surprise: float = 0.0
 
     @property
     def is_anomalous(self) -> bool:

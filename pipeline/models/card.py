@@ -31,6 +31,7 @@ _PROVENANCE = frozenset({"model.encoder.weights", "model.encoder.seed"})
 _LIMITS = frozenset(f"model.{method.section}.{limit}" for method in METHODS.values() for limit in method.limits)
 # What decides a score. The rest of a card tells where the model comes from.
 _IDENTITY = ("format", "model", "scenes", "levels", "normal_scores", "normal_fps")
+_IDENTITY_IF_MEASURED = ("unpaired_scores",)  # without them a model scores, and is named, as before there were any
 
 _SHOWN = 12
 
@@ -93,7 +94,11 @@ class ModelCard(_Card):
         scenes: names of the training scenes, in the order of the camera embedding's rows.
         levels: constants of scoring, finest level first; empty for a method that needs none.
         normal_scores: anomaly scores of held-out normal frames by scene: one tuple per clip, in frame order.
-        normal_fps: frames per second of those tuples.
+        unpaired_scores: the same of frames without a pair; empty where none were measured, so that ``normal_scores``
+            serve both.
+        normal_common: common surprise of the frames of ``normal_scores``; empty where none was measured, and nobody can
+            tell that the light has changed. It decides no score.
+        normal_fps: frames per second of all these tuples.
         views: what the scenes look like, to notice a camera that was moved; empty in a checkpoint of an older release,
             which cannot tell. They decide no score.
         provenance: where the model comes from.
@@ -105,6 +110,8 @@ class ModelCard(_Card):
     scenes: tuple[str, ...]
     levels: tuple[LevelConstants, ...]
     normal_scores: dict[str, tuple[tuple[float, ...], ...]]
+    unpaired_scores: dict[str, tuple[tuple[float, ...], ...]] = {}
+    normal_common: dict[str, tuple[tuple[float, ...], ...]] = {}
     normal_fps: PositiveFloat
     views: dict[str, SceneReference] = {}
     provenance: Provenance
@@ -264,6 +271,7 @@ def _checksum(values: dict[str, Any]) -> str:
 def _fingerprint(values: dict[str, Any], weights: Path) -> str:
     """SHA-256 over what decides a score. Where the encoder's weights came from does not: they are in the file."""
     identity: dict[str, Any] = {key: values.get(key) for key in _IDENTITY}
+    identity |= {key: values[key] for key in _IDENTITY_IF_MEASURED if values.get(key)}
     model: dict[str, Any] = dict(identity["model"])
     encoder: dict[str, Any] = model.get("encoder", {})
     model["encoder"] = {key: value for key, value in encoder.items() if key not in {"weights", "seed"}}

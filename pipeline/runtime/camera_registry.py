@@ -208,6 +208,7 @@ class CameraRegistry:
         return camera.reader.ended
 
     def _status(self, camera: _Camera, reader: ReaderStatus, scoring: ScoringStatus) -> CameraStatus:
+        of_scores = {"light_changed"} if scoring.light_changed else set[str]()
         return CameraStatus(
             camera_id=camera.settings.id,
             scene=camera.settings.scene_name,
@@ -216,7 +217,7 @@ class CameraRegistry:
             session=reader.session,
             counts=camera.accounting.counts(),
             scoring=scoring,
-            conditions=tuple(sorted(camera.health.conditions)),
+            conditions=tuple(sorted(camera.health.conditions | of_scores)),
             missing=reader.missing,
             last_frame_at_s=reader.last_frame_at_s,
             error=reader.error,

@@ -22,6 +22,7 @@ class ScoringStatus:
         scored_fps: frames per second between the first and the last score; None before the second frame.
         scored_frame_at_s: Unix time at which the newest scored frame was captured; None before the first.
         threshold: the camera's threshold.
+        light_changed: whether the camera's whole image looks different than in training.
     """
 
     scored: int
@@ -32,6 +33,7 @@ class ScoringStatus:
     scored_fps: float | None
     scored_frame_at_s: float | None
     threshold: float
+    light_changed: bool = False
 
 
 ReaderState = Literal["opening", "streaming", "waiting", "paused", "finished", "failed", "stopped"]
@@ -88,7 +90,7 @@ class CameraStatus:
         session: number of the current connection.
         counts: its frame counts.
         scoring: what the scorer knows.
-        conditions: what is out of order: ``offline``, ``frozen``, ``dark``, ``moved``.
+        conditions: what is out of order: ``offline``, ``frozen``, ``dark``, ``moved``, ``light_changed``.
         missing: frames that a file promised and that never came.
         last_frame_at_s: Unix time of the newest frame; None before the first.
         error: why the stream failed or ended, in one line; empty when all is well.
@@ -114,6 +116,7 @@ class CameraStatus:
         """A flat object, as documented in docs/alerts.md."""
         scoring = asdict(self.scoring)
         del scoring["scored"], scoring["dropped"]  # the frame counts hold them
+        del scoring["light_changed"]  # a condition
         return {
             "camera_id": self.camera_id,
             "scene": self.scene,

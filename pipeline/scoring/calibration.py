@@ -19,6 +19,7 @@ from pipeline.scoring.smoothing import CausalSmoother
 _log = logging.getLogger(__name__)
 
 _WIDEST_STEP = 10**9
+_DEVIATIONS = 1.4826  # median absolute deviations of a normal law in its standard deviation
 
 
 class ScoreCalibration:
@@ -28,20 +29,29 @@ class ScoreCalibration:
         clips: the scores, one sequence per clip, in frame order.
         fps: frames per second of these sequences.
         source: what they belong to, for messages.
+        field: of the model card, for messages.
 
     Raises:
         CheckpointError: there is no score, one is not finite, or ``fps`` is not positive.
     """
 
-    def __init__(self, clips: Sequence[npt.ArrayLike], fps: float, *, source: str = "model.json") -> None:
+    def __init__(
+        self,
+        clips: Sequence[npt.ArrayLike],
+        fps: float,
+        *,
+        source: str = "model.json",
+        field: str = "normal_scores",
+    ) -> None:
         arrays = [np.asarray(clip, np.float64).reshape(-1) for clip in clips]
         self._clips = [clip for clip in arrays if clip.size]
         self._fps = fps
+        self._smoothed: dict[float, npt.NDArray[np.float64]] = {}  # sorted, by time constant
         if not self._clips:
-            raise CheckpointError(f"{source}: normal_scores: expected scores of held-out normal frames, got none")
+            raise CheckpointError(f"{source}: {field}: expected scores of held-out normal frames, got none")
         self._sorted: npt.NDArray[np.float64] = np.sort(np.concatenate(self._clips))
         if not np.isfinite(self._sorted).all():
-            raise CheckpointError(f"{source}: normal_scores: expected finite scores, got one that is not")
+            raise CheckpointError(f"{source}: {field}: expected finite scores, got one that is not")
         if not (math.isfinite(fps) and fps > 0):
             raise CheckpointError(f"{source}: normal_fps: expected a positive number, got {fps!r}")
 
@@ -71,10 +81,47 @@ class ScoreCalibration:
             scene,
             ", ".join(sorted(normal_scores)) or "none",
         )
-        return cls([clip for clips in normal_scores.values() for clip in clips], fps, source=source)
+        return cls(_pooled(normal_scores), fps, source=source)
+
+    @classmethod
+    def of_unpaired(
+        cls,
+        unpaired_scores: Mapping[str, Sequence[Sequence[float]]],
+        normal_scores: Mapping[str, Sequence[Sequence[float]]],
+        scene: str,
+        fps: float,
+        *,
+        camera_id: str,
+    ) -> ScoreCalibration | None:
+        """As ``of_scene``, of frames without a pair.
+
+        Args:
+            unpaired_scores: scene to its clips' scores without pairs, as the model card holds them.
+            normal_scores: the same with pairs.
+            scene: the scene that the camera was trained as.
+            fps: frames per second of the sequences.
+            camera_id: for messages.
+
+        Returns:
+            None where none were measured, so that ``normal_scores`` serve both: of the scene, or, of a scene whose
+            ``normal_scores`` are all scenes' pooled, of any.
+
+        Raises:
+            CheckpointError: see the class.
+        """
+        is_known = any(len(clip) for clip in normal_scores.get(scene, ()))
+        clips = unpaired_scores.get(scene, ()) if is_known else _pooled(unpaired_scores)
+        if not any(len(clip) for clip in clips):
+            return None
+        return cls(clips, fps, source=f"camera {camera_id}: model.json", field="unpaired_scores")
 
     def __len__(self) -> int:
         return len(self._sorted)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the scores without their outliers: by the median absolute deviation."""
+        return _DEVIATIONS * float(np.median(np.abs(self._sorted - np.median(self._sorted))))
 
     def subsampled(self, sample_fps: float | None) -> ScoreCalibration:
         """What these scores would have been had the footage been thinned as a camera with ``sample_fps`` is.
@@ -112,8 +159,18 @@ class ScoreCalibration:
             quantile: in (0, 1).
             smoothing_s: time constant of ``CausalSmoother``, in seconds.
         """
+        if smoothing_s not in self._smoothed:
+            self._smoothed[smoothing_s] = np.sort(self._smooth(smoothing_s))
+        return float(np.quantile(self._smoothed[smoothing_s], quantile, method="higher"))
+
+    def _smooth(self, smoothing_s: float) -> npt.NDArray[np.float64]:
         smoothed: list[float] = []
         for session, clip in enumerate(self._clips):
             smoother = CausalSmoother(smoothing_s)
             smoothed += [smoother.update(float(s), session, i / self._fps) for i, s in enumerate(clip)]
-        return float(np.quantile(smoothed, quantile, method="higher"))
+        return np.array(smoothed)
+
+
+def _pooled(clips_of: Mapping[str, Sequence[Sequence[float]]]) -> list[Sequence[float]]:
+    """The clips of all scenes."""
+    return [clip for clips in clips_of.values() for clip in clips]

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import AlertSettings
+from pipeline.scoring.alignment import Alignment
 from pipeline.scoring.calibration import ScoreCalibration
 from pipeline.scoring.events import EventTracker, TrackerState, event_id, open_event
+from pipeline.scoring.light import LightMonitor, LightState, end_light_change
 from pipeline.scoring.smoothing import CausalSmoother, SmootherState
-from pipeline.types import Alert, Dropped, DropReason, FrameHeader, Prediction, Score
+from pipeline.types import Alert, Dropped, DropReason, FrameHeader, Notice, Prediction, Score
 
 
 @dataclass(slots=True)
@@ -26,6 +28,7 @@ class CameraState:
         smoother: of the raw scores.
         tracker: of events.
         threshold: that the open event was opened at.
+        light: of what is said of the whole image.
     """
 
     last: tuple[int, int] | None = None
@@ -35,6 +38,7 @@ class CameraState:
     smoother: SmootherState = field(default_factory=SmootherState)
     tracker: TrackerState = field(default_factory=TrackerState)
     threshold: float = 0.0
+    light: LightState = field(default_factory=LightState)
 
     def as_json(self) -> str:
         """One line of JSON."""
@@ -58,10 +62,12 @@ class CameraState:
 
 
 _STATES = TypeAdapter(CameraState)
+_RUN_LOST = "the run was lost"
+_UNWATCHED = "the camera is no longer watched"
 
 
-def end_abandoned_event(camera_id: str, state: CameraState, now_s: float) -> list[Alert]:
-    """The last alert of an event that was open when its whole run was killed; none where none was open.
+def end_abandoned(camera_id: str, state: CameraState, now_s: float) -> list[Alert | Notice]:
+    """The end of what lasted when its whole run was killed: of an event, and of a change of light.
 
     Args:
         camera_id: the camera.
@@ -69,10 +75,11 @@ def end_abandoned_event(camera_id: str, state: CameraState, now_s: float) -> lis
         now_s: Unix time.
     """
     span = state.tracker.open
+    light = end_light_change(camera_id, replace(state.light), now_s, now_s, _RUN_LOST)
     if span is None:
-        return []
+        return [*light]
     event = open_event(camera_id, span, state.threshold)
-    return [Alert(replace(event, end_s=span.end_s), "end", now_s)]
+    return [Alert(replace(event, end_s=span.end_s), "end", now_s), *light]
 
 
 class CameraScoring:
@@ -83,20 +90,40 @@ class CameraScoring:
         normal: scores of its scene's held-out normal frames, thinned as the camera is.
         settings: when it raises an alarm.
         state: what an earlier process remembered.
+        unpaired: as ``normal``, of frames without a pair; None where ``normal`` serves both.
+        light: watches the whole image; None where nobody can tell, or wants to know, that it looks different.
     """
 
     def __init__(
-        self, camera_id: str, normal: ScoreCalibration, settings: AlertSettings, state: CameraState | None = None
+        self,
+        camera_id: str,
+        normal: ScoreCalibration,
+        settings: AlertSettings,
+        state: CameraState | None = None,
+        *,
+        unpaired: ScoreCalibration | None = None,
+        light: LightMonitor | None = None,
     ) -> None:
         self.camera_id = camera_id
         self.threshold = normal.threshold(settings.quantile, settings.smoothing_s)
         """Smoothed scores at or above it are anomalous."""
         self._normal = normal
+        self._unpaired = unpaired or normal
+        self._alignment = None if unpaired is None else Alignment.between(normal, unpaired, settings)
         self._smoother = CausalSmoother(settings.smoothing_s)
         close_threshold = normal.threshold(settings.close_quantile, settings.smoothing_s)
-        self._tracker = EventTracker(camera_id, settings, self.threshold, close_threshold)
+        unpaired_close_threshold = close_threshold
+        if unpaired is not None and self._alignment is not None:
+            own = unpaired.threshold(settings.close_quantile, settings.smoothing_s)
+            unpaired_close_threshold = self._alignment.aligned(own)
+        self._tracker = EventTracker(
+            camera_id, settings, self.threshold, close_threshold, unpaired_close_threshold=unpaired_close_threshold
+        )
         self._state = state or CameraState()
         self._smoother.state, self._tracker.state = self._state.smoother, self._state.tracker
+        self._light = light
+        if light is not None:
+            light.state = self._state.light
 
     @property
     def state(self) -> CameraState:
@@ -120,7 +147,12 @@ class CameraScoring:
         """Events opened so far."""
         return self._tracker.state.opened
 
-    def update(self, prediction: Prediction, now_s: float) -> tuple[Score | None, list[Alert]]:
+    @property
+    def light_changed(self) -> bool:
+        """Whether its whole image looks different, as was said."""
+        return self._state.light.since_at_s is not None
+
+    def update(self, prediction: Prediction, now_s: float) -> tuple[Score | None, list[Alert | Notice]]:
         """Take in a frame.
 
         Args:
@@ -129,7 +161,7 @@ class CameraScoring:
 
         Returns:
             The score, or None for a frame that is not above the last one (it was seen before, or counted as lost) or
-            whose score is not finite (``not_finite``), and the alerts in order.
+            whose score or common surprise is not finite (``not_finite``), and the alerts in order.
 
         Raises:
             ValueError: the frame is another camera's; nothing has changed then.
@@ -137,25 +169,30 @@ class CameraScoring:
         header = prediction.header
         if not self._accepts(header):
             return None, []
-        if not math.isfinite(prediction.anomaly_score):
-            # It would stay in the smoothed score for good.
+        aligned = self._aligned(prediction)
+        if not (math.isfinite(aligned.anomaly_score) and math.isfinite(prediction.common_surprise)):
+            # It would stay in what is smoothed for good.
             self._state.count_dropped("not_finite")
             return None, []
-        smoothed = self._smoother.update(prediction.anomaly_score, header.session, header.media_time_s)
+        smoothed = self._smoother.update(aligned.anomaly_score, header.session, header.media_time_s)
         self._state.scored += 1
-        alerts = self._tracker.update(prediction, smoothed, now_s)
+        alerts: list[Alert | Notice] = [*self._tracker.update(aligned, smoothed, now_s)]
+        if self._light is not None:
+            alerts += self._light.update(header, prediction.common_surprise, now_s)
         event = self._tracker.joined
         score = Score(
             header=header,
-            anomaly_score=prediction.anomaly_score,
+            anomaly_score=aligned.anomaly_score,
             smoothed_score=smoothed,
-            p_value=self._normal.p_value(prediction.anomaly_score),
+            p_value=(self._normal if prediction.paired else self._unpaired).p_value(prediction.anomaly_score),
             threshold=self.threshold,
             scored_at_s=now_s,
             latency_s=now_s - header.captured_at_s,
             event_id=None if event is None else event_id(self.camera_id, event),
             event_start_s=None if event is None else event.start_s,
             anomaly_map=prediction.anomaly_map,
+            paired=prediction.paired,
+            common_surprise=prediction.common_surprise,
         )
         return score, alerts
 
@@ -168,13 +205,20 @@ class CameraScoring:
         if self._accepts(dropped.header):
             self._state.count_dropped(dropped.reason)
 
-    def finish(self, now_s: float) -> list[Alert]:
-        """Close the open event, if there is one: the stream has ended, or the run has.
+    def finish(self, now_s: float) -> list[Alert | Notice]:
+        """Close the open event, if there is one, and end a change of light: the stream has ended, or the run has.
 
         Args:
             now_s: Unix time.
         """
-        return self._tracker.finish(now_s)
+        light = end_light_change(self.camera_id, self._state.light, now_s, now_s, _UNWATCHED)
+        return [*self._tracker.finish(now_s), *light]
+
+    def _aligned(self, prediction: Prediction) -> Prediction:
+        """The frame with its score on the scale that all frames of the camera share."""
+        if prediction.paired or self._alignment is None:
+            return prediction
+        return replace(prediction, anomaly_score=self._alignment.aligned(prediction.anomaly_score))
 
     def _accepts(self, header: FrameHeader) -> bool:
         """Whether a frame is above all before it; if so it is the last one now, and what is missing below it is lost.

@@ -115,9 +115,18 @@ class EventTracker:
         settings: frames and durations.
         threshold: smoothed scores at or above it open an event.
         close_threshold: smoothed scores at or above it keep one open; at most ``threshold``.
+        unpaired_close_threshold: the same at frames without a pair; None where it is the same.
     """
 
-    def __init__(self, camera_id: str, settings: AlertSettings, threshold: float, close_threshold: float) -> None:
+    def __init__(
+        self,
+        camera_id: str,
+        settings: AlertSettings,
+        threshold: float,
+        close_threshold: float,
+        *,
+        unpaired_close_threshold: float | None = None,
+    ) -> None:
         self.camera_id = camera_id
         self.state = TrackerState()
         """What it remembers; setting it goes on from there."""
@@ -126,6 +135,9 @@ class EventTracker:
         self._settings = settings
         self._threshold = threshold
         self._close_threshold = close_threshold
+        self._unpaired_close_threshold = (
+            close_threshold if unpaired_close_threshold is None else unpaired_close_threshold
+        )
 
     def update(self, prediction: Prediction, smoothed: float, now_s: float) -> list[Alert]:
         """Take in the camera's next frame.
@@ -182,7 +194,7 @@ class EventTracker:
         """An event is open: extend it, close it, or emit an update."""
         state = self.state
         state.unsaid_s += elapsed_s
-        if smoothed >= self._close_threshold:
+        if smoothed >= (self._close_threshold if prediction.paired else self._unpaired_close_threshold):
             span.extend(prediction)
             self.joined = span
             state.quiet_s = 0.0

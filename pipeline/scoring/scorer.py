@@ -11,8 +11,9 @@ from pipeline.models.card import ModelCard
 from pipeline.runtime.latency import LatencyHistogram
 from pipeline.runtime.status import ScoringStatus
 from pipeline.scoring.calibration import ScoreCalibration
-from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned_event
-from pipeline.types import Alert, Dropped, Prediction, Score
+from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
+from pipeline.scoring.light import LightMonitor, light_threshold
+from pipeline.types import Alert, Dropped, Notice, Prediction, Score
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class Outcome:
     """
 
     scores: list[Score] = field(default_factory=list[Score])
-    alerts: list[Alert] = field(default_factory=list[Alert])
+    alerts: list[Alert | Notice] = field(default_factory=list[Alert | Notice])
     states: dict[str, str] = field(default_factory=dict[str, str])
 
 
@@ -96,7 +97,7 @@ class Scorer:
         for camera_id in self._states.keys() - self._cameras.keys():  # started anew, and not told of any camera yet
             state = self._restored(camera_id)
             if state is not None:
-                outcome.alerts.extend(end_abandoned_event(camera_id, state, now_s))
+                outcome.alerts.extend(end_abandoned(camera_id, state, now_s))
         self._settings.clear()
         return outcome
 
@@ -156,7 +157,27 @@ class Scorer:
         )
         known = self._cameras.get(settings.id)
         state = known.state if known else self._restored(settings.id)
-        return CameraScoring(settings.id, normal.subsampled(settings.sample_fps), settings.alerts, state)
+        card = self._card
+        unpaired = ScoreCalibration.of_unpaired(
+            card.unpaired_scores, card.normal_scores, settings.scene_name, card.normal_fps, camera_id=settings.id
+        )
+        return CameraScoring(
+            settings.id,
+            normal.subsampled(settings.sample_fps),
+            settings.alerts,
+            state,
+            unpaired=None if unpaired is None else unpaired.subsampled(settings.sample_fps),
+            light=self._light_monitor(settings),
+        )
+
+    def _light_monitor(self, settings: CameraSettings) -> LightMonitor | None:
+        after_s = settings.health.light_changed_s
+        if after_s is None:
+            return None
+        threshold = light_threshold(
+            self._card.normal_common, settings.scene_name, self._card.normal_fps, settings.sample_fps
+        )
+        return None if threshold is None else LightMonitor(settings.id, threshold, after_s)
 
     def _restored(self, camera_id: str) -> CameraState | None:
         text = self._states.get(camera_id)
@@ -197,9 +218,10 @@ class _Meter:
             scored_fps=(self._scored - 1) / lasted_s if lasted_s > 0.0 else None,
             scored_frame_at_s=self._frame_at_s,
             threshold=camera.threshold,
+            light_changed=camera.light_changed,
         )
 
 
 def _scoring_settings(settings: CameraSettings) -> tuple[object, ...]:
-    """What of a camera's settings decides its scores."""
-    return settings.scene_name, settings.sample_fps, settings.alerts
+    """What of a camera's settings decides its scores, and what is said of them."""
+    return settings.scene_name, settings.sample_fps, settings.alerts, settings.health.light_changed_s

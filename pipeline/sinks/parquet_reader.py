@@ -36,6 +36,8 @@ class CameraScores:
         p_value: float64.
         threshold: float64.
         is_anomalous: bool.
+        paired: bool, whether the frame had a pair.
+        common_surprise: float64.
         event_id: str, of the event that the frame is part of, or None.
         event_start_s: float64, media time of that event's first frame, or NaN.
         models: fingerprints of the models that made the scores.
@@ -55,6 +57,8 @@ class CameraScores:
     p_value: npt.NDArray[np.float64]
     threshold: npt.NDArray[np.float64]
     is_anomalous: npt.NDArray[np.bool_]
+    paired: npt.NDArray[np.bool_]
+    common_surprise: npt.NDArray[np.float64]
     event_id: npt.NDArray[np.object_]
     event_start_s: npt.NDArray[np.float64]
     models: tuple[str, ...]

@@ -32,6 +32,8 @@ COLUMNS = (
     pa.field("p_value", pa.float64(), nullable=False),
     pa.field("threshold", pa.float64(), nullable=False),
     pa.field("is_anomalous", pa.bool_(), nullable=False),
+    pa.field("paired", pa.bool_(), nullable=False),
+    pa.field("common_surprise", pa.float64(), nullable=False),
     pa.field("event_id", pa.string()),
     pa.field("event_start_s", pa.float64()),
     pa.field("model", pa.string(), nullable=False),

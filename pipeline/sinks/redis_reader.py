@@ -28,7 +28,7 @@ _LONGEST_PAUSE_S = 2.0
 
 _EVERY_ALERT_HAS = frozenset({"kind", "event_id", "emitted_at_s"})
 _WORDS = frozenset({"kind", "event_id", "state", "run"})
-_NUMBERS = frozenset({"peak_score", "threshold", "anomaly_score", "p_value"})
+_NUMBERS = frozenset({"peak_score", "threshold", "anomaly_score", "p_value", "common_surprise"})
 
 _Entries = list[tuple[str, dict[str, str]]]
 Result = TypeVar("Result")

@@ -39,6 +39,8 @@ def score_object(score: Score) -> dict[str, Any]:
         "p_value": score.p_value,
         "threshold": score.threshold,
         "is_anomalous": score.is_anomalous,
+        "paired": score.paired,
+        "common_surprise": score.common_surprise,
     }
 
 

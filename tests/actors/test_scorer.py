@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from dataclasses import replace
 from fractions import Fraction
@@ -19,6 +20,7 @@ from pipeline.sinks.redis_reader import read_alerts
 from pipeline.sinks.to_webhook import WebhookSinkSettings
 from pipeline.types import FrameHeader, Prediction
 from tests.faults.live import live_config
+from tests.models.forging import read_values, write_values
 from tests.sinks.made import wait_until
 from tests.sinks.receiver import SECRET, Receiver
 
@@ -94,6 +96,31 @@ def test_a_camera_removed_long_ago_is_no_longer_reported_holds_up_nobody_and_goe
     assert {name: status.scored for name, status in scorer.report().cameras.items()} == {"yard": 2, "gate": 4}
     assert scorer.close()[0] == []
     assert kinds(redis_url, "gate") == ["new", "end", "new", "end"]
+
+
+def test_a_change_of_light_is_told_once_however_often_the_scorer_dies_and_ends_with_the_run(plan, redis_url, tmp_path):
+    folder = shutil.copytree(plan.model_folder, tmp_path / "model")
+    card = read_card(folder)
+    common = {scene: [[0.0] * round(12 * card.normal_fps)] for scene in card.scenes}
+    write_values(folder, {**read_values(folder), "normal_common": common})
+    plan = replace(plan, model_folder=folder)
+
+    def bright(first, count):
+        return [replace(p, anomaly_score=0.0, common_surprise=9.0) for p in predictions("gate", first, count)]
+
+    scorer = ScorerActor(plan)
+    for first in range(0, 140, 20):  # the default of 10 s is over with frame 100
+        scorer.configure(DesiredScorerState(1, plan.cameras))
+        assert scorer.add(bright(first, 20))
+        assert scorer.report().cameras["gate"].light_changed == (first >= 100)
+        killed(scorer)
+        scorer = ScorerActor(plan)
+    assert kinds(redis_url, "gate") == ["light_changed"]
+    assert scorer.close()[0] == []  # nobody has told it of the camera, and it knows nevertheless
+    begun, over = [alert for alert in read_alerts(redis_url) if alert["camera_id"] == "gate"]
+    assert (begun["since_at_s"], begun["until_at_s"]) == (1000.0, None)
+    assert begun["event_id"] == over["event_id"]
+    assert over["until_at_s"] > 1010.0
 
 
 def test_all_detectors_run_the_model_as_the_first_one_asked_to_also_after_the_scorer_died(plan):

@@ -19,6 +19,7 @@ from pipeline.types import FrameHeader, Prediction
 from tests.evaluation.footage import score_rows, write_scores
 
 NORMAL = ScoreCalibration([[i / 100 for i in range(100)]], 10.0)
+UNPAIRED = ScoreCalibration([[i / 30 for i in range(100)]], 10.0)
 
 
 @st.composite
@@ -49,7 +50,7 @@ def runs(draw):
         session, index = session + rise, (-1 if rise else index) + further
         pts = max(0, pts + ticks)
         header = FrameHeader("gate", session, index, pts, Fraction(1, 10), 1000.0 + len(frames) / 8)
-        frames.append(Prediction(header, score))
+        frames.append(Prediction(header, score, paired=draw(st.booleans())))
     return alerts, frames, draw(st.integers(0, len(frames)))
 
 
@@ -57,11 +58,12 @@ def runs(draw):
 @settings(max_examples=150)
 def test_rows_tell_exactly_the_events_that_were_emitted_and_their_decisions(tmp_path_factory, run):
     alert_settings, frames, killed_after = run
-    camera = CameraScoring("gate", NORMAL, alert_settings)
+    camera = CameraScoring("gate", NORMAL, alert_settings, unpaired=UNPAIRED)
     scores, alerts = [], []
     for number, frame in enumerate(frames):
         if number == killed_after:  # another process goes on from what was remembered
-            camera = CameraScoring("gate", NORMAL, alert_settings, CameraState.of_json(camera.state.as_json()))
+            state = CameraState.of_json(camera.state.as_json())
+            camera = CameraScoring("gate", NORMAL, alert_settings, state, unpaired=UNPAIRED)
         score, raised = camera.update(frame, 2000.0)
         scores += [score] if score is not None else []
         alerts += raised

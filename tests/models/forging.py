@@ -37,7 +37,10 @@ def fingerprint_of(folder: Path, values: dict[str, Any]) -> str:
     if isinstance(model.get("spade"), dict):
         model["spade"] = {key: value for key, value in model["spade"].items() if key != "gallery_gib"}
     weights = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
-    return _sha256({**{key: values.get(key) for key in _DECIDING}, "model": model, "weights": weights})
+    deciding = {key: values.get(key) for key in _DECIDING}
+    if values.get("unpaired_scores"):
+        deciding["unpaired_scores"] = values["unpaired_scores"]
+    return _sha256({**deciding, "model": model, "weights": weights})
 
 
 def _text(values: dict[str, Any]) -> str:

@@ -98,6 +98,8 @@ def test_the_fingerprint_names_what_decides_a_score_and_nothing_else(tmp_path):
     assert changed(model=card.model.model_copy(update={"encoder": moved})) == fingerprint
     assert changed(normal_fps=12.5) != fingerprint
     assert changed(normal_scores={"gate": ((1.0,),)}) != fingerprint
+    assert changed(unpaired_scores={"gate": ((1.0,),)}) != fingerprint
+    assert changed(normal_common={"gate": ((1.0,),)}) == fingerprint
     assert changed(scenes=("yard", "gate")) != fingerprint
     assert changed(levels=card.levels[:2]) != fingerprint
     (tmp_path / WEIGHTS_FILE).write_bytes(b"weighty")
@@ -137,12 +139,12 @@ def test_a_changed_view_is_noticed(checkpoint, tmp_path):
 def test_a_checkpoint_from_before_views_loads_and_keeps_its_fingerprint(checkpoint, tmp_path):
     (tmp_path / WEIGHTS_FILE).write_bytes((checkpoint / WEIGHTS_FILE).read_bytes())
     values = json.loads((checkpoint / CARD_FILE).read_text())
-    del values["views"], values["checksum"]
+    del values["views"], values["unpaired_scores"], values["normal_common"], values["checksum"]
     text = json.dumps(values, indent=1, sort_keys=True) + "\n"
     values["checksum"] = hashlib.sha256(text.encode()).hexdigest()
     (tmp_path / CARD_FILE).write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
     read = read_card(tmp_path)
-    assert read.views == {}
+    assert read.views == read.unpaired_scores == read.normal_common == {}
     assert read.fingerprint == read_card(checkpoint).fingerprint
 
 

@@ -66,6 +66,17 @@ def test_a_camera_that_is_removed_keeps_its_counts_and_is_no_longer_shown_in_red
     assert made.status(draining=False).cameras[0].counts.scored == 8
 
 
+def test_a_change_of_light_is_a_condition_beside_those_of_the_picture():
+    made = registry("a")
+    made.update_scoring({"a": replace(SCORING, light_changed=True)})
+    assert made.check_health(106.0) != []  # it is offline
+    said = made.status(draining=False).cameras_as_json()["a"]
+    assert said["conditions"] == ["light_changed", "offline"]
+    assert "light_changed" not in said
+    made.update_scoring({"a": SCORING})
+    assert made.status(draining=False).cameras[0].conditions == ("offline",)
+
+
 def test_a_camera_that_comes_back_goes_on_with_its_counts():
     made = registry("a")
     made.apply([], [], 101.0)

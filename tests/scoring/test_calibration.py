@@ -89,6 +89,25 @@ def test_a_scene_the_model_does_not_know_gets_all_scenes_together_and_it_is_said
     assert "'nowhere'" in caplog.text
 
 
+def test_frames_without_a_pair_have_a_calibration_of_their_own_where_one_was_measured():
+    normal = {"a": [[1.0, 2.0]], "b": [[5.0]]}
+
+    def unpaired(scores, scene):
+        return ScoreCalibration.of_unpaired(scores, normal, scene, 10.0, camera_id="gate")
+
+    found = unpaired({"a": [[3.0], [4.0]], "b": [[]]}, "a")
+    assert found is not None
+    assert found.p_value(3.5) == 2 / 3
+    assert unpaired({"a": [[3.0], [4.0]], "b": [[]]}, "b") is None  # rather b's own scores than those of a
+    pooled = unpaired({"a": [[3.0], [4.0]], "b": [[6.0]]}, "nowhere")
+    assert pooled is not None
+    assert len(pooled) == 3
+    for scene in ("a", "nowhere"):
+        assert unpaired({}, scene) is None
+    with pytest.raises(CheckpointError, match=r"camera gate: model.json: unpaired_scores: expected finite"):
+        unpaired({"a": [[float("inf")]]}, "a")
+
+
 @pytest.mark.parametrize(
     ("clips", "fps", "said"),
     [

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import AlertSettings
 from pipeline.scoring.calibration import ScoreCalibration
-from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned_event
+from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
 from pipeline.types import Dropped, FrameHeader, Prediction
 
 NORMAL = ScoreCalibration([[i / 100 for i in range(100)]], 10.0)
@@ -137,8 +137,8 @@ def test_an_event_that_was_open_when_the_whole_run_was_killed_ends_with_the_next
     for index in range(3):
         camera.update(prediction(index, 2.0, serial=index), 0.0)
     state = CameraState.of_json(camera.state.as_json())
-    assert end_abandoned_event("gate", state, 7.0) == camera.finish(7.0)
-    assert end_abandoned_event("gate", CameraState(), 7.0) == []
+    assert end_abandoned("gate", state, 7.0) == camera.finish(7.0)
+    assert end_abandoned("gate", CameraState(), 7.0) == []
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}x", '{"scored": "many"}'])

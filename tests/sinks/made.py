@@ -42,6 +42,8 @@ def score(index: int, *, map_shape: tuple[int, int] | None = None, scored_at_s: 
         event_id=f"{head.camera_id}-1700000000000-{head.session}-0" if index % 3 == 0 else None,
         event_start_s=0.0 if index % 3 == 0 else None,
         anomaly_map=anomaly_map,
+        paired=index > 0,
+        common_surprise=index / 4,
     )
 
 

@@ -105,11 +105,11 @@ def test_maps_that_do_not_have_their_shape_are_refused(tmp_path, height):
 def test_a_file_of_an_earlier_version_is_refused_with_what_to_do(tmp_path):
     write(tmp_path, [score(0)])
     (path,) = tmp_path.rglob("*.parquet")
-    earlier = ["smoothed_score", "event_id", "event_start_s"]
+    earlier = ["smoothed_score", "event_id", "event_start_s", "paired", "common_surprise"]
     pq.write_table(pq.read_table(path, partitioning=None).drop_columns(earlier), path)
     said = complaint(tmp_path)
     assert said.startswith(f"{path}: ")
-    assert "event_id, event_start_s, smoothed_score missing" in said
+    assert "common_surprise, event_id, event_start_s, paired, smoothed_score missing" in said
     assert "earlier version of this one? then score the footage anew" in said
 
 

@@ -60,6 +60,8 @@ def test_a_reader_that_comes_late_finds_everything_as_documented(server, sink_of
         "p_value": 1 / 8,
         "threshold": 50.5,
         "is_anomalous": False,
+        "paired": True,
+        "common_surprise": 1.75,
     }
     assert [entry["index"] for entry in entries] == list(range(250))
     alerts = list(read_alerts(server.url))
