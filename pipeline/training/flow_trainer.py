@@ -33,10 +33,10 @@ class FlowTrainer(Trainer):
         self._scene_rows = flows.scene_rows([clip.clip.scene for clip in clips])
 
     def _backward(self, chosen: npt.NDArray[np.int64], random: np.random.Generator) -> None:
-        for level, stride in enumerate(self._flows.settings.encoder.strides):
+        for level, name in enumerate(self._flows.settings.encoder.level_names):
             loss = flow_loss(self._log_likelihood(level, chosen, random))
             loss.backward()  # level by level: only one graph is in memory
-            self._note_loss(stride, float(loss.detach()))
+            self._note_loss(name, float(loss.detach()))
 
     def _tensors(self) -> dict[str, Tensor]:
         return stored_flows(self._flows)
