@@ -86,7 +86,7 @@ def demo(
 def configs(
     name: Annotated[str | None, typer.Argument(help="Of the one to print; without it their names are listed.")] = None,
 ) -> None:
-    """Print a config that came with the program, to be edited: the cameras' example, the demo's, a data set's."""
+    """Print a config that came with the program, to be edited: for cameras, the demo, a data set, an encoder."""
     if name is None:
         sys.stdout.write("".join(f"{known}\n" for known in shipped_configs()))
     else:

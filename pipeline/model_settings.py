@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from pipeline.methods import DEFAULT_METHOD, check_method
 
@@ -25,12 +35,18 @@ class Settings(BaseModel):
 
 
 class EncoderSettings(Settings):
-    """The frozen backbone.
+    """The frozen backbone, and which of its feature maps are the levels.
+
+    A pyramid has a map per stride, so levels are named by strides. A vision transformer has one stride throughout, and
+    its levels are named by blocks: early ones see edges and colours, late ones objects.
 
     Attributes:
         name: any timm model that offers ``features_only``.
         weights: ``pretrained`` (timm's model hub), ``random`` (seeded; accuracy suffers) or a safetensors file.
-        strides: strides of the pyramid's levels in pixels, finest first.
+        blocks: the levels by index among the maps that timm offers (a transformer's blocks, a pyramid's stages), from
+            0, rising; empty takes them by stride.
+        strides: strides of the levels in pixels, finest first. With ``blocks`` the model knows them: they are
+            filled in, and need not be stated.
         mean: per-channel mean of the input in [0, 1] units; None takes timm's.
         std: per-channel standard deviation, likewise.
         arguments: extra constructor arguments for timm, such as ``pad_type: same``.
@@ -39,17 +55,32 @@ class EncoderSettings(Settings):
 
     name: str = "mobilenetv2_100"
     weights: str = "pretrained"
-    strides: tuple[PositiveInt, ...] = Field(default=(8, 16, 32), min_length=1)
+    blocks: tuple[NonNegativeInt, ...] = ()
+    strides: tuple[PositiveInt, ...] = (8, 16, 32)
     mean: tuple[float, float, float] | None = None
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
     arguments: dict[str, Any] = Field(default_factory=dict)
     seed: Seed = 0
 
     @model_validator(mode="after")
-    def _strides_rise(self) -> Self:
-        if list(self.strides) != sorted(set(self.strides)):
-            raise ValueError(f"strides: expected rising values without repeats, got {list(self.strides)}")
+    def _levels_rise(self) -> Self:
+        if self.blocks and "strides" not in self.model_fields_set:
+            object.__setattr__(self, "strides", ())  # the default is a pyramid's
+        strides, blocks = list(self.strides), list(self.blocks)
+        if blocks != sorted(set(blocks)):
+            raise ValueError(f"blocks: expected rising values without repeats, got {blocks}")
+        if not blocks and (not strides or strides != sorted(set(strides))):
+            raise ValueError(f"strides: expected rising values without repeats, got {strides}")
+        if blocks and strides and (len(strides) != len(blocks) or strides != sorted(strides)):
+            raise ValueError(f"strides: expected none, or one for each of the blocks {blocks}, got {strides}")
         return self
+
+    @property
+    def level_names(self) -> tuple[str, ...]:
+        """What tells the levels apart, in words: ``stride 8`` or, where levels are blocks, ``block 3``."""
+        if self.blocks:
+            return tuple(f"block {block}" for block in self.blocks)
+        return tuple(f"stride {stride}" for stride in self.strides)
 
 
 class FlowSettings(Settings):
@@ -146,7 +177,8 @@ class ScoreSettings(Settings):
     Attributes:
         top_fraction: the score is the mean of this fraction of the map's highest values; 0 takes the maximum, as the
             paper does.
-        levels: of flows, whose surprise the score is read off: ``all``, as the map shows it, or the ``finest`` alone.
+        levels: of flows, whose surprise the score is read off: ``all``, as the map shows it, or the ``finest`` alone,
+            which of a vision transformer is all: its blocks have one stride.
             Coarse levels find the place of an anomaly better than they tell whether there is one, where anomalies are
             small.
     """
@@ -194,9 +226,16 @@ class ModelSettings(Settings):
 
     @model_validator(mode="after")
     def _size_fits_strides(self) -> Self:
-        coarsest = self.encoder.strides[-1]
-        if any(side % coarsest for side in self.image_size_px):
-            raise ValueError(
-                f"image_size_px: expected multiples of the coarsest stride {coarsest}, got {list(self.image_size_px)}"
-            )
+        misfit = size_misfit(self.image_size_px, self.encoder.strides)
+        if misfit:
+            raise ValueError(f"image_size_px: {misfit}")
         return self
+
+
+def size_misfit(image_size_px: tuple[int, int], strides: Sequence[int]) -> str:
+    """Why images of this (height, width) do not fit levels of these strides, or nothing; strides may yet be unknown."""
+    coarsest = strides[-1] if strides else 1
+    if not any(side % coarsest for side in image_size_px):
+        return ""
+    near = [max(1, round(side / coarsest)) * coarsest for side in image_size_px]
+    return f"expected multiples of the coarsest stride {coarsest}, such as {near}, got {list(image_size_px)}"

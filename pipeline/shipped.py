@@ -13,7 +13,7 @@ def shipped_config(name: str) -> Path:
     """Where a config lies that came with the program.
 
     Args:
-        name: of the file, such as ``demo.yaml``.
+        name: of the file, such as ``demo.yaml`` or ``encoders/convnext_tiny.yaml``.
 
     Raises:
         BadInputError: none has that name.
@@ -26,7 +26,8 @@ def shipped_config(name: str) -> Path:
 
 def shipped_configs() -> list[str]:
     """The names of all of them, in alphabetical order."""
-    return sorted(path.name for path in _folder().glob("*.yaml"))
+    folder = _folder()
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml"))
 
 
 def _folder() -> Path:

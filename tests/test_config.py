@@ -10,7 +10,7 @@ from pipeline.config_file import load_config, parse_config
 from pipeline.errors import ConfigError
 from tests.sinks.receiver import self_made_certificate
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
 
 
 def written(folder: Path, text: str) -> Path:
@@ -194,6 +194,27 @@ def test_a_missing_file_is_named(tmp_path):
 def test_the_image_size_must_fit_the_coarsest_stride():
     with pytest.raises(ConfigError, match="multiples of the coarsest stride 32"):
         parse_config({"model": {"image_size_px": [250, 256]}})
+
+
+@pytest.mark.parametrize(
+    ("encoder", "said"),
+    [
+        ({"strides": []}, r"strides: expected rising values without repeats, got \[\]"),
+        ({"strides": [16, 16]}, r"strides: expected rising values without repeats, got \[16, 16\]"),
+        ({"blocks": [3, 3]}, r"blocks: expected rising values without repeats, got \[3, 3\]"),
+        ({"blocks": [-1]}, r"blocks\.0: .*-1"),
+        ({"blocks": [3, 7], "strides": [14]}, r"strides: expected none, or one for each of the blocks \[3, 7\], got"),
+    ],
+)
+def test_levels_that_contradict_themselves_are_named(encoder, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        parse_config({"model": {"encoder": encoder}})
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_levels_by_block_leave_their_strides_to_the_model():
+    encoder = parse_config({"model": {"image_size_px": [252, 378], "encoder": {"blocks": [3, 7]}}}).model.encoder
+    assert (encoder.strides, encoder.level_names) == ((), ("block 3", "block 7"))
 
 
 WEBHOOK = {"kind": "webhook", "url": "https://alarms.example.org/hook?token=hunter2", "secret": "hunter2" * 3}

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 COMMANDS = {command.callback.__name__ for command in run_cluster.app.registered_commands}
 COMMANDS |= {group.name for group in run_cluster.app.registered_groups}
-CONFIGS = sorted((ROOT / "configs").iterdir())
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 
 
 def headings(path):

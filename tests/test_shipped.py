@@ -13,7 +13,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_every_config_of_the_checkout_is_shipped():
-    assert shipped_configs() == sorted(path.name for path in (ROOT / "configs").iterdir())
+    files = [path for path in (ROOT / "configs").rglob("*") if path.is_file()]
+    assert shipped_configs() == sorted(path.relative_to(ROOT / "configs").as_posix() for path in files)
+    assert "encoders/convnext_tiny.yaml" in shipped_configs()
     assert shipped_config("demo.yaml").samefile(ROOT / "configs" / "demo.yaml")
 
 

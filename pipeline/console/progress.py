@@ -245,9 +245,9 @@ class TrainingBars:
         """A clip that could not be read after all."""
         self.not_used.append(line)
 
-    def step(self, epoch: int, step: int, total_steps: int, losses: Mapping[int, float]) -> None:
-        """An optimiser step, with the loss of each level by its stride."""
-        shown = "  ".join(f"stride {stride}: {loss:.4f}" for stride, loss in losses.items())
+    def step(self, epoch: int, step: int, total_steps: int, losses: Mapping[str, float]) -> None:
+        """An optimiser step, with the loss of each level."""
+        shown = "  ".join(f"{level}: {loss:.4f}" for level, loss in losses.items())
         self._steps(step, total_steps, f"epoch {epoch + 1}  {shown}")
 
     def heldout(self, done: int, total: int) -> None:

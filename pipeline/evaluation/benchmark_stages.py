@@ -164,7 +164,7 @@ def measure_sinks(card: ModelCard, folder: Path, *, maps: bool, batch: int) -> f
 
 def _predictions(card: ModelCard, cameras: list[CameraSettings], batch: int) -> Iterator[list[Prediction]]:
     """Batches of normal frames, as a detector sends them."""
-    height, width = (side // card.levels[0].stride for side in card.model.image_size_px)
+    height, width = (side // card.model.encoder.strides[0] for side in card.model.image_size_px)
     normal = next(iter(clip for clips in card.normal_scores.values() for clip in clips if clip), (0.0,))
     blank = np.zeros((height, width), np.float16)
     for first in range(0, _SINK_FRAMES, batch):

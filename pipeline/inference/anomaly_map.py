@@ -24,7 +24,10 @@ def anomaly_maps(
         settings: ``levels`` is read.
     """
     shown = combine(log_likelihoods, constants)
-    return AnomalyMaps(shown, shown if settings.levels == "all" else combine(log_likelihoods[:1], constants[:1]))
+    finest = sum(of.stride == constants[0].stride for of in constants)  # more than one where blocks share a stride
+    if settings.levels == "all" or finest == len(constants):
+        return AnomalyMaps(shown, shown)
+    return AnomalyMaps(shown, combine(log_likelihoods[:finest], constants[:finest]))
 
 
 def combine(log_likelihoods: Sequence[Tensor], constants: Sequence[LevelConstants]) -> Tensor:

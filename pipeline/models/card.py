@@ -67,7 +67,8 @@ class Provenance(_Card):
         steps: optimiser steps that were done.
         train_frames: frames it was fitted to.
         holdout_frames: normal frames kept from fitting, on which the constants were measured.
-        losses: mean loss of the last steps by stride; empty for a method without any.
+        losses: mean loss of the last steps by level (``stride 8``, ``block 3``; in older checkpoints ``8``); empty
+            for a method without any.
         trained_at_s: Unix time at which training ended.
         versions: of Python and of the libraries that decide numbers.
     """
@@ -79,7 +80,7 @@ class Provenance(_Card):
     steps: int
     train_frames: int
     holdout_frames: int
-    losses: dict[int, float]
+    losses: dict[str, float]
     trained_at_s: float
     versions: dict[str, str]
 

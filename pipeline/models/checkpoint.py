@@ -119,6 +119,11 @@ def read_checkpoint(folder: Path, card: ModelCard) -> tuple[Encoder, dict[str, T
         raise CheckpointError(
             f"{folder / CARD_FILE}: the timm on this machine cannot build its encoder: {error}"
         ) from error
+    if encoder.strides != card.model.encoder.strides:
+        raise CheckpointError(
+            f"{folder / CARD_FILE}: model.encoder.strides: expected {list(encoder.strides)}, as its blocks have, got "
+            f"{list(card.model.encoder.strides)}"
+        )
     path = folder / WEIGHTS_FILE
     try:
         check_memory(path.stat().st_size, str(path), "use another machine, or a model trained on fewer frames")

@@ -1,7 +1,8 @@
-"""The frozen backbone: any timm model with ``features_only``, from uint8 frames to a pyramid of feature maps.
+"""The frozen backbone: any timm model with ``features_only``, from uint8 frames to feature maps, its levels.
 
-The levels are named by their strides in pixels; which stages those are and how many channels they have is asked of the
-model's ``feature_info``. Normalisation and constructor arguments come from timm's own config unless the settings
+The levels are named by their strides in pixels or by their blocks; which maps those are and how many channels they have
+is asked of the model's ``feature_info``. Blocks of a transformer are taken as they are, without its last norm: flows
+whiten every channel themselves. Normalisation and constructor arguments come from timm's own config unless the settings
 override them. Weights are read from safetensors only: nothing here unpickles.
 """
 
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from pipeline.errors import ConfigError, WeightsError
-from pipeline.model_settings import EncoderSettings
+from pipeline.model_settings import EncoderSettings, size_misfit
 from pipeline.models.fold import fold_batch_norms
 from pipeline.models.timm_import import timm
 
@@ -32,6 +33,8 @@ _LOGGER = logging.getLogger(__name__)
 
 _HUB_TIMEOUT_S = 5.0
 _HUB_FILE = "model.safetensors"
+# What timm calls it where position encodings and windows follow the image's size; other models do not know the word.
+_ANY_SIZE = "dynamic_img_size"
 
 # Arguments of timm.create_model that are this module's own business. Some would load a pickle, others change what
 # the pyramid is.
@@ -75,6 +78,8 @@ class Encoder(nn.Module):
         self.strides = settings.strides
         self.channels = channels
         self.backbone = backbone
+        # What some of timm's models state that keep channels last within, as Swin does; the others say nothing.
+        self._channels_last = getattr(backbone, "output_fmt", None) == "NHWC"
         assert settings.mean is not None
         assert settings.std is not None
         self.register_buffer("mean", 255.0 * torch.tensor(settings.mean).view(1, 3, 1, 1), persistent=False)
@@ -113,6 +118,8 @@ class Encoder(nn.Module):
         # Frames are stored channels last, and so their pixels stay.
         pixels = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
         maps = self.backbone(pixels)
+        if self._channels_last:
+            maps = [level.permute(0, 3, 1, 2) for level in maps]
         for stride, channels, level in zip(self.strides, self.channels, maps, strict=True):
             expected = (count, channels, height // stride, width // stride)
             if tuple(level.shape) != expected:
@@ -121,6 +128,33 @@ class Encoder(nn.Module):
                     f"{stride}, got {tuple(level.shape)}"
                 )
         return maps
+
+    def check_size(self, image_size_px: tuple[int, int]) -> None:
+        """Encode a black frame: many models take but one size, and each says so in its own way.
+
+        Args:
+            image_size_px: (height, width) of the frames that are to come.
+
+        Raises:
+            ConfigError: the model takes no such images.
+        """
+        height, width = image_size_px
+        misfit = size_misfit(image_size_px, self.strides)
+        if misfit:
+            raise ConfigError(f"model.image_size_px: {self.settings.name}: {misfit}")
+        try:
+            with torch.inference_mode():
+                self(torch.zeros(1, height, width, 3, dtype=torch.uint8, device=self.mean.device))
+        except (ConfigError, torch.OutOfMemoryError):
+            raise
+        except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            usual: Any = getattr(self.backbone, "pretrained_cfg")["input_size"]  # noqa: B009 (timm adds it, untyped)
+            asked = "img_size" in self.settings.arguments
+            way_out = "" if asked else f"model.encoder.arguments: {{img_size: {list(image_size_px)}}} may help, else "
+            raise ConfigError(
+                f"model.image_size_px: {self.settings.name} takes no images of {list(image_size_px)} "
+                f"({_said(error)}); {way_out}set {list(usual[1:])}, as it was trained with"
+            ) from error
 
 
 def build_encoder(settings: EncoderSettings) -> Encoder:
@@ -152,26 +186,46 @@ def bare_encoder(settings: EncoderSettings) -> Encoder:
     """
     with _structure_only():
         info = _create(settings).feature_info
-    reductions, channels = list(info.reduction()), list(info.channels())
-    missing = [stride for stride in settings.strides if stride not in reductions]
-    if missing:
-        raise ConfigError(
-            f"model.encoder.strides: {settings.name} has feature maps at strides {sorted(set(reductions))}, got "
-            f"{list(settings.strides)}"
-        )
-    # Where several stages share a stride the last one has seen most of the image.
-    indices = [len(reductions) - 1 - reductions[::-1].index(stride) for stride in settings.strides]
+    indices = _of_blocks(settings, info) if settings.blocks else _of_strides(settings, info)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         backbone = _create(settings, out_indices=indices)
     timm_config: dict[str, Any] = backbone.pretrained_cfg
     resolved = settings.model_copy(
         update={
+            "strides": tuple(info.reduction(indices)),
             "mean": settings.mean or tuple(timm_config["mean"]),
             "std": settings.std or tuple(timm_config["std"]),
         }
     )
-    return Encoder(resolved, backbone, tuple(channels[index] for index in indices))
+    return Encoder(resolved, backbone, tuple(info.channels(indices)))
+
+
+def _of_blocks(settings: EncoderSettings, info: Any) -> list[int]:
+    """Which of all maps that timm knows are the levels, taken by their own numbers."""
+    indices, strides = list(settings.blocks), list(settings.strides)
+    if indices[-1] >= len(info):
+        raise ConfigError(f"model.encoder.blocks: {settings.name} has feature maps 0 to {len(info) - 1}, got {indices}")
+    found = list(info.reduction(indices))
+    if strides and strides != found:
+        raise ConfigError(
+            f"model.encoder.strides: the blocks {indices} of {settings.name} have strides {found}, got {strides}; "
+            "state blocks alone"
+        )
+    return indices
+
+
+def _of_strides(settings: EncoderSettings, info: Any) -> list[int]:
+    """Which of the maps that timm gives unless asked are the levels, taken by their strides."""
+    usual, reductions = list(info.out_indices), list(info.reduction())
+    if not set(settings.strides) <= set(reductions):
+        instead = f"; name levels by model.encoder.blocks, 0 to {len(info) - 1}" if len(set(reductions)) == 1 else ""
+        raise ConfigError(
+            f"model.encoder.strides: {settings.name} has feature maps at strides {sorted(set(reductions))}, got "
+            f"{list(settings.strides)}{instead}"
+        )
+    # Where several stages share a stride the last one has seen most of the image.
+    return [usual[len(reductions) - 1 - reductions[::-1].index(stride)] for stride in settings.strides]
 
 
 class _NoInitialisation(TorchFunctionMode):
@@ -194,7 +248,7 @@ def _structure_only() -> Iterator[None]:
 
 
 def _create(settings: EncoderSettings, **features: Any) -> Any:
-    """Ask timm for the pyramid's model, without weights.
+    """Ask timm for the model of the levels, without weights; one that can take images of any size is told to.
 
     ``Any``: ``feature_info`` and ``pretrained_cfg`` are attributes that timm adds and does not type.
     """
@@ -206,12 +260,26 @@ def _create(settings: EncoderSettings, **features: Any) -> Any:
         near = ", ".join(timm.list_models(f"{family}*")[:8]) or "see timm.list_models()"
         raise ConfigError(f"model.encoder.name: expected a model that timm knows ({near}), got {settings.name!r}")
     try:
-        return timm.create_model(settings.name, pretrained=False, features_only=True, **features, **settings.arguments)
-    except (RuntimeError, TypeError, ValueError, AttributeError, AssertionError, KeyError) as error:
-        said = " ".join(str(error).split()) or error.__class__.__name__
+        try:
+            return _features_of(settings, {_ANY_SIZE: True, **settings.arguments}, features)
+        except TypeError as error:
+            if _ANY_SIZE not in str(error) or _ANY_SIZE in settings.arguments:
+                raise
+            return _features_of(settings, settings.arguments, features)
+    except (RuntimeError, TypeError, ValueError, AttributeError, AssertionError, LookupError) as error:
         raise ConfigError(
-            f"model.encoder: timm cannot build {settings.name} as a pyramid with arguments {settings.arguments}: {said}"
+            f"model.encoder: timm cannot build {settings.name} as a pyramid with arguments {settings.arguments}: "
+            f"{_said(error)}"
         ) from error
+
+
+def _features_of(settings: EncoderSettings, arguments: dict[str, Any], features: dict[str, Any]) -> Any:
+    return timm.create_model(settings.name, pretrained=False, features_only=True, **features, **arguments)
+
+
+def _said(error: Exception) -> str:
+    """An exception of a library in one line."""
+    return " ".join(str(error).split())[:300] or error.__class__.__name__
 
 
 def _load_weights(encoder: Encoder, path: Path) -> None:
@@ -229,9 +297,11 @@ def _load_weights(encoder: Encoder, path: Path) -> None:
         reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
         raise WeightsError(f"{where}: expected a readable safetensors file, got: {reason}") from error
 
-    # A pyramid flattens a model's containers, and with them some names: "stages.0.norm" is called "stages_0.norm".
+    # A pyramid flattens a model's containers, and with them some names: "stages.0.norm" is called "stages_0.norm". What
+    # takes blocks of a model has it whole, as "model".
     by_name = {_flat(name): tensor for name, tensor in stored.items()}
-    wanted = encoder.backbone.state_dict()
+    whole = encoder.backbone if not hasattr(encoder.backbone, "model") else encoder.backbone.get_submodule("model")
+    wanted = whole.state_dict()
     # num_batches_tracked is of no use outside training, and converted files leave it out.
     missing = sorted(name for name in wanted if _flat(name) not in by_name and not name.endswith("num_batches_tracked"))
     strange = sorted(by_name.keys() - _classifier_names(encoder.settings) - {_flat(name) for name in wanted})
@@ -247,7 +317,7 @@ def _load_weights(encoder: Encoder, path: Path) -> None:
                 f"{where}: {name}: expected shape {tuple(wanted[name].shape)} for timm's {encoder.settings.name}, got "
                 f"{tuple(tensor.shape)}"
             )
-    encoder.backbone.load_state_dict(chosen, strict=False)
+    whole.load_state_dict(chosen, strict=False)
 
 
 def _flat(name: str) -> str:

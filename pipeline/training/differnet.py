@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pipeline.baselines.differnet import Differnet, pooled_dims, pooled_views
+from pipeline.baselines.differnet import Differnet, pooled_dims, pooled_views, scaled_sizes
 from pipeline.config import TrainingSettings
 from pipeline.model_settings import ModelSettings
 from pipeline.models.encoder import Encoder
@@ -24,7 +24,13 @@ _LARGEST_GRADIENT = 1.0  # norm over all parameters
 
 
 def pooled_spec(model: ModelSettings, encoder: Encoder) -> FeatureSpec:
-    """Pooled features of every view: a few kilobytes of a frame, and nothing that other methods could use."""
+    """Pooled features of every view: a few kilobytes of a frame, and nothing that other methods could use.
+
+    Raises:
+        ConfigError: the encoder takes no images of one of the sizes that the scales give.
+    """
+    for size_px in scaled_sizes(model):
+        encoder.check_size(size_px)
 
     def encode(
         images: npt.NDArray[np.uint8], previous_luma: npt.NDArray[np.uint8], gaps_s: npt.NDArray[np.float32]
@@ -126,7 +132,7 @@ class DiffernetTrainer(Trainer):
             total += float(loss.detach())
         # A vector that the flow does not know yet is multiplied block by block, and its gradient with it.
         nn.utils.clip_grad_norm_(self._parameters.values(), _LARGEST_GRADIENT)
-        self._note_loss(self._model.settings.encoder.strides[-1], total)
+        self._note_loss(self._model.settings.encoder.level_names[-1], total)
 
     def _tensors(self) -> dict[str, Tensor]:
         return dict(self._model.state_dict())

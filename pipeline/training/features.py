@@ -161,11 +161,16 @@ def extract_features(
 
 
 def pyramid_spec(model: ModelSettings, encoder: Encoder) -> FeatureSpec:
-    """Every feature vector of every level."""
+    """Every feature vector of every level.
+
+    Raises:
+        ConfigError: the encoder takes no images of the model's size.
+    """
+    encoder.check_size(model.image_size_px)
     height, width = model.image_size_px
     areas = [(height // stride) * (width // stride) for stride in encoder.strides]
     return FeatureSpec(
-        names=tuple(f"stride{stride}" for stride in encoder.strides),
+        names=tuple(name.replace(" ", "") for name in encoder.settings.level_names),
         shapes=tuple(zip(areas, encoder.channels, strict=True)),
         encode=partial(encode, encoder),
     )

@@ -58,7 +58,7 @@ class FitResult:
         completed: whether it ran to its end.
         epochs: whole passes over the training frames.
         steps: optimiser steps.
-        losses: running mean of the loss, by stride.
+        losses: running mean of the loss, by the level's name.
     """
 
     method: CFlow | Mapping[str, Tensor]
@@ -68,7 +68,7 @@ class FitResult:
     completed: bool
     epochs: int
     steps: int
-    losses: dict[int, float]
+    losses: dict[str, float]
 
 
 def scenes_of(clips: Sequence[ClipFeatures]) -> tuple[str, ...]:

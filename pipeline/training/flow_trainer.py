@@ -34,10 +34,10 @@ class FlowTrainer(Trainer):
 
     def _backward(self, chosen: npt.NDArray[np.int64], random: np.random.Generator) -> None:
         variants = self._draw_variants(chosen, random)
-        for level, stride in enumerate(self._flows.settings.encoder.strides):
+        for level, name in enumerate(self._flows.settings.encoder.level_names):
             loss = flow_loss(self._log_likelihood(level, chosen, variants, random))
             loss.backward()  # level by level: only one graph is in memory
-            self._note_loss(stride, float(loss.detach()))
+            self._note_loss(name, float(loss.detach()))
 
     def _tensors(self) -> dict[str, Tensor]:
         return stored_flows(self._flows)

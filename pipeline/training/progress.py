@@ -19,14 +19,14 @@ class TrainingProgress(Protocol):
             line: which clip, and why.
         """
 
-    def step(self, epoch: int, step: int, total_steps: int, losses: Mapping[int, float]) -> None:
+    def step(self, epoch: int, step: int, total_steps: int, losses: Mapping[str, float]) -> None:
         """An optimiser step was done.
 
         Args:
             epoch: the pass over the frames it belongs to, from 0.
             step: steps done.
             total_steps: steps of the whole training.
-            losses: running mean of every level's loss, by stride.
+            losses: running mean of every level's loss, by the level's name (``stride 8``, ``block 3``).
         """
 
     def heldout(self, done: int, total: int) -> None:
@@ -42,7 +42,7 @@ class NullProgress:
     def passed_over(self, line: str) -> None:
         """Ignore it."""
 
-    def step(self, epoch: int, step: int, total_steps: int, losses: Mapping[int, float]) -> None:
+    def step(self, epoch: int, step: int, total_steps: int, losses: Mapping[str, float]) -> None:
         """Ignore it."""
 
     def heldout(self, done: int, total: int) -> None:

@@ -37,12 +37,12 @@ class SavedState:
     Attributes:
         tensors: weights and the optimiser's moments.
         step: optimiser steps done.
-        losses: running mean of each level's loss, by its stride.
+        losses: running mean of each level's loss, by its name.
     """
 
     tensors: dict[str, Tensor]
     step: int
-    losses: dict[int, float]
+    losses: dict[str, float]
 
 
 def training_folder(out: Path) -> Path:
@@ -117,7 +117,7 @@ def load_state(folder: Path, key: str) -> SavedState | None:
             _LOGGER.warning("%s: belongs to other settings or footage; training starts anew", path)
             return None
         losses: dict[str, Any] = json.loads(metadata["losses"])
-        return SavedState(load_file(path), int(metadata["step"]), {int(k): float(v) for k, v in losses.items()})
+        return SavedState(load_file(path), int(metadata["step"]), {k: float(v) for k, v in losses.items()})
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         _LOGGER.warning("%s: cannot be read (%s); training starts anew", path, error)
         return None

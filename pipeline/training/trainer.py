@@ -33,7 +33,7 @@ class Trainer(ABC):
     Attributes:
         step: optimiser steps done.
         total_steps: steps of the whole training.
-        losses: running mean of each level's loss, by its stride.
+        losses: running mean of each level's loss, by its name.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Trainer(ABC):
         self._steps_per_epoch = math.ceil(len(self._within) / settings.batch_frames)
         self.step = 0
         self.total_steps = settings.epochs * self._steps_per_epoch
-        self.losses: dict[int, float] = {}
+        self.losses: dict[str, float] = {}
 
     @property
     def epoch(self) -> int:
@@ -95,7 +95,7 @@ class Trainer(ABC):
                 tensors[f"adam.{key}.{name}"] = value
         return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
-    def restore(self, tensors: Mapping[str, Tensor], step: int, losses: Mapping[int, float]) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], step: int, losses: Mapping[str, float]) -> None:
         """Go on from what ``stored`` gave after ``step`` steps.
 
         Raises:
@@ -127,14 +127,14 @@ class Trainer(ABC):
         count = len(self._variants[0])
         return random.integers(0, count, len(chosen)) if count > 1 else np.zeros(len(chosen), np.int64)
 
-    def _note_loss(self, stride: int, loss: float) -> None:
+    def _note_loss(self, level: str, loss: float) -> None:
         if not math.isfinite(loss):
             raise RunError(
-                f"training diverged in step {self.step + 1}: the loss at stride {stride} is {loss}; set "
+                f"training diverged in step {self.step + 1}: the loss at {level} is {loss}; set "
                 "training.learning_rate lower"
             )
-        before = self.losses.get(stride, loss)
-        self.losses[stride] = _LOSS_MEMORY * before + (1.0 - _LOSS_MEMORY) * loss
+        before = self.losses.get(level, loss)
+        self.losses[level] = _LOSS_MEMORY * before + (1.0 - _LOSS_MEMORY) * loss
 
     def _frames_of_step(self) -> npt.NDArray[np.int64]:
         """Numbers of the frames of this step; every epoch goes once over all, in an order of its own."""

@@ -68,10 +68,10 @@ def test_a_training_tells_its_stages_and_losses(log):
     with log.stages() as stages:
         bars = TrainingBars(stages, "padim")
         bars.features(8, 8)
-        bars.step(0, 1, 90, {8: 1.25, 16: 0.5})
+        bars.step(0, 1, 90, {"stride 8": 1.25, "stride 16": 0.5})
         log.now_s += 30.0
-        bars.step(2, 61, 90, {8: 1.0, 16: 0.25})
-        bars.step(2, 90, 90, {8: 1.0, 16: 0.125})
+        bars.step(2, 61, 90, {"stride 8": 1.0, "stride 16": 0.25})
+        bars.step(2, 90, 90, {"stride 8": 1.0, "stride 16": 0.125})
         bars.heldout(2, 4)
         bars.heldout(4, 4)
     assert log.new_lines() == [

@@ -89,6 +89,15 @@ def test_float16_maps_rank_pixels_as_float32_maps_do():
     assert roc_auc_score(truth.ravel(), maps.half().numpy().ravel()) == pytest.approx(exact, abs=1e-4)
 
 
+@pytest.mark.parametrize(("strides", "finest"), [((8, 16, 32), 1), ((4, 4, 8), 2), ((16, 16, 16), 3)])
+def test_the_finest_levels_are_all_of_the_finest_stride(strides, finest):
+    parts = [torch.full((1, 32 // stride, 32 // stride), -1.0 - level) for level, stride in enumerate(strides)]
+    found = anomaly_maps(parts, [constants(stride) for stride in strides], ScoreSettings(levels="finest"))
+    assert found.shown.unique().tolist() == [6.0]
+    assert found.scored.unique().tolist() == [float(sum(range(1, finest + 1)))]
+    assert (found.scored is found.shown) is (finest == 3)  # a compiled model then gives one map, and not two
+
+
 def test_constants_are_mean_and_deviation_over_frames_and_positions():
     values = torch.tensor([[[1.0, 3.0]], [[5.0, 7.0]]])
     found = level_constants(values, 16, 96)

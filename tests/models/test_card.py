@@ -12,6 +12,7 @@ from pipeline.errors import CheckpointError
 from pipeline.model_settings import ModelSettings
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, check_matches, read_card, unknown_scenes, write_card
 from pipeline.types import SceneReference
+from tests.models.forging import fingerprint_of, read_values, write_values
 from tests.models.tiny import tiny_checkpoint, tiny_model
 
 
@@ -148,6 +149,18 @@ def test_a_checkpoint_from_before_views_loads_and_keeps_its_fingerprint(checkpoi
     assert read.fingerprint == read_card(checkpoint).fingerprint
 
 
+def test_a_checkpoint_from_before_blocks_loads_and_keeps_its_fingerprint(checkpoint, tmp_path):
+    (tmp_path / WEIGHTS_FILE).write_bytes((checkpoint / WEIGHTS_FILE).read_bytes())
+    values = read_values(checkpoint)
+    del values["model"]["encoder"]["blocks"]
+    values["provenance"]["losses"] = {"8": 1.5, "16": 1.25, "32": 1.0}
+    values["fingerprint"] = fingerprint_of(tmp_path, values)
+    write_values(tmp_path, values)
+    read = read_card(tmp_path)
+    assert (read.model.encoder.blocks, read.model.encoder.strides) == ((), (8, 16, 32))
+    assert read.fingerprint == values["fingerprint"]
+
+
 def test_another_format_says_train_again(checkpoint, tmp_path):
     (tmp_path / WEIGHTS_FILE).write_bytes((checkpoint / WEIGHTS_FILE).read_bytes())
     values = json.loads((checkpoint / CARD_FILE).read_text())
@@ -165,6 +178,7 @@ def test_another_format_says_train_again(checkpoint, tmp_path):
     [
         ({"encoder": {"name": "resnet18"}}, "model.encoder.name: expected 'resnet18'.*'test_efficientnet'"),
         ({"encoder": {"strides": [8, 16]}}, r"model.encoder.strides: expected \[8, 16\].*\[8, 16, 32\]"),
+        ({"encoder": {"blocks": [3, 5]}}, r"model.encoder.blocks: expected \[3, 5\] .* \[\]"),
         ({"encoder": {"mean": [0.1, 0.1, 0.1]}}, r"model.encoder.mean: expected \[0.1, 0.1, 0.1\]"),
         ({"encoder": {"arguments": {"pad_type": "same"}}}, "model.encoder.arguments"),
         ({"image_size_px": [128, 128]}, r"model.image_size_px: expected \[128, 128\].*\[64, 96\]"),

@@ -120,6 +120,15 @@ def test_a_card_whose_encoder_this_timm_does_not_know_is_named(tmp_path):
         read_back(tmp_path / "m")
 
 
+def test_a_card_that_names_blocks_and_not_their_strides_is_refused(tmp_path):
+    card, encoder, flows = tiny_model()
+    named = encoder.settings.model_copy(update={"blocks": (2, 3, 4), "strides": ()})
+    card = card.model_copy(update={"model": card.model.model_copy(update={"encoder": named})})
+    save_checkpoint(tmp_path / "m", card, encoder, flows)
+    with pytest.raises(CheckpointError, match=r"strides: expected \[8, 16, 32\], as its blocks have, got \[\]"):
+        read_checkpoint(tmp_path / "m", read_card(tmp_path / "m"))
+
+
 def test_flows_without_their_embedding_are_refused():
     _, _, flows = tiny_model(camera_embedding=3)
     stored = dict(stored_flows(flows))

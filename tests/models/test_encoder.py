@@ -1,4 +1,6 @@
+import json
 import logging
+import re
 import time
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from tests.models.tiny import ENCODER
 from tests.shared import shared_path
 
 NAME = ENCODER.name
+VIT = EncoderSettings(name="test_vit", weights="random", blocks=(1, 4))
 
 
 def frames(count, size_px=(64, 96), seed=0):
@@ -38,7 +41,8 @@ def test_levels_are_found_by_their_strides_and_channels_asked_of_the_model():
     assert [tuple(level.shape) for level in encoder(frames(2))] == [(2, 24, 16, 24), (2, 64, 2, 3)]
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "mobilenetv3_small_050"])
+# MambaOut keeps channels last, as Swin does; of DLA timm gives the second to the sixth map unless asked.
+@pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "mobilenetv3_small_050", "test_mambaout", "dla46_c"])
 def test_models_of_other_families_give_their_pyramid(name):
     encoder = build_encoder(EncoderSettings(name=name, weights="random", strides=(8, 16, 32)))
     for level, channels, stride in zip(encoder(frames(1, (64, 64))), encoder.channels, (8, 16, 32), strict=True):
@@ -48,6 +52,74 @@ def test_models_of_other_families_give_their_pyramid(name):
 def test_a_stride_that_the_model_does_not_have_is_answered_with_those_it_has():
     with pytest.raises(ConfigError, match=r"strides: test_efficientnet has .*\[2, 4, 8, 16, 32\], got \[8, 64\]"):
         build_encoder(ENCODER.model_copy(update={"strides": (8, 64)}))
+
+
+def test_blocks_of_a_vision_transformer_are_levels_of_one_stride():
+    encoder = build_encoder(VIT)
+    assert (encoder.strides, encoder.channels) == ((16, 16), (64, 64))
+    assert encoder.settings.level_names == ("block 1", "block 4")
+    images = frames(2)
+    found = encoder(images)
+    assert [tuple(level.shape) for level in found] == [(2, 64, 4, 6)] * 2
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(VIT.seed)
+        whole = timm.create_model(VIT.name, pretrained=False, features_only=True, out_indices=[1, 4])
+    pixels = (images.permute(0, 3, 1, 2).float() - encoder.mean) / encoder.std
+    for level, expected in zip(found, whole(pixels), strict=True):
+        assert torch.equal(level, expected)
+
+
+def test_stages_of_a_pyramid_can_be_named_by_number_too():
+    by_number = build_encoder(EncoderSettings(name=NAME, weights="random", blocks=(2, 4)))
+    by_stride = build_encoder(ENCODER.model_copy(update={"strides": (8, 32)}))
+    assert by_number.strides == (8, 32)
+    for one, other in zip(by_number(frames(1)), by_stride(frames(1)), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_stride_of_a_vision_transformer_is_its_last_block():
+    by_stride = build_encoder(EncoderSettings(name=VIT.name, weights="random", strides=(16,)))
+    last = build_encoder(EncoderSettings(name=VIT.name, weights="random", blocks=(5,)))
+    assert torch.equal(by_stride(frames(1))[0], last(frames(1))[0])
+
+
+def test_a_transformer_made_for_one_size_takes_images_of_another():
+    asked = EncoderSettings(name="vit_tiny_patch16_224", weights="random", blocks=(1,), arguments={"depth": 3})
+    encoder = build_encoder(asked)
+    encoder.check_size((64, 96))
+    assert encoder(frames(1))[0].shape == (1, 192, 4, 6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"blocks": (3, 6)}, r"encoder\.blocks: test_vit has feature maps 0 to 5, got \[3, 6\]"),
+        (
+            {"blocks": (3,), "strides": (8,)},
+            r"blocks \[3\] of test_vit have strides \[16\], got \[8\]; state blocks",
+        ),
+        ({"strides": (8, 16)}, r"strides \[16\], got \[8, 16\]; name levels by model\.encoder\.blocks, 0 to 5"),
+    ],
+)
+def test_levels_that_a_transformer_does_not_have_are_answered_with_those_it_has(changes, said):
+    with pytest.raises(ConfigError, match=said):
+        build_encoder(EncoderSettings(name=VIT.name, weights="random", **changes))
+
+
+def test_a_size_that_a_model_does_not_take_is_answered_with_two_ways_out():
+    asked = EncoderSettings(name="test_vit_relpos", weights="random", blocks=(1,))
+    with pytest.raises(ConfigError, match=r"\(Input height .* may help, else set \[160, 160\], as") as caught:
+        build_encoder(asked).check_size((64, 96))
+    helps = re.search(r"arguments: \{img_size: (\[64, 96\])\}", str(caught.value))
+    assert helps
+    told = asked.model_copy(update={"arguments": {"img_size": json.loads(helps[1])}})
+    build_encoder(told).check_size((64, 96))
+
+
+def test_a_size_that_does_not_fit_the_patches_is_answered_with_one_that_does():
+    encoder = build_encoder(VIT)
+    with pytest.raises(ConfigError, match=r"_px: .* coarsest stride 16, such as \[256, 384\], got \[250, 378\]"):
+        encoder.check_size((250, 378))
 
 
 def test_a_model_that_timm_does_not_know_is_answered_with_its_neighbours():
@@ -122,17 +194,17 @@ def test_the_encoder_stays_frozen_and_in_evaluation_mode():
     assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
 
 
-@pytest.mark.parametrize("name", [NAME, "test_convnext"])
-def test_a_safetensors_file_of_the_whole_classifier_fills_the_pyramid(tmp_path, name):
+@pytest.mark.parametrize(("name", "blocks"), [(NAME, ()), ("test_convnext", ()), (VIT.name, VIT.blocks)])
+def test_a_safetensors_file_of_the_whole_classifier_fills_the_levels(tmp_path, name, blocks):
     path = timm_weights(tmp_path / "w.safetensors", name)
-    encoder = build_encoder(EncoderSettings(name=name, weights=str(path)))
+    encoder = build_encoder(EncoderSettings(name=name, weights=str(path), blocks=blocks))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(99)
         # timm draws the same weights from the same seed, so its own pyramid is the reference.
         whole = timm.create_model(name, pretrained=False)
     reference = {key.replace(".", "_"): value for key, value in whole.state_dict().items()}
     for key, value in encoder.backbone.state_dict().items():
-        assert torch.equal(value, reference[key.replace(".", "_")])
+        assert torch.equal(value, reference[key.removeprefix("model.").replace(".", "_")])
 
 
 def test_a_missing_weights_file_is_named(tmp_path):

@@ -49,7 +49,7 @@ def tiny_model(seed: int = 0, scenes: tuple[str, ...] = ("gate", "yard"), **flow
             steps=3,
             train_frames=40,
             holdout_frames=4,
-            losses={8: 1.5, 16: 1.25, 32: 1.0},
+            losses={"stride 8": 1.5, "stride 16": 1.25, "stride 32": 1.0},
             trained_at_s=1.7e9,
             versions=library_versions(),
         ),
