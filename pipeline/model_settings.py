@@ -193,9 +193,11 @@ class MotionSettings(Settings):
     Attributes:
         gap_s: how much earlier the other half of a frame's pair is to be, in seconds. Of what a camera sends the frame
             nearest to that is taken, whichever are scored.
+        enabled: whether motion is looked at; without it appearance alone decides.
     """
 
     gap_s: Annotated[float, Field(ge=2 * MIN_GAP_S, le=MAX_GAP_S / 2)] = 0.1
+    enabled: bool = True
 
 
 class ModelSettings(Settings):

@@ -21,7 +21,7 @@ from pipeline.model_settings import ModelSettings
 from pipeline.models.anomaly_model import AnomalyModel, Encode
 from pipeline.models.card import ModelCard, check_matches, read_card
 from pipeline.models.pairs import Pairs
-from pipeline.models.score import frame_scores
+from pipeline.models.read_out import Reading, ReadOut, load_read_out
 from pipeline.runtime.messages import CameraRole
 from pipeline.types import FrameBatch, Prediction
 
@@ -42,17 +42,25 @@ class Engine:
         device: where it runs.
         encode: the encoder.
         anomaly_model: what is made of the features.
+        read_out: what is made of that and of motion.
         tuning: how it is run.
     """
 
     def __init__(
-        self, card: ModelCard, encode: Encode, anomaly_model: AnomalyModel, device: str = "cpu", tuning: Tuning = PLAIN
+        self,
+        card: ModelCard,
+        encode: Encode,
+        anomaly_model: AnomalyModel,
+        read_out: ReadOut,
+        device: str = "cpu",
+        tuning: Tuning = PLAIN,
     ) -> None:
         self.card = card
         self.device = torch.device(device)
         self.tuning = tuning
         self.encode = encode
         self.anomaly_model = anomaly_model
+        self.read_out = read_out
 
     @classmethod
     def load(
@@ -79,13 +87,15 @@ class Engine:
         """As ``load``, with the card as it was read: doing that again would hash all weights once more."""
         where = torch.device(device)
         if tuning.compiled and method_of(card.model.method).packaged:
-            return cls(card, *load_package(folder, card, tuning, where), device=device, tuning=tuning)
+            packaged = load_package(folder, card, tuning, where)
+            return cls(card, *packaged, load_read_out(folder, card, where), device, tuning)
         # What else there is costs its imports: timm, FrEIA.
         from pipeline.inference.loading import load_anomaly_model
 
         encoder, anomaly_model = load_anomaly_model(folder, card, device=where, tuning=tuning)
         faster = encoder.for_inference().to(where)
-        return cls(card, compiled_encoder(faster) if tuning.compiled else faster, anomaly_model, device, tuning)
+        encode = compiled_encoder(faster) if tuning.compiled else faster
+        return cls(card, encode, anomaly_model, load_read_out(folder, card, where), device, tuning)
 
     @classmethod
     def ready(
@@ -169,15 +179,11 @@ class Engine:
         predictions = []
         for start in range(0, len(batch), group):
             part = slice(start, start + group)
-            anomaly_maps, scores = self.score(*self._upload(batch, part), scenes[part])
-            shown = anomaly_maps.half().cpu().numpy() if maps else [None] * len(scores)
+            reading = self.score(*self._upload(batch, part), scenes[part])
+            scores, common = reading.scores.tolist(), reading.common_surprise.tolist()
+            shown = reading.shown.half().cpu().numpy() if maps else [None] * len(scores)
             paired = (batch.gaps_s[part] > 0.0).tolist()
-            predictions += [
-                Prediction(header, score, anomaly_map, is_paired)
-                for header, score, anomaly_map, is_paired in zip(
-                    batch.headers[part], scores.tolist(), shown, paired, strict=True
-                )
-            ]
+            predictions += list(map(Prediction, batch.headers[part], scores, shown, paired, common))
         return predictions
 
     def predict_as(self, batch: FrameBatch, roles: Sequence[CameraRole]) -> list[Prediction]:
@@ -215,20 +221,18 @@ class Engine:
         return images, pairs
 
     @torch.inference_mode()
-    def score(self, images: Tensor, pairs: Pairs, scenes: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def score(self, images: Tensor, pairs: Pairs, scenes: Sequence[str]) -> Reading:
         """One forward pass.
 
         Args:
             images: uint8, shape (B, H, W, 3), at ``image_size_px``, on any device.
-            pairs: the other halves of their pairs; nothing is made of them yet.
+            pairs: the other halves of their pairs.
             scenes: as for ``predict``.
-
-        Returns:
-            Maps to be shown, float32, shape (B, h, w), and scores, shape (B,); on the device.
         """
+        images, pairs = images.to(self.device), pairs.to(self.device)
         rows = self.anomaly_model.scene_rows(scenes).to(self.device)
-        maps = self.anomaly_model.anomaly_maps(images.to(self.device), self.encode, rows)
-        return maps.shown, frame_scores(maps.scored, self.card.model.score.top_fraction)
+        maps = self.anomaly_model.anomaly_maps(images, self.encode, rows)
+        return self.read_out(maps, images, pairs, scenes)
 
 
 def _expected_card(folder: Path, expected: ModelSettings | None) -> ModelCard:

@@ -11,9 +11,9 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 from pipeline.config import CameraSettings, Config, TrainingSettings
 from pipeline.errors import CheckpointError
@@ -31,7 +31,8 @@ _PROVENANCE = frozenset({"model.encoder.weights", "model.encoder.seed"})
 _LIMITS = frozenset(f"model.{method.section}.{limit}" for method in METHODS.values() for limit in method.limits)
 # What decides a score. The rest of a card tells where the model comes from.
 _IDENTITY = ("format", "model", "scenes", "levels", "normal_scores", "normal_fps")
-_IDENTITY_IF_MEASURED = ("unpaired_scores",)  # without them a model scores, and is named, as before there were any
+# Without them a model scores, and is named, as before there were any.
+_IDENTITY_IF_MEASURED = ("read_out", "unpaired_scores")
 
 _SHOWN = 12
 
@@ -54,6 +55,36 @@ class LevelConstants(_Card):
     channels: PositiveInt
     mean: float
     std: PositiveFloat
+
+
+class ChannelConstants(_Card):
+    """What one channel of the read-out comes to on normal frames, in the unit of its maps.
+
+    Attributes:
+        centre: median over frames of what is read off.
+        spread: its standard deviation, or a floor where it hardly varies.
+    """
+
+    centre: float
+    spread: PositiveFloat
+
+
+class ReadOutConstants(_Card):
+    """How maps are brought into one unit (``pipeline.models.read_out``); measured on held-out normal frames.
+
+    Attributes:
+        common_share: part of its median that is taken off every map of appearance, 0 to 1.
+        common: of those medians.
+        shown: of what is read off the maps that are shown.
+        scored: of what is read off the maps that scores are read off.
+        motion: of what is read off maps of speed; None for a model without motion, or that was shown no pair.
+    """
+
+    common_share: Annotated[float, Field(ge=0.0, le=1.0)]
+    common: ChannelConstants
+    shown: ChannelConstants
+    scored: ChannelConstants
+    motion: ChannelConstants | None
 
 
 class Provenance(_Card):
@@ -94,7 +125,9 @@ class ModelCard(_Card):
             encoder's weights once came from; the checkpoint holds them itself.
         scenes: names of the training scenes, in the order of the camera embedding's rows.
         levels: constants of scoring, finest level first; empty for a method that needs none.
-        normal_scores: anomaly scores of held-out normal frames by scene: one tuple per clip, in frame order.
+        read_out: constants of the read-out; None in a checkpoint of an older release, whose scores are read off the
+            maps as they are.
+        normal_scores: anomaly scores of held-out normal frames by scene: one tuple per clip and light, in frame order.
         unpaired_scores: the same of frames without a pair; empty where none were measured, so that ``normal_scores``
             serve both.
         normal_common: common surprise of the frames of ``normal_scores``; empty where none was measured, and nobody can
@@ -110,6 +143,7 @@ class ModelCard(_Card):
     model: ModelSettings
     scenes: tuple[str, ...]
     levels: tuple[LevelConstants, ...]
+    read_out: ReadOutConstants | None = None
     normal_scores: dict[str, tuple[tuple[float, ...], ...]]
     unpaired_scores: dict[str, tuple[tuple[float, ...], ...]] = {}
     normal_common: dict[str, tuple[tuple[float, ...], ...]] = {}

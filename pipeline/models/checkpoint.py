@@ -23,6 +23,7 @@ from pipeline.models.cflow import CFlow
 from pipeline.models.encoder import Encoder, bare_encoder
 from pipeline.models.float16 import as_float16_if_exact
 from pipeline.models.memory import check_memory
+from pipeline.models.read_out import SPEED_SCALES
 
 _OS_ERROR = re.compile(r"os error (\d+)")
 
@@ -49,7 +50,13 @@ def check_writable(folder: Path) -> None:
         raise CheckpointError(f"{folder}: cannot be created: {error.strerror}") from error
 
 
-def save_checkpoint(folder: Path, card: ModelCard, encoder: Encoder, method: CFlow | Mapping[str, Tensor]) -> ModelCard:
+def save_checkpoint(
+    folder: Path,
+    card: ModelCard,
+    encoder: Encoder,
+    method: CFlow | Mapping[str, Tensor],
+    speed_scales: Tensor | None = None,
+) -> ModelCard:
     """Write a checkpoint; it appears whole under its name, replacing an older one.
 
     Args:
@@ -57,6 +64,7 @@ def save_checkpoint(folder: Path, card: ModelCard, encoder: Encoder, method: CFl
         card: what it says of itself.
         encoder: of the model.
         method: what was fitted to the encoder's features: flows, or another method's tensors by their names.
+        speed_scales: of the read-out, where it looks at motion (``pipeline.models.read_out``).
 
     Returns:
         The card with its fingerprint.
@@ -71,6 +79,8 @@ def save_checkpoint(folder: Path, card: ModelCard, encoder: Encoder, method: CFl
     tensors = {name: as_float16_if_exact(tensor) for name, tensor in tensors.items()}
     if not isinstance(method, CFlow):
         tensors |= method
+    if speed_scales is not None:
+        tensors[SPEED_SCALES] = speed_scales
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         with replace_folder_whole(folder) as staged:
@@ -133,7 +143,9 @@ def read_checkpoint(folder: Path, card: ModelCard) -> tuple[Encoder, dict[str, T
     backbone = {
         name.removeprefix("encoder."): tensor for name, tensor in tensors.items() if name.startswith("encoder.")
     }
-    rest = {name: tensor for name, tensor in tensors.items() if not name.startswith("encoder.")}
+    rest = {
+        name: tensor for name, tensor in tensors.items() if not name.startswith("encoder.") and name != SPEED_SCALES
+    }
     try:
         encoder.backbone.load_state_dict(backbone)
     except RuntimeError as error:

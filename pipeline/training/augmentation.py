@@ -142,7 +142,20 @@ def vary_pair(
         strength: in (0, 1].
         random: decides.
     """
-    change = draw_change((image.shape[0], image.shape[1]), strength, random)
+    return change_pair(draw_change((image.shape[0], image.shape[1]), strength, random), image, previous_luma, random)
+
+
+def change_pair(
+    change: PhotometricChange, image: Rgb, previous_luma: Luma | None, random: np.random.Generator
+) -> tuple[Rgb, Luma | None]:
+    """A frame and the luma before it in another light; see ``vary_pair``.
+
+    Args:
+        change: of both.
+        image: uint8 (H, W, 3).
+        previous_luma: uint8 (H, W), or None without a pair.
+        random: of the noise.
+    """
     changed = apply_change(change, image, random)
     if previous_luma is None:
         return changed, None

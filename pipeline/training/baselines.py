@@ -17,7 +17,6 @@ from pipeline.baselines.scenes import SceneModels, level_sizes
 from pipeline.baselines.spade import Spade, SpadeScene, check_gallery, pooled
 from pipeline.training.features import ClipFeatures
 from pipeline.training.fit_inputs import FitInputs, FitResult, scenes_of
-from pipeline.training.measure import score_features
 from pipeline.training.progress import TrainingProgress
 
 _BATCH_FRAMES = 32
@@ -109,24 +108,7 @@ def feature_maps(clip: ClipFeatures, frames: range, sizes: Sequence[tuple[int, i
 
 
 def _fit_result(inputs: FitInputs, models: SceneModels) -> FitResult:
-    """Score the held-out frames, which nothing was taken from, and give back what a checkpoint holds."""
-    sizes = level_sizes(inputs.model.image_size_px, inputs.model.encoder.strides)
-    models = models.requires_grad_(False).to(inputs.device)
-    normal_scores = score_features(
-        models,
-        lambda clip, frames: [level.to(inputs.device) for level in feature_maps(clip, frames, sizes)],
-        inputs.clips,
-        inputs.split.heldout,
-        inputs.progress.heldout,
-    )
     tensors: Mapping[str, Tensor] = models.state_dict()
     return FitResult(
-        method=tensors,
-        levels=(),
-        normal_scores=normal_scores,
-        heldout=inputs.split.heldout,
-        completed=True,
-        epochs=1,
-        steps=0,
-        losses={},
+        method=tensors, levels=(), heldout=inputs.split.heldout, completed=True, epochs=1, steps=0, losses={}
     )

@@ -16,7 +16,6 @@ from pipeline.models.encoder import Encoder
 from pipeline.training.features import ClipFeatures, FeatureSpec, as_float16
 from pipeline.training.fit_inputs import FitInputs, FitResult, scenes_of
 from pipeline.training.holdout import Split
-from pipeline.training.measure import score_features
 from pipeline.training.resume import run_trainer
 from pipeline.training.trainer import Trainer
 
@@ -53,17 +52,9 @@ def fit_differnet(inputs: FitInputs) -> FitResult:
     model = initial_differnet(inputs.model, inputs.encoder, inputs.clips, split, training.seed).to(inputs.device)
     fit = DiffernetTrainer(model, inputs.clips, split.train, training, inputs.device)
     completed, heldout = run_trainer(fit, inputs)
-    normal_scores = score_features(
-        model,
-        lambda clip, frames: [torch.from_numpy(_pooled(clip, frames)).to(inputs.device)],
-        inputs.clips,
-        heldout,
-        inputs.progress.heldout,
-    )
     return FitResult(
         method=model.state_dict(),
         levels=(),
-        normal_scores=normal_scores,
         heldout=heldout,
         completed=completed,
         epochs=fit.epoch,

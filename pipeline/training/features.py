@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,8 @@ from pipeline.errors import DatasetError, RunError, VideoError
 from pipeline.files import naming, save_array, sync, write_whole
 from pipeline.model_settings import ModelSettings
 from pipeline.models.encoder import Encoder
+from pipeline.models.motion import speed_maps
+from pipeline.models.pairs import Pairs
 from pipeline.training.augmentation import vary_batch
 from pipeline.training.scene_references import SceneSampler
 from pipeline.types import stack_previous
@@ -90,6 +92,7 @@ class ClipFeatures:
         varied: the same of every changed variant of the frames.
         gray_images: of the scene, as a ``SceneSampler`` kept them: float32, shape (n, h, w), memory-mapped.
         gaps_s: float32, shape (frames,): seconds between the frames of each one's pair; 0 for a frame without one.
+        speeds: of what moved, as ``speed_maps`` gives them: float16, shape (frames, h', w'), memory-mapped.
     """
 
     clip: Clip
@@ -98,6 +101,7 @@ class ClipFeatures:
     varied: tuple[tuple[npt.NDArray[np.float16], ...], ...]
     gray_images: npt.NDArray[np.float32]
     gaps_s: npt.NDArray[np.float32]
+    speeds: npt.NDArray[np.float16]
 
     def __len__(self) -> int:
         return len(self.levels[0])
@@ -215,11 +219,13 @@ def _extract_clip(
         sampler: SceneSampler | None = None
         times_s: list[float] = []
         gaps_s: list[npt.NDArray[np.float32]] = []
+        speeds: list[npt.NDArray[np.float16]] = []  # small: a few kilobytes per frame
         kept = (frame for index, frame in enumerate(_timed(source, times_s)) if index % frame_step == 0)
         for frames in _batches(kept):
             images = np.stack([frame.image for frame in frames])
             paired = images, *stack_previous([frame.previous for frame in frames], images)
             gaps_s.append(paired[-1])
+            speeds.append(_speeds(*paired))
             arrays = spec.encode(*paired)
             for variant in range(1, 1 + training.augmentation.variants):
                 arrays += spec.encode(*_varied(*paired, training, number, variant, done))
@@ -234,12 +240,14 @@ def _extract_clip(
         assert sampler is not None  # a source without a frame has raised
         save_array(_gray_images_file(stem), sampler.gray_images())
         save_array(_gaps_file(stem), np.concatenate(gaps_s))
+        save_array(_speeds_file(stem), np.concatenate(speeds))
         if source.missing():
             _LOGGER.warning("%s: %d of its frames are missing or damaged", clip.name, source.missing())
     for name in names:
         sync(_array_file(stem, name))
     sync(_gray_images_file(stem))
     sync(_gaps_file(stem))
+    sync(_speeds_file(stem))
     fps = actual_fps(stated_fps, times_s) / frame_step
     # Last, and in one step: the clip counts as extracted once this file is there.
     write_whole(stem.with_suffix(".json"), json.dumps({"frames": done, "fps": fps}))
@@ -294,6 +302,13 @@ def as_float16(values: Tensor) -> npt.NDArray[np.float16]:
     return values.clamp(-_FLOAT16_MAX, _FLOAT16_MAX).half().cpu().numpy()
 
 
+@torch.inference_mode()
+def _speeds(
+    images: npt.NDArray[np.uint8], previous_luma: npt.NDArray[np.uint8], gaps_s: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float16]:
+    return as_float16(speed_maps(torch.from_numpy(images), Pairs.of(previous_luma, gaps_s)))
+
+
 def _batches(frames: Iterator[DecodedFrame]) -> Iterator[list[DecodedFrame]]:
     while batch := list(islice(frames, _BATCH_FRAMES)):
         yield batch
@@ -311,6 +326,10 @@ def _gray_images_file(stem: Path) -> Path:
     return stem.with_name(f"{stem.name}-scene.npy")
 
 
+def _speeds_file(stem: Path) -> Path:
+    return stem.with_name(f"{stem.name}-speeds.npy")
+
+
 def _gaps_file(stem: Path) -> Path:
     return stem.with_name(f"{stem.name}-gaps.npy")
 
@@ -325,7 +344,13 @@ def _open_clip(clip: Clip, spec: FeatureSpec, variants: int, stem: Path) -> Clip
             f"{_gaps_file(stem)}: expected gaps of {values['frames']} frames, got shape {gaps_s.shape}; "
             f"delete {stem.parent}"
         )
-    return ClipFeatures(clip, values["fps"], levels, tuple(varied), gray_images, gaps_s)
+    speeds = _load_array(_speeds_file(stem), f"speeds in {values['frames']} frames", mmap_mode="r")
+    if len(speeds) != values["frames"]:
+        raise RunError(
+            f"{_speeds_file(stem)}: expected speeds in {values['frames']} frames, got {len(speeds)}; "
+            f"delete {stem.parent}"
+        )
+    return ClipFeatures(clip, values["fps"], levels, tuple(varied), gray_images, gaps_s, speeds)
 
 
 def _open_levels(spec: FeatureSpec, variant: int, frames: int, stem: Path) -> tuple[npt.NDArray[np.float16], ...]:
@@ -340,7 +365,7 @@ def _open_levels(spec: FeatureSpec, variant: int, frames: int, stem: Path) -> tu
     return tuple(levels)
 
 
-def _load_array(path: Path, what: str, *, mmap_mode: Literal["r"] | None = None) -> npt.NDArray[np.float32]:
+def _load_array(path: Path, what: str, *, mmap_mode: Literal["r"] | None = None) -> npt.NDArray[Any]:
     try:
         return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
     except (OSError, ValueError, EOFError):

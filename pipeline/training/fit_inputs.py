@@ -15,7 +15,6 @@ from pipeline.models.cflow import CFlow
 from pipeline.models.encoder import Encoder
 from pipeline.training.features import ClipFeatures
 from pipeline.training.holdout import Split
-from pipeline.training.measure import HeldoutScores
 from pipeline.training.progress import TrainingProgress
 
 
@@ -53,7 +52,6 @@ class FitResult:
     Attributes:
         method: flows, or another method's tensors by the names that a checkpoint gives them.
         levels: constants of scoring, finest level first; empty for a method that needs none.
-        normal_scores: anomaly scores of held-out normal frames by scene: one tuple per clip, in frame order.
         heldout: the frames of every clip that were measured.
         completed: whether it ran to its end.
         epochs: whole passes over the training frames.
@@ -63,7 +61,6 @@ class FitResult:
 
     method: CFlow | Mapping[str, Tensor]
     levels: tuple[LevelConstants, ...]
-    normal_scores: HeldoutScores
     heldout: tuple[range, ...]
     completed: bool
     epochs: int

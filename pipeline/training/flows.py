@@ -15,7 +15,7 @@ from pipeline.training.features import ClipFeatures
 from pipeline.training.fit_inputs import FitInputs, FitResult, scenes_of
 from pipeline.training.flow_trainer import FlowTrainer
 from pipeline.training.holdout import Split
-from pipeline.training.measure import measure_normal
+from pipeline.training.measure import measure_levels
 from pipeline.training.resume import run_trainer
 
 # Mean and covariance are taken over this many frames, or as many as give this many vectors.
@@ -36,11 +36,9 @@ def fit_flows(inputs: FitInputs) -> FitResult:
     completed, heldout = run_trainer(fit, inputs)
     for level in range(len(inputs.encoder.channels)):
         flows.flow(level).round_weights()
-    levels, normal_scores = measure_normal(flows, inputs.clips, heldout, inputs.progress.heldout)
     return FitResult(
         method=flows,
-        levels=levels,
-        normal_scores=normal_scores,
+        levels=measure_levels(flows, inputs.clips, heldout),
         heldout=heldout,
         completed=completed,
         epochs=fit.epoch,

@@ -27,7 +27,7 @@ _LOGGER = logging.getLogger(__name__)
 _STATE_FILE = "state.safetensors"
 _FEATURES = "features"
 _KEY_FILE = "key.txt"
-_LAYOUT = 3  # of the cached files; those of an older release are made anew
+_LAYOUT = 4  # of the cached files; those of an older release are made anew
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,10 @@ from pipeline.datasets.base import Dataset
 from pipeline.errors import CheckpointError, ConfigError, DatasetError
 from pipeline.methods import method_of
 from pipeline.model_settings import ModelSettings
+from pipeline.models.anomaly_model import StoredModel
 from pipeline.models.card import CARD_FILE, ModelCard, Provenance, read_card
-from pipeline.models.checkpoint import check_writable, library_versions, save_checkpoint
+from pipeline.models.cflow import CFlow
+from pipeline.models.checkpoint import check_writable, library_versions, save_checkpoint, stored_flows
 from pipeline.models.encoder import Encoder, build_encoder
 from pipeline.models.float16 import round_weights
 from pipeline.private_folder import temporary_folder
@@ -30,6 +32,7 @@ from pipeline.training.features import ClipFeatures, extract_features
 from pipeline.training.fit_inputs import FitInputs, FitResult, scenes_of
 from pipeline.training.holdout import Split, split_clips
 from pipeline.training.progress import NullProgress, TrainingProgress
+from pipeline.training.read_out import MeasuredReadOut, measure_read_out
 from pipeline.training.scene_references import measure_references
 from pipeline.training.state import features_key, prepare_features, training_folder
 from pipeline.types import SceneReference
@@ -81,7 +84,17 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     fit = method_of(model.method).load_fit()
     result = fit(FitInputs(config, model, encoder, device, clips, split, folder, key, reporter))
-    written = save_checkpoint(out, _card(dataset, config, model, clips, split, result), encoder, result.method)
+    card = _card(dataset, config, model, clips, split, result)
+    read_out = _measure_read_out(out, card, encoder, result, clips, torch.device(device), reporter)
+    measured = card.model_copy(
+        update={
+            "read_out": read_out.constants,
+            "normal_scores": read_out.normal_scores,
+            "unpaired_scores": read_out.unpaired_scores,
+            "normal_common": read_out.normal_common,
+        }
+    )
+    written = save_checkpoint(out, measured, encoder, result.method, read_out.speed_scales)
     if result.completed:
         shutil.rmtree(folder, ignore_errors=True)
     return written
@@ -136,12 +149,12 @@ def _card(
     split: Split,
     result: FitResult,
 ) -> ModelCard:
-    """What the checkpoint says of itself."""
+    """What the checkpoint says of itself, but for its read-out, which is measured with the model that it describes."""
     return ModelCard(
         model=model,
         scenes=scenes_of(clips),
         levels=result.levels,
-        normal_scores=result.normal_scores,
+        normal_scores={},
         views=_scene_references(clips),
         normal_fps=statistics.median(clip.fps for clip, held in zip(clips, result.heldout, strict=True) if held),
         provenance=Provenance(
@@ -156,6 +169,30 @@ def _card(
             trained_at_s=time.time(),
             versions=library_versions(),
         ),
+    )
+
+
+def _measure_read_out(
+    out: Path,
+    card: ModelCard,
+    encoder: Encoder,
+    result: FitResult,
+    clips: Sequence[ClipFeatures],
+    device: torch.device,
+    progress: TrainingProgress,
+) -> MeasuredReadOut:
+    tensors = stored_flows(result.method) if isinstance(result.method, CFlow) else result.method
+    stored = StoredModel(out, card, encoder.channels, {name: tensor.cpu() for name, tensor in tensors.items()})
+    method = method_of(card.model.method).load_builder()(stored, torch.float32).requires_grad_(False).to(device)
+    return measure_read_out(
+        card.model,
+        card.provenance.training,
+        method,
+        encoder.for_inference(),
+        clips,
+        result.heldout,
+        device,
+        progress.heldout,
     )
 
 
