@@ -9,11 +9,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaincinv
 
-from pipeline.evaluation.events import event_rows
+from pipeline.evaluation.events import EventRows, event_rows
 from pipeline.sinks.parquet_reader import CameraScores
 
 MERGED_GAP_S = 0.5
 """Anomalous stretches of a clip with no more normal time between them are one anomaly."""
+
+EARLY_S = 0.5
+"""How much earlier than what it is about an event may open: labels begin where people saw enough of it."""
 
 CONFIDENCE = 0.95
 
@@ -31,7 +34,7 @@ class ClipEvent:
         first: its first frame.
         opened: the frame of its first alert.
         last: its last active frame.
-        false: whether none of its frames is anomalous.
+        false: whether it opened for nothing: no frame from its first to ``EARLY_S`` after its first alert is anomalous.
     """
 
     first: int
@@ -68,7 +71,7 @@ class Alarms:
         normal_above_threshold: share of the normal frames whose smoothed score was at or above the threshold.
         normal_hours: media time that normal frames last.
         events: events that opened.
-        false_events: those without an anomalous frame.
+        false_events: those that opened for nothing, whatever came while they were open.
         false_events_per_hour: of normal footage.
         false_events_interval: of that rate, 95 %, as of a Poisson process.
         anomalies: stretches of anomalous frames, those half a second apart or less taken together.
@@ -99,10 +102,7 @@ def clip_alarms(labels: BoolArray, rows: CameraScores) -> ClipAlarms:
     Raises:
         ScoresError: a row's event is none of ours.
     """
-    events = tuple(
-        ClipEvent(int(of.rows[0]), of.opened, int(of.rows[-1]), false=not labels[of.rows].any())
-        for of in event_rows(rows)
-    )
+    events = tuple(_event(of, labels, rows.media_time_s) for of in event_rows(rows))
     anomalies = merged_stretches(labels, rows.media_time_s)
     return ClipAlarms(
         normal_frames=int((~labels).sum()),
@@ -179,6 +179,13 @@ def merged_stretches(labels: BoolArray, media_time_s: npt.NDArray[np.float64]) -
         else:
             merged.append((first, behind - 1))
     return merged
+
+
+def _event(of: EventRows, labels: BoolArray, media_time_s: npt.NDArray[np.float64]) -> ClipEvent:
+    first, opened, last = int(of.rows[0]), of.opened, int(of.rows[-1])
+    about = np.arange(labels.size) >= first
+    about &= media_time_s <= media_time_s[opened] + EARLY_S + _ROUNDING_S
+    return ClipEvent(first, opened, last, false=not labels[about].any())
 
 
 def _delay_s(first: int, last: int, events: Sequence[ClipEvent], media_time_s: npt.NDArray[np.float64]) -> float | None:

@@ -91,8 +91,8 @@ GLOSSARY = (
     ),
     (
         "False event",
-        "An event without a single anomalous frame, counted per hour of normal footage with the interval of a Poisson "
-        "process.",
+        "An event that opened for nothing: no frame up to half a second after its first alert is anomalous. Counted "
+        "per hour of normal footage, with the interval of a Poisson process.",
     ),
     (
         "Anomaly found",

@@ -47,17 +47,29 @@ def test_normal_frames_above_the_threshold_are_a_share_of_the_normal_ones():
     assert found.normal_hours == pytest.approx(0.4 / 3600)
 
 
-def test_an_event_is_false_where_none_of_its_frames_is_anomalous():
-    truth = labels("......" + "##########" + "....")
-    found = clip_alarms(truth, rows(np.zeros(20), events=[(0, 2, 3), (4, 5, 7), (17, 18, 19)]))
-    assert found.events == (
-        ClipEvent(0, 2, 3, false=True), ClipEvent(4, 5, 7, false=False), ClipEvent(17, 18, 19, false=True)
-    )  # fmt: skip
+@pytest.mark.parametrize(
+    ("first", "opened", "last", "false"),
+    [
+        (0, 2, 19, True),  # six frames before what it would be about, and still open then
+        (1, 3, 19, False),  # half a second before
+        (9, 11, 13, False),
+        (15, 17, 19, False),  # its first frame is the anomaly's last
+        (16, 18, 19, True),
+    ],
+)
+def test_an_event_is_false_where_nothing_is_anomalous_up_to_half_a_second_after_it_opened(first, opened, last, false):
+    truth = labels("." * 8 + "#" * 8 + "." * 4)
+    found = clip_alarms(truth, rows(np.zeros(20), events=[(first, opened, last)]))
+    assert found.events == (ClipEvent(first, opened, last, false),)
+
+
+def test_false_events_are_counted_per_hour_of_normal_frames():
+    found = clip_alarms(labels("." * 20 + "##"), rows(np.zeros(22), events=[(0, 2, 3), (8, 9, 9), (19, 20, 21)]))
     both = all_alarms([found, found])
     assert (both.events, both.false_events) == (6, 4)
-    assert both.normal_hours == pytest.approx(2.0 / 3600)
-    assert both.false_events_per_hour == pytest.approx(4 / 2.0 * 3600)
-    assert both.false_events_interval == pytest.approx((1.0899 / 2 * 3600, 10.2416 / 2 * 3600), rel=1e-4)
+    assert both.normal_hours == pytest.approx(4.0 / 3600)
+    assert both.false_events_per_hour == pytest.approx(4 / 4.0 * 3600)
+    assert both.false_events_interval == pytest.approx((1.0899 / 4 * 3600, 10.2416 / 4 * 3600), rel=1e-4)
 
 
 def test_an_anomaly_is_found_while_an_event_is_open_and_late_by_the_time_to_its_first_alert():
@@ -73,8 +85,8 @@ def test_an_anomaly_is_found_while_an_event_is_open_and_late_by_the_time_to_its_
 
 
 def test_an_alarm_that_never_ends_finds_everything_at_once_and_is_told_by_its_share():
-    found = all_alarms([clip_alarms(labels("....##......##"), rows(np.full(14, 2.0), events=[(0, 2, 13)]))])
-    assert (found.anomalies_found, found.delay_median_s, found.false_events) == (2, 0.0, 0)
+    found = all_alarms([clip_alarms(labels("." * 8 + "##......##"), rows(np.full(18, 2.0), events=[(0, 2, 17)]))])
+    assert (found.anomalies_found, found.delay_median_s, found.false_events) == (2, 0.0, 1)
     assert found.normal_above_threshold == 1.0
 
 
