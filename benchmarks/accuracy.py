@@ -37,6 +37,7 @@ from pipeline.models.card import CARD_FILE, read_card
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = Path(__file__).resolve().parent / "accuracy.yaml"
+_STDERR = 2  # where the tables of commands go: this one's own output is the matrix
 _DECIDING = ("baselines", "datasets", "inference", "models", "scoring", "training", "video")
 """Packages whose code decides what a model and its scores are."""
 
@@ -193,7 +194,7 @@ def _train(config: Path, root: Path, model: Path, features: Path) -> None:
 
 def _command(*arguments: object) -> None:
     command = [sys.executable, str(ROOT / "run_cluster.py"), *map(str, arguments)]
-    subprocess.run(command, check=True, cwd=ROOT, stdout=sys.stderr)
+    subprocess.run(command, check=True, cwd=ROOT, stdout=_STDERR)
 
 
 def _footage_stamp(root: Path) -> list[Any]:

@@ -91,7 +91,8 @@ def _rate(alarms: Alarms) -> str:
     rate, interval = alarms.false_events_per_hour, alarms.false_events_interval
     if rate is None or interval is None:
         return "–"
-    return f"{rate:,.3g} ({interval[0]:,.3g} to {interval[1]:,.3g})"
+    shown, low, high = (f"{value:,.0f}" if value >= 100.0 else f"{value:.3g}" for value in (rate, *interval))
+    return f"{shown} ({low} to {high})"
 
 
 def _delay(alarms: Alarms) -> str:

@@ -37,7 +37,7 @@ def test_alarms_are_told_overall_and_per_scene(two_scenes):
     rows = alarm_rows(two_scenes)
     assert [row[0] for row in rows] == ["all frames", "scene 01", "scene 02"]
     # Of 4 normal frames at 10 fps one is above .8; no event: at most 3.69 in 0.4 s.
-    assert rows[0][1:] == ("8", "4", "2", "25.0 %", "0", "0", "0 (0 to 3.32e+04)", "0 of 2", "–")
+    assert rows[0][1:] == ("8", "4", "2", "25.0 %", "0", "0", "0 (0 to 33,200)", "0 of 2", "–")
     assert all(len(row) == len(ALARM_COLUMNS) for row in rows)
 
 
