@@ -148,8 +148,16 @@ def main() -> None:
     print(matrix(found))
     for line in events_lines(sets, found):
         print(line)
-    settings = settings_of(arguments.config, sets[0], seeds[0], arguments.epochs)
-    store({"benchmark": "accuracy", **describe(), "settings": settings, "found": _kept(found)})
+    settings = yaml.safe_load(arguments.config.read_text(encoding="utf-8"))
+    store(
+        {
+            "benchmark": "accuracy",
+            **describe(),
+            "settings": settings,
+            "epochs": arguments.epochs or settings["training"]["epochs"],
+            "found": _kept(found),
+        }
+    )
 
 
 def chosen_sets(names: str) -> list[AccuracySet]:
