@@ -12,7 +12,7 @@ from rich.console import Console
 
 from actors.commands import replay_dataset
 from pipeline.config import Config
-from pipeline.console.evaluation import evaluation_table
+from pipeline.console.evaluation import evaluation_tables
 from pipeline.console.progress import Bar, progress_bars
 from pipeline.console.tables import cameras_table
 from pipeline.console.training import train_with_bars
@@ -52,7 +52,7 @@ def run_demo(config: Config, config_file: Path, folder: Path, *, out: Console, e
         evaluation = evaluate(scores, dataset, progress=Bar(progress, "evaluating"))
     statuses = [camera.as_json() for camera in final.cameras]
     out.print(cameras_table(statuses, "every frame accounted for"))
-    out.print(evaluation_table(evaluation, "against the ground truth"))
+    out.print(evaluation_tables(evaluation, "against the ground truth"))
     notes = ["Synthetic footage, rendered by this demo: the numbers show that the path works, not how good it is."]
     if config.model.encoder.weights == "random":
         notes.append("The encoder has random weights, because timm's model hub could not be reached.")

@@ -5,27 +5,30 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, Group
 
 from pipeline.console.footage import passed_over_count
 from pipeline.console.progress import Bar, progress_bars
 from pipeline.console.tables import metrics_table
 from pipeline.datasets.base import Dataset
-from pipeline.evaluation.protocols import TABLE_COLUMNS, Evaluation, evaluate, table_rows
+from pipeline.evaluation.protocols import Evaluation, evaluate
 from pipeline.evaluation.report import write_report
+from pipeline.evaluation.tables import ALARM_COLUMNS, TABLE_COLUMNS, alarm_rows, table_rows
 from pipeline.files import naming, require_place, require_writable
 
 
-def evaluation_table(evaluation: Evaluation, title: str) -> Table:
-    """All metrics beside their floors, overall and per scene."""
-    return metrics_table([TABLE_COLUMNS, *table_rows(evaluation)], title)
+def evaluation_tables(evaluation: Evaluation, title: str) -> Group:
+    """All metrics beside their floors, and what was alarmed, overall and per scene."""
+    return Group(
+        metrics_table([TABLE_COLUMNS, *table_rows(evaluation)], title),
+        metrics_table([ALARM_COLUMNS, *alarm_rows(evaluation)], ""),
+    )
 
 
 def evaluate_scores(
     scores: Path, dataset: Dataset, json_file: Path | None, report: Path | None, *, out: Console, err: Console
 ) -> Evaluation:
-    """Evaluate written scores; print the table, write JSON and report where asked.
+    """Evaluate written scores; print the tables, write JSON and report where asked.
 
     Args:
         scores: what ``replay`` or ``stream`` wrote.
@@ -50,7 +53,7 @@ def evaluate_scores(
         json_file.parent.mkdir(parents=True, exist_ok=True)
         with naming(json_file):
             json_file.write_text(json.dumps(evaluation.to_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    out.print(evaluation_table(evaluation, f"{dataset.name}: {scores}"))
+    out.print(evaluation_tables(evaluation, f"{dataset.name}: {scores}"))
     if evaluation.overall.pixel_note:
         out.print(evaluation.overall.pixel_note, markup=False, highlight=False)
     if dataset.passed_over:

@@ -15,9 +15,10 @@ from pipeline.methods import chosen_method
 COLUMNS = (
     "method",
     "frame AUROC",
-    "macro AUROC",
+    "causal AUROC",
     "pixel AUROC",
     "AUPRO @0.3",
+    "normal above",
     "fps",
     "post fps",
     "model MB",
@@ -38,10 +39,12 @@ class MethodResult:
     Attributes:
         method: as ``compare --methods`` names it.
         fingerprint: of its model.
-        frame_auroc: all frames pooled, or None where it does not exist; the next three alike.
+        frame_auroc: all frames pooled, or None where it does not exist; the next five alike.
+        frame_auroc_causal: the same of the smoothed scores that alarms use.
         frame_auroc_macro: mean over clips.
         pixel_auroc: all pixels pooled.
         aupro: mean per-region overlap up to a pixel false-positive rate of 0.3.
+        normal_above_threshold: share of the normal test frames whose smoothed score was at or above the threshold.
         frames_per_s: from uint8 frames to predictions; median over interleaved rounds.
         post_frames_per_s: the same without the encoder.
         model_mb: size of the checkpoint's weights on disk, encoder included, in 10^6 bytes.
@@ -56,9 +59,11 @@ class MethodResult:
     method: str
     fingerprint: str
     frame_auroc: float | None
+    frame_auroc_causal: float | None
     frame_auroc_macro: float | None
     pixel_auroc: float | None
     aupro: float | None
+    normal_above_threshold: float | None
     frames_per_s: float
     post_frames_per_s: float
     model_mb: float
@@ -107,7 +112,8 @@ def comparison_rows(comparison: Comparison) -> list[tuple[str, ...]]:
     rows = [
         (
             result.method,
-            *map(_share, (result.frame_auroc, result.frame_auroc_macro, result.pixel_auroc, result.aupro)),
+            *(_share(getattr(result, metric)) for metric in _METRICS),
+            _percent(result.normal_above_threshold),
             _figures(result.frames_per_s),
             _figures(result.post_frames_per_s),
             f"{result.model_mb:,.1f}",
@@ -118,10 +124,10 @@ def comparison_rows(comparison: Comparison) -> list[tuple[str, ...]]:
         for result in comparison.results
     ]
     floors = [_highest(comparison.floors.get(metric, {})) for metric in _METRICS]
-    return [*rows, ("floor (labels)", *map(_share, floors), *[""] * (len(COLUMNS) - 5))]
+    return [*rows, ("floor (labels)", *map(_share, floors), *[""] * (len(COLUMNS) - 1 - len(floors)))]
 
 
-_METRICS = ("frame_auroc", "frame_auroc_macro", "pixel_auroc", "aupro")
+_METRICS = ("frame_auroc", "frame_auroc_causal", "pixel_auroc", "aupro")
 
 
 def comparison_markdown(comparison: Comparison) -> str:
@@ -201,6 +207,10 @@ def _highest(floors: dict[str, float | None]) -> float | None:
 
 def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
 
 
 def _figures(value: float) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.errors import ScoresError
 from pipeline.scoring.events import first_index
@@ -10,11 +13,42 @@ from pipeline.sinks.parquet_reader import CameraScores
 from pipeline.types import Event
 
 
-def events_of(rows: CameraScores) -> list[Event]:
-    """A camera's events in the order in which they opened, as the last alert of each told them.
+@dataclass(frozen=True, slots=True)
+class EventRows:
+    """One event as rows of its camera.
+
+    Attributes:
+        event_id: its id.
+        opened: the row with which it opened: that of the first alert.
+        rows: int64 (n,), ascending: those with which it began, and all that carry its id.
+    """
+
+    event_id: str
+    opened: int
+    rows: npt.NDArray[np.int64]
+
+
+def event_rows(rows: CameraScores) -> list[EventRows]:
+    """A camera's events in the order in which they opened.
 
     An event's frames are the rows that carry its id and, before them, those with which it began: from the first frame,
     which the id names, to the one with which it opened.
+
+    Args:
+        rows: all rows of the camera.
+
+    Raises:
+        ScoresError: a row's event is none of ours.
+    """
+    opened: dict[str, int] = {}
+    for row, event_id in enumerate(rows.event_id.tolist()):
+        if event_id is not None:
+            opened.setdefault(event_id, row)
+    return [EventRows(event_id, row, _rows_of(rows, event_id, row)) for event_id, row in opened.items()]
+
+
+def events_of(rows: CameraScores) -> list[Event]:
+    """A camera's events in the order in which they opened, as the last alert of each told them.
 
     Args:
         rows: all rows of the camera.
@@ -25,29 +59,28 @@ def events_of(rows: CameraScores) -> list[Event]:
     Raises:
         ScoresError: a row's event is none of ours.
     """
-    opened: dict[str, int] = {}
-    for row, event_id in enumerate(rows.event_id.tolist()):
-        if event_id is not None:
-            opened.setdefault(event_id, row)
-    return [_event(rows, event_id, row) for event_id, row in opened.items()]
+    return [_event(rows, event) for event in event_rows(rows)]
 
 
-def _event(rows: CameraScores, event_id: str, opened: int) -> Event:
-    """One event; ``opened`` is the row with which it opened."""
-    session = rows.session[opened]
+def _rows_of(rows: CameraScores, event_id: str, opened: int) -> npt.NDArray[np.int64]:
     try:
         first = first_index(event_id)
     except (ValueError, AttributeError):  # the latter where it is no text
         raise ScoresError(
             f"{rows.files[0].parents[1]}: event_id: expected CAMERA-MS-SESSION-INDEX, got {str(event_id)[:80]!r}"
         ) from None
-    began_with = (rows.session == session) & (rows.index >= first) & (rows.index < rows.index[opened])
-    frames = np.flatnonzero(began_with | (rows.event_id == event_id))
+    began_with = (rows.session == rows.session[opened]) & (rows.index >= first) & (rows.index < rows.index[opened])
+    return np.flatnonzero(began_with | (rows.event_id == event_id))
+
+
+def _event(rows: CameraScores, event: EventRows) -> Event:
+    """One event."""
+    frames, opened = event.rows, event.opened
     peak = frames[rows.anomaly_score[frames].argmax()]
     return Event(
-        event_id=event_id,
+        event_id=event.event_id,
         camera_id=rows.camera_id,
-        session=int(session),
+        session=int(rows.session[opened]),
         start_s=float(rows.event_start_s[opened]),
         end_s=float(rows.media_time_s[frames].max()),
         started_at_s=float(rows.captured_at_s[frames[0]]),

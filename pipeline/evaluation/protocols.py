@@ -2,7 +2,8 @@
 
 Nothing is evaluated in part: every labelled frame of every test clip must have exactly one score, and all scores must
 come from one model; otherwise ``ScoresError`` says which clip is at fault and how. A frame's score is taken as it was
-written. In particular it is not normalised per clip, which would use the clip's other (and later) frames.
+written. In particular it is not normalised per clip, which would use the clip's other (and later) frames; the one
+metric that does so, to be set beside those of papers, is named for it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from pipeline.datasets.base import Clip, Dataset
 from pipeline.errors import DatasetError, ScoresError
+from pipeline.evaluation.alarms import Alarms, ClipAlarms, ClipEvent, all_alarms, clip_alarms
 from pipeline.evaluation.metrics import (
     AUPRO_LIMIT,
     PixelHistogram,
@@ -28,16 +30,21 @@ from pipeline.evaluation.metrics import (
     random_padded_macro,
     upsample,
 )
+from pipeline.evaluation.published import as_published
 from pipeline.sinks.parquet_reader import CameraScores, read_clip_scores
 
 DEFINITIONS = 1
 """Version of the definitions in ``docs/evaluation.md``; numbers of different versions do not compare."""
 
-METRICS = ("frame_auroc", "frame_auroc_macro", "pixel_auroc", "aupro")
+METRICS = (
+    "frame_auroc",
+    "frame_auroc_causal",
+    "frame_auroc_macro",
+    "pixel_auroc",
+    "aupro",
+    "frame_auroc_as_published",
+)
 """The metrics, in the order in which they are shown."""
-
-TABLE_COLUMNS = ("", "frame AUROC", "frame AUROC macro", "pixel AUROC", "AUPRO@0.3", "frames", "anomalous", "clips")
-"""Headings of ``table_rows``."""
 
 _CHUNK_PIXELS = 1 << 22
 """Pixels that are upsampled and counted at a time (about 100 MB of temporary arrays)."""
@@ -54,6 +61,8 @@ class Metrics:
 
     Attributes:
         frame_auroc: all frames pooled (micro).
+        frame_auroc_causal: the same of the smoothed scores that alarms use.
+        frame_auroc_as_published: the same of scores smoothed over the future and scaled per clip, as no camera can be.
         frame_auroc_macro: mean over the clips that hold both classes.
         pixel_auroc: all pixels pooled.
         aupro: mean per-region overlap up to a pixel false-positive rate of 0.3.
@@ -65,10 +74,13 @@ class Metrics:
         pixel_auroc_error: the most that counting in bins can have moved ``pixel_auroc``.
         aupro_error: the same for ``aupro``.
         pixel_note: why there are no pixel metrics, or None where there are.
+        alarms: what the written decisions and events are worth.
         floors: per metric, what scores reach that see no pixel.
     """
 
     frame_auroc: float | None
+    frame_auroc_causal: float | None
+    frame_auroc_as_published: float | None
     frame_auroc_macro: float | None
     pixel_auroc: float | None
     aupro: float | None
@@ -80,6 +92,7 @@ class Metrics:
     pixel_auroc_error: float | None
     aupro_error: float | None
     pixel_note: str | None
+    alarms: Alarms
     floors: Floors
 
 
@@ -93,6 +106,7 @@ class ClipResult:
         frames: labelled frames.
         anomalous_frames: those whose label is anomalous.
         frame_auroc: of this clip's frames alone, None where they are of one class.
+        events: that opened in it.
     """
 
     name: str
@@ -100,6 +114,7 @@ class ClipResult:
     frames: int
     anomalous_frames: int
     frame_auroc: float | None
+    events: tuple[ClipEvent, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +152,7 @@ class Evaluation:
                     "frames": clip.frames,
                     "anomalous_frames": clip.anomalous_frames,
                     "frame_auroc": clip.frame_auroc,
+                    "events": [asdict(event) for event in clip.events],
                 }
                 for clip in self.clips
             },
@@ -150,6 +166,7 @@ class _ScoredClip:
     clip: Clip
     labels: npt.NDArray[np.bool_]
     rows: CameraScores
+    alarms: ClipAlarms
 
     @property
     def scores(self) -> npt.NDArray[np.float64]:
@@ -198,30 +215,6 @@ def evaluate(scores_root: Path, dataset: Dataset, *, progress: Progress | None =
         scene_mean=_scene_mean(scenes.values()),
         clips=tuple(_clip_result(clip) for clip in joined),
     )
-
-
-def table_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
-    """The evaluation as text cells under ``TABLE_COLUMNS``: overall, floors, then scenes and their mean if several."""
-    rows = [_metrics_row("all frames", evaluation.overall)]
-    for floor, label in FLOOR_NAMES.items():
-        values = [evaluation.overall.floors[metric].get(floor) for metric in METRICS]
-        if any(value is not None for value in values):
-            rows.append((f"floor: {label}", *map(_cell, values), "", "", ""))
-    if len(evaluation.scenes) > 1:
-        rows.append(("mean over scenes", *(_cell(evaluation.scene_mean[metric]) for metric in METRICS), "", "", ""))
-        rows += [_metrics_row(f"scene {scene}", metrics) for scene, metrics in evaluation.scenes.items()]
-    return rows
-
-
-FLOOR_NAMES = {
-    "random": "random scores",
-    "time_in_clip": "time passed in the clip",
-    "perfect_frames": "every frame's label, no place",
-}
-"""What the floors are called where people read them; ``docs/evaluation.md`` defines each.
-
-``random_padded`` is missing: it belongs to other papers' macro average and would mislead beside ours.
-"""
 
 
 def _check_clips_match(root: Path, written: dict[str, CameraScores], dataset: Dataset) -> None:
@@ -274,11 +267,12 @@ def _join(root: Path, clip: Clip, rows: CameraScores) -> _ScoredClip:
             f"{where}: expected a score for each of its {labels.size} labelled frames, got {rows.index.size};"
             f" the first without is frame {missing[0]}"
         )
-    try:
-        check_finite(rows.anomaly_score)
-    except ScoresError as error:
-        raise ScoresError(f"{where}: anomaly_score: {error}") from None
-    return _ScoredClip(clip, labels, rows)
+    for column in ("anomaly_score", "smoothed_score"):
+        try:
+            check_finite(getattr(rows, column))
+        except ScoresError as error:
+            raise ScoresError(f"{where}: {column}: {error}") from None
+    return _ScoredClip(clip, labels, rows, clip_alarms(labels, rows))
 
 
 def _count_pixels(clips: Sequence[_ScoredClip], advance: Callable[[int], None]) -> tuple[PixelHistogram, str | None]:
@@ -328,6 +322,8 @@ def _metrics(clips: Sequence[_ScoredClip], pixels: PixelHistogram, pixel_note: s
     with_pixels = pixel_note is None
     return Metrics(
         frame_auroc=frame_auroc(labels, np.concatenate([clip.scores for clip in clips])),
+        frame_auroc_causal=frame_auroc(labels, np.concatenate([clip.rows.smoothed_score for clip in clips])),
+        frame_auroc_as_published=_as_published_auroc(clips, [clip.scores for clip in clips]),
         frame_auroc_macro=macro.value,
         pixel_auroc=pixels.auroc() if with_pixels else None,
         aupro=pixels.aupro() if with_pixels else None,
@@ -339,19 +335,30 @@ def _metrics(clips: Sequence[_ScoredClip], pixels: PixelHistogram, pixel_note: s
         pixel_auroc_error=pixels.auroc_error() if with_pixels else None,
         aupro_error=pixels.aupro_error() if with_pixels else None,
         pixel_note=pixel_note,
-        floors=_floors([clip.labels for clip in clips], pixels if with_pixels else None),
+        alarms=all_alarms([clip.alarms for clip in clips]),
+        floors=_floors(clips, pixels if with_pixels else None),
     )
 
 
-def _floors(labels: Sequence[npt.NDArray[np.bool_]], pixels: PixelHistogram | None) -> Floors:
+def _as_published_auroc(clips: Sequence[_ScoredClip], scores: Sequence[npt.NDArray[np.float64]]) -> float | None:
+    """Frame AUROC, all frames pooled, of scores as papers prepare them."""
+    prepared = [as_published(of, clip.rows.media_time_s) for clip, of in zip(clips, scores, strict=True)]
+    return frame_auroc(np.concatenate([clip.labels for clip in clips]), np.concatenate(prepared))
+
+
+def _floors(clips: Sequence[_ScoredClip], pixels: PixelHistogram | None) -> Floors:
     """What scores reach that see no pixel; a floor is None where its metric does not exist."""
+    labels = [clip.labels for clip in clips]
     ramps = [ramp_score(clip.size) for clip in labels]
     micro = frame_auroc(np.concatenate(labels), np.concatenate(ramps))
+    random = None if micro is None else 0.5
     macro = frame_auroc_macro(list(zip(labels, ramps, strict=True))).value
     exist = pixels is not None and pixels.auroc() is not None
     perfect = perfect_frames_floors(pixels.normal_share_beside) if pixels is not None and exist else (None, None)
     return {
-        "frame_auroc": {"random": None if micro is None else 0.5, "time_in_clip": micro},
+        "frame_auroc": {"random": random, "time_in_clip": micro},
+        "frame_auroc_causal": {"random": random, "time_in_clip": micro},
+        "frame_auroc_as_published": {"random": random, "time_in_clip": _as_published_auroc(clips, ramps)},
         "frame_auroc_macro": {
             "random": None if macro is None else 0.5,
             "time_in_clip": macro,
@@ -379,15 +386,5 @@ def _clip_result(clip: _ScoredClip) -> ClipResult:
         frames=int(clip.labels.size),
         anomalous_frames=int(clip.labels.sum()),
         frame_auroc=frame_auroc(clip.labels, clip.scores),
+        events=clip.alarms.events,
     )
-
-
-def _metrics_row(name: str, metrics: Metrics) -> tuple[str, ...]:
-    """One line of the table."""
-    counts = (metrics.frames, metrics.anomalous_frames, metrics.clips)
-    return (name, *(_cell(getattr(metrics, metric)) for metric in METRICS), *(f"{count:,}" for count in counts))
-
-
-def _cell(value: float | None) -> str:
-    """A metric as text; one that does not exist is a dash."""
-    return "–" if value is None else f"{value:.4f}"

@@ -26,14 +26,8 @@ from pipeline.evaluation.figures import (
     with_map,
     with_truth,
 )
-from pipeline.evaluation.protocols import (
-    FLOOR_NAMES,
-    METRICS,
-    TABLE_COLUMNS,
-    ClipResult,
-    Evaluation,
-    table_rows,
-)
+from pipeline.evaluation.protocols import METRICS, ClipResult, Evaluation
+from pipeline.evaluation.tables import ALARM_COLUMNS, FLOOR_NAMES, TABLE_COLUMNS, alarm_rows, table_rows
 from pipeline.files import write_whole
 from pipeline.sinks.parquet_reader import CameraScores, read_clip_scores
 from pipeline.types import Event
@@ -49,6 +43,8 @@ _MOST_MAPS_SAMPLED = 500
 
 METRIC_NAMES = {
     "frame_auroc": "Frame AUROC",
+    "frame_auroc_causal": "Frame AUROC (causal)",
+    "frame_auroc_as_published": "As published (not attainable live)",
     "frame_auroc_macro": "Frame AUROC (macro)",
     "pixel_auroc": "Pixel AUROC",
     "aupro": "AUPRO at 0.3",
@@ -59,6 +55,15 @@ GLOSSARY = (
         "Frame AUROC",
         "The chance that an anomalous frame, drawn from all frames of all clips, scores higher than a normal one; "
         "ties count half.",
+    ),
+    (
+        "Frame AUROC (causal)",
+        "The same of the smoothed scores that alarms use. They are smoothed over the past alone.",
+    ),
+    (
+        "As published (not attainable live)",
+        "The same of scores that are smoothed over the future, too, and scaled clip by clip to reach from 0 to 1, as "
+        "many papers do. It serves to be set beside theirs; no live camera can do it.",
     ),
     (
         "Frame AUROC (macro)",
@@ -78,6 +83,20 @@ GLOSSARY = (
         "Floor",
         "What a method reaches that sees no pixel: random scores; the time passed in the clip, since anomalies tend to "
         "come late; the true label of each frame, spread over all its pixels. A number means little without it.",
+    ),
+    (
+        "Normal above threshold",
+        "The share of normal frames whose smoothed score reached the threshold. An alarm that never ends finds every "
+        "anomaly at once: read events and delays beside it.",
+    ),
+    (
+        "False event",
+        "An event that opened for nothing: no frame up to half a second after its first alert is anomalous. Counted "
+        "per hour of normal footage, with the interval of a Poisson process.",
+    ),
+    (
+        "Anomaly found",
+        "A stretch of anomalous frames during which an event was open; the delay is the time from its first frame.",
     ),
     (
         "Event",
@@ -147,6 +166,7 @@ def write_report(
         overall=evaluation.overall,
         headline=_headline(evaluation),
         scenes=_scene_table(evaluation),
+        alarms=_grid(ALARM_COLUMNS, alarm_rows(evaluation)),
         cameras=_table(cameras),
         events=_event_table(events.values()),
         clips=[_clip_view(material, limits, colours) for material in shown],
@@ -296,7 +316,7 @@ def _resized_mask(mask: npt.NDArray[np.bool_], size_px: tuple[int, int]) -> npt.
 
 
 def _headline(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """The four metrics, their floors beside them."""
+    """The metrics, their floors beside them."""
     cards = []
     for metric in METRICS:
         value = getattr(evaluation.overall, metric)
@@ -320,8 +340,12 @@ def _scene_table(evaluation: Evaluation) -> dict[str, Any] | None:
     """Metrics per scene, where there are several."""
     if len(evaluation.scenes) < 2:
         return None
-    rows = [row for row in table_rows(evaluation) if not row[0].startswith("floor")]
-    columns = [{"name": name, "number": number > 0} for number, name in enumerate(TABLE_COLUMNS)]
+    return _grid(TABLE_COLUMNS, [row for row in table_rows(evaluation) if not row[0].startswith("floor")])
+
+
+def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Text cells as a table whose first column holds names."""
+    columns = [{"name": name, "number": number > 0} for number, name in enumerate(headings)]
     return {"columns": columns, "rows": rows, "left_out": 0}
 
 

@@ -1,11 +1,14 @@
+import io
 import json
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from pipeline.config import RuntimeSettings
+from pipeline.console.comparison import comparison_table
 from pipeline.evaluation.comparison import (
     COLUMNS,
     Comparison,
@@ -21,15 +24,17 @@ from tests.models.tiny import SIZE_PX, tiny_checkpoint
 
 def result(method="cflow", **changes) -> MethodResult:
     values = {
-        "method": method, "fingerprint": "ab" * 32, "frame_auroc": 0.86, "frame_auroc_macro": 0.95,
-        "pixel_auroc": 0.97, "aupro": 0.86, "frames_per_s": 40.0, "post_frames_per_s": 123.4, "model_mb": 27.5,
-        "encoder_mb": 7.0, "peak_memory_mb": 812.3, "peak_gpu_mb": None, "train_s": 1234.5, "train_peak_memory_mb": 1e3,
+        "method": method, "fingerprint": "ab" * 32, "frame_auroc": 0.86, "frame_auroc_causal": 0.88,
+        "frame_auroc_macro": 0.95, "pixel_auroc": 0.97, "aupro": 0.86, "normal_above_threshold": 0.123,
+        "frames_per_s": 40.0, "post_frames_per_s": 123.4, "model_mb": 27.5, "encoder_mb": 7.0,
+        "peak_memory_mb": 812.3, "peak_gpu_mb": None, "train_s": 1234.5, "train_peak_memory_mb": 1e3,
     }  # fmt: skip
     return MethodResult(**{**values, **changes})
 
 
 def comparison(*results: MethodResult) -> Comparison:
-    floors = {"frame_auroc": {"random": 0.5, "time_in_clip": 0.62}, "frame_auroc_macro": {"random_padded": 0.68}}
+    frame = {"random": 0.5, "time_in_clip": 0.62}
+    floors = {"frame_auroc": frame, "frame_auroc_causal": frame, "pixel_auroc": {"random_padded": 0.68}}
     return Comparison("ped2", "stc", "mobilenetv2_100", (256, 384), 2190, 16, 2, "cpu", floors, results)
 
 
@@ -37,10 +42,11 @@ def test_every_method_is_a_row_and_the_floors_come_last():
     rows = comparison_rows(comparison(result(), result("differnet", pixel_auroc=None, frames_per_s=0.1234)))
     assert [row[0] for row in rows] == ["cflow", "differnet", "floor (labels)"]
     assert all(len(row) == len(COLUMNS) for row in rows)
-    assert rows[0][1:] == ("0.8600", "0.9500", "0.9700", "0.8600", "40", "123", "27.5", "1.45", "812", "1,234")
+    shares = ("0.8600", "0.8800", "0.9700", "0.8600", "12.3 %")
+    assert rows[0][1:] == (*shares, "40", "123", "27.5", "1.45", "812", "1,234")
     assert rows[1][3] == "–"
-    assert rows[1][5] == "0.123"
-    assert rows[2][1:3] == ("0.6200", "–")  # random_padded is no floor of ours
+    assert rows[1][6] == "0.123"
+    assert rows[2][1:4] == ("0.6200", "0.6200", "–")  # random_padded is no floor of ours
 
 
 def test_the_markdown_says_what_it_was_measured_on():
@@ -64,6 +70,13 @@ def test_the_files_are_written_whole(tmp_path):
 
 
 RUNTIME = RuntimeSettings(precision="float32", compile=False, batch_frames=3)
+
+
+def test_a_terminal_of_120_columns_shows_the_table_whole():
+    shown = Console(width=120, file=io.StringIO(), record=True)
+    shown.print(comparison_table(comparison(result("unconditional", train_s=98765.0, model_mb=1234.5))))
+    text = shown.export_text()
+    assert "AUROC" in text and "…" not in text
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Joining written scores to ground truth: what comes out, and what is refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from pipeline.datasets.detect import open_dataset
 from pipeline.errors import DatasetError, ScoresError
 from pipeline.evaluation import protocols
 from pipeline.evaluation.metrics import PixelHistogram, upsample
-from pipeline.evaluation.protocols import METRICS, TABLE_COLUMNS, evaluate, table_rows
+from pipeline.evaluation.protocols import METRICS, evaluate
+from pipeline.evaluation.published import as_published
 from tests.evaluation.footage import (
     MODEL,
     ArrayLabels,
@@ -48,6 +50,26 @@ def test_frame_metrics_pool_frames_and_average_clips(two_scenes):
     assert [clip.frame_auroc for clip in result.clips] == [1.0, None, 0.5]
 
 
+def test_the_causal_auroc_is_that_of_the_smoothed_scores(tmp_path):
+    clip = frame_clip("a", "a", [0, 1, 0, 1])
+    smoothed = [0.1, 0.4, 0.9, 0.2]
+    rows = [replace(row, smoothed_score=s) for row, s in zip(score_rows("a", range(4)), smoothed, strict=True)]
+    result = evaluate(write_scores(tmp_path / "s", rows), dataset_of(clip)).overall
+    assert (result.frame_auroc, result.frame_auroc_causal) == (0.75, 0.5)
+    assert result.alarms.normal_above_threshold == 0.5  # the threshold is 0.8
+
+
+def test_the_auroc_as_published_pools_clips_that_were_scaled_one_by_one(two_scenes):
+    result = evaluate(two_scenes, TWO_SCENES).overall
+    labels = np.concatenate([clip.frame_labels() for clip in TWO_SCENES.test])
+    times = [np.arange(len(scores)) / 10 for scores in SCORES.values()]
+    scaled = [as_published(np.array(scores), time) for scores, time in zip(SCORES.values(), times, strict=True)]
+    ramps = [as_published(np.arange(time.size), time) for time in times]
+    assert result.frame_auroc_as_published == pytest.approx(roc_auc_score(labels, np.concatenate(scaled)))
+    floor = result.floors["frame_auroc_as_published"]["time_in_clip"]
+    assert floor == pytest.approx(roc_auc_score(labels, np.concatenate(ramps)))
+
+
 def test_scenes_are_measured_apart_and_their_mean_is_unweighted(two_scenes):
     result = evaluate(two_scenes, TWO_SCENES)
     assert list(result.scenes) == ["01", "02"]
@@ -68,11 +90,13 @@ def test_floors_come_from_labels_alone(two_scenes):
 
 def test_the_json_is_strict_and_has_the_promised_keys(two_scenes):
     answer = json.loads(json.dumps(evaluate(two_scenes, TWO_SCENES).to_json(), allow_nan=False))
-    promised = {*METRICS, "frames", "floors"}
+    promised = {*METRICS, "frames", "alarms", "floors"}
     assert promised | {"scenes", "model", "definitions", "dataset", "scene_mean", "per_clip"} <= answer.keys()
     assert all(promised <= scene.keys() for scene in answer["scenes"].values())
     assert answer["pixel_auroc"] is None and "no anomaly maps" in answer["pixel_note"]
-    assert answer["per_clip"]["01_0002"] == {"scene": "01", "frames": 3, "anomalous_frames": 3, "frame_auroc": None}
+    assert answer["per_clip"]["01_0002"] == {
+        "scene": "01", "frames": 3, "anomalous_frames": 3, "frame_auroc": None, "events": []
+    }  # fmt: skip
 
 
 def test_a_data_set_of_one_class_has_null_metrics_not_nan(tmp_path):
@@ -119,20 +143,6 @@ def test_progress_reaches_the_number_of_frames(two_scenes):
     assert seen == [(4, 11), (7, 11), (11, 11)]
 
 
-def test_the_table_has_overall_floors_scenes_and_their_mean(two_scenes):
-    rows = table_rows(evaluate(two_scenes, TWO_SCENES))
-    assert all(len(row) == len(TABLE_COLUMNS) for row in rows)
-    assert [row[0] for row in rows] == [
-        "all frames",
-        "floor: random scores",
-        "floor: time passed in the clip",
-        "mean over scenes",
-        "scene 01",
-        "scene 02",
-    ]
-    assert rows[0][3] == "–" and rows[-1][1] == "0.5000"
-
-
 def refused(root, dataset) -> str:
     with pytest.raises(ScoresError) as caught:
         evaluate(root, dataset)
@@ -177,6 +187,12 @@ def test_scores_of_two_models_are_refused(tmp_path):
     root = write_scores(tmp_path / "s", score_rows("b", [0.1, 0.2]), model="f" * 64)
     dataset = dataset_of(frame_clip("a", "a", [0, 1]), frame_clip("b", "a", [0, 1]))
     assert "expected scores of one model, got 2: 0123456789ab, ffffffffffff" in refused(root, dataset)
+
+
+def test_a_smoothed_score_that_is_not_finite_is_refused_by_clip_and_frame(tmp_path):
+    rows = score_rows("a", [0.1, 0.2, 0.3])
+    root = write_scores(tmp_path / "s", [rows[0], replace(rows[1], smoothed_score=np.nan), rows[2]])
+    assert "clip a: smoothed_score: expected finite" in refused(root, dataset_of(frame_clip("a", "a", [0, 1, 1])))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -109,6 +109,7 @@ def test_headline_metrics_stand_beside_their_floors(material, tmp_path):
     for value in (evaluation.overall.frame_auroc, evaluation.overall.pixel_auroc, evaluation.overall.aupro):
         assert f"{value:.4f}" in page
     assert f"{evaluation.overall.floors['pixel_auroc']['perfect_frames']:.3f}" in page
+    assert "not attainable live" in page and "normal above threshold" in page
     assert "time passed in the clip" in page and "random_padded" not in page
     assert MODEL[:12] in page
 
@@ -177,7 +178,9 @@ def test_footage_that_is_gone_is_named(material, tmp_path):
 
 def test_of_many_clips_each_scene_shows_its_worst_and_best(material):
     clips = tuple(
-        ClipResult(f"{scene}_{n:02d}", scene, 10, 5, None if n == 0 else n / 40) for scene in "ab" for n in range(40)
+        ClipResult(f"{scene}_{n:02d}", scene, 10, 5, None if n == 0 else n / 40, ())
+        for scene in "ab"
+        for n in range(40)
     )
     many = replace(material[0], clips=clips, scenes=dict.fromkeys("ab", material[0].overall))
     shown = [clip.name for clip in clips_to_show(many, most=8)]
