@@ -82,6 +82,7 @@ class TrainingSettings(Settings):
 
     Attributes:
         epochs: passes over the training features; the last one's weights are kept, always.
+        least_steps: optimiser steps that are done at least, in further passes where footage is short.
         batch_frames: frames whose features make one optimiser step.
         positions_per_frame: feature vectors drawn per frame, level and step; None takes all.
         learning_rate: Adam's, after warm-up, before cosine decay.
@@ -94,6 +95,7 @@ class TrainingSettings(Settings):
     """
 
     epochs: PositiveInt = 4
+    least_steps: Annotated[int, Field(ge=0, le=10**9)] = 0
     batch_frames: PositiveInt = 16
     positions_per_frame: PositiveInt | None = None
     learning_rate: PositiveFloat = 2e-4

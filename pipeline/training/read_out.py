@@ -1,8 +1,10 @@
 """Measuring the read-out: what normal footage looks like to a fitted method, in its own light and in other light.
 
-Held-out frames are read again and go through the very model that will run; beside them stand variants of each clip,
-each in one light of its own. A variant is the same moment, so what differs between the two is what light does: by that
-the read-out learns how much of a surprise to take off, and thresholds and p-values have seen a cloud before it comes.
+Held-out frames are read again and go through the very model that will run; beside them stand variants of each clip in
+other light, which changes every few frames. A variant is the same moment, so what differs between the two is what light
+does: by that the read-out learns how much of a surprise to take off, and thresholds and p-values have seen a cloud
+before it comes. Where little is held out, the frames that were learned from are measured, too: they are less surprising
+than unseen ones, but what is known to be normal must not raise an alarm.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ LIGHTS = 2
 """Variants of every held-out clip."""
 
 _BATCH_FRAMES = 16
+_ENOUGH_S = 30.0  # of held-out footage of a scene: with less its rarer moments are not among it
 _DRAWS = 3  # tells the seeds of these variants from those of the features' and of a training's steps
 _BLUR_CELLS = 4.0
 # In heights of the image per second: what moves much slower than this everywhere moves no faster for being twice as
@@ -102,19 +105,35 @@ def measure_read_out(
         VideoError: a clip cannot be read any more.
     """
     scenes = tuple(sorted({clip.clip.scene for clip in clips}))
+    stretches = _stretches(clips, heldout)
     scales = _speed_scales(clips, scenes) if model.motion.enabled else None
     measured = _Measured(model, training, method, encode, scenes, scales, device)
-    total = (1 + LIGHTS) * sum(map(len, heldout))
+    total = sum(len(frames) * len(lights) for _, frames, lights in stretches)
     parts: list[_Part] = []
     done = 0
-    for number, (clip, frames) in enumerate(zip(clips, heldout, strict=True)):
-        for light in range(1 + LIGHTS if frames else 0):
-            parts.append(measured.part(number, clip, frames, light))
+    for number, frames, lights in stretches:
+        for light in lights:
+            parts.append(measured.part(number, clips[number], frames, light))
             done += len(frames)
             progress(done, total)
     top_fraction = model.score.top_fraction
     constants = _constants(parts, _motion_tops(clips, scenes, scales, top_fraction), top_fraction)
     return _result(parts, constants, scales, top_fraction)
+
+
+def _stretches(clips: Sequence[ClipFeatures], heldout: Sequence[range]) -> list[tuple[int, range, range]]:
+    """What is measured: number of the clip, frames of it, and the lights to see them in."""
+    heldout_s: dict[str, float] = {}
+    for clip, frames in zip(clips, heldout, strict=True):
+        heldout_s[clip.clip.scene] = heldout_s.get(clip.clip.scene, 0.0) + len(frames) / clip.fps
+    found = []
+    for number, (clip, frames) in enumerate(zip(clips, heldout, strict=True)):
+        if frames:
+            found.append((number, frames, range(1 + LIGHTS)))
+        learned = range(frames.start) if frames else range(len(clip))
+        if learned and heldout_s[clip.clip.scene] < _ENOUGH_S:
+            found.append((number, learned, range(1)))
+    return found
 
 
 class _Measured:
@@ -153,10 +172,8 @@ class _Measured:
         return maps.shown.cpu(), maps.scored.cpu(), speeds, (pairs.gaps_s > 0.0).cpu()
 
     def _batches(self, number: int, clip: ClipFeatures, frames: range, light: int) -> Iterator[tuple[Tensor, Pairs]]:
-        """Frames of a clip as they are read, batch by batch, changed by one light."""
-        seed = (self._training.seed, _DRAWS, number, light)
-        strength = self._training.augmentation.strength
-        change = draw_change(self._model.image_size_px, strength, np.random.default_rng(seed))
+        """Frames of a clip as they are read; every batch in a light of its own, but for light 0."""
+        strength, size_px = self._training.augmentation.strength, self._model.image_size_px
         with open_source(
             clip.clip.url, self._model.image_size_px, gap_s=self._model.motion.gap_s, name=clip.clip.name
         ) as source:
@@ -166,7 +183,8 @@ class _Measured:
                 images = np.stack([frame.image for frame in batch])
                 previous_luma, gaps_s = stack_previous([frame.previous for frame in batch], images)
                 if light:
-                    random = np.random.default_rng((*seed, index))
+                    random = np.random.default_rng((self._training.seed, _DRAWS, number, light, index))
+                    change = draw_change(size_px, strength, random)
                     images, previous_luma = _changed(change, images, previous_luma, gaps_s, random)
                 yield torch.from_numpy(images), Pairs.of(previous_luma, gaps_s)
 
@@ -271,7 +289,7 @@ def _common_share(parts: Sequence[_Part], top_fraction: float) -> float:
     The same moment in two lights differs by light alone, in both. Neither change is without noise of its own, so the
     slope is the ratio of their spreads (the reduced major axis), where they rise together at all.
     """
-    own = {part.clip: part for part in parts if part.light == 0}
+    own = {part.clip: part for part in reversed(parts) if part.light == 0}  # the first of a clip is held out
     medians, tops = [], []
     for part in parts:
         if part.light and part.maps.scored.shape[1:].numel() > 1:

@@ -52,7 +52,8 @@ class Trainer(ABC):
         self._optimiser = torch.optim.Adam(self._parameters.values(), lr=settings.learning_rate)
         self._steps_per_epoch = math.ceil(len(self._within) / settings.batch_frames)
         self.step = 0
-        self.total_steps = settings.epochs * self._steps_per_epoch
+        epochs = max(settings.epochs, math.ceil(settings.least_steps / self._steps_per_epoch))
+        self.total_steps = epochs * self._steps_per_epoch
         self.losses: dict[str, float] = {}
 
     @property
