@@ -92,6 +92,7 @@ import torch
 
 from pipeline.config import RuntimeSettings
 from pipeline.inference.engine import Engine
+from pipeline.models.pairs import Pairs
 
 engine = Engine.ready(Path(sys.argv[1]), RuntimeSettings(precision="float32", compile=True, batch_frames=7))
 height, width = engine.image_size_px
