@@ -17,6 +17,7 @@ from pipeline.console.footage import passed_over_count
 from pipeline.console.progress import Bar, progress_bars
 from pipeline.console.tables import alert_line, camera_errors, cameras_table
 from pipeline.datasets.base import Dataset
+from pipeline.datasets.image_rates import with_image_fps
 from pipeline.errors import BadInputError, CflowError, RedisError, RunError, VideoError
 from pipeline.locked_folder import locked_folder
 from pipeline.models.card import ModelCard, read_matching_card, unknown_scenes
@@ -87,7 +88,8 @@ def replay_dataset(
 ) -> RunStatus:
     """Score every test clip of a data set through the actors of `stream`.
 
-    A clip takes the place of a camera: its name is the camera id, its scene selects embedding and threshold.
+    A clip takes the place of a camera: its name is the camera id, its scene selects embedding and threshold. A folder
+    of images of which the data set does not tell how it was filmed plays as fast as the training footage.
 
     Raises:
         BadInputError: the model or the output folder is not as expected.
@@ -100,7 +102,8 @@ def replay_dataset(
         raise BadInputError(
             f"{scores_folder}: expected an empty folder for the scores, got a filled one (--overwrite?)"
         )
-    cameras = tuple(config.clip_settings(clip.name, clip.url, clip.scene) for clip in dataset.test)
+    clips = with_image_fps(dataset.test, lambda _: card.footage_fps)
+    cameras = tuple(config.clip_settings(clip.name, clip.url, clip.scene, clip.image_fps) for clip in clips)
     _warn_of_scenes(cameras, card, err)
     counts = [clip.frame_count for clip in dataset.test]
     total = None if None in counts else sum(count or 0 for count in counts)

@@ -62,6 +62,9 @@ CameraAddress = Annotated[SecretStr, Field(min_length=1), _address(camera_addres
 RedisAddress = Annotated[SecretStr, Field(min_length=1), _address(redis_address_error)]
 Fraction01 = Annotated[float, Field(gt=0.0, lt=1.0)]
 
+SLOWEST_IMAGES_FPS, FASTEST_IMAGES_FPS = 0.001, 1000.0
+ImageRate = Annotated[float, Field(ge=SLOWEST_IMAGES_FPS, le=FASTEST_IMAGES_FPS)]
+
 
 class PhotometricSettings(Settings):
     """Other light, and other cameras, that training shows the model beside the footage as it is.
@@ -78,7 +81,7 @@ class PhotometricSettings(Settings):
 
 
 class TrainingSettings(Settings):
-    """How a model is fitted. PaDiM and SPADE go once over the footage and read the last five settings alone.
+    """How a model is fitted. PaDiM and SPADE go once over the footage and read the last six settings alone.
 
     Attributes:
         epochs: passes over the training features; the last one's weights are kept, always.
@@ -89,6 +92,8 @@ class TrainingSettings(Settings):
         warmup_fraction: part of all steps over which the rate rises linearly.
         holdout_fraction: part of the normal footage kept from training; scoring constants are measured on it.
         frame_step: every how many-th frame of the footage is used.
+        image_fps: how many images per second were filmed of those folders of which the data set does not tell; None
+            takes 10. Replay then takes the same.
         augmentation: what light and cameras do to the frames that are learned from.
         seed: of initialisation, order and draws.
         checkpoint_every_s: how often an interrupted training could be resumed from.
@@ -102,6 +107,7 @@ class TrainingSettings(Settings):
     warmup_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
     holdout_fraction: Annotated[float, Field(gt=0.0, le=0.5)] = 0.1
     frame_step: PositiveInt = 1
+    image_fps: ImageRate | None = None
     augmentation: PhotometricSettings = PhotometricSettings()
     seed: Seed = 0
     checkpoint_every_s: PositiveFloat = 60.0
@@ -189,12 +195,14 @@ class CameraSettings(CameraDefaults):
         url: RTSP or HTTP address (``pipeline.addresses`` lists the schemes), video file, or folder of images.
         scene: the name under which the model was trained on this camera's view; None takes the id.
         loop: whether a file or folder stands in for a live camera: played in real time, over and over.
+        image_fps: how many images of a folder were filmed per second; None takes 10.
     """
 
     id: Identifier
     url: CameraAddress
     scene: Identifier | None = None
     loop: bool = False
+    image_fps: ImageRate | None = None
 
     @property
     def scene_name(self) -> str:
@@ -213,6 +221,8 @@ class CameraSettings(CameraDefaults):
             raise ValueError(
                 f"loop: expected a file or a folder as url, got {scheme_of(url)}://, which is live as it is"
             )
+        if self.image_fps is not None and is_live(url):
+            raise ValueError(f"image_fps: expected a folder of images as url, got {scheme_of(url)}://")
         return self
 
 
@@ -309,17 +319,18 @@ class Config(Settings):
     output: OutputSettings = OutputSettings()
     sinks: tuple[AnySink, ...] = ()
 
-    def clip_settings(self, name: str, url: str, scene: str) -> CameraSettings:
+    def clip_settings(self, name: str, url: str, scene: str, image_fps: float | None = None) -> CameraSettings:
         """Settings of a clip that takes a camera's place, as ``replay`` reads it: those of every camera.
 
         Args:
             name: its id.
             url: file or folder.
             scene: name of its scene in the model.
+            image_fps: how many images of a folder were filmed per second.
         """
         # Every frame of a clip is scored, whatever live cameras are thinned to.
         settings = {**self.camera_defaults.model_dump(), "sample_fps": None}
-        return CameraSettings(**settings, id=name, url=SecretStr(url), scene=scene)
+        return CameraSettings(**settings, id=name, url=SecretStr(url), scene=scene, image_fps=image_fps)
 
     @model_validator(mode="before")
     @classmethod

@@ -295,7 +295,7 @@ def test_a_clip_is_read_as_any_camera_is_but_not_thinned():
     config = parse_config({"camera_defaults": {"sample_fps": 5, "buffer_frames": 3, "alerts": {"open_frames": 7}}})
     clip = config.clip_settings("07_008", "/data/07_008.avi", "07")
     assert (clip.id, clip.url.get_secret_value(), clip.scene_name) == ("07_008", "/data/07_008.avi", "07")
-    assert (clip.sample_fps, clip.buffer_frames, clip.alerts.open_frames) == (None, 3, 7)
+    assert (clip.sample_fps, clip.buffer_frames, clip.alerts.open_frames, clip.image_fps) == (None, 3, 7, None)
 
 
 @pytest.mark.parametrize("url", ["gate.mp4", "file:///footage/gate.mp4", "footage/gate"])
@@ -309,6 +309,15 @@ def test_a_file_or_folder_that_loops_is_a_live_camera(url):
 def test_a_live_address_does_not_loop():
     (line,) = complaints(cameras=[{"id": "gate", "url": "rtsp://me:s3cret@camera/main", "loop": True}])
     assert line.endswith("cameras.gate: loop: expected a file or a folder as url, got rtsp://, which is live as it is")
+
+
+def test_a_folder_of_images_may_say_how_fast_it_was_filmed_and_a_live_address_may_not():
+    (folder,) = parse_config({"cameras": [{"id": "a", "url": "footage/gate", "image_fps": 12.5}]}).cameras
+    assert folder.image_fps == 12.5
+    (line,) = complaints(cameras=[{"id": "gate", "url": "rtsp://me:s3cret@camera/main", "image_fps": 25}])
+    assert line.endswith("cameras.gate: image_fps: expected a folder of images as url, got rtsp://")
+    (line,) = complaints(cameras=[{"id": "gate", "url": "footage/gate", "image_fps": 1e9}])
+    assert "cameras.gate.image_fps: " in line
 
 
 def test_only_cameras_loop():

@@ -64,6 +64,7 @@ def check_camera(camera: CameraSettings) -> Finding:
             name=camera.id,
             sample_fps=camera.sample_fps,
             loop=camera.loop,
+            image_fps=camera.image_fps,
         ) as source:
             times_s = _media_times(camera, source)
             if not times_s:

@@ -190,7 +190,9 @@ def _sample(dataset: Dataset, model: ModelSettings, wanted: int) -> tuple[FrameB
     scenes: list[str] = []
     each = -(-wanted // len(firsts))
     for clip in firsts:
-        with open_source(clip.url, model.image_size_px, gap_s=model.motion.gap_s, name=clip.name) as source:
+        with open_source(
+            clip.url, model.image_size_px, gap_s=model.motion.gap_s, name=clip.name, image_fps=clip.image_fps
+        ) as source:
             for index, decoded in zip(range(min(each, wanted - len(frames))), source, strict=False):
                 header = FrameHeader(clip.name, 0, index, decoded.pts, decoded.time_base, captured_at_s=0.0)
                 frames.append(Frame(header, decoded.image, decoded.previous))

@@ -21,7 +21,7 @@ from pipeline.video.source import open_source
 
 Need = Literal["train", "test", "any"]
 
-_PROBE_SIZE_PX = (16, 16)  # nothing is decoded at it: opening a source asks for a size
+PROBE_SIZE_PX = (16, 16)  # nothing is decoded at it: opening a source asks for a size
 _identifier = TypeAdapter(Identifier)
 
 
@@ -48,6 +48,7 @@ class Clip:
         url: video file or folder of images. Its frame i, counted from 0 in decoding order, has label i.
         frame_count: frames, from the labels, the images or what the container states; None where nothing says.
         labels: ground truth, or None for footage that is normal throughout.
+        image_fps: how many images of a folder were filmed per second; None for a video, and where nothing says.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Clip:
     url: str
     frame_count: int | None
     labels: Labels | None = None
+    image_fps: float | None = None
 
     def frame_labels(self) -> npt.NDArray[np.bool_] | None:
         """Whether each frame is anomalous: bool, shape (T,); None for an unlabelled clip.
@@ -74,16 +76,16 @@ class Clip:
         """
         return None if self.labels is None else self.labels.pixels()
 
-    def stamp(self) -> tuple[str, str, int, int]:
-        """Name, scene, and size and time of change of the file or folder: what tells footage from other footage.
+    def stamp(self) -> tuple[str, str, float | None, int, int]:
+        """Name, scene, rate, and size and time of change of the file or folder: what tells footage from other footage.
 
-        One that is not there any more has 0 for both.
+        One that is not there any more has 0 for the last two.
         """
         try:
             found = Path(self.url).stat()
         except OSError:
-            return self.name, self.scene, 0, 0
-        return self.name, self.scene, found.st_size, found.st_mtime_ns
+            return self.name, self.scene, self.image_fps, 0, 0
+        return self.name, self.scene, self.image_fps, found.st_size, found.st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def probe(path: Path, least_frames: int = 1) -> int | None:
         DatasetError: it cannot be opened, or holds fewer frames.
     """
     try:
-        with open_source(str(path), _PROBE_SIZE_PX) as source:
+        with open_source(str(path), PROBE_SIZE_PX) as source:
             for _ in source.arrivals(_no_image):
                 if source.decoded >= least_frames:
                     return source.expected_frames
@@ -161,7 +163,7 @@ def count_frames(path: Path) -> int:
         DatasetError: it cannot be opened, or not one frame of it can be decoded.
     """
     try:
-        with open_source(str(path), _PROBE_SIZE_PX) as source:
+        with open_source(str(path), PROBE_SIZE_PX) as source:
             return sum(arrival is not None for arrival in source.arrivals(_no_image))
     except VideoError as error:
         raise DatasetError(str(error)) from error

@@ -7,6 +7,8 @@
     testing/test_frame_mask/SS_NNNN.npy   one 0 or 1 per frame
     testing/test_pixel_mask/SS_NNNN.npy   (T, H, W), 0 and 1 (or 255); may be missing
 
+A folder of frames plays as fast as the training videos of its scene.
+
 One's own cameras need ``training/videos/CAMERA_NNN.mp4`` only, which may lie in folders (of days, of cameras) there. In
 such a folder, a file whose name says only when it was filmed belongs to the camera that the folder is named after.
 """
@@ -15,7 +17,9 @@ from __future__ import annotations
 
 import re
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +36,7 @@ from pipeline.datasets.footage import (
     name_of,
     training_clips,
 )
+from pipeline.datasets.image_rates import filmed_fps, with_image_fps
 from pipeline.datasets.label_values import check_numbers, frame_labels, pixel_labels
 from pipeline.errors import DatasetError
 
@@ -62,7 +67,8 @@ def train_clips(root: Path, least_frames: int) -> FoundClips:
         DatasetError: it is missing, or holds no footage that can be used.
     """
     part = root / "training"
-    return training_clips(_footage(part), lambda path: _describe(path, part), least_frames=least_frames, part=part)
+    found = training_clips(_footage(part), lambda path: _describe(path, part), least_frames=least_frames, part=part)
+    return FoundClips(_at_filmed_rates(found.clips, root), found.passed_over)
 
 
 def test_clips(root: Path) -> FoundClips:
@@ -86,7 +92,7 @@ def test_clips(root: Path) -> FoundClips:
         if mask.suffix == ".npy" and mask.stem not in names:
             footage.pass_over(mask, "expected labels of footage, got those of a clip that is not there")
     clips = check_names(_test_clip(path, count, part) for path, count in counts.items())
-    return FoundClips(clips, tuple(footage.passed_over))
+    return FoundClips(_at_filmed_rates(clips, root), tuple(footage.passed_over))
 
 
 def _footage(part: Path) -> Footage:
@@ -102,6 +108,29 @@ def _footage(part: Path) -> Footage:
             f"{part}: expected videos in {part / 'videos'} or image folders in {part / 'frames'}, got none"
         )
     return footage
+
+
+def _at_filmed_rates(clips: tuple[Clip, ...], root: Path) -> tuple[Clip, ...]:
+    """The clips, where folders of frames get the rate of their scene's first training video that tells one."""
+    videos = cache(lambda: _training_videos(root))
+
+    @cache
+    def rate_of(scene: str) -> float | None:
+        return next(filter(None, map(filmed_fps, videos().get(scene, []))), None)
+
+    return with_image_fps(clips, lambda clip: rate_of(clip.scene))
+
+
+def _training_videos(root: Path) -> dict[str, list[Path]]:
+    """Files that may be training videos by scene; none where they cannot be looked for."""
+    part, footage = root / "training", Footage()
+    with suppress(DatasetError):
+        footage.add(part / "videos", pictures=False)
+    videos: dict[str, list[Path]] = {}
+    for path in sorted(footage.paths):
+        with suppress(DatasetError):
+            videos.setdefault(_describe(path, part)[1], []).append(path)
+    return videos
 
 
 def _describe(path: Path, part: Path) -> tuple[str, str]:

@@ -6,6 +6,8 @@
     UCSDped2/Test/Test001/001.tif ...
     UCSDped2/Test/Test001_gt/001.bmp ...   pixel masks, black and white; Ped1 has them for some clips only
     UCSDped2/Test/UCSDped2.m               frame labels: TestVideoFile{end+1}.gt_frame = [61:180, 190:195];
+
+Both were filmed at 10 frames per second.
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ from PIL import Image
 
 from pipeline.datasets.base import Clip, check_names, entries, probe
 from pipeline.datasets.footage import Footage, FoundClips, is_litter, name_below, training_clips
+from pipeline.datasets.image_rates import with_image_fps
 from pipeline.datasets.label_values import pixel_labels
 from pipeline.errors import DatasetError
 from pipeline.video.images import list_images
 
 NAME = "ucsd"
 PARTS = ("Train", "Test")
+IMAGE_FPS = 10.0
 
 _LABEL_LINE = re.compile(r"gt_frame\s*=\s*\[(?P<ranges>[^\]]*)\]")
 _RANGE = re.compile(r"(?P<first>\d+)(?:\s*:\s*(?P<last>\d+))?")
@@ -55,7 +59,10 @@ def train_clips(root: Path, least_frames: int) -> FoundClips:
     if not footage.paths and not footage.passed_over:
         raise DatasetError(f"{part}: expected folders Train001, Train002... with .tif frames, got none")
     scene = _scene(root)
-    return training_clips(footage, lambda path: (name_below(path, [part]), scene), least_frames=least_frames, part=part)
+    found = training_clips(
+        footage, lambda path: (name_below(path, [part]), scene), least_frames=least_frames, part=part
+    )
+    return FoundClips(with_image_fps(found.clips, lambda _: IMAGE_FPS), found.passed_over)
 
 
 def test_clips(root: Path) -> FoundClips:
@@ -136,7 +143,7 @@ def _test_clip(
     if masks.is_dir() and (got := len(list_images(masks))) != count:
         raise DatasetError(f"{masks}: expected one mask for each of {count} frames, got {got}")
     labels = UcsdLabels(count, ranges[number - 1], masks if masks.is_dir() else None)
-    return Clip(folder.name, _scene(root), str(folder), count, labels)
+    return Clip(folder.name, _scene(root), str(folder), count, labels, IMAGE_FPS)
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,11 @@ class ModelCard(_Card):
     fingerprint: str = ""
 
     @property
+    def footage_fps(self) -> float:
+        """Frames per second at which the training footage was filmed."""
+        return self.normal_fps * self.provenance.training.frame_step
+
+    @property
     def short_fingerprint(self) -> str:
         """The first 12 digits of the fingerprint."""
         return self.fingerprint[:12]

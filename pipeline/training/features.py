@@ -213,7 +213,9 @@ def _extract_clip(
     done, frame_step = 0, training.frame_step
     names = [_variant_name(name, v) for v in range(1 + training.augmentation.variants) for name in spec.names]
     with ExitStack() as stack:
-        source = stack.enter_context(open_source(clip.url, size_px, gap_s=gap_s, name=clip.name))
+        source = stack.enter_context(
+            open_source(clip.url, size_px, gap_s=gap_s, name=clip.name, image_fps=clip.image_fps)
+        )
         files = [stack.enter_context(_array_file(stem, name).open("wb")) for name in names]
         stated_fps = source.frame_rate_fps or _FPS_OF_IMAGES
         sampler: SceneSampler | None = None

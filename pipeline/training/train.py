@@ -12,12 +12,14 @@ import shutil
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from pipeline.config import Config
 from pipeline.datasets.base import Dataset
+from pipeline.datasets.image_rates import with_image_fps
 from pipeline.errors import CheckpointError, ConfigError, DatasetError
 from pipeline.methods import method_of
 from pipeline.model_settings import ModelSettings
@@ -119,6 +121,7 @@ def _read_footage(
     """
     if not dataset.train:
         raise DatasetError(f"{dataset.root}: expected training clips, got none")
+    dataset = replace(dataset, train=with_image_fps(dataset.train, lambda _: config.training.image_fps))
     device = _device(config)
     encoder = build_encoder(config.model.encoder).to(device)
     round_weights(encoder)

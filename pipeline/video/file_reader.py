@@ -122,8 +122,13 @@ class FileReader:
         error = ""
         try:
             self._go.wait()
-            url = self._settings.url.get_secret_value()
-            with open_source(url, self._size_px, gap_s=self._gap_s, name=self._settings.id) as source:
+            with open_source(
+                self._settings.url.get_secret_value(),
+                self._size_px,
+                gap_s=self._gap_s,
+                name=self._settings.id,
+                image_fps=self._settings.image_fps,
+            ) as source:
                 if not self._over.is_set():
                     self._drain(source)
         except Exception as failure:

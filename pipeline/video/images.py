@@ -16,8 +16,8 @@ from pipeline.video.container import RawFrame
 from pipeline.video.decoder import MAX_PIXELS, FrameDamage, configure
 from pipeline.video.picture_header import codec_of, lacks_its_end, size_px, without_colour_profile
 
-FOLDER_FPS = 10
-"""Rate assumed for a folder of images, which states none. It only shapes media time, never which frames come."""
+FOLDER_FPS = 10.0
+"""Rate of a folder of images of which nobody says how it was filmed. It shapes media time, never which frames come."""
 
 _KINDS = {
     ".jpg": "jpeg",
@@ -61,24 +61,41 @@ def _natural_order(path: Path) -> tuple[list[str | int], str]:
     return [int(part) if part.isdigit() and part.isascii() else part for part in parts], path.name
 
 
+def refuse_rate(path: Path, image_fps: float | None, label: str) -> None:
+    """Refuse a rate for a file: a video states its own.
+
+    Args:
+        path: of what is opened.
+        image_fps: how fast a folder of images is to play, or None.
+        label: what errors call the stream.
+
+    Raises:
+        VideoError: there is a rate, and a file.
+    """
+    if image_fps is not None and path.is_file():
+        raise VideoError(f"{label}: image_fps: expected a folder of images, got a file, whose frames have times")
+
+
 class ImageFeed:
     """Frames of an image folder; the time stamp of a frame is its place in the folder.
 
     Args:
         folder: where the images lie.
         label: what errors call the stream.
+        image_fps: how many of them were filmed per second; None takes ``FOLDER_FPS``.
 
     Raises:
         VideoError: there are no images, or images of several kinds.
     """
 
-    def __init__(self, folder: Path, label: str) -> None:
+    def __init__(self, folder: Path, label: str, image_fps: float | None = None) -> None:
         self._label = label
         self._paths = list_images(folder)
         if not self._paths:
             endings = ", ".join(sorted(_KINDS))
             raise VideoError(f"{label}: expected a folder of images ({endings}), got a folder without any")
-        self.frame_rate_fps: float | None = float(FOLDER_FPS)
+        self.frame_rate_fps: float | None = image_fps or FOLDER_FPS
+        self._step_s = 1 / Fraction(self.frame_rate_fps)
         self.codec = "images"
         self.before_keyframe = 0
         self.first_unreadable = ""
@@ -108,7 +125,7 @@ class ImageFeed:
 
     def _frame(self, index: int, path: Path) -> RawFrame | FrameDamage:
         try:
-            return RawFrame(index, Fraction(1, FOLDER_FPS), decode_image(path.read_bytes()))
+            return RawFrame(index, self._step_s, decode_image(path.read_bytes()))
         except OSError as error:
             return self._pass_over(path, "decode_error", f"expected a readable image, got: {error.strerror}")
         except ImageError as error:

@@ -155,6 +155,7 @@ class LiveReader:
             sample_fps=settings.sample_fps,
             clock=self._clock,
             loop=settings.loop,
+            image_fps=settings.image_fps,
         )
 
     def _read(self, lease: ReadLease, source: VideoSource) -> None:

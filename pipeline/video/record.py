@@ -163,7 +163,8 @@ class CameraRecorder:
     def _open(self) -> AbstractContextManager[LiveContainer]:
         settings = self._settings
         if settings.loop:
-            return closing(StandInPackets(file_path(settings.url.get_secret_value()), self._label))
+            path = file_path(settings.url.get_secret_value())
+            return closing(StandInPackets(path, self._label, image_fps=settings.image_fps))
         container = open_live(
             settings.url.get_secret_value(),
             self._label,

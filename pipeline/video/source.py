@@ -22,7 +22,7 @@ from pipeline.errors import VideoError
 from pipeline.redaction import redact
 from pipeline.types import PreviousLuma
 from pipeline.video.container import ContainerFeed, Feed, RawFrame
-from pipeline.video.images import ImageFeed
+from pipeline.video.images import ImageFeed, refuse_rate
 from pipeline.video.live_clock import LiveClock
 from pipeline.video.opening import open_file, open_live
 from pipeline.video.pairs import EarlierFrames
@@ -62,6 +62,7 @@ def open_source(
     sample_fps: float | None = None,
     clock: LiveClock | None = None,
     loop: bool = False,
+    image_fps: float | None = None,
 ) -> VideoSource:
     """Open a video file, a folder of images or a live stream.
 
@@ -75,6 +76,7 @@ def open_source(
         sample_fps: how often a camera that answers with one picture is asked, per second; None: once.
         clock: times a live camera's frames over all of its sessions; None takes a new one.
         loop: whether a file or folder stands in for a live stream.
+        image_fps: how many images of a folder were filmed per second; None takes 10 (``FOLDER_FPS``).
 
     Raises:
         RefusedError: access is refused, there is no such stream, or a redirect would take the password elsewhere.
@@ -89,9 +91,9 @@ def open_source(
         return VideoSource(feed, size_px, gap_s=gap_s, live=True, label=label)
     path = file_path(url)
     if loop:
-        stand_in = StandInFeed(lambda: _file_feed(path, label), label)
+        stand_in = StandInFeed(lambda: _file_feed(path, label, image_fps), label)
         return VideoSource(stand_in, size_px, gap_s=gap_s, live=True, label=label)
-    return VideoSource(_file_feed(path, label), size_px, gap_s=gap_s, live=False, label=label)
+    return VideoSource(_file_feed(path, label, image_fps), size_px, gap_s=gap_s, live=False, label=label)
 
 
 def file_path(url: str) -> Path:
@@ -99,12 +101,15 @@ def file_path(url: str) -> Path:
     return Path(unquote(url[len("file://") :]) if scheme_of(url) else url)
 
 
-def _file_feed(path: Path, label: str) -> Feed:
+def _file_feed(path: Path, label: str, image_fps: float | None) -> Feed:
     try:
         folder = path.is_dir()
     except OSError as error:  # such as a name that is too long
         raise VideoError(f"{label}: expected a readable file or folder, got: {error.strerror}") from error
-    return ImageFeed(path, label) if folder else ContainerFeed(open_file(path, label), live=False, label=label)
+    refuse_rate(path, image_fps, label)
+    if folder:
+        return ImageFeed(path, label, image_fps)
+    return ContainerFeed(open_file(path, label), live=False, label=label)
 
 
 def _label(url: str, name: str | None) -> str:

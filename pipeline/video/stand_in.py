@@ -24,7 +24,7 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import VideoError
 from pipeline.video.container import Feed, FrameDamage, RawFrame, frame_rate, main_stream
-from pipeline.video.images import FOLDER_FPS, list_images
+from pipeline.video.images import FOLDER_FPS, list_images, refuse_rate
 from pipeline.video.opening import ffmpeg_message, open_file
 
 TIME_BASE = Fraction(1, 90_000)
@@ -179,6 +179,7 @@ class StandInPackets:
     Args:
         path: the file or folder.
         label: what errors call it.
+        image_fps: how many images of a folder were filmed per second; None takes ``FOLDER_FPS``.
         now: monotonic clock in seconds.
         sleep: waits some seconds.
 
@@ -191,10 +192,13 @@ class StandInPackets:
         path: Path,
         label: str,
         *,
+        image_fps: float | None = None,
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
+        refuse_rate(path, image_fps, label)
         self._path, self._label, self._now, self._sleep = path, label, now, sleep
+        self._image_fps = image_fps or FOLDER_FPS
         self._is_folder = path.is_dir()
         parts = self._parts()
         if not parts:
@@ -229,7 +233,7 @@ class StandInPackets:
         """
         first = main_stream(self._first.streams, self._label)
         tick_s = first.time_base or TIME_BASE
-        clock = StandInClock(FOLDER_FPS if self._is_folder else frame_rate(first))
+        clock = StandInClock(self._image_fps if self._is_folder else frame_rate(first))
         while True:
             came = 0
             for packet, decoded_s in self._round(clock, _description(first)):

@@ -21,6 +21,7 @@ from actors.plans import stream_plan
 from actors.scorer import ScorerActor
 from pipeline.config_file import load_config
 from pipeline.console.evaluation import evaluate_scores
+from pipeline.datasets.base import Clip
 from pipeline.errors import BadInputError, CheckpointError, VideoError
 from pipeline.models.card import read_card
 from pipeline.sinks.locate import readable_redis
@@ -32,7 +33,7 @@ from tests.actors.test_scorer import killed
 from tests.faults.live import live_config
 from tests.models_for_tests import TINY
 from tests.sinks.receiver import SECRET, Receiver
-from tests.videos import audio_only, truncate, write_video
+from tests.videos import audio_only, truncate, write_images, write_video
 
 ROOT = Path(__file__).parents[2]
 
@@ -233,6 +234,17 @@ def test_rows_of_a_replay_that_was_killed_do_not_appear_in_the_next_one(trained,
     scores = replay(trained, out, dataset=only)[clip.name]
     assert scores.index.tolist() == list(range(clip.frame_count))
     assert "old" not in scores.models
+
+
+def test_folders_of_images_are_replayed_as_fast_as_the_training_footage_unless_more_is_known_of_them(trained, tmp_path):
+    folder = str(write_images(tmp_path / "images", 5))
+    unknown = Clip("unknown", trained.dataset.test[0].scene, folder, 5)
+    clips = (unknown, replace(unknown, name="known", image_fps=12.5))
+    scores = replay(trained, tmp_path / "out", dataset=replace(trained.dataset, train=(), test=clips))
+    footage_fps = read_card(trained.folder).footage_fps
+    assert footage_fps != 10.0
+    assert scores["unknown"].media_time_s == pytest.approx(np.arange(5) / footage_fps)
+    assert scores["known"].media_time_s == pytest.approx(np.arange(5) / 12.5)
 
 
 def test_a_replay_warns_of_scenes_that_the_model_does_not_know(trained, tmp_path):

@@ -187,9 +187,10 @@ def shutil_copy(source, target):
 
 def test_a_folder_of_images_is_footage_too(encoder, tmp_path):
     folder = write_images(tmp_path / "images", 5, size_px=SIZE_PX)
-    (found,) = extract([Clip("images", "gate", str(folder), 5)], encoder, tmp_path / "f")
+    (found,) = extract([Clip("images", "gate", str(folder), 5, image_fps=12.5)], encoder, tmp_path / "f")
     assert len(found) == 5
-    assert found.fps > 0
+    assert found.fps == 12.5
+    assert found.gaps_s.tolist() == pytest.approx([0.0, 0.08, 0.08, 0.08, 0.08])
 
 
 def test_a_disk_without_room_is_noticed_before_anything_is_decoded(dataset, encoder, tmp_path, monkeypatch):

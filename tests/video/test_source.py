@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.errors import VideoError
 from pipeline.video.images import list_images
 from pipeline.video.resizer import Resizer
 from pipeline.video.source import open_source
@@ -204,6 +205,30 @@ def test_what_macs_and_file_managers_leave_among_images_is_passed_over(tmp_path)
     (folder / "Thumbs.db").write_bytes(b"\x00")
     assert [path.name for path in list_images(folder)] == ["001.tif", "002.tif", "003.tif"]
     assert len(decode(folder)[0]) == 3
+
+
+@pytest.mark.parametrize("image_fps", [None, 12.5, 30_000 / 1001])
+def test_images_come_at_the_rate_at_which_they_were_filmed(tmp_path, image_fps):
+    folder = write_images(tmp_path / "images", 4)
+    with open_source(str(folder), SIZE_PX, image_fps=image_fps) as source:
+        times_s = [float(frame.pts * frame.time_base) for frame in source]
+    rate_fps = image_fps or 10.0
+    assert source.frame_rate_fps == rate_fps
+    assert times_s == pytest.approx(np.arange(4) / rate_fps)
+
+
+def test_the_pair_of_an_image_is_as_much_earlier_as_its_rate_says(tmp_path):
+    folder = write_images(tmp_path / "images", 6)
+    with open_source(str(folder), SIZE_PX, gap_s=0.1, image_fps=25.0) as source:
+        gaps_s = [frame.previous.gap_s for frame in source if frame.previous is not None]
+    assert gaps_s == pytest.approx([0.04, 0.08, 0.12, 0.12, 0.12])
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_a_video_is_given_no_rate(tmp_path, loop):
+    path = write_video(tmp_path / "a.mp4", 2)
+    with pytest.raises(VideoError, match=r"gate \(.*a.mp4\): image_fps: expected a folder of images, got a file"):
+        open_source(str(path), SIZE_PX, name="gate", loop=loop, image_fps=12.5)
 
 
 def test_an_image_that_cannot_be_decoded_is_counted_and_the_others_keep_their_time(tmp_path):

@@ -272,6 +272,19 @@ def test_damaged_pictures_of_a_folder_are_left_out_of_a_recording_and_an_empty_f
         StandInPackets(no_images(tmp_path / "none"), "gate")
 
 
+def test_a_folder_that_was_filmed_at_a_rate_of_its_own_plays_and_is_recorded_at_it(tmp_path):
+    folder, clock = write_images(tmp_path / "images", 3, suffix=".jpg"), Clock()
+    feed = StandInFeed(lambda: ImageFeed(folder, "gate", 12.5), "gate", now=clock.now, sleep=clock.sleep)
+    frames = list(itertools.islice((raw for raw in feed.frames() if raw is not None), 7))
+    assert np.diff([float(raw.pts * raw.time_base) for raw in frames]) == pytest.approx([0.08] * 6)
+    with closing(StandInPackets(folder, "gate", image_fps=12.5, now=clock.now, sleep=clock.sleep)) as packets:
+        came = itertools.islice((packet for packet in packets.demux() if packet is not None), 7)
+        times_s = [float(packet.pts * packet.time_base) for packet in came]
+    assert np.diff(times_s) == pytest.approx([0.08] * 6, abs=0.041)  # JPEGs come with ticks of 1/25 s
+    with pytest.raises(VideoError, match="gate: image_fps: expected a folder of images, got a file"):
+        StandInPackets(write_video(tmp_path / "a.mp4", 2), "gate", image_fps=12.5)
+
+
 def test_a_file_that_another_one_has_replaced_is_recorded_in_another_session(tmp_path):
     path, clock = write_video(tmp_path / "a.mp4", 5), Clock()
     with closing(StandInPackets(path, "gate", now=clock.now, sleep=clock.sleep)) as packets:
