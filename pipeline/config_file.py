@@ -105,8 +105,8 @@ def with_method(config: Config, name: str | None) -> Config:
 
     Args:
         config: the settings.
-        name: one of ``pipeline.methods.CHOICES``, or None for the configuration's own. ``unconditional`` is ``cflow``
-            without the condition on the position.
+        name: one of ``pipeline.methods.CHOICES``, or None for the configuration's own. ``conditional`` is ``cflow``
+            with all of the condition, as published, ``unconditional`` without the position.
 
     Raises:
         ConfigError: no such method.

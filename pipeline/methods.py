@@ -86,8 +86,8 @@ METHODS: Mapping[str, Method] = {
             builder="pipeline.inference.cflow:build_cflow",
             fit="pipeline.training.flows:fit_flows",
             packaged=True,
-            stated={"condition": "position"},
-            aliases={"unconditional": {"condition": "none"}},
+            stated={"condition": "adaptive"},
+            aliases={"conditional": {"condition": "position"}, "unconditional": {"condition": "none"}},
             fitted="flows",
         ),
         Method(

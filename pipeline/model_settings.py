@@ -93,8 +93,10 @@ class FlowSettings(Settings):
         hidden_ratio: width of a block's hidden layer as a multiple of its input.
         condition_dims: length of the position encoding, a multiple of 4.
         camera_embedding: length of the learned embedding of the scene that is appended; 0 turns it off.
-        condition: ``position`` as in the paper; ``none`` leaves the position out, which makes an unconditional flow to
-            compare with (a camera embedding, if there is one, stays).
+        condition: ``adaptive`` gives position and camera, per level, as much weight as held-out footage supports, none
+            at all too (``training/condition_strength``); ``position`` gives them all of it, as in the paper; ``none``
+            leaves the position out, which makes an unconditional flow to compare with (a camera embedding, if there is
+            one, stays).
     """
 
     blocks: Annotated[int, Field(gt=0, le=256)] = 8
@@ -103,12 +105,12 @@ class FlowSettings(Settings):
     hidden_ratio: Annotated[float, Field(gt=0.0, le=64.0)] = 2.0
     condition_dims: Annotated[int, Field(gt=0, le=4096, multiple_of=4)] = 128
     camera_embedding: Annotated[int, Field(ge=0, le=4096)] = 0
-    condition: Literal["position", "none"] = "position"
+    condition: Literal["adaptive", "position", "none"] = "adaptive"
 
     @property
     def position_dims(self) -> int:
         """Length of the part of the condition vector that says where: 0 without one."""
-        return self.condition_dims if self.condition == "position" else 0
+        return 0 if self.condition == "none" else self.condition_dims
 
 
 class PadimSettings(Settings):

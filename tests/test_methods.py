@@ -12,7 +12,7 @@ from pipeline.inference.tuning import choose_tuning
 from pipeline.methods import CHOICES, DEFAULT_METHOD, METHODS, chosen_method, method_of
 from pipeline.model_settings import ModelSettings, Settings
 
-BASE = {"encoder", "score", "method", "image_size_px"}
+BASE = {"encoder", "score", "motion", "method", "image_size_px"}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -45,10 +45,11 @@ def test_a_choice_changes_the_method_and_what_its_name_states_and_nothing_else(c
     assert with_method(config, choice).model.model_dump() == expected
 
 
-def test_a_position_is_left_out_by_the_alias_and_taken_back_by_the_name():
-    unconditional = with_method(Config(), "unconditional")
-    assert (unconditional.model.method, unconditional.model.flow.condition) == ("cflow", "none")
-    assert with_method(unconditional, "cflow").model.flow.condition == "position"
+def test_the_condition_is_left_out_or_kept_whole_by_an_alias_and_chosen_by_the_name():
+    config = Config()
+    for name, condition in (("unconditional", "none"), ("conditional", "position"), ("cflow", "adaptive")):
+        config = with_method(config, name)
+        assert (config.model.method, config.model.flow.condition) == ("cflow", condition)
 
 
 @pytest.mark.parametrize("name", ["patchcore", "", "CFLOW", "unconditional"])

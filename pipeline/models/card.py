@@ -100,6 +100,8 @@ class Provenance(_Card):
         holdout_frames: normal frames kept from fitting, on which the constants were measured.
         losses: mean loss of the last steps by level (``stride 8``, ``block 3``; in older checkpoints ``8``); empty
             for a method without any.
+        condition_strengths: how much of the flows' conditions the footage supported, by level, from 0 (none) to 1; the
+            weights hold it already. Empty where it was not chosen.
         trained_at_s: Unix time at which training ended.
         versions: of Python and of the libraries that decide numbers.
     """
@@ -112,6 +114,7 @@ class Provenance(_Card):
     train_frames: int
     holdout_frames: int
     losses: dict[str, float]
+    condition_strengths: dict[str, float] = {}
     trained_at_s: float
     versions: dict[str, str]
 
@@ -200,7 +203,7 @@ def read_card(folder: Path) -> ModelCard:
     if values.get("format") != FORMAT:
         raise CheckpointError(f"{path}: format: expected {FORMAT}, got {values.get('format')!r}: train again")
     try:
-        card = ModelCard.model_validate(values)
+        card = ModelCard.model_validate(_as_meant(values))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         said = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
@@ -298,6 +301,15 @@ def _read_values(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict) or written != text:
         raise CheckpointError(f"{path}: expected the JSON that 'train' writes, got other contents: the file is damaged")
     return values
+
+
+def _as_meant(values: dict[str, Any]) -> dict[str, Any]:
+    """A card's values; one from before a condition could be chosen was trained with the whole of it."""
+    model = values.get("model")
+    flow = model.get("flow") if isinstance(model, dict) else None
+    if not isinstance(model, dict) or not isinstance(flow, dict):
+        return values
+    return {**values, "model": {**model, "flow": {"condition": "position", **flow}}}
 
 
 def _text(values: dict[str, Any]) -> str:

@@ -50,6 +50,7 @@ class Flow(nn.Module):
     def __init__(self, dims: int, condition_dims: int, settings: FlowSettings) -> None:
         super().__init__()
         self.dims = dims
+        self.condition_dims = condition_dims
         self.register_buffer("whitening_mean", torch.zeros(dims))
         self.register_buffer("whitening", torch.eye(dims))
         self.register_buffer("whitening_log_det", torch.zeros(()))
@@ -102,6 +103,13 @@ class Flow(nn.Module):
         latents, log_det_jacobian = self(vectors, conditions)
         log_normal = -0.5 * (latents.square().sum(dim=1) + self.dims * _LOG_2PI)
         return (log_normal + log_det_jacobian) / self.dims
+
+    @torch.no_grad()
+    def scale_conditions(self, strength: float) -> None:
+        """Become the flow that this one is when it is given ``strength`` times its condition vectors."""
+        for block in self.blocks:
+            weight = block.get_parameter("subnet.0.weight")  # (hidden, passive part of z + conditions)
+            weight[:, weight.shape[1] - self.condition_dims :] *= strength
 
     @torch.no_grad()
     def round_weights(self) -> None:

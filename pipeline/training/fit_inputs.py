@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -57,6 +57,7 @@ class FitResult:
         epochs: whole passes over the training frames.
         steps: optimiser steps.
         losses: running mean of the loss, by the level's name.
+        condition_strengths: of the flows' conditions, by the level's name, where they were chosen.
     """
 
     method: CFlow | Mapping[str, Tensor]
@@ -66,6 +67,7 @@ class FitResult:
     epochs: int
     steps: int
     losses: dict[str, float]
+    condition_strengths: dict[str, float] = field(default_factory=dict)
 
 
 def scenes_of(clips: Sequence[ClipFeatures]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.config import TrainingSettings
 from pipeline.models.cflow import CFlow
 from pipeline.models.checkpoint import load_flows, stored_flows
+from pipeline.training.condition_strength import draw_strengths
 from pipeline.training.features import ClipFeatures
 from pipeline.training.loss import flow_loss
 from pipeline.training.trainer import Trainer
@@ -34,8 +35,10 @@ class FlowTrainer(Trainer):
 
     def _backward(self, chosen: npt.NDArray[np.int64], random: np.random.Generator) -> None:
         variants = self._draw_variants(chosen, random)
+        adaptive = self._flows.settings.flow.condition == "adaptive"
+        strengths = draw_strengths(len(chosen), random) if adaptive else None
         for level, name in enumerate(self._flows.settings.encoder.level_names):
-            loss = flow_loss(self._log_likelihood(level, chosen, variants, random))
+            loss = flow_loss(self._log_likelihood(level, chosen, variants, strengths, random))
             loss.backward()  # level by level: only one graph is in memory
             self._note_loss(name, float(loss.detach()))
 
@@ -50,9 +53,18 @@ class FlowTrainer(Trainer):
         level: int,
         chosen: npt.NDArray[np.int64],
         variants: npt.NDArray[np.int64],
+        strengths: npt.NDArray[np.float32] | None,
         random: np.random.Generator,
     ) -> Tensor:
-        """Log-likelihoods per dimension of whitened vectors drawn from some frames; shape (N,)."""
+        """Log-likelihoods per dimension of whitened vectors drawn from some frames; shape (N,).
+
+        Args:
+            level: of the pyramid.
+            chosen: numbers of the frames.
+            variants: of each of them.
+            strengths: of the condition, of each of them; None leaves it as it is.
+            random: for the positions.
+        """
         height, width = self._flows.sizes[level]
         area = height * width
         wanted = min(self._settings.positions_per_frame or area, area)
@@ -64,11 +76,14 @@ class FlowTrainer(Trainer):
             ]
         )
         flow = self._flows.flow(level)
-        found = self._flows.log_likelihood(
+        conditions = self._flows.conditions(
             level,
-            torch.from_numpy(vectors).to(self._device).float(),
             torch.from_numpy(np.concatenate(positions)).to(self._device),
             self._scene_rows[torch.from_numpy(self._owners[chosen])].repeat_interleave(wanted).to(self._device),
         )
+        if strengths is not None:
+            of_vectors = torch.from_numpy(strengths).repeat_interleave(wanted).to(self._device)
+            conditions = conditions * of_vectors.unsqueeze(1)
+        found = flow.log_likelihood(torch.from_numpy(vectors).to(self._device).float(), conditions)
         # The loss saturates for vectors that are likely. How likely they are must not depend on the encoder's units.
         return found - flow.whitening_log_det / flow.dims

@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.model_settings import ModelSettings
 from pipeline.models.cflow import CFlow
 from pipeline.models.encoder import Encoder
+from pipeline.training.condition_strength import choose_strengths
 from pipeline.training.features import ClipFeatures
 from pipeline.training.fit_inputs import FitInputs, FitResult, scenes_of
 from pipeline.training.flow_trainer import FlowTrainer
@@ -34,7 +35,10 @@ def fit_flows(inputs: FitInputs) -> FitResult:
     flows = initial_flows(inputs.model, inputs.encoder, inputs.clips, inputs.split, training.seed).to(inputs.device)
     fit = FlowTrainer(flows, inputs.clips, inputs.split.train, training)
     completed, heldout = run_trainer(fit, inputs)
-    for level in range(len(inputs.encoder.channels)):
+    strengths = choose_strengths(flows, inputs.clips, heldout)
+    for level, name in enumerate(inputs.model.encoder.level_names):
+        if name in strengths:
+            flows.flow(level).scale_conditions(strengths[name])
         flows.flow(level).round_weights()
     return FitResult(
         method=flows,
@@ -44,6 +48,7 @@ def fit_flows(inputs: FitInputs) -> FitResult:
         epochs=fit.epoch,
         steps=fit.step,
         losses=fit.losses,
+        condition_strengths=strengths,
     )
 
 

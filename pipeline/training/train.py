@@ -169,6 +169,7 @@ def _card(
             train_frames=split.train_frames,
             holdout_frames=sum(len(held) for held in result.heldout),
             losses=result.losses,
+            condition_strengths=result.condition_strengths,
             trained_at_s=time.time(),
             versions=library_versions(),
         ),

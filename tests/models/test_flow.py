@@ -181,6 +181,16 @@ def test_a_standard_normals_log_likelihood_per_dimension_is_known():
     assert float(got.detach()) == pytest.approx(-0.9189385, abs=1e-5)
 
 
+@given(shape=flow_shapes, strength=st.sampled_from([0.0, 0.25, 0.5, 1.0]))
+@settings(max_examples=20)
+def test_a_flow_whose_conditions_are_scaled_is_the_one_that_is_given_scaled_conditions(shape, strength):
+    flow = make_flow(**shape)
+    vectors, conditions = inputs(shape["dims"])
+    expected = flow.log_likelihood(vectors, strength * conditions)
+    flow.scale_conditions(strength)
+    torch.testing.assert_close(flow.log_likelihood(vectors, conditions), expected, rtol=1e-7, atol=1e-7)
+
+
 @given(shape=flow_shapes)
 @settings(max_examples=20)
 def test_a_rounded_flow_still_knows_its_log_determinant_and_its_inverse(shape):
