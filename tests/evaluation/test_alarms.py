@@ -1,5 +1,6 @@
 """Alarms against labels, each number checked by hand."""
 
+from dataclasses import fields
 from itertools import pairwise
 
 import numpy as np
@@ -27,14 +28,13 @@ def rows(smoothed, *, threshold=1.0, events=(), fps=10.0) -> CameraScores:
     event_id, event_start_s = np.full(count, None, object), np.full(count, np.nan)
     for first, opened, last in events:
         event_id[opened : last + 1], event_start_s[opened : last + 1] = f"a-1000-0-{first}", first / fps
-    times, index = np.arange(count) / fps, np.arange(count)
-    return CameraScores(
-        camera_id="a", session=np.zeros(count, np.int64), index=index, pts=index, media_time_s=times,
-        captured_at_s=1000.0 + times, latency_s=np.zeros(count, np.float32), anomaly_score=smoothed,
-        smoothed_score=smoothed, p_value=np.full(count, 0.5), threshold=np.full(count, threshold),
-        is_anomalous=smoothed >= threshold, event_id=event_id, event_start_s=event_start_s, models=("m",), files=(),
-        has_maps=False,
-    )  # fmt: skip
+    columns = dict.fromkeys(field.name for field in fields(CameraScores))  # alarms read few of them
+    columns |= {
+        "session": np.zeros(count, np.int64), "index": np.arange(count), "media_time_s": np.arange(count) / fps,
+        "smoothed_score": smoothed, "is_anomalous": smoothed >= threshold, "event_id": event_id,
+        "event_start_s": event_start_s,
+    }  # fmt: skip
+    return CameraScores(**columns)
 
 
 def labels(text: str) -> np.ndarray:
