@@ -33,7 +33,7 @@ def rows(smoothed, *, threshold=1.0, events=(), fps=10.0) -> CameraScores:
         captured_at_s=1000.0 + times, latency_s=np.zeros(count, np.float32), anomaly_score=smoothed,
         smoothed_score=smoothed, p_value=np.full(count, 0.5), threshold=np.full(count, threshold),
         is_anomalous=smoothed >= threshold, event_id=event_id, event_start_s=event_start_s, models=("m",), files=(),
-        has_maps=False,
+        has_maps=False, paired=np.full(count, True), common_surprise=np.zeros(count),
     )  # fmt: skip
 
 
