@@ -174,8 +174,13 @@ class _Measured:
     def _batches(self, number: int, clip: ClipFeatures, frames: range, light: int) -> Iterator[tuple[Tensor, Pairs]]:
         """Frames of a clip as they are read; every batch in a light of its own, but for light 0."""
         strength, size_px = self._training.augmentation.strength, self._model.image_size_px
+        clip_source = clip.clip
         with open_source(
-            clip.clip.url, self._model.image_size_px, gap_s=self._model.motion.gap_s, name=clip.clip.name
+            clip_source.url,
+            size_px,
+            gap_s=self._model.motion.gap_s,
+            name=clip_source.name,
+            image_fps=clip_source.image_fps,
         ) as source:
             step = self._training.frame_step
             read = islice(source, frames.start * step, (frames.stop - 1) * step + 1, step)

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE
 
 _DECIDING = ("format", "model", "scenes", "levels", "normal_scores", "normal_fps")
+_DECIDING_IF_MEASURED = ("read_out", "unpaired_scores")
 _SECTIONS = {"cflow": "flow", "padim": "padim", "spade": "spade", "differnet": "differnet"}
 
 
@@ -38,8 +39,7 @@ def fingerprint_of(folder: Path, values: dict[str, Any]) -> str:
         model["spade"] = {key: value for key, value in model["spade"].items() if key != "gallery_gib"}
     weights = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
     deciding = {key: values.get(key) for key in _DECIDING}
-    if values.get("unpaired_scores"):
-        deciding["unpaired_scores"] = values["unpaired_scores"]
+    deciding |= {key: values[key] for key in _DECIDING_IF_MEASURED if values.get(key)}
     return _sha256({**deciding, "model": model, "weights": weights})
 
 

@@ -1,5 +1,6 @@
 """Every method from the same footage, into the same kind of checkpoint, through the same engine."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -14,6 +15,7 @@ from pipeline.errors import CheckpointError, ConfigError, ModelSizeError
 from pipeline.inference.engine import Engine
 from pipeline.methods import CHOICES
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, check_matches, read_card, write_card
+from pipeline.training.read_out import LIGHTS
 from pipeline.training.state import training_folder
 from pipeline.training.train import NullProgress, train
 from pipeline.types import Frame, FrameBatch, FrameHeader
@@ -77,6 +79,10 @@ def frames(dataset, clip, heldout):
     )
 
 
+def without_pairs(batch):
+    return FrameBatch.of([replace(frame, previous=None) for frame in batch.frames()])
+
+
 def test_the_engine_scores_held_out_frames_as_training_did(made, dataset):
     """Cached features are float16: the same to three digits."""
     method, out, card = made
@@ -95,7 +101,7 @@ def test_the_checkpoint_says_what_it_is(made):
     # Too little was held out to tell, so the condition is not relied on.
     assert card.provenance.condition_strengths == (dict.fromkeys(STRIDES, 0.0) if method == "cflow" else {})
     assert card.scenes == ("gate", "yard")
-    assert [len(clips) for clips in card.normal_scores.values()] == [3, 2]
+    assert [len(clips) for clips in card.normal_scores.values()] == [3 * (1 + LIGHTS), 2 * (1 + LIGHTS)]
     assert card.provenance.completed
     assert not training_folder(out).exists()
 
@@ -109,13 +115,14 @@ def test_a_frame_scores_alike_alone_and_beside_frames_of_other_scenes(made, data
         engine.predict(FrameBatch.of([frame]), [scene])[0].anomaly_score
         for frame, scene in zip(batch.frames(), scenes, strict=True)
     ]
-    assert together == pytest.approx(alone, rel=1e-3)
+    assert together == pytest.approx(alone, rel=1e-3, abs=1e-4)  # 0 is what is usual
 
 
 @pytest.mark.parametrize("method", SECTIONS)
 def test_a_baseline_knows_its_scene(models, dataset, method):
     out, _ = models[method]
-    engine, batch = Engine.load(out), frames(dataset, 0, 6)
+    # Without pairs: how fast things usually move in a scene that nobody knows is another matter.
+    engine, batch = Engine.load(out), without_pairs(frames(dataset, 0, 6))
     own, other, unknown = (engine.predict(batch, [scene])[0].anomaly_score for scene in ("gate", "yard", "moon"))
     assert own < other
     assert unknown == pytest.approx(own)

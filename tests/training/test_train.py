@@ -15,6 +15,7 @@ from pipeline.datasets.base import Dataset
 from pipeline.errors import CheckpointError, DatasetError, RunError
 from pipeline.inference.engine import Engine
 from pipeline.models.card import WEIGHTS_FILE, read_card
+from pipeline.training.read_out import LIGHTS
 from pipeline.training.state import training_folder
 from pipeline.training.train import NullProgress, train
 from pipeline.training.trainer import relative_rate
@@ -68,7 +69,8 @@ def test_a_training_gives_a_complete_checkpoint_and_leaves_nothing_else(trained)
     assert card.scenes == ("gate",)
     assert told.steps == [(step // 4, step + 1, 8) for step in range(8)]
     assert set(told.losses[-1]) == {"stride 8", "stride 16", "stride 32"}
-    assert told.held[-1] == (7 if card.provenance.holdout_frames == 7 else 9, card.provenance.holdout_frames)
+    assert card.provenance.holdout_frames == 9
+    assert told.held[-1] == (9 * (1 + LIGHTS),) * 2  # in their own light and in others
     assert not training_folder(out).exists()
     assert [path.name for path in out.parent.iterdir()] == ["whole"]
 
@@ -91,7 +93,7 @@ def test_the_resolved_encoder_settings_are_in_the_card(trained):
 
 def test_normal_scores_are_those_of_the_engine_on_the_held_out_clip(trained, dataset):
     out, card, _ = trained
-    (scores,) = card.normal_scores["gate"]
+    scores, *_ = card.normal_scores["gate"]
     (clip,) = [clip for clip in dataset.train if clip.name == "gate_2"]  # the middle one of five
     with open_source(clip.url, SIZE_PX, gap_s=card.model.motion.gap_s) as source:
         frames = [
@@ -176,7 +178,7 @@ def test_a_training_with_an_embedding_resumes_to_the_last_bit(tmp_path):
     card = train(config, footage, tmp_path / "cut")
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
     assert card.scenes == ("gate", "yard")
-    assert [len(clips) for clips in card.normal_scores.values()] == [2, 1]
+    assert [len(clips) for clips in card.normal_scores.values()] == [2 * (1 + LIGHTS), 1 + LIGHTS]
 
 
 def test_a_killed_training_goes_on_from_its_last_saved_state(trained, dataset, tmp_path):
