@@ -176,11 +176,11 @@ class _Measured:
         strength, size_px = self._training.augmentation.strength, self._model.image_size_px
         clip_source = clip.clip
         with open_source(
-            clip_source.url,
+            clip.clip.url,
             size_px,
             gap_s=self._model.motion.gap_s,
-            name=clip_source.name,
-            image_fps=clip_source.image_fps,
+            name=clip.clip.name,
+            image_fps=clip.clip.image_fps,
         ) as source:
             step = self._training.frame_step
             read = islice(source, frames.start * step, (frames.stop - 1) * step + 1, step)
