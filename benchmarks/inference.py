@@ -1,6 +1,7 @@
 """How fast the rewritten flows are: beside the encoder, beside FrEIA as published code calls it, beside the hardware.
 
 Usage: python -m benchmarks.inference [--encoder NAME]... [--size H W] [--batch B] [--device cpu|cuda] [--rounds N]
+       python -m benchmarks.inference --without-motion MODEL [--batch B] [--device cpu|cuda] [--rounds N]
 
 For every encoder (random weights: speed does not depend on them) one process measures, interleaved, round by round:
 
@@ -13,7 +14,10 @@ For every encoder (random weights: speed does not depend on them) one process me
   one / mixed       flows with a camera embedding, on a batch of one camera and on a batch of as many cameras as frames
   product           one large matrix product in the detector's precision: the machine's ceiling
 
-and reports medians over the rounds. Ends with one JSON line, kept in benchmarks/results/.
+and reports medians over the rounds. ``--without-motion`` asks of a trained model instead what its motion costs: two
+detectors of the same checkpoint, one of which reads appearance alone, predict the same frames, pairs and all,
+by turns. The ratio is the median over rounds, each of which does both, so that what else the machine does meets both
+alike; beside it stands that of the fastest round of each, which other work disturbs least. Ends with one JSON line, kept in benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -50,10 +54,14 @@ def main() -> None:
     parser.add_argument("--permutation", choices=("soft", "hard"), default="soft")
     parser.add_argument("--threads", type=int, help="CPU threads; default: torch's choice")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--without-motion", type=Path, metavar="MODEL", help="a trained model, with motion and without")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # in the child process: measure this encoder
     arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(measure(arguments.one, arguments)))
+        return
+    if arguments.without_motion:
+        store(measure_motion(arguments))
         return
     found = {}
     for name in arguments.encoder or ENCODERS:
@@ -177,6 +185,74 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def measure_motion(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure one checkpoint with its motion and without."""
+    import torch
+
+    from pipeline.config import RuntimeSettings
+    from pipeline.inference.engine import Engine
+    from pipeline.models.motion import speed_maps
+    from pipeline.models.pairs import Pairs
+    from pipeline.models.read_out import ReadOut
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    runtime = RuntimeSettings(precision=arguments.precision, batch_frames=arguments.batch)
+    engine = Engine.ready(arguments.without_motion, runtime, device=arguments.device)
+    card = engine.card
+    if card.read_out is None or card.read_out.motion is None:
+        sys.exit(f"{arguments.without_motion}: expected a model with motion, got one without")
+    blind = card.model_copy(update={"read_out": card.read_out.model_copy(update={"motion": None})})
+    still = Engine(blind, engine.encode, engine.anomaly_model, ReadOut(blind, None), arguments.device, engine.tuning)
+    batch = pairs_of_noise(arguments.batch, card.model.image_size_px)
+    scenes = [card.scenes[0]] * len(batch)
+    images, pairs = torch.from_numpy(batch.images).to(engine.device), Pairs.of(batch.previous_luma, batch.gaps_s)
+    pairs = pairs.to(engine.device)
+    with torch.inference_mode():
+        ways: dict[str, Callable[[], object]] = {
+            "with_motion": lambda: engine.predict(batch, scenes),
+            "without_motion": lambda: still.predict(batch, scenes),
+            "speeds": lambda: speed_maps(images, pairs),
+        }
+        for way in ways.values():
+            way()
+        taken = rounds_of(ways, arguments.rounds, engine.device)
+    ratios = [one / other for one, other in zip(taken["with_motion"], taken["without_motion"], strict=True)]
+    medians = {name: 1e3 * statistics.median(seconds) / arguments.batch for name, seconds in taken.items()}
+    fastest = {name: 1e3 * min(seconds) / arguments.batch for name, seconds in taken.items()}
+    return {
+        "benchmark": f"motion-cost-{arguments.device}",
+        **describe(),
+        "device": torch.cuda.get_device_name() if arguments.device == "cuda" else f"{torch.get_num_threads()} threads",
+        "tuning": str(engine.tuning),
+        "model": card.short_fingerprint,
+        "encoder": card.model.encoder.name,
+        "image_size_px": list(card.model.image_size_px),
+        "batch": arguments.batch,
+        "rounds": arguments.rounds,
+        "ms_per_frame": {name: round(value, 3) for name, value in medians.items()},
+        "fastest_ms_per_frame": {name: round(value, 3) for name, value in fastest.items()},
+        "frames_per_s": {name: round(1e3 / medians[name], 1) for name in ("with_motion", "without_motion")},
+        "time_ratio": round(statistics.median(ratios), 3),
+        "time_ratio_of_fastest": round(fastest["with_motion"] / fastest["without_motion"], 3),
+        "time_ratio_quartiles": [round(value, 3) for value in statistics.quantiles(ratios, n=4)],
+    }
+
+
+def pairs_of_noise(count: int, size_px: tuple[int, int]) -> Any:
+    """A batch of frames of noise, each with a pair a tenth of a second earlier."""
+    from fractions import Fraction
+
+    import numpy as np
+
+    from pipeline.types import FrameBatch, FrameHeader
+
+    random = np.random.default_rng(0)
+    headers = tuple(FrameHeader("camera", 0, number, number, Fraction(1, 10), 0.0) for number in range(count))
+    images = random.integers(0, 256, (count, *size_px, 3), np.uint8)
+    return FrameBatch(headers, images, np.roll(images[..., 1], 1, axis=2), np.full(count, 0.1, np.float32))
+
+
 def scores(engine: Any, images: Any, encode: Any, rows: Any) -> object:
     """Scores of images, whose maps go nowhere."""
     from pipeline.models.score import frame_scores
@@ -208,6 +284,11 @@ def published(flows: Any, features: list[Any], vectors_per_call: int) -> list[An
 
 def interleaved(ways: dict[str, Callable[[], object]], rounds: int, device: Any) -> dict[str, float]:
     """Median wall seconds of every way, each done once per round, so that noise meets all alike."""
+    return {name: statistics.median(seconds) for name, seconds in rounds_of(ways, rounds, device).items()}
+
+
+def rounds_of(ways: dict[str, Callable[[], object]], rounds: int, device: Any) -> dict[str, list[float]]:
+    """Wall seconds of every way in every round."""
     import torch
 
     taken: dict[str, list[float]] = {name: [] for name in ways}
@@ -221,7 +302,7 @@ def interleaved(ways: dict[str, Callable[[], object]], rounds: int, device: Any)
                 torch.cuda.synchronize(device)
             if number:  # the first round warms up
                 taken[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in taken.items()}
+    return taken
 
 
 def flows_gflop(anomaly_model: Any) -> float:
