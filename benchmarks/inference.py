@@ -17,7 +17,9 @@ For every encoder (random weights: speed does not depend on them) one process me
 and reports medians over the rounds. ``--without-motion`` asks of a trained model instead what its motion costs: two
 detectors of the same checkpoint, one of which reads appearance alone, predict the same frames, pairs and all,
 by turns. The ratio is the median over rounds, each of which does both, so that what else the machine does meets both
-alike; beside it stands that of the fastest round of each, which other work disturbs least. Ends with one JSON line, kept in benchmarks/results/.
+alike; beside it stands that of the fastest round of each, which other work disturbs least.
+
+Ends with one JSON line, kept in benchmarks/results/.
 """
 
 from __future__ import annotations
