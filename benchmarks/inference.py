@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe, store
+from pipeline.errors import CflowError, CheckpointError
 
 ROOT = Path(__file__).resolve().parent.parent
 ENCODERS = ("mobilenetv2_100", "mobilenetv3_large_100", "resnet18", "wide_resnet50_2")
@@ -63,7 +64,10 @@ def main() -> None:
         print(json.dumps(measure(arguments.one, arguments)))
         return
     if arguments.without_motion:
-        store(measure_motion(arguments))
+        try:
+            store(measure_motion(arguments))
+        except CflowError as error:
+            sys.exit(f"error: {error}")
         return
     found = {}
     for name in arguments.encoder or ENCODERS:
@@ -195,17 +199,12 @@ def measure_motion(arguments: argparse.Namespace) -> dict[str, Any]:
     from pipeline.inference.engine import Engine
     from pipeline.models.motion import speed_maps
     from pipeline.models.pairs import Pairs
-    from pipeline.models.read_out import ReadOut
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     runtime = RuntimeSettings(precision=arguments.precision, batch_frames=arguments.batch)
     engine = Engine.ready(arguments.without_motion, runtime, device=arguments.device)
-    card = engine.card
-    if card.read_out is None or card.read_out.motion is None:
-        sys.exit(f"{arguments.without_motion}: expected a model with motion, got one without")
-    blind = card.model_copy(update={"read_out": card.read_out.model_copy(update={"motion": None})})
-    still = Engine(blind, engine.encode, engine.anomaly_model, ReadOut(blind, None), arguments.device, engine.tuning)
+    card, still = engine.card, appearance_alone(engine)
     batch = pairs_of_noise(arguments.batch, card.model.image_size_px)
     scenes = [card.scenes[0]] * len(batch)
     images, pairs = torch.from_numpy(batch.images).to(engine.device), Pairs.of(batch.previous_luma, batch.gaps_s)
@@ -239,6 +238,22 @@ def measure_motion(arguments: argparse.Namespace) -> dict[str, Any]:
         "time_ratio_of_fastest": round(fastest["with_motion"] / fastest["without_motion"], 3),
         "time_ratio_quartiles": [round(value, 3) for value in statistics.quantiles(ratios, n=4)],
     }
+
+
+def appearance_alone(engine: Any) -> Any:
+    """The same detector without its motion.
+
+    Raises:
+        CheckpointError: it has none.
+    """
+    from pipeline.inference.engine import Engine
+    from pipeline.models.read_out import ReadOut
+
+    constants = engine.card.read_out
+    if constants is None or constants.motion is None:
+        raise CheckpointError(f"model {engine.card.short_fingerprint}: expected a model with motion, got one without")
+    card = engine.card.model_copy(update={"read_out": constants.model_copy(update={"motion": None})})
+    return Engine(card, engine.encode, engine.anomaly_model, ReadOut(card, None), str(engine.device), engine.tuning)
 
 
 def pairs_of_noise(count: int, size_px: tuple[int, int]) -> Any:
