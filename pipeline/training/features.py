@@ -54,7 +54,7 @@ _BATCH_FRAMES = 8
 _FPS_OF_IMAGES = 25.0  # a source that states no rate; only the smoothing of held-out scores depends on it
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 _SPARE_BYTES = 2**28
-_DRAWS = 2  # tells the seeds of variants from those of a training's steps
+_DRAWS = 2  # tells the seeds of variants from others
 
 
 @dataclass(frozen=True)

@@ -217,7 +217,7 @@ def test_variants_are_kept_beside_the_features_of_the_frames_as_they_are(dataset
     for number, variant in enumerate(changed, start=1):
         assert len(variant) == 17
         for frame in (0, 11):
-            image, _ = vary_pair(images[frame], None, 1.0, np.random.default_rng((0, 2, 0, number, frame)))
+            image, _ = vary_pair(images[frame], None, 1.0, np.random.default_rng((2, 0, number, frame)))
             for level, expected in zip(variant.levels, vectors_of(encoder, image[np.newaxis]), strict=True):
                 np.testing.assert_allclose(level[frame], expected[0], rtol=2e-3, atol=2e-3)
 
