@@ -16,8 +16,8 @@ For every encoder (random weights: speed does not depend on them) one process me
 
 and reports medians over the rounds. ``--without-motion`` asks of a trained model instead what its motion costs: two
 detectors of the same checkpoint, one of which reads appearance alone, predict the same frames, pairs and all,
-by turns. The ratio is the median over rounds, each of which does both, so that what else the machine does meets both
-alike; beside it stands that of the fastest round of each, which other work disturbs least.
+by turns. Ratios are medians over rounds, each of which does both, so that what else the machine does meets both alike;
+that of processor time with ``--threads 1`` holds on a busy machine, too: several threads wait for each other on it.
 
 Ends with one JSON line, kept in benchmarks/results/.
 """
@@ -31,13 +31,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe, store
-from pipeline.errors import CflowError, CheckpointError
+from benchmarks.rounds import rounds_of
+from benchmarks.without_motion import measure_motion
+from pipeline.errors import CflowError
 
 ROOT = Path(__file__).resolve().parent.parent
 ENCODERS = ("mobilenetv2_100", "mobilenetv3_large_100", "resnet18", "wide_resnet50_2")
@@ -191,85 +192,6 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def measure_motion(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure one checkpoint with its motion and without."""
-    import torch
-
-    from pipeline.config import RuntimeSettings
-    from pipeline.inference.engine import Engine
-    from pipeline.models.motion import speed_maps
-    from pipeline.models.pairs import Pairs
-
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    runtime = RuntimeSettings(precision=arguments.precision, batch_frames=arguments.batch)
-    engine = Engine.ready(arguments.without_motion, runtime, device=arguments.device)
-    card, still = engine.card, appearance_alone(engine)
-    batch = pairs_of_noise(arguments.batch, card.model.image_size_px)
-    scenes = [card.scenes[0]] * len(batch)
-    images, pairs = torch.from_numpy(batch.images).to(engine.device), Pairs.of(batch.previous_luma, batch.gaps_s)
-    pairs = pairs.to(engine.device)
-    with torch.inference_mode():
-        ways: dict[str, Callable[[], object]] = {
-            "with_motion": lambda: engine.predict(batch, scenes),
-            "without_motion": lambda: still.predict(batch, scenes),
-            "speeds": lambda: speed_maps(images, pairs),
-        }
-        for way in ways.values():
-            way()
-        taken = rounds_of(ways, arguments.rounds, engine.device)
-    ratios = [one / other for one, other in zip(taken["with_motion"], taken["without_motion"], strict=True)]
-    medians = {name: 1e3 * statistics.median(seconds) / arguments.batch for name, seconds in taken.items()}
-    fastest = {name: 1e3 * min(seconds) / arguments.batch for name, seconds in taken.items()}
-    return {
-        "benchmark": f"motion-cost-{arguments.device}",
-        **describe(),
-        "device": torch.cuda.get_device_name() if arguments.device == "cuda" else f"{torch.get_num_threads()} threads",
-        "tuning": str(engine.tuning),
-        "model": card.short_fingerprint,
-        "encoder": card.model.encoder.name,
-        "image_size_px": list(card.model.image_size_px),
-        "batch": arguments.batch,
-        "rounds": arguments.rounds,
-        "ms_per_frame": {name: round(value, 3) for name, value in medians.items()},
-        "fastest_ms_per_frame": {name: round(value, 3) for name, value in fastest.items()},
-        "frames_per_s": {name: round(1e3 / medians[name], 1) for name in ("with_motion", "without_motion")},
-        "time_ratio": round(statistics.median(ratios), 3),
-        "time_ratio_of_fastest": round(fastest["with_motion"] / fastest["without_motion"], 3),
-        "time_ratio_quartiles": [round(value, 3) for value in statistics.quantiles(ratios, n=4)],
-    }
-
-
-def appearance_alone(engine: Any) -> Any:
-    """The same detector without its motion.
-
-    Raises:
-        CheckpointError: it has none.
-    """
-    from pipeline.inference.engine import Engine
-    from pipeline.models.read_out import ReadOut
-
-    constants = engine.card.read_out
-    if constants is None or constants.motion is None:
-        raise CheckpointError(f"model {engine.card.short_fingerprint}: expected a model with motion, got one without")
-    card = engine.card.model_copy(update={"read_out": constants.model_copy(update={"motion": None})})
-    return Engine(card, engine.encode, engine.anomaly_model, ReadOut(card, None), str(engine.device), engine.tuning)
-
-
-def pairs_of_noise(count: int, size_px: tuple[int, int]) -> Any:
-    """A batch of frames of noise, each with a pair a tenth of a second earlier."""
-    from fractions import Fraction
-
-    import numpy as np
-
-    from pipeline.types import FrameBatch, FrameHeader
-
-    random = np.random.default_rng(0)
-    headers = tuple(FrameHeader("camera", 0, number, number, Fraction(1, 10), 0.0) for number in range(count))
-    images = random.integers(0, 256, (count, *size_px, 3), np.uint8)
-    return FrameBatch(headers, images, np.roll(images[..., 1], 1, axis=2), np.full(count, 0.1, np.float32))
-
-
 def scores(engine: Any, images: Any, encode: Any, rows: Any) -> object:
     """Scores of images, whose maps go nowhere."""
     from pipeline.models.score import frame_scores
@@ -301,25 +223,8 @@ def published(flows: Any, features: list[Any], vectors_per_call: int) -> list[An
 
 def interleaved(ways: dict[str, Callable[[], object]], rounds: int, device: Any) -> dict[str, float]:
     """Median wall seconds of every way, each done once per round, so that noise meets all alike."""
-    return {name: statistics.median(seconds) for name, seconds in rounds_of(ways, rounds, device).items()}
-
-
-def rounds_of(ways: dict[str, Callable[[], object]], rounds: int, device: Any) -> dict[str, list[float]]:
-    """Wall seconds of every way in every round."""
-    import torch
-
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds + 1):
-        for name, way in ways.items():
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            started = time.perf_counter()
-            way()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            if number:  # the first round warms up
-                taken[name].append(time.perf_counter() - started)
-    return taken
+    taken = rounds_of(ways, rounds, device)
+    return {name: statistics.median(wall_s for wall_s, _ in values) for name, values in taken.items()}
 
 
 def flows_gflop(anomaly_model: Any) -> float:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from benchmarks.inference import appearance_alone, pairs_of_noise
+from benchmarks.without_motion import appearance_alone, pairs_of_noise
 from pipeline.errors import CheckpointError
 from pipeline.inference.engine import Engine
 from pipeline.models.card import ChannelConstants, ReadOutConstants
