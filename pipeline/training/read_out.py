@@ -174,7 +174,6 @@ class _Measured:
     def _batches(self, number: int, clip: ClipFeatures, frames: range, light: int) -> Iterator[tuple[Tensor, Pairs]]:
         """Frames of a clip as they are read; every batch in a light of its own, but for light 0."""
         strength, size_px = self._training.augmentation.strength, self._model.image_size_px
-        clip_source = clip.clip
         with open_source(
             clip.clip.url,
             size_px,
