@@ -23,7 +23,7 @@ from pipeline.config_file import load_config
 from pipeline.console.evaluation import evaluate_scores
 from pipeline.datasets.base import Clip
 from pipeline.errors import BadInputError, CheckpointError, VideoError
-from pipeline.models.card import read_card
+from pipeline.models.card import read_card, write_card
 from pipeline.sinks.locate import readable_redis
 from pipeline.sinks.parquet import staging_folder
 from pipeline.sinks.parquet_reader import read_clip_scores
@@ -240,10 +240,13 @@ def test_folders_of_images_are_replayed_as_fast_as_the_training_footage_unless_m
     folder = str(write_images(tmp_path / "images", 5))
     unknown = Clip("unknown", trained.dataset.test[0].scene, folder, 5)
     clips = (unknown, replace(unknown, name="known", image_fps=12.5))
-    scores = replay(trained, tmp_path / "out", dataset=replace(trained.dataset, train=(), test=clips))
-    footage_fps = read_card(trained.folder).footage_fps
-    assert footage_fps != 10.0
-    assert scores["unknown"].media_time_s == pytest.approx(np.arange(5) / footage_fps)
+    model = Path(shutil.copytree(trained.folder, tmp_path / "model"))
+    card = write_card(read_card(model).model_copy(update={"normal_fps": 24.0}), model)
+    scores = replay(
+        replace(trained, folder=model), tmp_path / "out", dataset=replace(trained.dataset, train=(), test=clips)
+    )
+    assert card.footage_fps == 24.0
+    assert scores["unknown"].media_time_s == pytest.approx(np.arange(5) / 24.0)
     assert scores["known"].media_time_s == pytest.approx(np.arange(5) / 12.5)
 
 
