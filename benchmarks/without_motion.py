@@ -54,8 +54,12 @@ def measure_motion(arguments: argparse.Namespace) -> dict[str, Any]:
         "image_size_px": list(card.model.image_size_px),
         "batch": arguments.batch,
         "rounds": arguments.rounds,
-        "wall": compared([{name: values[number][0] for name, values in taken.items()} for number in turns], len(batch)),
-        "cpu": compared([{name: values[number][1] for name, values in taken.items()} for number in turns], len(batch)),
+        "wall_time": compared(
+            [{name: values[number][0] for name, values in taken.items()} for number in turns], len(batch)
+        ),
+        "processor_time": compared(
+            [{name: values[number][1] for name, values in taken.items()} for number in turns], len(batch)
+        ),
     }
 
 
