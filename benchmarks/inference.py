@@ -1,6 +1,7 @@
 """How fast the rewritten flows are: beside the encoder, beside FrEIA as published code calls it, beside the hardware.
 
 Usage: python -m benchmarks.inference [--encoder NAME]... [--size H W] [--batch B] [--device cpu|cuda] [--rounds N]
+       python -m benchmarks.inference --without-motion MODEL [--batch B] [--device cpu|cuda] [--rounds N]
 
 For every encoder (random weights: speed does not depend on them) one process measures, interleaved, round by round:
 
@@ -13,7 +14,12 @@ For every encoder (random weights: speed does not depend on them) one process me
   one / mixed       flows with a camera embedding, on a batch of one camera and on a batch of as many cameras as frames
   product           one large matrix product in the detector's precision: the machine's ceiling
 
-and reports medians over the rounds. Ends with one JSON line, kept in benchmarks/results/.
+and reports medians over the rounds. ``--without-motion`` asks of a trained model instead what its motion costs: two
+detectors of the same checkpoint, one of which reads appearance alone, predict the same frames, pairs and all,
+by turns. Ratios are medians over rounds, each of which does both, so that what else the machine does meets both alike;
+that of processor time with ``--threads 1`` holds on a busy machine, too: several threads wait for each other on it.
+
+Ends with one JSON line, kept in benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -25,12 +31,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe, store
+from benchmarks.rounds import rounds_of
+from benchmarks.without_motion import measure_motion
+from pipeline.errors import CflowError
 
 ROOT = Path(__file__).resolve().parent.parent
 ENCODERS = ("mobilenetv2_100", "mobilenetv3_large_100", "resnet18", "wide_resnet50_2")
@@ -50,10 +58,17 @@ def main() -> None:
     parser.add_argument("--permutation", choices=("soft", "hard"), default="soft")
     parser.add_argument("--threads", type=int, help="CPU threads; default: torch's choice")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--without-motion", type=Path, metavar="MODEL", help="a trained model, with motion and without")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # in the child process: measure this encoder
     arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(measure(arguments.one, arguments)))
+        return
+    if arguments.without_motion:
+        try:
+            store(measure_motion(arguments))
+        except CflowError as error:
+            sys.exit(f"error: {error}")
         return
     found = {}
     for name in arguments.encoder or ENCODERS:
@@ -208,20 +223,8 @@ def published(flows: Any, features: list[Any], vectors_per_call: int) -> list[An
 
 def interleaved(ways: dict[str, Callable[[], object]], rounds: int, device: Any) -> dict[str, float]:
     """Median wall seconds of every way, each done once per round, so that noise meets all alike."""
-    import torch
-
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds + 1):
-        for name, way in ways.items():
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            started = time.perf_counter()
-            way()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            if number:  # the first round warms up
-                taken[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in taken.items()}
+    taken = rounds_of(ways, rounds, device)
+    return {name: statistics.median(wall_s for wall_s, _ in values) for name, values in taken.items()}
 
 
 def flows_gflop(anomaly_model: Any) -> float:
