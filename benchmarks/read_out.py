@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,9 +28,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from benchmarks.accuracy_sets import SETS
+from benchmarks.accuracy_sets import SETS, AccuracySet
 from benchmarks.machine import describe, store
-from benchmarks.read_out_choice import Maps, Seen, Variation, best, compare, mean_of, neighbours, table, variations
+from benchmarks.read_out_choice import (
+    Maps,
+    Numbers,
+    Seen,
+    Variation,
+    best,
+    compare,
+    mean_of,
+    neighbours,
+    table,
+    variations,
+)
 from pipeline.datasets.base import Clip, Dataset
 from pipeline.datasets.detect import open_dataset
 from pipeline.datasets.image_rates import with_image_fps
@@ -49,11 +60,11 @@ from pipeline.types import stack_previous
 from pipeline.video.source import DecodedFrame, open_source
 
 _BATCH_FRAMES = 16
-_MOST_FRAMES = 150  # of held-out, and of learned, normal footage of a set; evenly spread
+_MOST_FRAMES = 100  # of held-out, and of learned, normal footage of a set; evenly spread
 _USUAL_EVERY = 8  # frames: of these speeds are measured in all normal footage
 _STRETCH_S = 3.0  # of footage into which one thing is pasted
-_FRAMES_OF_A_THING = 6
-THINGS = 54
+_FRAMES_OF_A_THING = 3
+THINGS = 48
 """Pasted into each set."""
 
 
@@ -233,42 +244,54 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("runs/accuracy"), help="of benchmarks.accuracy")
     arguments = parser.parse_args()
     by_name = {of.name: of for of in SETS}
-    found, present = {}, None
+    found: dict[str, dict[Variation, Numbers]] = {}
+    present = None
     try:
         for name in arguments.sets.split(","):
             if name not in by_name:
                 raise BadInputError(f"--sets: expected some of {','.join(by_name)}, got {name!r}")
-            place = arguments.models / name
-            dataset = open_dataset(by_name[name].footage(place / "footage"), need="train")
-            model = Model(place / f"seed-{arguments.seed}" / "model", dataset)
+            model = trained_model(by_name[name], arguments.models, arguments.seed)
             present = present or present_read_out(model.card)
-            seen = model.seen(THINGS, arguments.seed)
-            found[name] = compare(seen, variations(present))
-            counts = f"{len(seen.normal[0].every)} normal frames held out, {len(seen.kinds)} with something in them"
-            print(f"{name}: {counts}", file=sys.stderr, flush=True)
+            found[name] = compare(model.seen(THINGS, arguments.seed), variations(present))
+            print(f"{name} is compared", file=sys.stderr, flush=True)
     except CflowError as error:
         sys.exit(f"error: {error}")
     assert present is not None  # there is a name, if only an empty one
+    report(found, present)
+
+
+def trained_model(of: AccuracySet, models: Path, seed: int) -> Model:
+    """A set's model as ``benchmarks.accuracy`` left it.
+
+    Raises:
+        CflowError: there is none, or no footage.
+    """
+    place = models / of.name
+    dataset = open_dataset(of.footage(place / "footage"), need="train")
+    return Model(place / f"seed-{seed}" / "model", dataset)
+
+
+def report(found: Mapping[str, Mapping[Variation, Numbers]], present: Variation) -> None:
+    """Print tables and the choice; keep all numbers.
+
+    Args:
+        found: by set.
+        present: what is used so far.
+    """
     mean = mean_of(list(found.values()))
     chosen = best(mean, present)
     best_of = {column: max(mean, key=lambda of: mean[of][column]) for column in ("frame", "any light", "pixel")}
     rows = list(dict.fromkeys([*neighbours(present, list(mean)), chosen, *best_of.values()]))
-    for name, numbers in [*found.items(), ("mean", mean)]:
+    by_name = {**found, "mean": mean}
+    for name, numbers in by_name.items():
         print(f"{name}\n{table(numbers, rows)}\n")
-    print(f"chosen: {chosen}; best by column: {', '.join(f'{column}: {of}' for column, of in best_of.items())}")
-    store(
-        {
-            "benchmark": "read-out",
-            **describe(),
-            "present": str(present),
-            "chosen": str(chosen),
-            "things": THINGS,
-            "found": {
-                name: {str(of): {column: round(value, 4) for column, value in by.items()} for of, by in numbers.items()}
-                for name, numbers in [*found.items(), ("mean", mean)]
-            },
-        }
-    )
+    print(f"chosen: {chosen}; best by column: {'; '.join(f'{column}: {of}' for column, of in best_of.items())}")
+    kept = {
+        name: {str(of): {column: round(value, 4) for column, value in by.items()} for of, by in numbers.items()}
+        for name, numbers in by_name.items()
+    }
+    result = {"present": str(present), "chosen": str(chosen), "things": THINGS, "found": kept}
+    store({"benchmark": "read-out", **describe(), **result})
 
 
 def present_read_out(card: ModelCard) -> Variation:

@@ -19,7 +19,7 @@ from pipeline.models.score import frame_scores
 from pipeline.training.read_out import MeasuredPart, constants_of
 from pipeline.training.synthetic_anomalies import KINDS
 
-TOP_FRACTIONS = (0.002, 0.005, 0.01, 0.02, 0.03)
+TOP_FRACTIONS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05)
 LEVELS = ("all", "finest")
 COMBINATIONS = ("max", "sum", "appearance", "motion")
 SHARES: Mapping[str, float | None] = {"none": 0.0, "learned": None, "all": 1.0}
