@@ -1,10 +1,13 @@
 """Choosing the read-out: synthetic against held-out normal frames, each read-out with constants of its own."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.read_out import Model, present_read_out
+from benchmarks import machine
+from benchmarks.read_out import Model, present_read_out, report
 from benchmarks.read_out_choice import (
     COLUMNS,
     Maps,
@@ -75,6 +78,19 @@ def test_the_present_read_out_stays_unless_another_is_better_by_more_than_chance
         .splitlines()[-1]
         .startswith("| max, top 0.05, levels all, share learned | 0.900 |")
     )
+
+
+def test_what_is_chosen_is_printed_and_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(machine, "RESULTS", tmp_path)
+    other = Variation(0.05, "all", "sum", "learned")
+    found = {PRESENT: dict.fromkeys(COLUMNS, 0.8), other: dict.fromkeys(COLUMNS, 0.9)}
+    report({"yard": found}, PRESENT)
+    printed = capsys.readouterr().out
+    assert f"chosen: {other};" in printed and printed.startswith("yard\n| read-out |")
+    (file,) = tmp_path.iterdir()
+    stored = json.loads(file.read_text())
+    assert (stored["present"], stored["chosen"]) == (str(PRESENT), str(other))
+    assert stored["found"]["mean"][str(other)] == dict.fromkeys(COLUMNS, 0.9)
 
 
 def test_neighbours_differ_in_one_thing():
