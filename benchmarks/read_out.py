@@ -7,9 +7,9 @@ other light. Each model runs once; read-outs are then compared on what is stored
 measured as in training. Frames without a pair are left out.
 
 Prints a table per set and of their mean: the present read-out and those that differ from it in one thing, then the
-best. Columns are AUROCs: of frames with something in them against frames as they are; the same by what is pasted; the
-same where half of either are in other light; and of cells. The last line is JSON, with all read-outs, which is kept in
-benchmarks/results/ as well. A read-out is chosen by the mean of the first column.
+best. Columns are AUROCs: of frames with something in them against frames as they are; the same by what is pasted, and
+of the smaller half of it; the same where half of either are in other light; and of cells. The last line is JSON, with
+all read-outs, which is kept in benchmarks/results/ as well. A read-out is chosen by the mean of the first column.
 """
 
 from __future__ import annotations

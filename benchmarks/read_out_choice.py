@@ -23,7 +23,7 @@ TOP_FRACTIONS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05)
 LEVELS = ("all", "finest")
 COMBINATIONS = ("max", "sum", "appearance", "motion")
 SHARES: Mapping[str, float | None] = {"none": 0.0, "learned": None, "all": 1.0}
-COLUMNS = ("frame", *KINDS, "any light", "pixel")
+COLUMNS = ("frame", *KINDS, "small", "any light", "pixel")
 NEAR = 0.005
 """Of AUROC: what is better by less is no reason to change anything."""
 
@@ -113,6 +113,8 @@ def variations(present: Variation) -> list[Variation]:
 def compare(seen: Seen, wanted: Sequence[Variation]) -> dict[Variation, Numbers]:
     """AUROCs of synthetic against normal frames, by each read-out with constants of its own."""
     pixel: dict[tuple[object, ...], float] = {}
+    covered = seen.masks.sum(axis=(1, 2))
+    small = covered <= np.median(covered)
     found = {}
     for of in wanted:
         constants = _constants(seen, of)
@@ -123,7 +125,8 @@ def compare(seen: Seen, wanted: Sequence[Variation]) -> dict[Variation, Numbers]
         if key not in pixel:
             pixel[key] = _pixel_auroc(seen, of, constants)
         everything = np.concatenate(synthetic), np.concatenate(normal)
-        values = (_auroc(synthetic[0], normal[0]), *of_kind.values(), _auroc(*everything), pixel[key])
+        of_small = _auroc(synthetic[0][small], normal[0])
+        values = (_auroc(synthetic[0], normal[0]), *of_kind.values(), of_small, _auroc(*everything), pixel[key])
         found[of] = dict(zip(COLUMNS, values, strict=True))
     return found
 
@@ -136,10 +139,11 @@ def mean_of(by_set: Sequence[Mapping[Variation, Numbers]]) -> dict[Variation, Nu
     }
 
 
-def best(mean: Mapping[Variation, Numbers], present: Variation, column: str = "frame") -> Variation:
-    """The best by a column; the present one where none is better by ``NEAR``."""
-    first = max(mean, key=lambda of: mean[of][column])
-    return first if mean[first][column] - mean[present][column] > NEAR else present
+def best(mean: Mapping[Variation, Numbers], present: Variation) -> Variation:
+    """The best by frames in their own light; of what is within ``NEAR`` of it, what differs least from the present."""
+    highest = max(numbers["frame"] for numbers in mean.values())
+    near = [of for of in mean if mean[of]["frame"] >= highest - NEAR]
+    return min(near, key=lambda of: (_differences(of, present), -mean[of]["frame"]))
 
 
 def table(numbers: Mapping[Variation, Numbers], rows: Sequence[Variation]) -> str:
