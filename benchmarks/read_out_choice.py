@@ -23,7 +23,7 @@ TOP_FRACTIONS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05)
 LEVELS = ("all", "finest")
 COMBINATIONS = ("max", "sum", "appearance", "motion")
 SHARES: Mapping[str, float | None] = {"none": 0.0, "learned": None, "all": 1.0}
-COLUMNS = ("frame", *KINDS, "small", "any light", "pixel")
+COLUMNS: tuple[str, ...] = ("frame", *KINDS, "small", "any light", "pixel")
 NEAR = 0.005
 """Of AUROC: what is better by less is no reason to change anything."""
 
