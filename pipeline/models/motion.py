@@ -38,13 +38,20 @@ def speed_maps(images: Tensor, pairs: Pairs) -> Tensor:
         float32, shape (B, H / 8, W / 8), rounded down; 0 throughout for a frame without a pair.
     """
     lumas = torch.cat([luma_of(images), pairs.previous_luma]).unsqueeze(1).float() * (1.0 / 255.0)
-    now, before = _smoothed(avg_pool2d(lumas, 2)).chunk(2)
+    now, before = _smoothed(_halved(lumas)).chunk(2)
     mean, change = (now + before) * 0.5, now - before
     u, v = _velocities(mean, change)
     heights = torch.sqrt(u * u + v * v) * (2.0 / images.shape[1])
     paired = pairs.gaps_s > 0.0
     per_second = torch.where(paired, pairs.gaps_s, 1.0).reciprocal() * paired
     return heights * per_second.view(-1, 1, 1)
+
+
+def _halved(maps: Tensor) -> Tensor:
+    """Means of 2 x 2 values, shape (B, C, h / 2, w / 2), rounded down; of slices, several times as fast as pooling."""
+    height, width = (side - side % 2 for side in maps.shape[2:])
+    rows = maps[:, :, 0:height:2] + maps[:, :, 1:height:2]
+    return (rows[..., 0:width:2] + rows[..., 1:width:2]) * 0.25
 
 
 def _smoothed(lumas: Tensor) -> Tensor:
@@ -85,5 +92,4 @@ def _velocities(luma: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
 
 def _window_means(products: Tensor) -> Tensor:
     """Means over windows of 8 x 8 values every 4; shape (B, C, h, w) becomes (B, C, h / 4, w / 4)."""
-    blocks = avg_pool2d(products, 2)
-    return avg_pool2d(blocks, 4, stride=2, padding=1, count_include_pad=False)
+    return avg_pool2d(_halved(products), 4, stride=2, padding=1, count_include_pad=False)
