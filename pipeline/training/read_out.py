@@ -38,8 +38,10 @@ HeldoutScores = dict[str, tuple[tuple[float, ...], ...]]
 LIGHTS = 2
 """Variants of every held-out clip."""
 
+ENOUGH_S = 30.0
+"""Of held-out footage of a scene: with less its rarer moments are not among it."""
+
 _BATCH_FRAMES = 16
-_ENOUGH_S = 30.0  # of held-out footage of a scene: with less its rarer moments are not among it
 _DRAWS = 3  # tells the seeds of these variants from those of the features' and of a training's steps
 _BLUR_CELLS = 4.0
 # In heights of the image per second: what moves much slower than this everywhere moves no faster for being twice as
@@ -68,8 +70,17 @@ class MeasuredReadOut:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """Maps of the held-out frames of one clip in one light; on the CPU."""
+class MeasuredPart:
+    """Maps of normal frames of one clip in one light; on the CPU.
+
+    Attributes:
+        scene: of the clip.
+        clip: number of the clip.
+        light: 0 is its own.
+        maps: of appearance, B frames.
+        speeds: in units of what is usual, float32, shape (B, h', w').
+        paired: which frames have a pair, bool, shape (B,).
+    """
 
     scene: str
     clip: int
@@ -112,7 +123,7 @@ def measure_read_out(
     scales = _speed_scales(clips, scenes) if model.motion.enabled else None
     measured = _Measured(model, training, method, encode, scenes, scales, device)
     total = sum(len(frames) * len(lights) for _, frames, lights in stretches)
-    parts: list[_Part] = []
+    parts: list[MeasuredPart] = []
     done = 0
     for number, frames, lights in stretches:
         for light in lights:
@@ -120,7 +131,7 @@ def measure_read_out(
             done += len(frames)
             progress(done, total)
     top_fraction = model.score.top_fraction
-    constants = _constants(parts, _motion_tops(clips, scenes, scales, top_fraction), top_fraction)
+    constants = constants_of(parts, _motion_tops(clips, scenes, scales, top_fraction), top_fraction)
     return _result(parts, constants, scales, top_fraction)
 
 
@@ -136,7 +147,7 @@ def _stretches(
         if frames:
             found.append((number, frames, range(1 + LIGHTS)))
         others = range(frames.start) if frames else range(len(clip))
-        if learned and others and heldout_s[clip.clip.scene] < _ENOUGH_S:
+        if learned and others and heldout_s[clip.clip.scene] < ENOUGH_S:
             found.append((number, others, range(1)))
     return found
 
@@ -159,12 +170,12 @@ class _Measured:
         self._row_of = {scene: row for row, scene in enumerate(scenes)}
         self._scales, self._device = scales, device
 
-    def part(self, number: int, clip: ClipFeatures, frames: range, light: int) -> _Part:
+    def part(self, number: int, clip: ClipFeatures, frames: range, light: int) -> MeasuredPart:
         """Maps of some frames of a clip, in its own light (0) or in another."""
         batches = [self._batch(clip, batch) for batch in self._batches(number, clip, frames, light)]
         found = zip(*batches, strict=True)
         shown, scored, speeds, paired = (torch.cat(tensors) for tensors in found)
-        return _Part(clip.clip.scene, number, light, AnomalyMaps(shown, scored), speeds, paired)
+        return MeasuredPart(clip.clip.scene, number, light, AnomalyMaps(shown, scored), speeds, paired)
 
     @torch.inference_mode()
     def _batch(self, clip: ClipFeatures, batch: tuple[Tensor, Pairs]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -267,8 +278,18 @@ def _motion_tops(
     return torch.cat(tops)
 
 
-def _constants(parts: Sequence[_Part], motion: Tensor, top_fraction: float) -> ReadOutConstants:
-    share = _common_share(parts, top_fraction)
+def constants_of(
+    parts: Sequence[MeasuredPart], motion: Tensor, top_fraction: float, common_share: float | None = None
+) -> ReadOutConstants:
+    """What brings both channels into one unit.
+
+    Args:
+        parts: maps of normal frames; the first of a clip in its own light (0) has the frames of those in other light.
+        motion: what is read off the speeds of normal frames, shape (N,); empty for a model without motion.
+        top_fraction: as for ``frame_scores``.
+        common_share: as in ``ReadOutConstants``; None measures it.
+    """
+    share = _common_share(parts, top_fraction) if common_share is None else common_share
     medians = [part.maps.shown.flatten(1).median(dim=1).values for part in parts]
     shown = [frame_scores(without_common(part.maps.shown, share), top_fraction) for part in parts]
     scored = [frame_scores(without_common(part.maps.scored, share), top_fraction) for part in parts]
@@ -285,14 +306,14 @@ def _constants(parts: Sequence[_Part], motion: Tensor, top_fraction: float) -> R
     )
 
 
-def _channel(parts: Sequence[_Part], values: Sequence[Tensor]) -> ChannelConstants:
+def _channel(parts: Sequence[MeasuredPart], values: Sequence[Tensor]) -> ChannelConstants:
     """The median over frames as they are, and the spread in every light: what a cloud does is no event."""
     own = torch.cat([of_part for part, of_part in zip(parts, values, strict=True) if part.light == 0]).double()
     spread = float(torch.cat(list(values)).double().std(correction=0))
     return ChannelConstants(centre=float(own.median()), spread=spread or 1.0)
 
 
-def _common_share(parts: Sequence[_Part], top_fraction: float) -> float:
+def _common_share(parts: Sequence[MeasuredPart], top_fraction: float) -> float:
     """By how much what is read off rises with the median when light alone changes.
 
     The same moment in two lights differs by light alone, in both. Neither change is without noise of its own, so the
@@ -314,7 +335,7 @@ def _common_share(parts: Sequence[_Part], top_fraction: float) -> float:
 
 
 def _result(
-    parts: Sequence[_Part], constants: ReadOutConstants, scales: Tensor | None, top_fraction: float
+    parts: Sequence[MeasuredPart], constants: ReadOutConstants, scales: Tensor | None, top_fraction: float
 ) -> MeasuredReadOut:
     normal: dict[str, list[tuple[float, ...]]] = {}
     unpaired: dict[str, list[tuple[float, ...]]] = {}

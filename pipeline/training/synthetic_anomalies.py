@@ -10,6 +10,7 @@ Places and speeds are in heights of the image and seconds, as everything of moti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -93,6 +94,17 @@ def paste(
         something.
     """
     things = [draw_thing(frames, fps, random) for _ in range(random.integers(1, _MOST_THINGS + 1))]
+    return paste_things(frames, previous_luma, gaps_s, fps, things)
+
+
+def paste_things(
+    frames: npt.NDArray[np.uint8],
+    previous_luma: npt.NDArray[np.uint8],
+    gaps_s: npt.NDArray[np.float32],
+    fps: float,
+    things: Sequence[Thing],
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Paste given things; the rest as for ``paste``."""
     pasted, luma_before = frames.copy(), previous_luma.copy()
     masks = np.zeros(frames.shape[:3], bool)
     for number in range(len(frames)):
