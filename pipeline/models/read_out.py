@@ -94,6 +94,10 @@ class ReadOut(nn.Module):
         got = None if speed_scales is None else tuple(speed_scales.shape)
         if got != expected:
             raise RuntimeError(f"{SPEED_SCALES}: expected shape {expected}, got {got}")
+        if speed_scales is not None and speed_scales.dtype != torch.float32:
+            raise RuntimeError(f"{SPEED_SCALES}: expected float32, got {speed_scales.dtype}")
+        if speed_scales is not None and not (speed_scales.isfinite() & (speed_scales > 0.0)).all():
+            raise RuntimeError(f"{SPEED_SCALES}: expected positive finite values, got others")
         self._constants, self._top_fraction = card.read_out, card.model.score.top_fraction
         self._row_of = {scene: row for row, scene in enumerate(card.scenes)}
         self.register_buffer("speed_scales", speed_scales)

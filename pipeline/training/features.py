@@ -54,7 +54,7 @@ _BATCH_FRAMES = 8
 _FPS_OF_IMAGES = 25.0  # a source that states no rate; only the smoothing of held-out scores depends on it
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 _SPARE_BYTES = 2**28
-_DRAWS = 2  # tells the seeds of variants from those of a training's steps
+_DRAWS = 2  # tells the seeds of variants from others
 
 
 @dataclass(frozen=True)
@@ -270,12 +270,12 @@ def _varied(
         images: uint8 (B, H, W, 3).
         previous_luma: uint8 (B, H, W).
         gaps_s: float32 (B,).
-        training: its seed and the strength are read.
+        training: the strength is read.
         clip: number of the clip.
         variant: number of the variant, from 1.
         first: number of the first of the frames among those of the clip.
     """
-    seeds = [(training.seed, _DRAWS, clip, variant, first + at) for at in range(len(images))]
+    seeds = [(_DRAWS, clip, variant, first + at) for at in range(len(images))]
     return *vary_batch(images, previous_luma, gaps_s, training.augmentation.strength, seeds), gaps_s
 
 

@@ -88,6 +88,8 @@ def measure_read_out(
     heldout: Sequence[range],
     device: torch.device,
     progress: Callable[[int, int], None],
+    *,
+    learned: bool = True,
 ) -> MeasuredReadOut:
     """Measure on normal footage.
 
@@ -100,12 +102,13 @@ def measure_read_out(
         heldout: per clip, its held-out frames.
         device: of both.
         progress: called with the frames done and the frames there are.
+        learned: whether frames that were learned from are measured, too, where little is held out.
 
     Raises:
         VideoError: a clip cannot be read any more.
     """
     scenes = tuple(sorted({clip.clip.scene for clip in clips}))
-    stretches = _stretches(clips, heldout)
+    stretches = _stretches(clips, heldout, learned)
     scales = _speed_scales(clips, scenes) if model.motion.enabled else None
     measured = _Measured(model, training, method, encode, scenes, scales, device)
     total = sum(len(frames) * len(lights) for _, frames, lights in stretches)
@@ -121,7 +124,9 @@ def measure_read_out(
     return _result(parts, constants, scales, top_fraction)
 
 
-def _stretches(clips: Sequence[ClipFeatures], heldout: Sequence[range]) -> list[tuple[int, range, range]]:
+def _stretches(
+    clips: Sequence[ClipFeatures], heldout: Sequence[range], learned: bool
+) -> list[tuple[int, range, range]]:
     """What is measured: number of the clip, frames of it, and the lights to see them in."""
     heldout_s: dict[str, float] = {}
     for clip, frames in zip(clips, heldout, strict=True):
@@ -130,9 +135,9 @@ def _stretches(clips: Sequence[ClipFeatures], heldout: Sequence[range]) -> list[
     for number, (clip, frames) in enumerate(zip(clips, heldout, strict=True)):
         if frames:
             found.append((number, frames, range(1 + LIGHTS)))
-        learned = range(frames.start) if frames else range(len(clip))
-        if learned and heldout_s[clip.clip.scene] < _ENOUGH_S:
-            found.append((number, learned, range(1)))
+        others = range(frames.start) if frames else range(len(clip))
+        if learned and others and heldout_s[clip.clip.scene] < _ENOUGH_S:
+            found.append((number, others, range(1)))
     return found
 
 

@@ -65,7 +65,7 @@ def features_key(dataset: Dataset, encoder: Encoder, model: ModelSettings, train
         "clips": [clip.stamp() for clip in dataset.train],
     }
     if training.augmentation.variants:
-        facts["augmentation"] = [training.augmentation.model_dump(mode="json"), training.seed]
+        facts["augmentation"] = training.augmentation.model_dump(mode="json")
     method = method_of(model.method)
     if not method.shares_features:
         section = getattr(model, method.section)

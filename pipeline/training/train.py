@@ -197,6 +197,7 @@ def _measure_read_out(
         result.heldout,
         device,
         progress.heldout,
+        learned=result.completed,  # an interrupted training is measured in seconds
     )
 
 

@@ -128,11 +128,12 @@ def test_a_clip_scores_the_same_streamed_or_replayed_alone_or_together_in_any_or
     _, streamed = stream(trained, tmp_path, {"x": {"id": "x", "url": clip.url, "scene": clip.scene}})
     expected = together[clip.name]
     for found in (small[clip.name], other_order[clip.name], alone[clip.name], streamed["x"]):
-        np.testing.assert_allclose(found.anomaly_score, expected.anomaly_score, rtol=1e-4)
+        np.testing.assert_allclose(found.anomaly_score, expected.anomaly_score, rtol=1e-4, atol=1e-4)
         np.testing.assert_array_equal(found.index, expected.index)
+        assert found.paired.tolist() == [False] + [True] * (clip.frame_count - 1)
         assert found.threshold[0] == expected.threshold[0]
     for name, rows in together.items():
-        np.testing.assert_allclose(other_order[name].anomaly_score, rows.anomaly_score, rtol=1e-4)
+        np.testing.assert_allclose(other_order[name].anomaly_score, rows.anomaly_score, rtol=1e-4, atol=1e-4)
 
 
 def test_cameras_that_cannot_be_read_get_a_line_each_and_the_others_go_on(trained, tmp_path):

@@ -106,7 +106,7 @@ def test_a_change_of_light_is_told_once_however_often_the_scorer_dies_and_ends_w
     plan = replace(plan, model_folder=folder)
 
     def bright(first, count):
-        return [replace(p, anomaly_score=0.0, common_surprise=9.0) for p in predictions("gate", first, count)]
+        return [replace(p, anomaly_score=-99.0, common_surprise=9.0) for p in predictions("gate", first, count)]
 
     scorer = ScorerActor(plan)
     for first in range(0, 140, 20):  # the default of 10 s is over with frame 100

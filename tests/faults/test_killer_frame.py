@@ -18,6 +18,7 @@ from pipeline.runtime.messages import CameraRole, DesiredCameraState, DesiredDet
 from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.types import Prediction
+from pipeline.video.source import open_source
 from tests.faults.live import live_config
 from tests.videos import write_video
 
@@ -33,7 +34,12 @@ def killed_by_one_frame():
             def predict(batch, roles):
                 if any(header.index == KILLER for header in batch.headers):
                     os._exit(1)
-                return [Prediction(header, float(np.mean(batch.images))) for header in batch.headers]
+                return [
+                    Prediction(header, image.mean() + luma.mean() + 1e3 * gap_s, paired=bool(gap_s))
+                    for header, image, luma, gap_s in zip(
+                        batch.headers, batch.images, batch.previous_luma, batch.gaps_s.tolist(), strict=True
+                    )
+                ]
 
             return predict
 
@@ -90,6 +96,12 @@ def test_a_frame_that_kills_three_detectors_is_kept_and_counted_and_every_other_
             ray.kill(actor)
     rows = read_clip_scores(tmp_path / "run" / "scores")["clip"]
     assert rows.index.tolist() == [index for index in range(FRAMES) if index != KILLER]
+    # Whichever detector got it, and however often: a frame came with the pair that it has.
+    with open_source(str(tmp_path / "clip.mp4"), card.model.image_size_px, gap_s=card.model.motion.gap_s) as source:
+        pairs = [(frame.image.mean(), frame.previous) for frame in source]
+    expected = [mean if pair is None else mean + pair.luma.mean() + 1e3 * pair.gap_s for mean, pair in pairs]
+    np.testing.assert_allclose(rows.anomaly_score[1:], np.delete(expected, KILLER)[1:], rtol=1e-5)
+    assert rows.paired.tolist() == [False] + [True] * (FRAMES - 2)
     previous, picture = sorted(quarantine.glob("*.npy"))
     assert previous.name == f"{picture.stem}-previous.npy"
     assert np.load(picture, allow_pickle=False).shape == (*card.model.image_size_px, 3)

@@ -40,7 +40,7 @@ def scenes_of(numbers):
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
     folder = tmp_path_factory.mktemp("engine") / "m"
-    tiny_checkpoint(folder, camera_embedding=4)
+    tiny_checkpoint(folder, sees_motion=True, camera_embedding=4)
     return Engine.load(folder)
 
 

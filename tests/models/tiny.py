@@ -8,10 +8,11 @@ import torch
 
 from pipeline.config import TrainingSettings
 from pipeline.model_settings import EncoderSettings, FlowSettings, ModelSettings, ScoreSettings
-from pipeline.models.card import LevelConstants, ModelCard, Provenance
+from pipeline.models.card import ChannelConstants, LevelConstants, ModelCard, Provenance, ReadOutConstants
 from pipeline.models.cflow import CFlow
 from pipeline.models.checkpoint import library_versions, save_checkpoint
 from pipeline.models.encoder import Encoder, build_encoder
+from pipeline.models.motion import CELL_PX
 
 SIZE_PX = (64, 96)
 ENCODER = EncoderSettings(name="test_efficientnet", weights="random", strides=(8, 16, 32))
@@ -23,6 +24,16 @@ def tiny_settings(**flow) -> ModelSettings:
     return ModelSettings(
         image_size_px=SIZE_PX, encoder=ENCODER, flow=FlowSettings(**flow), score=ScoreSettings(top_fraction=0.05)
     )
+
+
+READ_OUT = ReadOutConstants(
+    common_share=0.5,
+    common=ChannelConstants(centre=0.1, spread=0.5),
+    shown=ChannelConstants(centre=2.0, spread=1.5),
+    scored=ChannelConstants(centre=2.0, spread=1.5),
+    motion=ChannelConstants(centre=1.0, spread=0.75),
+)
+"""Of a model that sees motion."""
 
 
 def tiny_model(seed: int = 0, scenes: tuple[str, ...] = ("gate", "yard"), **flow) -> tuple[ModelCard, Encoder, CFlow]:
@@ -57,6 +68,16 @@ def tiny_model(seed: int = 0, scenes: tuple[str, ...] = ("gate", "yard"), **flow
     return card, encoder, flows.eval()
 
 
-def tiny_checkpoint(folder: Path, **model) -> ModelCard:
+def tiny_checkpoint(folder: Path, *, sees_motion: bool = False, **model) -> ModelCard:
     """Write a tiny model's checkpoint."""
-    return save_checkpoint(folder, *tiny_model(**model))
+    card, encoder, flows = tiny_model(**model)
+    if not sees_motion:
+        return save_checkpoint(folder, card, encoder, flows)
+    card = card.model_copy(update={"read_out": READ_OUT})
+    return save_checkpoint(folder, card, encoder, flows, tiny_speed_scales(len(card.scenes)))
+
+
+def tiny_speed_scales(scenes: int) -> torch.Tensor:
+    """Of a model that sees motion: every scene's own, and that of all."""
+    cells = (SIZE_PX[0] // CELL_PX, SIZE_PX[1] // CELL_PX)
+    return 0.5 + torch.rand(scenes + 1, *cells, generator=torch.Generator().manual_seed(7))

@@ -32,7 +32,9 @@ def make_clip(frames: int, *, step: float = 0.0, base: float = 0.0, scene: str =
     sides = np.tile(np.where(np.arange(COLUMNS) < COLUMNS / 2, -1.0, 1.0), ROWS)
     values = base + step * sides[:, np.newaxis] + random.normal(size=(frames, ROWS * COLUMNS, DIMS))
     clip = Clip(f"{scene}{seed}", scene, f"{scene}{seed}.mp4", frames)
-    return ClipFeatures(clip, FPS, (values.astype(np.float16),), (), np.zeros((0, 1, 1), np.float32), np.zeros(frames))
+    nothing, gaps_s = np.zeros((0, 1, 1), np.float32), np.zeros(frames, np.float32)
+    still = np.zeros((frames, 1, 1), np.float16)
+    return ClipFeatures(clip, FPS, (values.astype(np.float16),), (), nothing, gaps_s, still)
 
 
 def make_flows(scenes=("gate",), condition="adaptive", embedding=0, **shape) -> CFlow:

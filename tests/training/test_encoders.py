@@ -57,7 +57,7 @@ def scored(config: Config, dataset, out) -> tuple[list[float], list[float], dict
             last = list(source)[-1]  # what is held out of so short a clip
         frame = Frame(FrameHeader("cam", 0, 2, 2, Fraction(1, 10), 0.0), last.image, last.previous)
         scores.append(engine.predict(FrameBatch.of([frame]), ["gate"])[0].anomaly_score)
-    in_own_light = card.normal_scores["gate"][:: 1 + LIGHTS]
+    in_own_light = card.normal_scores["gate"][:: 2 + LIGHTS]  # before other lights, and what was learned from
     return [score for of_clip in in_own_light for score in of_clip], scores, losses
 
 
@@ -84,7 +84,7 @@ def test_every_method_takes_levels_of_one_stride(method, dataset, tmp_path):
     model = {"image_size_px": [64, 96], "encoder": VIT, **SECTIONS}
     config = with_method(parse_config({"model": model, "training": TRAINING, "runtime": {"device": "cpu"}}), method)
     expected, found, losses = scored(config, dataset, tmp_path / "m")
-    assert found == pytest.approx(expected, rel=2e-2, abs=2e-2)
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-3)
     assert set(losses) <= {"block 1", "block 4"}
 
 

@@ -217,7 +217,7 @@ def test_variants_are_kept_beside_the_features_of_the_frames_as_they_are(dataset
     for number, variant in enumerate(changed, start=1):
         assert len(variant) == 17
         for frame in (0, 11):
-            image, _ = vary_pair(images[frame], None, 1.0, np.random.default_rng((0, 2, 0, number, frame)))
+            image, _ = vary_pair(images[frame], None, 1.0, np.random.default_rng((2, 0, number, frame)))
             for level, expected in zip(variant.levels, vectors_of(encoder, image[np.newaxis]), strict=True):
                 np.testing.assert_allclose(level[frame], expected[0], rtol=2e-3, atol=2e-3)
 
@@ -236,7 +236,7 @@ def test_the_pair_of_a_variant_is_changed_as_its_frame_is(dataset, tmp_path):
     )  # fmt: skip
     (images, luma, gaps_s), *variants = came[:3]  # the first eight frames
     for number, variant in enumerate(variants, start=1):
-        seeds = [(training.seed, 2, 0, number, frame) for frame in range(8)]
+        seeds = [(2, 0, number, frame) for frame in range(8)]
         expected = *vary_batch(images, luma, gaps_s, VARIED.strength, seeds), gaps_s
         assert all(np.array_equal(*arrays) for arrays in zip(variant, expected, strict=True))
         assert np.abs(variant[1][1:].astype(int) - luma[1:]).mean() > 1.0
@@ -279,4 +279,5 @@ def test_features_are_kept_under_a_key_that_knows_their_variants(dataset, encode
         return features_key(dataset, encoder, tiny_settings(), training)
 
     assert key() == key(seed=1) == key(strength=0.5)  # nothing is drawn
-    assert len({key(), key(variants=1), key(variants=2), key(variants=1, strength=0.5), key(1, variants=1)}) == 5
+    assert len({key(), key(variants=1), key(variants=2), key(variants=1, strength=0.5)}) == 4
+    assert key(1, variants=1) == key(variants=1)  # trainings with other seeds share them
