@@ -52,5 +52,6 @@ def luma_of(images: Tensor) -> Tensor:
     Returns:
         uint8, shape (B, H, W), on the same device.
     """
-    red, green, blue = images.int().unbind(-1)
-    return ((77 * red + 150 * green + 29 * blue + 128) >> 8).to(torch.uint8)
+    red, green, blue = images.unbind(-1)
+    total = red.int().mul_(77).add_(green, alpha=150).add_(blue, alpha=29).add_(128)
+    return (total >> 8).to(torch.uint8)
