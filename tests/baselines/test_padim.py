@@ -88,7 +88,7 @@ def test_a_score_does_not_depend_on_the_frames_beside_it():
 
 def test_what_was_stored_gives_the_same_maps():
     model = settings(padim={"channels": 12})
-    scenes = Padim(["a", "b"], [fitted(levels(30)), fitted(levels(30, seed=9))], 0.005)
+    scenes = Padim(["a", "b"], [fitted(levels(30)), fitted(levels(30, seed=9))], model.score.top_fraction)
     again = Padim.build(model, CHANNELS, ["a", "b"], scenes.state_dict())
     rows = scenes.scene_rows(["b", "a", "c"])
     one, other = (of.maps_of_features(levels(3), rows) for of in (scenes, again))
