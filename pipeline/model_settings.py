@@ -186,7 +186,7 @@ class ScoreSettings(Settings):
     """
 
     levels: Literal["all", "finest"] = "all"
-    top_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.03
+    top_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.02
 
 
 class MotionSettings(Settings):

@@ -115,7 +115,7 @@ def test_held_out_frames_are_read_again_as_they_were_and_with_things_pasted(trai
     # The stored maps give the very scores that the card says of these frames.
     normal = {round(score, 4) for clips in model.card.normal_scores.values() for clip in clips for score in clip}
     reading = model.card.read_out
-    assert reading is not None and present == Variation(0.03, "all", "max", "learned")
+    assert reading is not None and present == Variation(0.02, "all", "max", "learned")
     again = found.normal[0]
     scores = read(again.appearance("all"), again.speeds, again.paired, reading, present.top_fraction).scores
     assert {round(score, 4) for score in scores.tolist()} <= normal
