@@ -29,7 +29,8 @@ STRENGTHS = (0.0, 0.25, 0.5, 1.0)
 
 _FOREGROUND = 0.05  # of the held-out vectors of a scene
 _PIECE_S = 60.0  # what lies further apart in a clip counts as independent
-_FRAMES = 2048  # at most about as many are asked, evenly over all pieces, so that it stays a matter of a minute
+_PIECES_PER_SCENE = 2  # on average: fewer have no standard error
+_FRAMES = 512  # at most about as many are asked, evenly over all pieces, so that it stays a matter of a minute
 
 
 def draw_strengths(count: int, random: np.random.Generator) -> npt.NDArray[np.float32]:
@@ -83,6 +84,9 @@ def choose_strengths(flows: CFlow, clips: Sequence[ClipFeatures], heldout: Seque
     flows.eval()
     pieces = independent_pieces(clips, heldout)
     tells_cameras = flows.embedding is not None and len(flows.embedding.row_of) > 1
+    scenes = {piece.clip.clip.scene for piece in pieces}
+    if len(pieces) < _PIECES_PER_SCENE * len(scenes):  # nothing can be told: no need to look
+        return dict.fromkeys(flows.settings.encoder.level_names, _unknown(tells_cameras))
     return {
         name: supported_strength(*foreground_likelihoods(flows, level, pieces), tells_cameras=tells_cameras)
         for level, name in enumerate(flows.settings.encoder.level_names)
@@ -106,10 +110,10 @@ def supported_strength(likelihoods: npt.NDArray[np.float64], scenes: Sequence[st
     Returns:
         One of ``STRENGTHS``.
     """
-    unknown = 1.0 if tells_cameras else 0.0
+    unknown = _unknown(tells_cameras)
     names, scene_of = np.unique(np.asarray(scenes, dtype=str), return_inverse=True)
     pieces = len(scene_of)
-    if not pieces or pieces < 2 * len(names):
+    if not pieces or pieces < _PIECES_PER_SCENE * len(names):
         return unknown
     first = 1 if tells_cameras else 0
     means = likelihoods.mean(axis=1)[first:]
@@ -118,6 +122,10 @@ def supported_strength(likelihoods: npt.NDArray[np.float64], scenes: Sequence[st
     error = math.sqrt(float(np.square(best - of_scene[scene_of]).sum()) / (pieces - len(names)) / pieces)
     enough = np.flatnonzero(means >= means.max() - error)
     return STRENGTHS[first + enough[0]] if len(enough) else unknown  # nothing is as good as what is not finite
+
+
+def _unknown(tells_cameras: bool) -> float:
+    return 1.0 if tells_cameras else 0.0
 
 
 @torch.inference_mode()

@@ -106,9 +106,9 @@ frame = torch.frombuffer(memory, dtype=torch.uint8, count=wanted, offset=pages *
 frame = frame.view(1, height, width, 3)
 with torch.inference_mode():
     assert [len(level) for level in engine.encode(frame)] == [1, 1, 1]
-maps, scores = engine.score(frame, Pairs.none(frame), ["gate"])
-assert (len(maps), len(scores)) == (1, 1)
-print(scores.item().hex())
+reading = engine.score(frame, Pairs.none(frame), ["gate"])
+assert (len(reading.shown), len(reading.scores)) == (1, 1)
+print(reading.scores.item().hex())
 """
 
 
