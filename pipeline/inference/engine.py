@@ -20,6 +20,7 @@ from pipeline.methods import method_of
 from pipeline.model_settings import ModelSettings
 from pipeline.models.anomaly_model import AnomalyModel, Encode
 from pipeline.models.card import ModelCard, check_matches, read_card
+from pipeline.models.float16 import as_float16
 from pipeline.models.pairs import Pairs
 from pipeline.models.read_out import Reading, ReadOut, load_read_out
 from pipeline.runtime.messages import CameraRole
@@ -181,7 +182,7 @@ class Engine:
             part = slice(start, start + group)
             reading = self.score(*self._upload(batch, part), scenes[part])
             scores, common = reading.scores.tolist(), reading.common_surprise.tolist()
-            shown = reading.shown.half().cpu().numpy() if maps else [None] * len(scores)
+            shown = as_float16(reading.shown) if maps else [None] * len(scores)
             paired = (batch.gaps_s[part] > 0.0).tolist()
             predictions += list(map(Prediction, batch.headers[part], scores, shown, paired, common))
         return predictions

@@ -6,6 +6,8 @@ training as at inference. Vectors (biases, batch-norm statistics) stay as they a
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -33,3 +35,9 @@ def as_float16_if_exact(tensor: Tensor) -> Tensor:
         return tensor
     half = tensor.half()
     return half if torch.equal(half.float(), tensor) else tensor
+
+
+def as_float16(values: Tensor) -> npt.NDArray[np.float16]:
+    """Values as they are kept: what float16 cannot hold becomes its largest value."""
+    largest = torch.finfo(torch.float16).max
+    return values.clamp(-largest, largest).half().cpu().numpy()

@@ -13,7 +13,8 @@ from pipeline.baselines.differnet import Differnet, pooled_dims, pooled_views, s
 from pipeline.config import TrainingSettings
 from pipeline.model_settings import ModelSettings
 from pipeline.models.encoder import Encoder
-from pipeline.training.features import ClipFeatures, FeatureSpec, as_float16
+from pipeline.models.float16 import as_float16
+from pipeline.training.features import ClipFeatures, FeatureSpec
 from pipeline.training.fit_inputs import FitInputs, FitResult, scenes_of
 from pipeline.training.holdout import Split
 from pipeline.training.resume import run_trainer

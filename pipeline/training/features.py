@@ -29,7 +29,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from pipeline.config import TrainingSettings
 from pipeline.datasets.base import Clip
@@ -37,6 +36,7 @@ from pipeline.errors import DatasetError, RunError, VideoError
 from pipeline.files import naming, save_array, sync, write_whole
 from pipeline.model_settings import ModelSettings
 from pipeline.models.encoder import Encoder
+from pipeline.models.float16 import as_float16
 from pipeline.models.motion import speed_maps
 from pipeline.models.pairs import Pairs
 from pipeline.training.augmentation import vary_batch
@@ -52,7 +52,6 @@ LEAST_FRAMES = 2
 
 _BATCH_FRAMES = 8
 _FPS_OF_IMAGES = 25.0  # a source that states no rate; only the smoothing of held-out scores depends on it
-_FLOAT16_MAX = float(np.finfo(np.float16).max)
 _SPARE_BYTES = 2**28
 _DRAWS = 2  # tells the seeds of variants from others
 
@@ -297,11 +296,6 @@ def encode(
         batch = torch.from_numpy(images).to(encoder.mean.device)
         maps = [level.permute(0, 2, 3, 1).flatten(1, 2) for level in encoder(batch)]
         return [as_float16(level) for level in maps]
-
-
-def as_float16(values: Tensor) -> npt.NDArray[np.float16]:
-    """Values as they are kept: what float16 cannot hold becomes its largest value."""
-    return values.clamp(-_FLOAT16_MAX, _FLOAT16_MAX).half().cpu().numpy()
 
 
 @torch.inference_mode()

@@ -14,6 +14,7 @@ from pipeline.inference import engine as engine_module
 from pipeline.inference.engine import Engine
 from pipeline.model_settings import ModelSettings
 from pipeline.models.card import WEIGHTS_FILE
+from pipeline.models.read_out import Reading
 from pipeline.types import FrameBatch, FrameHeader, PreviousLuma, stack_previous
 from tests.models.tiny import SIZE_PX, tiny_checkpoint
 
@@ -68,6 +69,15 @@ def test_maps_are_float16_at_the_finest_levels_size(alone):
     assert alone[0].anomaly_map.dtype == np.float16
     assert alone[0].anomaly_map.shape == (SIZE_PX[0] // 8, SIZE_PX[1] // 8)
     assert all(np.isfinite(prediction.anomaly_map).all() for prediction in alone)
+
+
+def test_a_surprise_beyond_float16_is_its_largest_value_in_the_map(engine, monkeypatch):
+    def far_off(maps, *_):
+        return Reading(maps.shown * 0.0 + 1e6, maps.shown.flatten(1).mean(1), maps.shown.flatten(1).mean(1))
+
+    monkeypatch.setattr(engine, "read_out", far_off)
+    (prediction,) = engine.predict(batch([0]), scenes_of([0]))
+    assert (prediction.anomaly_map == np.finfo(np.float16).max).all()
 
 
 def test_maps_are_left_out_when_they_are_not_wanted(engine, alone):
