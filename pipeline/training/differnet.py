@@ -32,9 +32,7 @@ def pooled_spec(model: ModelSettings, encoder: Encoder) -> FeatureSpec:
     for size_px in scaled_sizes(model):
         encoder.check_size(size_px)
 
-    def encode(
-        images: npt.NDArray[np.uint8], previous_luma: npt.NDArray[np.uint8], gaps_s: npt.NDArray[np.float32]
-    ) -> list[npt.NDArray[np.float16]]:
+    def encode(images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float16]]:
         with torch.inference_mode():
             return [as_float16(pooled_views(torch.from_numpy(images).to(encoder.mean.device), encoder, model))]
 

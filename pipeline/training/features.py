@@ -39,7 +39,7 @@ from pipeline.models.encoder import Encoder
 from pipeline.models.float16 import as_float16
 from pipeline.models.motion import speed_maps
 from pipeline.models.pairs import Pairs
-from pipeline.training.augmentation import vary_batch
+from pipeline.training.augmentation import vary_pair
 from pipeline.training.scene_references import SceneSampler
 from pipeline.types import stack_previous
 from pipeline.video.source import DecodedFrame, open_source
@@ -63,15 +63,12 @@ class FeatureSpec:
     Attributes:
         names: of the arrays, and of their files.
         shapes: (positions, D) of each.
-        encode: from images, uint8 (B, H, W, 3), and their pairs, uint8 (B, H, W) and float32 (B,), as ``FrameBatch``
-            holds them, to one float16 array (B, positions, D) per name.
+        encode: from images, uint8 (B, H, W, 3), to one float16 array (B, positions, D) per name.
     """
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, int], ...]
-    encode: Callable[
-        [npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.float32]], list[npt.NDArray[np.float16]]
-    ]
+    encode: Callable[[npt.NDArray[np.uint8]], list[npt.NDArray[np.float16]]]
 
     @property
     def bytes_per_frame(self) -> int:
@@ -222,14 +219,14 @@ def _extract_clip(
         gaps_s: list[npt.NDArray[np.float32]] = []
         speeds: list[npt.NDArray[np.float16]] = []  # small: a few kilobytes per frame
         kept = (frame for index, frame in enumerate(_timed(source, times_s)) if index % frame_step == 0)
-        for frames in _batches(kept):
+        for frames in batches(kept, _BATCH_FRAMES):
             images = np.stack([frame.image for frame in frames])
             paired = images, *stack_previous([frame.previous for frame in frames], images)
             gaps_s.append(paired[-1])
             speeds.append(_speeds(*paired))
-            arrays = spec.encode(*paired)
+            arrays = spec.encode(images)
             for variant in range(1, 1 + training.augmentation.variants):
-                arrays += spec.encode(*_varied(*paired, training, number, variant, done))
+                arrays += spec.encode(_varied(images, training, number, variant, done))
             for file, array in zip(files, arrays, strict=True):
                 with naming(Path(file.name)):
                     file.write(np.ascontiguousarray(array).data)
@@ -255,27 +252,20 @@ def _extract_clip(
 
 
 def _varied(
-    images: npt.NDArray[np.uint8],
-    previous_luma: npt.NDArray[np.uint8],
-    gaps_s: npt.NDArray[np.float32],
-    training: TrainingSettings,
-    clip: int,
-    variant: int,
-    first: int,
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """A variant of some frames of a clip and of their pairs, as ``FeatureSpec.encode`` takes them.
+    images: npt.NDArray[np.uint8], training: TrainingSettings, clip: int, variant: int, first: int
+) -> npt.NDArray[np.uint8]:
+    """A variant of some frames of a clip; what moves is looked at in frames as they are.
 
     Args:
         images: uint8 (B, H, W, 3).
-        previous_luma: uint8 (B, H, W).
-        gaps_s: float32 (B,).
         training: the strength is read.
         clip: number of the clip.
         variant: number of the variant, from 1.
         first: number of the first of the frames among those of the clip.
     """
-    seeds = [(_DRAWS, clip, variant, first + at) for at in range(len(images))]
-    return *vary_batch(images, previous_luma, gaps_s, training.augmentation.strength, seeds), gaps_s
+    drawn = (np.random.default_rng((_DRAWS, clip, variant, first + at)) for at in range(len(images)))
+    strength = training.augmentation.strength
+    return np.stack([vary_pair(image, None, strength, random)[0] for image, random in zip(images, drawn, strict=True)])
 
 
 def _timed(frames: Iterable[DecodedFrame], times_s: list[float]) -> Iterator[DecodedFrame]:
@@ -285,13 +275,8 @@ def _timed(frames: Iterable[DecodedFrame], times_s: list[float]) -> Iterator[Dec
         yield frame
 
 
-def encode(
-    encoder: Encoder,
-    images: npt.NDArray[np.uint8],
-    previous_luma: npt.NDArray[np.uint8],
-    gaps_s: npt.NDArray[np.float32],
-) -> list[npt.NDArray[np.float16]]:
-    """Run the encoder on frames, uint8 (B, H, W, 3), whatever their pairs; per level float16 (B, positions, D)."""
+def encode(encoder: Encoder, images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float16]]:
+    """Run the encoder on frames, uint8 (B, H, W, 3); per level float16 (B, positions, D)."""
     with torch.inference_mode():
         batch = torch.from_numpy(images).to(encoder.mean.device)
         maps = [level.permute(0, 2, 3, 1).flatten(1, 2) for level in encoder(batch)]
@@ -305,8 +290,9 @@ def _speeds(
     return as_float16(speed_maps(torch.from_numpy(images), Pairs.of(previous_luma, gaps_s)))
 
 
-def _batches(frames: Iterator[DecodedFrame]) -> Iterator[list[DecodedFrame]]:
-    while batch := list(islice(frames, _BATCH_FRAMES)):
+def batches(frames: Iterator[DecodedFrame], count: int) -> Iterator[list[DecodedFrame]]:
+    """Frames in lists of ``count``, the last one perhaps shorter."""
+    while batch := list(islice(frames, count)):
         yield batch
 
 

@@ -29,9 +29,9 @@ from pipeline.models.pairs import Pairs
 from pipeline.models.read_out import read, without_common
 from pipeline.models.score import frame_scores
 from pipeline.training.augmentation import PhotometricChange, change_pair, draw_change
-from pipeline.training.features import ClipFeatures
+from pipeline.training.features import ClipFeatures, batches
 from pipeline.types import stack_previous
-from pipeline.video.source import DecodedFrame, open_source
+from pipeline.video.source import open_source
 
 HeldoutScores = dict[str, tuple[tuple[float, ...], ...]]
 
@@ -172,8 +172,7 @@ class _Measured:
 
     def part(self, number: int, clip: ClipFeatures, frames: range, light: int) -> MeasuredPart:
         """Maps of some frames of a clip, in its own light (0) or in another."""
-        batches = [self._batch(clip, batch) for batch in self._batches(number, clip, frames, light)]
-        found = zip(*batches, strict=True)
+        found = zip(*(self._batch(clip, batch) for batch in self._batches(number, clip, frames, light)), strict=True)
         shown, scored, speeds, paired = (torch.cat(tensors) for tensors in found)
         return MeasuredPart(clip.clip.scene, number, light, AnomalyMaps(shown, scored), speeds, paired)
 
@@ -199,7 +198,7 @@ class _Measured:
         ) as source:
             step = self._training.frame_step
             read = islice(source, frames.start * step, (frames.stop - 1) * step + 1, step)
-            for index, batch in enumerate(_batched(read)):
+            for index, batch in enumerate(batches(read, _BATCH_FRAMES)):
                 images = np.stack([frame.image for frame in batch])
                 previous_luma, gaps_s = stack_previous([frame.previous for frame in batch], images)
                 if light:
@@ -207,11 +206,6 @@ class _Measured:
                     change = draw_change(size_px, strength, random)
                     images, previous_luma = _changed(change, images, previous_luma, gaps_s, random)
                 yield torch.from_numpy(images), Pairs.of(previous_luma, gaps_s)
-
-
-def _batched(frames: Iterator[DecodedFrame]) -> Iterator[list[DecodedFrame]]:
-    while batch := list(islice(frames, _BATCH_FRAMES)):
-        yield batch
 
 
 def _changed(

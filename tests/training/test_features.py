@@ -10,7 +10,9 @@ from pipeline.config import PhotometricSettings, TrainingSettings
 from pipeline.datasets.base import Clip
 from pipeline.errors import DatasetError, RunError
 from pipeline.models.encoder import build_encoder
-from pipeline.training.augmentation import vary_batch, vary_pair
+from pipeline.models.motion import speed_maps
+from pipeline.models.pairs import Pairs
+from pipeline.training.augmentation import vary_pair
 from pipeline.training.features import FeatureSpec, extract_features, pyramid_spec
 from pipeline.training.scene_references import SceneSampler
 from pipeline.training.state import features_key
@@ -61,26 +63,21 @@ def test_features_are_those_of_the_decoded_frames_in_their_order(dataset, encode
 
 
 def test_pairs_are_those_that_a_reader_hands_over_whatever_the_frame_step(dataset, tmp_path):
-    clip, came = dataset.train[1], []
-
-    def encode(images, previous_luma, gaps_s):
-        came.append((previous_luma, gaps_s))
-        return [previous_luma.reshape(len(images), -1, 1).astype(np.float16)]
-
-    area = SIZE_PX[0] * SIZE_PX[1]
-    spec = FeatureSpec(("luma",), ((area, 1),), encode)
+    clip = dataset.train[1]
+    spec = FeatureSpec(("nothing",), ((1, 1),), lambda images: [np.zeros((len(images), 1, 1), np.float16)])
     with open_source(clip.url, SIZE_PX, gap_s=0.1) as source:
         frames = [Frame(None, frame.image, frame.previous) for frame in source]
     for step in (1, 3):
-        came.clear()
         (found,) = extract_features(
             [clip], spec, SIZE_PX, gap_s=0.1, training=TrainingSettings(frame_step=step), folder=tmp_path / str(step),
             progress=lambda done, total: None, passed_over=lambda line: None,
         )  # fmt: skip
         expected = FrameBatch.of(frames[::step])
-        assert np.array_equal(np.concatenate([luma for luma, _ in came]), expected.previous_luma)
-        assert np.array_equal(np.concatenate([gaps_s for _, gaps_s in came]), expected.gaps_s)
         assert np.array_equal(found.gaps_s, expected.gaps_s)
+        pairs = Pairs.of(expected.previous_luma, expected.gaps_s)
+        speeds = speed_maps(torch.from_numpy(expected.images), pairs)
+        assert np.array_equal(found.speeds, speeds.half().numpy())
+        assert found.speeds.max() > 0.0
         assert (found.gaps_s > 0.0).tolist() == [False] + [True] * (len(found) - 1)
 
 
@@ -220,27 +217,6 @@ def test_variants_are_kept_beside_the_features_of_the_frames_as_they_are(dataset
             image, _ = vary_pair(images[frame], None, 1.0, np.random.default_rng((2, 0, number, frame)))
             for level, expected in zip(variant.levels, vectors_of(encoder, image[np.newaxis]), strict=True):
                 np.testing.assert_allclose(level[frame], expected[0], rtol=2e-3, atol=2e-3)
-
-
-def test_the_pair_of_a_variant_is_changed_as_its_frame_is(dataset, tmp_path):
-    came = []
-
-    def encode(*paired):
-        came.append(paired)
-        return [np.zeros((len(paired[0]), 1, 1), np.float16)]
-
-    training = TrainingSettings(augmentation=VARIED)
-    (_,) = extract_features(
-        dataset.train[:1], FeatureSpec(("nothing",), ((1, 1),), encode), SIZE_PX, gap_s=0.1, training=training,
-        folder=tmp_path, progress=lambda done, total: None, passed_over=lambda line: None,
-    )  # fmt: skip
-    (images, luma, gaps_s), *variants = came[:3]  # the first eight frames
-    for number, variant in enumerate(variants, start=1):
-        seeds = [(2, 0, number, frame) for frame in range(8)]
-        expected = *vary_batch(images, luma, gaps_s, VARIED.strength, seeds), gaps_s
-        assert all(np.array_equal(*arrays) for arrays in zip(variant, expected, strict=True))
-        assert np.abs(variant[1][1:].astype(int) - luma[1:]).mean() > 1.0
-        assert not variant[1][0].any()  # the first frame has none
 
 
 def test_an_extraction_of_variants_that_was_cut_off_gives_the_same(dataset, encoder, tmp_path):
