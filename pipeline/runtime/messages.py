@@ -24,6 +24,7 @@ class TakeRequest(NamedTuple):
         confirmed: by camera, the serial below which the scorer knows what became of every frame.
         max_frames: frames at most.
         timeout_s: longest wait for a first frame.
+        unwanted: ids of cameras whose frames are to wait there: their scorer is away.
     """
 
     consumer: str
@@ -31,6 +32,7 @@ class TakeRequest(NamedTuple):
     confirmed: Mapping[str, int]
     max_frames: int
     timeout_s: float
+    unwanted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +155,12 @@ class DetectorReport:
 
 @dataclass(frozen=True, slots=True)
 class DesiredScorerState:
-    """What the scorer is to do.
+    """What a scorer is to do.
 
     Attributes:
         version: number of the desired state; 0 is none.
-        cameras: the cameras to score.
-        removed_cameras: those that were removed; frames of theirs may still be on their way.
+        cameras: the cameras to score, all of its slice.
+        removed_cameras: those of its slice that were removed; frames of theirs may still be on their way.
     """
 
     version: int = 0
@@ -168,7 +170,7 @@ class DesiredScorerState:
 
 @dataclass(frozen=True, slots=True)
 class ScorerReport:
-    """Report of the scorer.
+    """Report of a scorer.
 
     Attributes:
         version: of the desired state it follows.
@@ -176,6 +178,7 @@ class ScorerReport:
         cameras: what is known of each camera.
         troubles: what stands in the way of writing at present.
         alerts: how many were emitted, delivered to Redis, dropped, and wait; under ``sinks`` the same of other sinks.
+        storage: why it cannot keep every row at present, one of its troubles; empty where it can.
         node: id of its node.
     """
 
@@ -184,4 +187,5 @@ class ScorerReport:
     cameras: Mapping[str, ScoringStatus]
     troubles: tuple[Trouble, ...] = ()
     alerts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    storage: str = ""
     node: str = ""

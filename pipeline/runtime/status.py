@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pipeline.types import FrameCounts, Trouble
 
@@ -177,3 +178,19 @@ class RunStatus:
     def cameras_as_json(self) -> dict[str, dict[str, Any]]:
         """The status of every camera that is not removed, as docs/alerts.md has it, by id."""
         return {camera.camera_id: camera.as_json() for camera in self.cameras if camera.state != "removed"}
+
+
+def sum_counts(all_counts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Counts added up key by key, also where a value is a mapping of counts in its turn.
+
+    Args:
+        all_counts: of every scorer, how many alerts it has emitted, delivered, dropped, and how many wait.
+    """
+    total: dict[str, Any] = {}
+    for counts in all_counts:
+        for key, value in counts.items():
+            if isinstance(value, Mapping):
+                total[key] = sum_counts([total.get(key, {}), cast("Mapping[str, Any]", value)])
+            else:
+                total[key] = total.get(key, 0) + value
+    return total
