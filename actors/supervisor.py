@@ -229,6 +229,8 @@ class Supervisor:
             for camera_id, reader in process.report.readers.items():
                 if self._desired_states.is_reader(name, camera_id):
                     self._registry.update_reader(camera_id, reader)
+                else:
+                    self._registry.update_former_reader(camera_id, reader)
         report = self._actors.scorer.report
         if report is not None:
             self._registry.update_scoring(report.cameras)

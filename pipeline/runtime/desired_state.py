@@ -206,11 +206,20 @@ class DesiredStates:
         if not draining:
             for name, process in actors.processes.items():
                 if _is_behind(process, self._desired_cameras[name]):
-                    # Sessions rise with every connection, and alone are no reason to say it again.
-                    desired_states[name] = replace(self._desired_cameras[name], sessions=self._registry.next_sessions())
+                    desired_states[name] = self._with_counting(self._desired_cameras[name])
         if _is_behind(actors.scorer, self._desired_scorer):
             desired_states[SCORER] = self._desired_scorer
         return desired_states
+
+    def _with_counting(self, desired: DesiredCameraState) -> DesiredCameraState:
+        """With where to go on counting. That alone, which rises with every connection, is no reason to say it again."""
+        ids = [camera.id for camera in desired.cameras]
+        counter_ids = {camera_id: self._registry.counter_id(camera_id) for camera_id in ids}
+        return replace(
+            desired,
+            sessions={camera_id: self._registry.next_session(camera_id) for camera_id in ids},
+            counter_ids={camera_id: counter_id for camera_id, counter_id in counter_ids.items() if counter_id},
+        )
 
     def _place_cameras(self, processes: Mapping[str, ActorState[CameraReport]], now: float) -> None:
         """Find a process for every camera that is wanted; those of a process that is gone go to the others."""
