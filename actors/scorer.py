@@ -13,6 +13,7 @@ from actors.plans import sink_settings
 from pipeline.models.card import read_card
 from pipeline.runtime.messages import DesiredScorerState, ScorerReport
 from pipeline.runtime.plan import RunPlan
+from pipeline.runtime.tally import SECONDS, Histogram, Tally
 from pipeline.scoring.camera import CameraState, end_abandoned
 from pipeline.scoring.scorer import Outcome, Scorer
 from pipeline.sinks.base import Sink, SinkContext
@@ -45,6 +46,8 @@ class ScorerActor:
         card = read_card(plan.model_folder)
         settings = sink_settings(plan.sinks)
         self._version = 0
+        self._began_at_s = time.time()
+        self._scoring, self._all_stages = Histogram(SECONDS), Histogram(SECONDS)
         names = [sink.sink_name for sink in settings if sink.takes_alerts]
         self.store = RunStore(plan.sinks.store_file, plan.name, names)
         states = self.store.states()
@@ -85,7 +88,12 @@ class ScorerActor:
         """
         if not self._scorer.knows(result.header.camera_id for result in results):
             return False
-        self._write(self._scorer.update(results, time.time()))
+        started_at = time.perf_counter()
+        outcome = self._scorer.update(results, time.time())
+        self._write(outcome)
+        self._scoring.add(time.perf_counter() - started_at, times=len(outcome.scores))
+        for score in outcome.scores:
+            self._all_stages.add(score.latency_s)
         return True
 
     def notify(self, notices: Sequence[tuple[int, Notice]]) -> None:
@@ -107,7 +115,13 @@ class ScorerActor:
             troubles=tuple(self._troubles()),
             alerts=self._alert_counts(),
             node=this_node(),
+            failing={name: sink.trouble is not None for name, sink in self.sinks.items()},
+            tally=self._tally(),
         )
+
+    def _tally(self) -> Tally:
+        histograms = {"scoring": self._scoring.counts(), "all": self._all_stages.counts()}
+        return Tally(self._began_at_s, histograms, {name: sink.rows_lost for name, sink in self.sinks.items()})
 
     def _troubles(self) -> Iterator[Trouble]:
         """What stands in the way of writing at present."""

@@ -146,3 +146,11 @@ def test_of_cameras_removed_long_ago_only_the_counts_are_kept_and_one_that_comes
     assert (back.counts.decoded, back.counts.scored, back.counts.dropped) == (15, 13, {"sampling": 2})
     assert status.archived.decoded == 280
     assert made.next_sessions()["c1"] == 5
+
+
+def test_a_camera_of_which_nobody_reports_yet_is_named_and_its_frames_stay_in_the_sums():
+    made = registry("a", "b")
+    made.apply([camera("a"), camera("b", sample_fps=1.0), camera("c")], (), 200.0)
+    status = made.status(draining=False)
+    assert ([shown.camera_id for shown in status.cameras], status.unread) == (["a"], ("b", "c"))
+    assert (status.counts().decoded, status.counts().scored) == (20, 16)
