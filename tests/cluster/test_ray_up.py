@@ -105,7 +105,7 @@ def fill_folder(lab, trained, config, redis_url):
         "output": {"folder": str(lab.root / "state"), "rotate_s": 2},
     }
     (site / "cameras.yaml").write_text(yaml.safe_dump({**TINY, **sections}))
-    (site / "environment").write_text(f"export REDIS_URL={redis_url}\n")
+    (site / "environment").write_text(f"REDIS_URL={redis_url}\n")
     (site / "environment").chmod(0o600)
     lab.call("sh", "-c", "umask 077; ray get-auth-token --generate > /dev/null")
 
