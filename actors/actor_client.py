@@ -42,6 +42,11 @@ def start_vital_thread(task: Callable[..., None], *arguments: Any) -> None:
     threading.Thread(target=run, name=task.__name__, daemon=True).start()
 
 
+def this_node() -> str:
+    """Id of the node that this process runs on; empty outside a cluster."""
+    return ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
+
+
 class ActorClient:
     """Another actor of this run, found by name.
 

@@ -15,7 +15,7 @@ from typing import cast
 
 import numpy as np
 
-from actors.actor_client import start_vital_thread
+from actors.actor_client import start_vital_thread, this_node
 from pipeline.config import CameraSettings
 from pipeline.errors import RunError
 from pipeline.locked_folder import touch_folder
@@ -99,7 +99,7 @@ class CameraActor:
             readers = {name: assigned.status() for name, assigned in self._assigned.items()}
             reported_since = time.monotonic() - _RELEASE_WITHIN_S
             troubles = tuple(why for since, why in self._unopened.values() if since <= reported_since)
-            return CameraReport(self._desired.version, readers, troubles)
+            return CameraReport(self._desired.version, readers, troubles, this_node())
 
     def stop(self) -> None:
         """End all readers; frames that wait can still be taken."""

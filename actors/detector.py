@@ -9,18 +9,18 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actors.actor_client import ActorClient, start_vital_thread
+from actors.actor_client import ActorClient, start_vital_thread, this_node
 from actors.result_sender import FrameResults, ResultSender
 from pipeline.config import RuntimeSettings
 from pipeline.model_settings import ModelSettings
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
-from pipeline.runtime.messages import CameraRole, DesiredDetectorState, DetectorReport, TakeRequest
+from pipeline.runtime.messages import CameraRole, DesiredDetectorState, DetectorLoad, DetectorReport, TakeRequest
 from pipeline.runtime.plan import Predict
 from pipeline.types import Dropped, DropReason, Frame, FrameBatch, Prediction
 
@@ -75,6 +75,7 @@ class DetectorActor:
         self._process_of: dict[str, str] = {}
         self._lock = threading.Lock()  # guards the five above
         self._confirmed: dict[str, int] = {}
+        self._load_so_far = DetectorLoad()  # replaced by the thread that predicts alone
         # What became of frames that left the inbox, in the order in which they left it, which is each camera's own.
         self._left_inbox: deque[Frame | Dropped] = deque()
         self._inbox = FrameBuffers(time.monotonic, on_drop=self._note_dropped, on_take=self._note_taken)
@@ -103,7 +104,9 @@ class DetectorActor:
             holding = Counter(dict.fromkeys(self._feeding - processes, 1))
             for camera_id, count in self._held.items():
                 holding[self._process_of[camera_id]] += count
-            return DetectorReport(self._desired.version, holding, self._tuning)
+            waiting, oldest_s = self._inbox.backlog()
+            load = replace(self._load_so_far, waiting=waiting, oldest_s=oldest_s)
+            return DetectorReport(self._desired.version, holding, self._tuning, load, this_node())
 
     def pid(self) -> int:
         """Process id."""
@@ -192,8 +195,15 @@ class DetectorActor:
     def _predictions(self, frames: list[Frame]) -> list[Prediction]:
         if not frames:
             return []
+        started_at, so_far = time.perf_counter(), self._load_so_far
         batch = FrameBatch.of(frames)
-        return self._predict_batch(batch, [self._roles[header.camera_id] for header in batch.headers])
+        predictions = self._predict_batch(batch, [self._roles[header.camera_id] for header in batch.headers])
+        self._load_so_far = DetectorLoad(
+            busy_s=so_far.busy_s + time.perf_counter() - started_at,
+            batches=so_far.batches + 1,
+            frames=so_far.frames + len(frames),
+        )
+        return predictions
 
     def _pop_left(self, taken: int) -> list[Frame | Dropped]:
         """What has left the inbox, up to the frames just taken, in the order in which it left."""

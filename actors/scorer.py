@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from actors.actor_client import this_node
 from actors.plans import sink_settings
 from pipeline.models.card import read_card
 from pipeline.runtime.messages import DesiredScorerState, ScorerReport
@@ -105,6 +106,7 @@ class ScorerActor:
             cameras=self._scorer.status(),
             troubles=tuple(self._troubles()),
             alerts=self._alert_counts(),
+            node=this_node(),
         )
 
     def _troubles(self) -> Iterator[Trouble]:

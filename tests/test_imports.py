@@ -75,7 +75,7 @@ ACTORS_BELOW = {
     "local_ray": {"ray_settings"},
     "joined_ray": {"ray_head", "ray_settings"},
     "cluster": {"joined_ray", "local_ray"},
-    "scorer": {"plans"},
+    "scorer": {"plans", "actor_client"},
     "fleet": {"actor_monitor", "camera", "cluster", "detector", "local_ray", "scorer"},
     "actor_set": {"actor_monitor", "fleet"},
     "deliveries": {"actor_monitor"},

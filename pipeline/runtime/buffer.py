@@ -159,6 +159,11 @@ class FrameBuffers:
             buffer = self._buffers.get(camera_id)
             return len(buffer.frames) if buffer else 0
 
+    def backlog(self) -> tuple[int, float]:
+        """Frames that wait, and since when the oldest of them does, in seconds (0 where none waits)."""
+        with self._changed:
+            return self._waiting(), self._oldest_age_s()
+
     def _has_room(self, frame: Frame, buffer: _CameraBuffer) -> bool:
         """Wait for room where nothing may be dropped; False when the buffer was closed."""
         if buffer.overflow == "block" and len(buffer.frames) >= buffer.capacity:

@@ -69,11 +69,13 @@ class CameraReport:
         version: of the desired state it follows.
         readers: what each camera's reader has done, by camera id, former cameras included until they are forgotten.
         troubles: why cameras cannot be read at all.
+        node: id of its node.
     """
 
     version: int
     readers: Mapping[str, ReaderStatus]
     troubles: tuple[Trouble, ...] = ()
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,25 @@ class DesiredDetectorState:
 
 
 @dataclass(frozen=True, slots=True)
+class DetectorLoad:
+    """How busy a detector is.
+
+    Attributes:
+        busy_s: seconds that it predicted, since its process began.
+        batches: batches it predicted since then.
+        frames: frames in them.
+        waiting: frames that wait in it at present.
+        oldest_s: since when the oldest of them waits, in seconds; 0 where none does.
+    """
+
+    busy_s: float = 0.0
+    batches: int = 0
+    frames: int = 0
+    waiting: int = 0
+    oldest_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class DetectorReport:
     """How a detector stands.
 
@@ -119,11 +140,15 @@ class DetectorReport:
         version: of the desired state it follows.
         holding: frames in it, by camera process; processes without frames may be absent.
         tuning: how its model is run, in words.
+        load: how busy it is.
+        node: id of its node.
     """
 
     version: int
     holding: Mapping[str, int] = field(default_factory=dict[str, int])
     tuning: str = ""
+    load: DetectorLoad = field(default_factory=DetectorLoad)
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +176,7 @@ class ScorerReport:
         cameras: what is known of each camera.
         troubles: what stands in the way of writing at present.
         alerts: how many were emitted, delivered to Redis, dropped, and wait; under ``sinks`` the same of other sinks.
+        node: id of its node.
     """
 
     version: int
@@ -158,3 +184,4 @@ class ScorerReport:
     cameras: Mapping[str, ScoringStatus]
     troubles: tuple[Trouble, ...] = ()
     alerts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    node: str = ""

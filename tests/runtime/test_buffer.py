@@ -161,3 +161,14 @@ def test_a_producer_that_waits_is_let_go_when_its_camera_is_removed():
     buffers.remove_camera("a")
     producer.join(10.0)
     assert answers == [False]
+
+
+def test_the_backlog_is_what_waits_and_how_long_the_oldest_does():
+    clock = 10.0
+    buffers = FrameBuffers(lambda: clock)
+    buffers.add_camera("a", 2, "block")
+    assert buffers.backlog() == (0, 0.0)
+    buffers.put(frame("a", 0))
+    clock = 12.5
+    buffers.put(frame("a", 1))
+    assert buffers.backlog() == (2, 2.5)
