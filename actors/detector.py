@@ -21,6 +21,7 @@ from pipeline.model_settings import ModelSettings
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.messages import CameraRole, DesiredDetectorState, DetectorLoad, DetectorReport, TakeRequest
+from pipeline.runtime.parts import GatheredParts
 from pipeline.runtime.plan import Predict
 from pipeline.runtime.slices import ScorerSlices
 from pipeline.runtime.tally import BATCH_FRAMES, SECONDS, Histogram, Tally
@@ -89,6 +90,7 @@ class DetectorActor:
         self._left_inbox: deque[Frame | Dropped] = deque()
         self._inbox = FrameBuffers(time.monotonic, on_drop=self._note_dropped, on_take=self._note_taken)
         self._slices = ScorerSlices(plan.scorers)
+        self._parts = GatheredParts[Prediction | Dropped](self._slices, _camera_of)
         self._senders = {name: ResultSender(ActorClient(name), self._on_confirmed) for name in plan.scorers}
         start_vital_thread(self._predict)
         for sender in self._senders.values():
@@ -217,11 +219,10 @@ class DetectorActor:
         while True:
             frames = self._inbox.take(self._plan.batch, timeout_s=_TAKE_TIMEOUT_S)
             left = self._pop_left(len(frames))
-            if left:
-                predictions = iter(self._predictions(frames))
-                results = [item if isinstance(item, Dropped) else next(predictions) for item in left]
-                for name, own in self._slices.split(results, _camera_of).items():
-                    self._senders[name].send(own)
+            predictions = iter(self._predictions(frames))
+            results = [item if isinstance(item, Dropped) else next(predictions) for item in left]
+            for name, own in self._parts.add(results, time.monotonic(), lambda: self._inbox.waiting() > 0):
+                self._senders[name].send(own)
 
     def _predictions(self, frames: list[Frame]) -> list[Prediction]:
         if not frames:
