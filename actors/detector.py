@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from actors.actor_client import ActorClient, start_vital_thread, this_node
 from actors.result_sender import FrameResults, ResultSender
 from pipeline.config import RuntimeSettings
+from pipeline.logs import log_json_in_actor
 from pipeline.model_settings import ModelSettings
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
@@ -72,6 +73,7 @@ class DetectorActor:
     """
 
     def __init__(self, plan: DetectorPlan) -> None:
+        log_json_in_actor()
         self._plan = plan
         self._incarnation = uuid.uuid4().hex
         self._tuning = ""
@@ -204,7 +206,9 @@ class DetectorActor:
                 self._held[header.camera_id] += 1
         self._left_inbox.extend(batch.dropped)
         for frame in self._inbox.put_all(batch.frames()):
-            _log.error("camera %s: expected a camera that this detector is to score", frame.header.camera_id)
+            camera_id = frame.header.camera_id
+            said = "camera %s: expected a camera that this detector is to score"
+            _log.error(said, camera_id, extra={"camera": camera_id, "session": frame.header.session})
             self._left_inbox.append(Dropped(frame.header, "detector_lost"))
 
     def _note_dropped(self, frame: Frame, reason: DropReason) -> None:
