@@ -9,15 +9,17 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actors.actor_client import ActorClient, start_vital_thread, this_node
+from actors.model_server import copier_from
 from actors.result_sender import FrameResults, ResultSender
 from pipeline.config import RuntimeSettings
-from pipeline.model_settings import ModelSettings
+from pipeline.models.fetching import held_model
+from pipeline.models.source import ModelSource
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.messages import CameraRole, DesiredDetectorState, DetectorLoad, DetectorReport, TakeRequest
@@ -39,8 +41,7 @@ class DetectorPlan:
 
     Attributes:
         name: of the actor.
-        model_folder: the checkpoint.
-        expected_model: settings that the checkpoint must have been trained with, or None.
+        model: where it gets its model.
         device: torch device.
         threads: CPU threads for torch.
         batch: when a batch is closed.
@@ -50,8 +51,7 @@ class DetectorPlan:
     """
 
     name: str
-    model_folder: Path
-    expected_model: ModelSettings | None
+    model: ModelSource
     device: str
     threads: int
     batch: BatchPolicy
@@ -67,6 +67,7 @@ class DetectorActor:
         self._plan = plan
         self._incarnation = uuid.uuid4().hex
         self._tuning = ""
+        self._model_held = ExitStack()
         self._predict_batch = self._load(plan)
         self._desired = DesiredDetectorState()
         self._feeding: set[str] = set()
@@ -122,11 +123,15 @@ class DetectorActor:
         from pipeline.inference.engine import Engine
 
         torch.set_num_threads(plan.threads)
+        server = plan.model.server
+        copy = None if server is None else copier_from(ActorClient(server), plan.model)
+        # As long as this process lives: what it compiles is made of these files, too.
+        folder, card = self._model_held.enter_context(held_model(plan.model, copy))
         engine = Engine.ready(
-            plan.model_folder,
+            folder,
             plan.runtime,
             device=plan.device,
-            expected=plan.expected_model,
+            card=card,
             agree=partial(_agreed, ActorClient(plan.scorer)),
         )
         self._tuning = str(engine.tuning)

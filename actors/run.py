@@ -54,6 +54,8 @@ def run(
         StoppedError: it was stopped before all actors had started.
         RunError: an actor did not start, or the run could not be ended in good order.
     """
+    if address is not None:  # whose nodes need not have the model's folder
+        plan = replace(plan, model=plan.model.served_by(f"{plan.name}-model"))
     redis_url, nothing = plan.sinks.redis_url.get_secret_value(), RunStatus((), done=False).totals()
     with RunStatusWriter(redis_url, plan.name, nothing) as status_writer, ray_cluster(address):
 

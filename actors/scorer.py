@@ -10,7 +10,6 @@ from typing import Any
 
 from actors.actor_client import this_node
 from actors.plans import sink_settings
-from pipeline.models.card import read_card
 from pipeline.runtime.messages import DesiredScorerState, ScorerReport
 from pipeline.runtime.plan import RunPlan
 from pipeline.scoring.camera import CameraState, end_abandoned
@@ -42,7 +41,7 @@ class ScorerActor:
 
     def __init__(self, plan: RunPlan) -> None:
         os.umask(0o077)  # what it writes is this user's: on a cluster of one's own, it is not the command's child
-        card = read_card(plan.model_folder)
+        card = plan.card
         settings = sink_settings(plan.sinks)
         self._version = 0
         names = [sink.sink_name for sink in settings if sink.takes_alerts]

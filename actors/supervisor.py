@@ -142,6 +142,7 @@ class Supervisor:
         with self._lock:
             for actor in self._actors.named().values():
                 actor.kill()
+            self._fleet.close()
 
     def step(self, now: float, now_s: float) -> None:
         """Collect all reports, and send what has changed. Waits for nobody.
