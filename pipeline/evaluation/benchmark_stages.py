@@ -150,7 +150,7 @@ def measure_sinks(card: ModelCard, folder: Path, *, maps: bool, batch: int) -> f
         scorer.configure(cameras, time.time())
         before = time.process_time()
         for results in _predictions(card, cameras, batch):
-            outcome = scorer.update(results, time.time())
+            outcome = scorer.update(results, card.fingerprint, time.time())
             parquet.write(outcome.scores)
             store.commit(outcome.states, outcome.alerts)
             redis.write(outcome.scores)

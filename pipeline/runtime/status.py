@@ -23,6 +23,7 @@ class ScoringStatus:
         scored_frame_at_s: Unix time at which the newest scored frame was captured; None before the first.
         threshold: the camera's threshold.
         light_changed: whether the camera's whole image looks different than in training.
+        model: fingerprint of the model that it is scored by.
     """
 
     scored: int
@@ -34,6 +35,7 @@ class ScoringStatus:
     scored_frame_at_s: float | None
     threshold: float
     light_changed: bool = False
+    model: str = ""
 
 
 ReaderState = Literal["opening", "streaming", "waiting", "paused", "finished", "failed", "stopped"]
