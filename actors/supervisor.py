@@ -70,7 +70,7 @@ class Supervisor:
         self._status = RunStatus(cameras=(), done=False)
         self._actors = ActorSet(fleet)
         self._actors.add_processes(self._desired_states.processes)
-        self._actors.add_detectors(fleet.detectors[: fleet.active])
+        self._actors.keep_detectors(fleet.detectors[: fleet.active])
 
     def start(self, stop: threading.Event) -> None:
         """Wait until all actors but spare detectors answer, then begin to watch them.
@@ -84,7 +84,7 @@ class Supervisor:
         """
         self._fleet.wait_for_start(self._actors.named(), stop, _START_TIMEOUT_S)
         # Loading beside the others, spare ones would only have kept the first frame waiting.
-        self._actors.add_detectors(self._fleet.detectors)
+        self._actors.keep_detectors(self._desired_states.detectors)
         self._tick()
         threading.Thread(target=self._watch, name="supervisor", daemon=True).start()
 
@@ -101,6 +101,23 @@ class Supervisor:
         """
         with self._lock:
             self._notify(self._registry.apply(cameras, paused, time.time()))
+
+    def add_detectors(self, count: int) -> tuple[str, ...]:
+        """Make more detectors, beside those that there are; how many of all work at a time does not change.
+
+        Args:
+            count: how many.
+
+        Returns:
+            Their names.
+        """
+        with self._lock:
+            return self._desired_states.add_detectors(count)
+
+    def retire_detectors(self, names: Iterable[str]) -> None:
+        """Give these detectors no frames any more, and end each once it holds none."""
+        with self._lock:
+            self._desired_states.retire_detectors(names)
 
     def drain(self) -> None:
         """End all cameras; frames that were decoded are still scored."""
@@ -213,6 +230,8 @@ class Supervisor:
             for camera_id, reader in process.report.readers.items():
                 if self._desired_states.is_reader(name, camera_id):
                     self._registry.update_reader(camera_id, reader)
+                else:
+                    self._registry.update_former_reader(camera_id, reader)
         report = self._actors.scorer.report
         if report is not None:
             self._registry.update_scoring(report.cameras)
@@ -227,6 +246,8 @@ class Supervisor:
 
     def _send_desired_states(self, desired_states: Mapping[str, DesiredState]) -> None:
         self._actors.add_processes(self._desired_states.processes)
+        for ended in self._actors.keep_detectors(self._desired_states.detectors):
+            self._deliveries.forget(ended)
         named = self._actors.named()
         for name, desired in desired_states.items():
             self._deliveries.send(name, desired.version, lambda n=name, d=desired: named[n].call("configure", d))

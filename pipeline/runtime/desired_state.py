@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -18,7 +18,7 @@ from pipeline.runtime.messages import (
     DetectorReport,
     ScorerReport,
 )
-from pipeline.runtime.pool import DetectorPool, LivingDetector
+from pipeline.runtime.pool import DetectorPool, LivingDetector, TakenProcess
 from pipeline.types import SceneReference
 
 SCORER = "the scorer"
@@ -66,7 +66,7 @@ class DesiredStates:
     Args:
         registry: the cameras.
         run: name of the run; names of camera processes begin with it.
-        detectors: names of all detectors, spare ones included.
+        detectors: names of all detectors at first, spare ones included.
         active: how many of them are to work while all live.
         cameras_per_process: cameras in one camera process.
         max_processes: upper limit of camera processes, which then hold as many cameras as they must; None is none.
@@ -87,6 +87,7 @@ class DesiredStates:
         self._registry, self._run, self._scene_references = registry, run, scene_references or {}
         self._cameras_per_process, self._max_processes = cameras_per_process, max_processes
         self._pool = DetectorPool(detectors, active)
+        self._detectors_so_far = len(detectors)
         self._processes: list[str] = []
         self._placement: dict[str, str] = {}
         self._version = 0
@@ -105,6 +106,43 @@ class DesiredStates:
     def processes(self) -> tuple[str, ...]:
         """Names of the camera processes that there are to be."""
         return tuple(self._processes)
+
+    @property
+    def detectors(self) -> tuple[str, ...]:
+        """Names of the detectors that there are to be; one that was retired, until it holds no frames."""
+        return self._pool.detectors
+
+    @property
+    def active_detectors(self) -> int:
+        """How many detectors are to work while all live; may be changed at any time."""
+        return self._pool.active
+
+    @active_detectors.setter
+    def active_detectors(self, active: int) -> None:
+        self._pool.active = active
+
+    def add_detectors(self, count: int) -> tuple[str, ...]:
+        """Have more detectors, beside those that there are; how many of all work at a time does not change.
+
+        Args:
+            count: how many.
+
+        Returns:
+            Their names, which no detector of the run had before.
+        """
+        first = self._detectors_so_far
+        self._detectors_so_far += count
+        names = tuple(f"{self._run}-detector-{number}" for number in range(first, first + count))
+        self._pool.add(names)
+        return names
+
+    def retire_detectors(self, names: Iterable[str]) -> None:
+        """Give these detectors no frames any more; each is among ``detectors`` until it holds none.
+
+        What they take from goes to the others, a camera process once its detector holds none of its frames, so that
+        each camera's order is kept. While none of the others lives, they go on.
+        """
+        self._pool.retire(names)
 
     @property
     def newest(self) -> dict[str, DesiredState]:
@@ -128,9 +166,11 @@ class DesiredStates:
         """
         if not draining:
             self._place_cameras(actors.processes, now)
-        assigned = self._pool.assign(self._processes, self._living(actors.detectors))
         members = self._members()
-        for name in actors.detectors:
+        taken = {name: _taken(actors.processes.get(name), cameras) for name, cameras in members.items()}
+        assigned = self._pool.assign(taken, self._living(actors.detectors))
+        self._desired_detectors = {name: d for name, d in self._desired_detectors.items() if name in assigned}
+        for name in [name for name in actors.detectors if name in assigned]:
             desired = _desired_detector(assigned[name], members)
             self._desired_detectors[name] = self._numbered(desired, self._desired_detectors.get(name))
         if not draining:
@@ -160,17 +200,26 @@ class DesiredStates:
 
     def _not_followed(self, actors: ActorStates, draining: bool) -> dict[str, DesiredState]:
         desired_states: dict[str, DesiredState] = {}
-        for name, detector in actors.detectors.items():
-            if _is_behind(detector, self._desired_detectors[name]):
-                desired_states[name] = self._desired_detectors[name]
+        for name, desired in self._desired_detectors.items():
+            if _is_behind(actors.detectors[name], desired):
+                desired_states[name] = desired
         if not draining:
             for name, process in actors.processes.items():
                 if _is_behind(process, self._desired_cameras[name]):
-                    # Sessions rise with every connection, and alone are no reason to say it again.
-                    desired_states[name] = replace(self._desired_cameras[name], sessions=self._registry.next_sessions())
+                    desired_states[name] = self._with_counting(self._desired_cameras[name])
         if _is_behind(actors.scorer, self._desired_scorer):
             desired_states[SCORER] = self._desired_scorer
         return desired_states
+
+    def _with_counting(self, desired: DesiredCameraState) -> DesiredCameraState:
+        """With where to go on counting. That alone, which rises with every connection, is no reason to say it again."""
+        ids = [camera.id for camera in desired.cameras]
+        counter_ids = {camera_id: self._registry.counter_id(camera_id) for camera_id in ids}
+        return replace(
+            desired,
+            sessions={camera_id: self._registry.next_session(camera_id) for camera_id in ids},
+            counter_ids={camera_id: counter_id for camera_id, counter_id in counter_ids.items() if counter_id},
+        )
 
     def _place_cameras(self, processes: Mapping[str, ActorState[CameraReport]], now: float) -> None:
         """Find a process for every camera that is wanted; those of a process that is gone go to the others."""
@@ -197,7 +246,7 @@ class DesiredStates:
             if detector.report is not None:
                 desired = self._desired_detectors.get(name)
                 current = desired is None or detector.report.version == desired.version
-                living[name] = LivingDetector(current, detector.report.holding)
+                living[name] = LivingDetector(current, detector.report.holding, detector.report.node)
         return living
 
     def _members(self) -> dict[str, list[CameraSettings]]:
@@ -229,6 +278,11 @@ class DesiredStates:
             return before
         self._version += 1
         return replace(desired, version=self._version)
+
+
+def _taken(process: ActorState[CameraReport] | None, cameras: list[CameraSettings]) -> TakenProcess:
+    report = None if process is None else process.report
+    return TakenProcess(len(cameras), "" if report is None else report.node)
 
 
 def _desired_detector(processes: tuple[str, ...], members: Mapping[str, list[CameraSettings]]) -> DesiredDetectorState:

@@ -42,7 +42,9 @@ class DesiredCameraState:
         cameras: the cameras to read.
         scene_references: what their scenes looked like in training, by camera id.
         paused: ids of those not to be read at present.
-        sessions: by camera id, a session number above all that were used; for a node that does not know them.
+        sessions: by camera id, the session number to begin with where there are no frame counters of it to go on in.
+        counter_ids: by camera id, the frame counters that a live camera was counted in last; others on this node are of
+            a time before that. Absent where it is the first to be read.
         consumer: name of the detector that may take frames; None while there is none.
         deaths: how many detectors have died while they took from this process.
         forgotten: ids of former cameras, read here, which are no longer reported.
@@ -55,6 +57,7 @@ class DesiredCameraState:
     scene_references: Mapping[str, SceneReference] = field(default_factory=dict[str, SceneReference])
     paused: frozenset[str] = frozenset()
     sessions: Mapping[str, int] = field(default_factory=dict[str, int])
+    counter_ids: Mapping[str, str] = field(default_factory=dict[str, str])
     consumer: str | None = None
     deaths: int = 0
     forgotten: frozenset[str] = frozenset()

@@ -82,5 +82,5 @@ class RunPlan:
 
     @property
     def counters_folder(self) -> Path:
-        """Folder of the cameras' counter files, on each node for its own cameras."""
+        """Folder of the cameras' counter files on this node; each node has one of this name for its own cameras."""
         return private_folder() / self.name

@@ -24,6 +24,8 @@ class ScoringStatus:
         threshold: the camera's threshold.
         light_changed: whether the camera's whole image looks different than in training.
         model: fingerprint of the model that it is scored by.
+        counted: by the id of frame counters, how many of the frames dispatched by them are scored or dropped: all below
+            a serial. The last one is that of the newest frame; of those before only the newest few are here.
     """
 
     scored: int
@@ -36,6 +38,7 @@ class ScoringStatus:
     threshold: float
     light_changed: bool = False
     model: str = ""
+    counted: dict[str, int] = field(default_factory=dict[str, int])
 
 
 ReaderState = Literal["opening", "streaming", "waiting", "paused", "finished", "failed", "stopped"]
@@ -117,7 +120,7 @@ class CameraStatus:
     def as_json(self) -> dict[str, Any]:
         """A flat object, as documented in docs/alerts.md."""
         scoring = asdict(self.scoring)
-        del scoring["scored"], scoring["dropped"]  # the frame counts hold them
+        del scoring["scored"], scoring["dropped"], scoring["counted"]  # the frame counts hold them
         del scoring["light_changed"]  # a condition
         return {
             "camera_id": self.camera_id,

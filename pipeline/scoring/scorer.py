@@ -248,6 +248,7 @@ class _Meter:
             threshold=camera.threshold,
             light_changed=camera.light_changed,
             model=camera.model,
+            counted=camera.counted,
         )
 
 

@@ -274,3 +274,15 @@ def test_a_run_that_is_aborted_says_why_and_does_not_fail_where_nobody_hears_it(
     assert (within_s, failure) == (3.0, "the run failed: no weights")
     run[SCORER].die()
     run.supervisor.abort("again")
+
+
+def test_a_detector_that_was_added_takes_over_from_one_that_was_retired_which_is_then_ended(run):
+    (added,) = run.supervisor.add_detectors(1)
+    run.step()
+    run.supervisor.retire_detectors([DETECTOR])
+    for _ in range(4):
+        run.step()
+    assert run[added].desired.processes == (CAMERAS,)
+    assert run[CAMERAS].desired.consumer == added
+    assert run[DETECTOR].is_killed
+    assert run.texts() == []
