@@ -80,7 +80,7 @@ class DetectorActor:
         # What became of frames that left the inbox, in the order in which they left it, which is each camera's own.
         self._left_inbox: deque[Frame | Dropped] = deque()
         self._inbox = FrameBuffers(time.monotonic, on_drop=self._note_dropped, on_take=self._note_taken)
-        self._results = ResultSender(ActorClient(plan.scorer), self._on_confirmed)
+        self._results = ResultSender(ActorClient(plan.scorer), plan.model.fingerprint, self._on_confirmed)
         start_vital_thread(self._predict)
         start_vital_thread(self._results.confirm)
 
@@ -107,7 +107,9 @@ class DetectorActor:
                 holding[self._process_of[camera_id]] += count
             waiting, oldest_s = self._inbox.backlog()
             load = replace(self._load_so_far, waiting=waiting, oldest_s=oldest_s)
-            return DetectorReport(self._desired.version, holding, self._tuning, load, this_node())
+            return DetectorReport(
+                self._desired.version, holding, self._tuning, load, this_node(), self._plan.model.fingerprint
+            )
 
     def pid(self) -> int:
         """Process id."""
@@ -132,7 +134,7 @@ class DetectorActor:
             plan.runtime,
             device=plan.device,
             card=card,
-            agree=partial(_agreed, ActorClient(plan.scorer)),
+            agree=partial(_agreed, ActorClient(plan.scorer), plan.model.fingerprint),
         )
         self._tuning = str(engine.tuning)
         return engine.predict_as
@@ -229,8 +231,8 @@ class DetectorActor:
                     self._confirmed[camera_id] = result.header.serial + 1
 
 
-def _agreed(scorer: ActorClient, tuning: Tuning) -> Tuning:
-    """How the run's detectors run the model. Measured by each for itself, one frame could get two scores."""
-    while (said := scorer.call("agree", tuning.as_json(), answer_within_s=_ANSWER_TIMEOUT_S)) is None:
+def _agreed(scorer: ActorClient, model: str, tuning: Tuning) -> Tuning:
+    """How the run's detectors run a model. Measured by each for itself, one frame could get two scores."""
+    while (said := scorer.call("agree", tuning.as_json(), model, answer_within_s=_ANSWER_TIMEOUT_S)) is None:
         pass  # it is restarting; ``call`` has waited a moment
     return tuning.of_json(said)

@@ -41,18 +41,18 @@ class ScorerActor:
 
     def __init__(self, plan: RunPlan) -> None:
         os.umask(0o077)  # what it writes is this user's: on a cluster of one's own, it is not the command's child
-        card = plan.card
+        self._card = plan.card
         settings = sink_settings(plan.sinks)
         self._version = 0
         names = [sink.sink_name for sink in settings if sink.takes_alerts]
         self.store = RunStore(plan.sinks.store_file, plan.name, names)
         states = self.store.states()
         confirmed = {name: CameraState.of_json(text).last for name, text in states.items()}
-        self._scorer = Scorer(card, states)
+        self._scorer = Scorer(plan.card, states)
         self.sinks: dict[str, Sink] = {}
         for sink in settings:
             alerts = self.store.alerts(sink.sink_name) if sink.takes_alerts else None
-            self.sinks[sink.sink_name] = sink.open(SinkContext(plan.name, card.fingerprint, confirmed, alerts))
+            self.sinks[sink.sink_name] = sink.open(SinkContext(plan.name, confirmed, alerts))
         self._end_abandoned()
         if self._state.run is None:
             self._begin(plan)
@@ -61,30 +61,38 @@ class ScorerActor:
     def _state(self) -> SavedRunState:
         return self.store.run_state
 
-    def agree(self, tuning: Mapping[str, Any]) -> dict[str, Any]:
-        """How all detectors of the run are to run the model, as long as it lasts: as the first one that asked would.
+    def agree(self, tuning: Mapping[str, Any], model: str = "") -> dict[str, Any]:
+        """How all detectors of the run are to run a model, as long as it lasts: as the first one that asked would.
 
         Args:
             tuning: what suits the detector that asks, as ``Tuning.as_json`` gives it.
+            model: fingerprint of its model.
         """
-        if not self._state.tuning:
-            self._commit({}, (), replace(self._state, tuning=dict(tuning)))
-        return dict(self._state.tuning)
+        if model not in self._state.tunings:
+            tunings = {**self._state.tunings, model: dict(tuning)}
+            self._commit({}, (), replace(self._state, tunings=tunings))
+        return dict(self._state.tunings[model])
 
     def configure(self, desired: DesiredScorerState) -> None:
         """Follow a desired state: score its cameras from now on, and end the open events of others."""
+        self._scorer.use(desired.cards or (self._card,))
         self._write(self._scorer.configure(desired.cameras, time.time(), desired.removed_cameras))
         self._version = desired.version
 
-    def add(self, results: Sequence[Prediction | Dropped]) -> bool:
+    def add(self, results: Sequence[Prediction | Dropped], model: str = "") -> bool:
         """Score frames and write what follows from them.
 
+        Args:
+            results: what became of frames.
+            model: fingerprint of the model that made the predictions; empty for the plan's.
+
         Returns:
-            False where a camera is not known yet and all of it is to be sent again.
+            False where a camera or the model is not known yet and all of it is to be sent again.
         """
-        if not self._scorer.knows(result.header.camera_id for result in results):
+        model = model or self._card.fingerprint
+        if not self._scorer.knows((result.header.camera_id for result in results), model):
             return False
-        self._write(self._scorer.update(results, time.time()))
+        self._write(self._scorer.update(results, model, time.time()))
         return True
 
     def notify(self, notices: Sequence[tuple[int, Notice]]) -> None:

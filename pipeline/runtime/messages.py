@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pipeline.config import CameraSettings
+from pipeline.models.card import ModelCard
 from pipeline.runtime.status import ReaderStatus, ScoringStatus
 from pipeline.types import SceneReference, Trouble
 
@@ -145,6 +146,7 @@ class DetectorReport:
         tuning: how its model is run, in words.
         load: how busy it is.
         node: id of its node.
+        model: fingerprint of its model.
     """
 
     version: int
@@ -152,6 +154,7 @@ class DetectorReport:
     tuning: str = ""
     load: DetectorLoad = field(default_factory=DetectorLoad)
     node: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +165,13 @@ class DesiredScorerState:
         version: number of the desired state; 0 is none.
         cameras: the cameras to score.
         removed_cameras: those that were removed; frames of theirs may still be on their way.
+        cards: of the models whose predictions may come, the one that is wanted last; none where it is the plan's alone.
     """
 
     version: int = 0
     cameras: tuple[CameraSettings, ...] = ()
     removed_cameras: tuple[CameraSettings, ...] = ()
+    cards: tuple[ModelCard, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

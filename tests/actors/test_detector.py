@@ -44,7 +44,7 @@ def peers():
         def __init__(self):
             self.results = []
 
-        def add(self, results):
+        def add(self, results, model):
             self.results += [(result.header.camera_id, result.reason) for result in results]
             return True
 
