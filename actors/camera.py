@@ -26,6 +26,7 @@ from pipeline.runtime.frame_counters import CounterName, FrameCounters
 from pipeline.runtime.messages import CameraReport, DesiredCameraState, TakeRequest
 from pipeline.runtime.redelivery import RedeliveryQueue
 from pipeline.runtime.status import ReaderStatus
+from pipeline.runtime.tally import Tally
 from pipeline.types import Dropped, DropReason, Frame, FrameBatch, Trouble
 from pipeline.video.reader import CameraReader, make_reader
 from pipeline.video.tamper import TamperMonitor
@@ -54,6 +55,7 @@ class CameraActor:
         self, size_px: tuple[int, int], gap_s: float, files_at_once: int, counters_folder: Path, quarantine: Path
     ) -> None:
         os.umask(0o077)  # as in the scorer
+        self._began_at_s = time.time()
         self._size_px, self._gap_s = size_px, gap_s
         self._files_at_once = files_at_once
         self._counters_folder, self._quarantine = private_folder() / counters_folder, quarantine
@@ -89,7 +91,8 @@ class CameraActor:
             self._confirm(request.confirmed)
             quarantined = self._redelivery.taken_by(request.consumer, request.incarnation, desired.deaths)
             dropped = [self._quarantine_frame(frame) for frame in quarantined]
-            frames = self._next_frames(request.max_frames, 0.0 if dropped else request.timeout_s)
+            timeout_s = 0.0 if dropped else request.timeout_s
+            frames = self._next_frames(request.max_frames, timeout_s, request.unwanted)
         if not frames and not dropped:
             if self._stopping:  # closed buffers answer at once, and would be asked without end while others drain
                 time.sleep(min(request.timeout_s, _NOTHING_LEFT_S))
@@ -102,7 +105,14 @@ class CameraActor:
             readers = {name: assigned.status() for name, assigned in self._assigned.items()}
             reported_since = time.monotonic() - _RELEASE_WITHIN_S
             troubles = tuple(why for since, why in self._unopened.values() if since <= reported_since)
-            return CameraReport(self._desired.version, readers, troubles, this_node())
+            return CameraReport(
+                self._desired.version,
+                readers,
+                troubles,
+                node=this_node(),
+                waiting=self._buffers.waiting(),
+                tally=Tally(self._began_at_s, {"camera_buffer": self._buffers.waited()}),
+            )
 
     def stop(self) -> None:
         """End all readers; frames that wait can still be taken."""
@@ -137,9 +147,9 @@ class CameraActor:
                 assigned.counters.remove()
                 del self._assigned[camera_id]
 
-    def _next_frames(self, max_frames: int, timeout_s: float) -> list[Frame]:
+    def _next_frames(self, max_frames: int, timeout_s: float, unwanted: frozenset[str]) -> list[Frame]:
         if not self._redelivery.has_retries:
-            frames = self._buffers.take(BatchPolicy(max_frames, max_wait_s=0.0), timeout_s)
+            frames = self._buffers.take(BatchPolicy(max_frames, max_wait_s=0.0), timeout_s, unwanted)
             self._redelivery.add([frame for frame in frames if not self._assigned[frame.header.camera_id].reader.live])
             return frames
         retry = self._redelivery.next_retry()

@@ -31,7 +31,8 @@ def stream_plan(config: Config, card: ModelCard, model: ModelSource | Path, redi
     """
     folder = RunFolder(config.output.folder)
     plan = _plan(config, config.cameras, card, model, redis_url, folder, folder.stream_scores)
-    return replace(plan, sinks=replace(plan.sinks, maps=config.output.maps, others=config.sinks))
+    sinks = replace(plan.sinks, maps=config.output.maps, others=config.sinks)
+    return replace(plan, sinks=sinks, metrics=config.metrics)
 
 
 def replay_plan(
@@ -81,7 +82,7 @@ def _plan(
         scores_maxlen=config.redis.scores_maxlen,
         alerts_maxlen=config.redis.alerts_maxlen,
         scores_folder=scores_folder.resolve(),
-        store_file=folder.store_file,
+        state_folder=folder.path,
         maps=True,
         rotate_s=config.output.rotate_s,
     )

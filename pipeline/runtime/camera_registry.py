@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.config import CameraSettings
 from pipeline.runtime.accounting import CameraAccounting, ReaderCounts
 from pipeline.runtime.health import HealthTracker
-from pipeline.runtime.status import CameraStatus, ReaderStatus, RunStatus, ScoringStatus
+from pipeline.runtime.status import CameraStatus, ReaderStatus, RunStatus, ScoringStatus, sum_counts
 from pipeline.types import FrameCounts, Notice
 
 _SHOWN_REMOVED = 100  # a run may go on for months, with cameras that come and go
@@ -45,7 +46,7 @@ class CameraRegistry:
         """Ids of the cameras not to be read at present."""
         self._cameras: dict[str, _Camera] = {}
         self._archive: dict[str, tuple[CameraAccounting, int | None]] = {}
-        self._alerts: Mapping[str, int] = {}
+        self._alerts: dict[str, Mapping[str, Any]] = {}  # by scorer
         self.apply(cameras, (), 0.0)  # there is no notice yet that a time would be needed for
 
     @property
@@ -115,9 +116,9 @@ class CameraRegistry:
             camera.scoring = status
             camera.accounting.update_scorer(status.scored, status.dropped, status.counted)
 
-    def update_alerts(self, alerts: Mapping[str, int]) -> None:
-        """Take in how many alerts were emitted, delivered to Redis, dropped, and wait."""
-        self._alerts = alerts
+    def update_alerts(self, scorer: str, alerts: Mapping[str, Any]) -> None:
+        """Take in how many alerts a scorer has emitted, delivered to Redis, dropped, and how many wait."""
+        self._alerts[scorer] = alerts
 
     def check_health(self, now_s: float) -> list[Notice]:
         """Notices of live cameras.
@@ -207,15 +208,23 @@ class CameraRegistry:
             for camera in self._cameras.values()
             if camera.reader is not None and camera.scoring is not None
         )
+        shown = {camera.camera_id for camera in cameras}
         wanted = [camera for camera in self._cameras.values() if not camera.removed]
         done = (bool(wanted) or draining) and all(camera.finished for camera in wanted)
-        return RunStatus(cameras, done, alerts=dict(self._alerts), archived=self._archived())
+        return RunStatus(
+            cameras,
+            done,
+            alerts=sum_counts(self._alerts.values()),
+            archived=self._left_out(shown),
+            paused=self.paused,
+            unread=tuple(camera.settings.id for camera in wanted if camera.settings.id not in shown),
+        )
 
-    def _archived(self) -> FrameCounts:
-        """The counts of all cameras of which only they are kept, and which have not come back."""
-        all_counts = [
-            accounting.counts() for name, (accounting, _) in self._archive.items() if name not in self._cameras
-        ]
+    def _left_out(self, shown: Collection[str]) -> FrameCounts:
+        """The counts of all other cameras: of which only they are kept, or whose reader has not reported yet."""
+        accountings = {name: accounting for name, (accounting, _) in self._archive.items()}
+        accountings |= {name: camera.accounting for name, camera in self._cameras.items()}
+        all_counts = [accounting.counts() for name, accounting in accountings.items() if name not in shown]
         dropped: Counter[str] = Counter()
         for counts in all_counts:
             dropped.update(counts.dropped)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -19,9 +19,9 @@ from pipeline.runtime.messages import (
     ScorerReport,
 )
 from pipeline.runtime.pool import DetectorPool, LivingDetector, TakenProcess
+from pipeline.runtime.slices import ScorerSlices
 from pipeline.types import SceneReference
 
-SCORER = "the scorer"
 _GONE_AFTER_S = 5.0  # a camera process on a living node is back within three
 
 DesiredState = DesiredCameraState | DesiredDetectorState | DesiredScorerState
@@ -47,12 +47,12 @@ class ActorStates:
     """What is known of all actors of a run.
 
     Attributes:
-        scorer: the scorer.
+        scorers: the scorers, by name.
         processes: the camera processes, by name.
         detectors: the detectors that there are, by name.
     """
 
-    scorer: ActorState[ScorerReport]
+    scorers: Mapping[str, ActorState[ScorerReport]]
     processes: Mapping[str, ActorState[CameraReport]]
     detectors: Mapping[str, ActorState[DetectorReport]]
 
@@ -66,6 +66,7 @@ class DesiredStates:
     Args:
         registry: the cameras.
         run: name of the run; names of camera processes begin with it.
+        slices: which cameras each scorer has.
         detectors: names of all detectors at first, spare ones included.
         active: how many of them are to work while all live.
         cameras_per_process: cameras in one camera process.
@@ -78,12 +79,14 @@ class DesiredStates:
         registry: CameraRegistry,
         *,
         run: str,
+        slices: ScorerSlices,
         detectors: Sequence[str],
         active: int,
         cameras_per_process: int,
         max_processes: int | None = None,
         scene_references: Mapping[str, SceneReference] | None = None,
     ) -> None:
+        self._slices = slices
         self._registry, self._run, self._scene_references = registry, run, scene_references or {}
         self._cameras_per_process, self._max_processes = cameras_per_process, max_processes
         self._pool = DetectorPool(detectors, active)
@@ -93,7 +96,7 @@ class DesiredStates:
         self._version = 0
         self._desired_cameras: dict[str, DesiredCameraState] = {}
         self._desired_detectors: dict[str, DesiredDetectorState] = {}
-        self._desired_scorer = DesiredScorerState()
+        self._desired_scorers: dict[str, DesiredScorerState] = {}
         for members in split_cameras(
             [camera.id for camera in registry.cameras],
             per_process=cameras_per_process,
@@ -147,7 +150,7 @@ class DesiredStates:
     @property
     def newest(self) -> dict[str, DesiredState]:
         """The newest desired state of every actor, by its name."""
-        return {SCORER: self._desired_scorer, **self._desired_detectors, **self._desired_cameras}
+        return {**self._desired_scorers, **self._desired_detectors, **self._desired_cameras}
 
     def is_reader(self, process: str, camera_id: str) -> bool:
         """Whether what a camera process says of a camera counts: no other one is to read it."""
@@ -177,8 +180,8 @@ class DesiredStates:
             for name in self._processes:
                 desired = self._desired_camera(name, members[name], actors.processes.get(name, ActorState()).report)
                 self._desired_cameras[name] = self._numbered(desired, self._desired_cameras.get(name))
-        desired = DesiredScorerState(cameras=self._registry.cameras, removed_cameras=self._registry.removed_cameras)
-        self._desired_scorer = self._numbered(desired, self._desired_scorer)
+        for name, desired in self._slices_of(actors.scorers):
+            self._desired_scorers[name] = self._numbered(desired, self._desired_scorers.get(name))
         return self._not_followed(actors, draining)
 
     def all_follow(self, actors: ActorStates) -> bool:
@@ -188,7 +191,7 @@ class DesiredStates:
             actors: how they stand.
         """
         reports = {
-            SCORER: actors.scorer.report,
+            **{name: actor.report for name, actor in actors.scorers.items()},
             **{name: actor.report for name, actor in actors.detectors.items()},
             **{name: actor.report for name, actor in actors.processes.items()},
         }
@@ -207,8 +210,9 @@ class DesiredStates:
             for name, process in actors.processes.items():
                 if _is_behind(process, self._desired_cameras[name]):
                     desired_states[name] = self._with_counting(self._desired_cameras[name])
-        if _is_behind(actors.scorer, self._desired_scorer):
-            desired_states[SCORER] = self._desired_scorer
+        for name, scorer in actors.scorers.items():
+            if _is_behind(scorer, self._desired_scorers[name]):
+                desired_states[name] = self._desired_scorers[name]
         return desired_states
 
     def _with_counting(self, desired: DesiredCameraState) -> DesiredCameraState:
@@ -271,6 +275,15 @@ class DesiredStates:
             forgotten=frozenset(camera_id for camera_id in known if not self._registry.is_shown(camera_id)),
             paced=any(camera.is_live for camera in self._registry.cameras),
         )
+
+    def _slices_of(self, scorers: Iterable[str]) -> Iterator[tuple[str, DesiredScorerState]]:
+        cameras = self._slices.split(self._registry.cameras, lambda camera: camera.id)
+        removed = self._slices.split(self._registry.removed_cameras, lambda camera: camera.id)
+        for name in scorers:
+            yield (
+                name,
+                DesiredScorerState(cameras=tuple(cameras.get(name, ())), removed_cameras=tuple(removed.get(name, ()))),
+            )
 
     def _numbered(self, desired: _Desired, before: _Desired | None) -> _Desired:
         """The desired state with a number: a new one where something has changed."""

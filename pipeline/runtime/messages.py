@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from pipeline.config import CameraSettings
 from pipeline.models.card import ModelCard
 from pipeline.runtime.status import ReaderStatus, ScoringStatus
+from pipeline.runtime.tally import Tally
 from pipeline.types import SceneReference, Trouble
 
 
@@ -25,6 +26,7 @@ class TakeRequest(NamedTuple):
         confirmed: by camera, the serial below which the scorer knows what became of every frame.
         max_frames: frames at most.
         timeout_s: longest wait for a first frame.
+        unwanted: ids of cameras whose frames are to wait there: their scorer is away.
     """
 
     consumer: str
@@ -32,6 +34,7 @@ class TakeRequest(NamedTuple):
     confirmed: Mapping[str, int]
     max_frames: int
     timeout_s: float
+    unwanted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +77,16 @@ class CameraReport:
         readers: what each camera's reader has done, by camera id, former cameras included until they are forgotten.
         troubles: why cameras cannot be read at all.
         node: id of its node.
+        waiting: frames that wait in it at present.
+        tally: what its process has counted.
     """
 
     version: int
     readers: Mapping[str, ReaderStatus]
     troubles: tuple[Trouble, ...] = ()
     node: str = ""
+    waiting: int = 0
+    tally: Tally = field(default_factory=Tally)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +153,7 @@ class DetectorReport:
         tuning: how its model is run, in words.
         load: how busy it is.
         node: id of its node.
+        tally: what its process has counted.
         model: fingerprint of its model.
     """
 
@@ -154,17 +162,18 @@ class DetectorReport:
     tuning: str = ""
     load: DetectorLoad = field(default_factory=DetectorLoad)
     node: str = ""
+    tally: Tally = field(default_factory=Tally)
     model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DesiredScorerState:
-    """What the scorer is to do.
+    """What a scorer is to do.
 
     Attributes:
         version: number of the desired state; 0 is none.
-        cameras: the cameras to score.
-        removed_cameras: those that were removed; frames of theirs may still be on their way.
+        cameras: the cameras to score, all of its slice.
+        removed_cameras: those of its slice that were removed; frames of theirs may still be on their way.
         cards: of the models whose predictions may come, the one that is wanted last; none where it is the plan's alone.
     """
 
@@ -176,7 +185,7 @@ class DesiredScorerState:
 
 @dataclass(frozen=True, slots=True)
 class ScorerReport:
-    """Report of the scorer.
+    """Report of a scorer.
 
     Attributes:
         version: of the desired state it follows.
@@ -184,7 +193,10 @@ class ScorerReport:
         cameras: what is known of each camera.
         troubles: what stands in the way of writing at present.
         alerts: how many were emitted, delivered to Redis, dropped, and wait; under ``sinks`` the same of other sinks.
+        storage: why it cannot keep every row at present, one of its troubles; empty where it can.
         node: id of its node.
+        failing: by sink, whether it cannot be written to at present.
+        tally: what its process has counted.
     """
 
     version: int
@@ -192,4 +204,7 @@ class ScorerReport:
     cameras: Mapping[str, ScoringStatus]
     troubles: tuple[Trouble, ...] = ()
     alerts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    storage: str = ""
     node: str = ""
+    failing: Mapping[str, bool] = field(default_factory=dict[str, bool])
+    tally: Tally = field(default_factory=Tally)

@@ -8,12 +8,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pipeline.config import CameraSettings
 from pipeline.runtime.camera_registry import CameraRegistry
-from pipeline.runtime.desired_state import SCORER, ActorState, ActorStates, DesiredStates
+from pipeline.runtime.desired_state import ActorState, ActorStates, DesiredStates
 from pipeline.runtime.messages import CameraReport, CameraRole, DetectorReport, ScorerReport
+from pipeline.runtime.slices import ScorerSlices
 from pipeline.runtime.status import ReaderStatus
 from pipeline.types import SceneReference
 
 DETECTORS = ("d0", "d1", "d2")
+SCORERS = ("s0", "s1", "s2")
 IDS = tuple("abcdefg")
 GONE_AFTER_S = 5.0
 READER = ReaderStatus("streaming", True, "b", 3, 10, 8, {}, 0, "", 100.0, frozenset())
@@ -48,6 +50,7 @@ class Run:
         self.desired_states = DesiredStates(
             self.registry,
             run="run",
+            slices=ScorerSlices(SCORERS),
             detectors=DETECTORS,
             active=active,
             cameras_per_process=cameras_per_process,
@@ -55,7 +58,7 @@ class Run:
             scene_references=scene_references,
         )
         self.now = 1000.0
-        self.scorer = Actor()
+        self.scorers = {name: Actor() for name in SCORERS}
         self.detectors = {name: Actor() for name in DETECTORS}
         self.processes = {}
         self.before = {}
@@ -70,14 +73,14 @@ class Run:
 
     @property
     def named(self):
-        return {SCORER: self.scorer, **self.detectors, **self.processes}
+        return {**self.scorers, **self.detectors, **self.processes}
 
     def states(self):
         def state(actor, report):
             return ActorState(report if actor.lives else None, actor.died_at)
 
         return ActorStates(
-            state(self.scorer, ScorerReport(self.scorer.version, 0, {})),
+            {name: state(a, ScorerReport(a.version, 0, {})) for name, a in self.scorers.items()},
             {name: state(a, CameraReport(a.version, {})) for name, a in self.processes.items()},
             {name: state(a, DetectorReport(a.version, a.holding)) for name, a in self.detectors.items()},
         )
@@ -190,7 +193,7 @@ class Upheaval(RuleBasedStateMachine):
                     content(desired) == content(before) and before.version > 0
                 )
         assert len({desired.version for desired in newest.values()}) == len(newest)
-        states = {SCORER: seen.scorer, **seen.detectors, **seen.processes}
+        states = {**seen.scorers, **seen.detectors, **seen.processes}
         states = {name: state for name, state in states.items() if name in newest}
         behind = {n for n, s in states.items() if s.report is not None and s.report.version != newest[n].version}
         assert told.keys() == behind
@@ -247,7 +250,8 @@ class Upheaval(RuleBasedStateMachine):
         before = run.desired_states.newest
         assert run.step() == {}
         assert run.desired_states.newest == before
-        assert run.desired_states.newest[SCORER].cameras == run.registry.cameras
+        scored = [camera for name in SCORERS for camera in run.desired_states.newest[name].cameras]
+        assert sorted(c.id for c in scored) == sorted(c.id for c in run.registry.cameras)  # each by one of them
         assert all(desired.consumer is not None for desired in run.camera_states().values())
         assert not self.retired & set(run.desired_states.detectors)
 
@@ -260,10 +264,10 @@ def test_an_actor_that_was_started_again_is_told_the_same_again():
     run = Run([camera("a"), camera("b"), camera("c")])
     run.settle()
     before = run.desired_states.newest
-    for name in (SCORER, "run-camera-1"):
+    for name in (*SCORERS, "run-camera-1"):
         run.named[name].version = 0
         assert not run.desired_states.all_follow(run.states())
-        again = replace(before[name], sessions={"b": 0}) if name != SCORER else before[name]
+        again = replace(before[name], sessions={"b": 0}) if name not in SCORERS else before[name]
         assert run.step() == {name: again}
     assert run.desired_states.newest == before
 
@@ -341,7 +345,7 @@ def test_while_a_run_drains_its_camera_processes_are_told_nothing_and_nobody_is_
     run.processes["run-camera-0"].version = 0
     run.detectors["d0"].died_at = run.now
     told = run.step(draining=True)
-    assert set(told) == {SCORER, "d1"}
+    assert set(told) == {"s2", "d1"}
     assert told["d1"].processes == ("run-camera-0",)
     assert run.desired_states.newest["run-camera-0"] == run.before["run-camera-0"]
 
