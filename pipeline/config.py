@@ -324,7 +324,8 @@ class Config(Settings):
 
     Attributes:
         model: what makes a model; read by ``train``, and compared with the checkpoint by ``replay`` and ``stream``.
-        model_folder: the trained model that ``stream`` uses when none is named on the command line.
+        model_folder: the trained model that ``stream`` uses when none is named on the command line; a folder, or an
+            address such as ``s3://bucket/model``.
         training: how the flows are fitted.
         camera_defaults: settings of every camera.
         cameras: the cameras; each may override any key of ``camera_defaults``.
@@ -336,7 +337,7 @@ class Config(Settings):
     """
 
     model: ModelSettings = ModelSettings()
-    model_folder: Path | None = None
+    model_folder: str | None = None
     training: TrainingSettings = TrainingSettings()
     camera_defaults: CameraDefaults = CameraDefaults()
     cameras: tuple[CameraSettings, ...] = ()
