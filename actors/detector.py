@@ -18,7 +18,7 @@ from actors.actor_client import ActorClient, start_vital_thread, this_node
 from actors.result_sender import FrameResults, ResultSender
 from pipeline.config import RuntimeSettings
 from pipeline.model_settings import ModelSettings
-from pipeline.runtime.batching import BatchPolicy
+from pipeline.runtime.batching import BatchPolicy, CompanyWait
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.messages import CameraRole, DesiredDetectorState, DetectorLoad, DetectorReport, TakeRequest
 from pipeline.runtime.plan import Predict
@@ -43,7 +43,7 @@ class DetectorPlan:
         expected_model: settings that the checkpoint must have been trained with, or None.
         device: torch device.
         threads: CPU threads for torch.
-        batch: when a batch is closed.
+        batch_frames: frames in a batch at most.
         scorer: name of the scorer actor.
         runtime: how the model is run.
         load_stand_in: as in ``RunPlan``.
@@ -54,7 +54,7 @@ class DetectorPlan:
     expected_model: ModelSettings | None
     device: str
     threads: int
-    batch: BatchPolicy
+    batch_frames: int
     scorer: str
     runtime: RuntimeSettings
     load_stand_in: Callable[[], Predict] | None = None
@@ -78,7 +78,11 @@ class DetectorActor:
         self._load_so_far = DetectorLoad()  # replaced by the thread that predicts alone
         # What became of frames that left the inbox, in the order in which they left it, which is each camera's own.
         self._left_inbox: deque[Frame | Dropped] = deque()
-        self._inbox = FrameBuffers(time.monotonic, on_drop=self._note_dropped, on_take=self._note_taken)
+        self._inbox = FrameBuffers(
+            time.monotonic, on_drop=self._note_dropped, on_take=self._note_taken, spare=plan.batch_frames
+        )
+        self._company = CompanyWait(plan.runtime.batch_wait_s)
+        self._only_live = False  # a file's decoder stands still while its frames wait for more of them
         self._results = ResultSender(ActorClient(plan.scorer), self._on_confirmed)
         start_vital_thread(self._predict)
         start_vital_thread(self._results.confirm)
@@ -89,6 +93,7 @@ class DetectorActor:
             self._desired = desired
             self._roles.update(desired.cameras)
             live = sum(role.live for role in desired.cameras.values())
+            self._only_live = live == len(desired.cameras)
             for camera_id, role in desired.cameras.items():
                 self._open_inbox(camera_id, role, live)
             for name in desired.processes:
@@ -137,7 +142,7 @@ class DetectorActor:
 
         Live cameras together fill about one batch: more would only age here, where newer frames cannot replace them.
         """
-        max_frames = self._plan.batch.max_frames
+        max_frames = self._plan.batch_frames
         if role.live:
             depth = max(1, max_frames // max(1, live_cameras))
             self._inbox.add_camera(camera_id, depth, "drop_oldest", role.max_frame_age_s)
@@ -158,8 +163,9 @@ class DetectorActor:
                     self._plan.name,
                     self._incarnation,
                     dict(self._confirmed),
-                    self._plan.batch.max_frames,
+                    self._plan.batch_frames,
                     _TAKE_TIMEOUT_S,
+                    self._wait_s() if self._only_live else 0.0,
                 ),
                 answer_within_s=_ANSWER_TIMEOUT_S,
             )
@@ -168,6 +174,7 @@ class DetectorActor:
 
     def _receive(self, process: str, batch: FrameBatch) -> None:
         with self._lock:
+            self._company.add(len(batch), time.monotonic())
             for header in (*batch.headers, *(dropped.header for dropped in batch.dropped)):
                 self._process_of[header.camera_id] = process
                 self._held[header.camera_id] += 1
@@ -186,11 +193,18 @@ class DetectorActor:
     def _predict(self) -> None:
         """Close batches and run the model on them."""
         while True:
-            frames = self._inbox.take(self._plan.batch, timeout_s=_TAKE_TIMEOUT_S)
+            policy = BatchPolicy(self._plan.batch_frames, self._wait_s())
+            frames = self._inbox.take(policy, timeout_s=_TAKE_TIMEOUT_S)
             left = self._pop_left(len(frames))
             if left:
                 predictions = iter(self._predictions(frames))
                 self._results.send([item if isinstance(item, Dropped) else next(predictions) for item in left])
+
+    def _wait_s(self) -> float:
+        """How long a frame may wait for others in its camera process, and again here: half of the whole at each."""
+        if not self._only_live and self._plan.runtime.batch_wait_s is None:
+            return 0.0
+        return self._company.wait_s(time.monotonic()) / 2
 
     def _predictions(self, frames: list[Frame]) -> list[Prediction]:
         if not frames:

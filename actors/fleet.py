@@ -18,10 +18,9 @@ from actors.detector import DetectorActor, DetectorPlan
 from actors.local_ray import dead_ray_processes
 from actors.scorer import ScorerActor
 from pipeline.errors import BadInputError
-from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.plan import RunPlan
 
-_CAMERA_CPUS = 0.1  # Ray's resources only place actors; decoders share the cores with everyone
+_CAMERA_CPUS = 0.001  # so that any number of processes finds room: decoders share the cores with everyone
 _SCORER_CPUS = 0  # it has to be on this node, also where a cluster's head offers none
 _FOREVER = {"max_restarts": -1, "max_task_retries": 0}
 
@@ -118,7 +117,7 @@ class Fleet:
             expected_model=plan.expected_model,
             device=self.device,
             threads=runtime.threads or max(1, (os.cpu_count() or 1) // self.active),
-            batch=BatchPolicy(runtime.batch_frames, runtime.batch_wait_s),
+            batch_frames=runtime.batch_frames,
             scorer=_scorer_name(plan),
             runtime=runtime,
             load_stand_in=plan.load_stand_in,

@@ -24,6 +24,7 @@ class TakeRequest(NamedTuple):
         confirmed: by camera, the serial below which the scorer knows what became of every frame.
         max_frames: frames at most.
         timeout_s: longest wait for a first frame.
+        wait_s: how long that may wait for others.
     """
 
     consumer: str
@@ -31,6 +32,7 @@ class TakeRequest(NamedTuple):
     confirmed: Mapping[str, int]
     max_frames: int
     timeout_s: float
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import ray
 
 from actors.detector import DetectorActor, DetectorPlan
 from pipeline.config import RuntimeSettings
-from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.messages import CameraRole, DesiredDetectorState
 from pipeline.types import Dropped, FrameBatch, FrameHeader
 
@@ -64,9 +63,7 @@ def test_only_of_files_it_says_what_became_of_their_frames():
         return made[-1]
 
     cameras, scorer = (actor(kind, kind.__name__) for kind in peers())
-    plan = DetectorPlan(
-        f"{run}-detector", Path("model"), None, "cpu", 1, BatchPolicy(4, 0.0), f"{run}-Scorer", RuntimeSettings()
-    )
+    plan = DetectorPlan(f"{run}-detector", Path("model"), None, "cpu", 1, 4, f"{run}-Scorer", RuntimeSettings())
     detector = actor(DetectorActor, "detector", replace(plan, load_stand_in=without_model))
     roles = {"clip": CameraRole("plaza", False, 2.0), "gate": CameraRole("plaza", True, 2.0)}
     try:
