@@ -177,7 +177,7 @@ class CameraActor:
 
     def _number(self, frame: Frame) -> Frame:
         counters = self._assigned[frame.header.camera_id].counters
-        numbered = replace(frame, header=replace(frame.header, serial=counters["dispatched"]))
+        numbered = Frame(replace(frame.header, serial=counters["dispatched"]), frame.image, frame.previous)
         counters.add("dispatched")
         return numbered
 

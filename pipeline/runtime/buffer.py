@@ -61,6 +61,7 @@ class FrameBuffers:
         self._buffers: dict[str, _CameraBuffer] = {}
         self._round_robin: deque[_CameraBuffer] = deque()  # those that have frames, each once
         self._waiting = 0
+        self._enough = 1  # frames for which whoever takes is woken: each time costs as much as a frame
         self._closed = False
 
     def add_camera(self, camera_id: str, capacity: int, overflow: Overflow, max_age_s: float | None = None) -> None:
@@ -113,7 +114,8 @@ class FrameBuffers:
                 while len(buffer.frames) >= buffer.capacity and self._waiting >= self._spare:
                     self._on_drop(self._pop(buffer), "overload")
                 self._push(buffer, frame)
-            self._changed.notify_all()
+            if self._waiting >= self._enough:
+                self._changed.notify_all()
         return rejected
 
     def take(self, policy: BatchPolicy, timeout_s: float) -> list[Frame]:
@@ -131,7 +133,9 @@ class FrameBuffers:
                 patience_s = policy.patience_s(self._waiting, self._oldest_age_s())
                 if patience_s <= 0.0:
                     break
+                self._enough = policy.max_frames
                 self._changed.wait(patience_s)
+            self._enough = 1
             self._discard_stale()
             taken = self._pop_fairly(policy.max_frames)
             self._changed.notify_all()
