@@ -22,6 +22,8 @@ from pipeline.runtime.batching import BatchPolicy, CompanyWait
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.messages import CameraRole, DesiredDetectorState, DetectorLoad, DetectorReport, TakeRequest
 from pipeline.runtime.plan import Predict
+from pipeline.runtime.slices import ScorerSlices
+from pipeline.runtime.tally import BATCH_FRAMES, SECONDS, Histogram, Tally
 from pipeline.types import Dropped, DropReason, Frame, FrameBatch, Prediction
 
 if TYPE_CHECKING:  # it imports torch
@@ -30,6 +32,7 @@ if TYPE_CHECKING:  # it imports torch
 _log = logging.getLogger(__name__)
 
 _TAKE_TIMEOUT_S = 1.0  # how long a camera process may wait for a frame before it answers "none"
+_LOOK_AGAIN_S = 0.1  # the same while a scorer is behind: it may be back before a frame of another's camera comes
 _ANSWER_TIMEOUT_S = 30.0  # how long an answer of a living actor may take on an overloaded machine
 
 
@@ -44,7 +47,7 @@ class DetectorPlan:
         device: torch device.
         threads: CPU threads for torch.
         batch_frames: frames in a batch at most.
-        scorer: name of the scorer actor.
+        scorers: names of the scorer actors, by number.
         runtime: how the model is run.
         load_stand_in: as in ``RunPlan``.
     """
@@ -55,13 +58,17 @@ class DetectorPlan:
     device: str
     threads: int
     batch_frames: int
-    scorer: str
+    scorers: tuple[str, ...]
     runtime: RuntimeSettings
     load_stand_in: Callable[[], Predict] | None = None
 
 
 class DetectorActor:
-    """Owns the model and threads: one feeder per camera process, one that predicts and sends, one that confirms."""
+    """Owns the model and threads: one feeder per camera process, one that predicts and sends, one per scorer.
+
+    While a scorer is away, frames of its cameras wait in their camera processes, where newer ones take the place of
+    older ones; what is here of them is predicted and kept for it. Nobody else's frames wait.
+    """
 
     def __init__(self, plan: DetectorPlan) -> None:
         self._plan = plan
@@ -76,6 +83,8 @@ class DetectorActor:
         self._lock = threading.Lock()  # guards the five above
         self._confirmed: dict[str, int] = {}
         self._load_so_far = DetectorLoad()  # replaced by the thread that predicts alone
+        self._began_at_s = time.time()
+        self._predicted, self._batches = Histogram(SECONDS), Histogram(BATCH_FRAMES)
         # What became of frames that left the inbox, in the order in which they left it, which is each camera's own.
         self._left_inbox: deque[Frame | Dropped] = deque()
         self._inbox = FrameBuffers(
@@ -83,9 +92,11 @@ class DetectorActor:
         )
         self._company = CompanyWait(plan.runtime.batch_wait_s)
         self._only_live = False  # a file's decoder stands still while its frames wait for more of them
-        self._results = ResultSender(ActorClient(plan.scorer), self._on_confirmed)
+        self._slices = ScorerSlices(plan.scorers)
+        self._senders = {name: ResultSender(ActorClient(name), self._on_confirmed) for name in plan.scorers}
         start_vital_thread(self._predict)
-        start_vital_thread(self._results.confirm)
+        for sender in self._senders.values():
+            start_vital_thread(sender.confirm)
 
     def configure(self, desired: DesiredDetectorState) -> None:
         """Follow a desired state: take from these camera processes and no others."""
@@ -111,11 +122,19 @@ class DetectorActor:
                 holding[self._process_of[camera_id]] += count
             waiting, oldest_s = self._inbox.backlog()
             load = replace(self._load_so_far, waiting=waiting, oldest_s=oldest_s)
-            return DetectorReport(self._desired.version, holding, self._tuning, load, this_node())
+            return DetectorReport(self._desired.version, holding, self._tuning, load, this_node(), self._tally())
 
     def pid(self) -> int:
         """Process id."""
         return os.getpid()
+
+    def _tally(self) -> Tally:
+        histograms = {
+            "inbox": self._inbox.waited(),
+            "prediction": self._predicted.counts(),
+            "batch_frames": self._batches.counts(),
+        }
+        return Tally(self._began_at_s, histograms)
 
     def _load(self, plan: DetectorPlan) -> Predict:
         """Load the model; gives what turns frames and their cameras' roles into predictions."""
@@ -132,7 +151,7 @@ class DetectorActor:
             plan.runtime,
             device=plan.device,
             expected=plan.expected_model,
-            agree=partial(_agreed, ActorClient(plan.scorer)),
+            agree=partial(_agreed, ActorClient(plan.scorers[0])),
         )
         self._tuning = str(engine.tuning)
         return engine.predict_as
@@ -157,6 +176,7 @@ class DetectorActor:
                 if name not in self._desired.processes:
                     self._feeding.discard(name)
                     return
+            unwanted = self._unwanted()
             batch: FrameBatch | None = client.call(
                 "take",
                 TakeRequest(
@@ -164,13 +184,22 @@ class DetectorActor:
                     self._incarnation,
                     dict(self._confirmed),
                     self._plan.batch_frames,
-                    _TAKE_TIMEOUT_S,
+                    _LOOK_AGAIN_S if unwanted else _TAKE_TIMEOUT_S,
+                    unwanted,
                     self._wait_s() if self._only_live else 0.0,
                 ),
                 answer_within_s=_ANSWER_TIMEOUT_S,
             )
             if batch is not None:
                 self._receive(name, batch)
+
+    def _unwanted(self) -> frozenset[str]:
+        """Cameras of which no frames are asked for at present, since their scorer is behind."""
+        behind = {name for name, sender in self._senders.items() if sender.is_behind}
+        if not behind:
+            return frozenset()
+        with self._lock:
+            return frozenset(name for name in self._desired.cameras if self._slices.scorer_of(name) in behind)
 
     def _receive(self, process: str, batch: FrameBatch) -> None:
         with self._lock:
@@ -198,7 +227,9 @@ class DetectorActor:
             left = self._pop_left(len(frames))
             if left:
                 predictions = iter(self._predictions(frames))
-                self._results.send([item if isinstance(item, Dropped) else next(predictions) for item in left])
+                results = [item if isinstance(item, Dropped) else next(predictions) for item in left]
+                for name, own in self._slices.split(results, _camera_of).items():
+                    self._senders[name].send(own)
 
     def _wait_s(self) -> float:
         """How long a frame may wait for others in its camera process, and again here: half of the whole at each."""
@@ -212,8 +243,11 @@ class DetectorActor:
         started_at, so_far = time.perf_counter(), self._load_so_far
         batch = FrameBatch.of(frames)
         predictions = self._predict_batch(batch, [self._roles[header.camera_id] for header in batch.headers])
+        took_s = time.perf_counter() - started_at
+        self._predicted.add(took_s, times=len(frames))
+        self._batches.add(len(frames))
         self._load_so_far = DetectorLoad(
-            busy_s=so_far.busy_s + time.perf_counter() - started_at,
+            busy_s=so_far.busy_s + took_s,
             batches=so_far.batches + 1,
             frames=so_far.frames + len(frames),
         )
@@ -236,6 +270,10 @@ class DetectorActor:
                 # Of live cameras nobody asks: their frames are not redelivered.
                 if not self._roles[camera_id].live:
                     self._confirmed[camera_id] = result.header.serial + 1
+
+
+def _camera_of(result: Prediction | Dropped) -> str:
+    return result.header.camera_id
 
 
 def _agreed(scorer: ActorClient, tuning: Tuning) -> Tuning:

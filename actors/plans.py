@@ -30,7 +30,8 @@ def stream_plan(config: Config, card: ModelCard, model_folder: Path, redis_url: 
     """
     folder = RunFolder(config.output.folder)
     plan = _plan(config, config.cameras, card, model_folder, redis_url, folder, folder.stream_scores)
-    return replace(plan, sinks=replace(plan.sinks, maps=config.output.maps, others=config.sinks))
+    sinks = replace(plan.sinks, maps=config.output.maps, others=config.sinks)
+    return replace(plan, sinks=sinks, metrics=config.metrics)
 
 
 def replay_plan(
@@ -80,7 +81,7 @@ def _plan(
         scores_maxlen=config.redis.scores_maxlen,
         alerts_maxlen=config.redis.alerts_maxlen,
         scores_folder=scores_folder.resolve(),
-        store_file=folder.store_file,
+        state_folder=folder.path,
         maps=True,
         rotate_s=config.output.rotate_s,
     )

@@ -234,6 +234,7 @@ class RuntimeSettings(Settings):
         detectors: detector actors; None takes one per GPU, or one on a CPU.
         spare_detectors: further ones that are loaded and idle, to take over at once when one dies (a new one takes as
             long as importing torch); None keeps one beside a single detector of live cameras.
+        scorers: scorer processes, each with a fixed share of the cameras; None takes one per 200 cameras of the start.
         cameras_per_process: cameras whose decoders share one process.
         batch_frames: frames of any cameras in one forward pass, at most.
         batch_wait_s: how long a frame waits for others although the detector is idle; what comes while it is busy
@@ -249,6 +250,7 @@ class RuntimeSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     detectors: PositiveInt | None = None
     spare_detectors: NonNegativeInt | None = None
+    scorers: PositiveInt | None = None
     cameras_per_process: PositiveInt = 8
     batch_frames: PositiveInt = 16
     batch_wait_s: Annotated[float, Field(ge=0.0)] | None = None
@@ -291,6 +293,19 @@ class OutputSettings(Settings):
     rotate_s: PositiveFloat = 60.0
 
 
+class MetricsSettings(Settings):
+    """Where Prometheus and probes ask how ``stream`` stands: ``/metrics`` and ``/health`` (docs/monitoring.md).
+
+    Attributes:
+        host: address to listen at; whoever reaches it reads the names of cameras and how each stands, without a
+            password.
+        port: None is off.
+    """
+
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]{1,255}$")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+
+
 AnySink = Annotated[SerializeAsAny[SinkSettings], PlainValidator(parse_sink)]
 _BUILT_IN_SINKS = ("redis", "parquet")  # names that a run's own two have
 
@@ -308,6 +323,7 @@ class Config(Settings):
         redis: where to read in real time.
         output: what is kept on disk.
         sinks: where ``stream`` sends alerts beside Redis; the key ``kind`` of each says what else it has.
+        metrics: where Prometheus and probes ask how ``stream`` stands.
     """
 
     model: ModelSettings = ModelSettings()
@@ -319,6 +335,7 @@ class Config(Settings):
     redis: RedisSettings = RedisSettings()
     output: OutputSettings = OutputSettings()
     sinks: tuple[AnySink, ...] = ()
+    metrics: MetricsSettings = MetricsSettings()
 
     def clip_settings(self, name: str, url: str, scene: str, image_fps: float | None = None) -> CameraSettings:
         """Settings of a clip that takes a camera's place, as ``replay`` reads it: those of every camera.

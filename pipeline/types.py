@@ -57,6 +57,8 @@ class FrameHeader:
         serial: frames of this camera that were dispatched to a detector before this one, over all sessions and
             processes; given when it is dispatched. A gap in what arrives at the scorer is a frame that was lost on its
             way.
+        counter_id: of the frame counters by which the serial was given; on another node a live camera's serials begin
+            anew, in others. Of a file the number of its session: wherever it is read, its serials are the same ones.
     """
 
     camera_id: str
@@ -66,11 +68,12 @@ class FrameHeader:
     time_base: Fraction
     captured_at_s: float
     serial: int = 0
+    counter_id: str = ""
 
     def __reduce__(self) -> tuple[type[FrameHeader], tuple[object, ...]]:
         # What a frozen class does by itself takes three times as long, and every frame is sent two times.
         fields = (self.camera_id, self.session, self.index, self.pts, self.time_base, self.captured_at_s, self.serial)
-        return FrameHeader, fields
+        return FrameHeader, (*fields, self.counter_id)
 
     @property
     def media_time_s(self) -> float:

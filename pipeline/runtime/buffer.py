@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 from pipeline.runtime.batching import BatchPolicy
+from pipeline.runtime.tally import SECONDS, Histogram, HistogramCounts
 from pipeline.types import DropReason, Frame
 
 Overflow = Literal["block", "drop_oldest"]
@@ -17,9 +18,10 @@ Overflow = Literal["block", "drop_oldest"]
 class _CameraBuffer:
     """Frames of one camera."""
 
-    __slots__ = ("capacity", "frames", "max_age_s", "overflow")
+    __slots__ = ("camera_id", "capacity", "frames", "max_age_s", "overflow")
 
-    def __init__(self, capacity: int, overflow: Overflow, max_age_s: float | None) -> None:
+    def __init__(self, camera_id: str, capacity: int, overflow: Overflow, max_age_s: float | None) -> None:
+        self.camera_id = camera_id
         self.capacity = capacity
         self.overflow: Overflow = overflow
         self.max_age_s = max_age_s
@@ -63,6 +65,7 @@ class FrameBuffers:
         self._waiting = 0
         self._enough = 1  # frames for which whoever takes is woken: each time costs as much as a frame
         self._closed = False
+        self._waited = Histogram(SECONDS)
 
     def add_camera(self, camera_id: str, capacity: int, overflow: Overflow, max_age_s: float | None = None) -> None:
         """Open a camera's buffer; adding one that exists changes its settings and keeps its frames.
@@ -76,7 +79,7 @@ class FrameBuffers:
         with self._changed:
             existing = self._buffers.get(camera_id)
             if existing is None:
-                self._buffers[camera_id] = _CameraBuffer(capacity, overflow, max_age_s)
+                self._buffers[camera_id] = _CameraBuffer(camera_id, capacity, overflow, max_age_s)
             else:
                 existing.capacity, existing.overflow, existing.max_age_s = capacity, overflow, max_age_s
             self._changed.notify_all()
@@ -112,32 +115,35 @@ class FrameBuffers:
                     rejected.append(frame)
                     continue
                 while len(buffer.frames) >= buffer.capacity and self._waiting >= self._spare:
-                    self._on_drop(self._pop(buffer), "overload")
+                    self._on_drop(self._pop(buffer)[0], "overload")
                 self._push(buffer, frame)
             if self._waiting >= self._enough:
                 self._changed.notify_all()
         return rejected
 
-    def take(self, policy: BatchPolicy, timeout_s: float) -> list[Frame]:
+    def take(self, policy: BatchPolicy, timeout_s: float, skip: Collection[str] = ()) -> list[Frame]:
         """Take the oldest frames of every camera in turn, as one batch.
 
-        Waits at most ``timeout_s`` for a first frame, then for as long as ``policy`` wants the batch to grow.
+        Args:
+            policy: for how long the batch may grow once it has a first frame.
+            timeout_s: longest wait for a first frame.
+            skip: ids of cameras whose frames are to stay where they are.
 
         Returns:
             At most ``policy.max_frames`` frames; the frames of one camera keep their order. Empty after a time-out.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: self._closed or self._waiting > 0, timeout_s):
+            if not self._changed.wait_for(lambda: self._closed or self._waiting_but(skip) > 0, timeout_s):
                 return []
             while not self._closed:
-                patience_s = policy.patience_s(self._waiting, self._oldest_age_s())
+                patience_s = policy.patience_s(self._waiting_but(skip), self._oldest_age_s(skip))
                 if patience_s <= 0.0:
                     break
                 self._enough = policy.max_frames
                 self._changed.wait(patience_s)
             self._enough = 1
             self._discard_stale()
-            taken = self._pop_fairly(policy.max_frames)
+            taken = self._pop_fairly(policy.max_frames, skip)
             self._changed.notify_all()
             return taken
 
@@ -167,6 +173,10 @@ class FrameBuffers:
         with self._changed:
             return self._waiting, self._oldest_age_s()
 
+    def waited(self) -> HistogramCounts:
+        """How long frames that were taken had waited, in seconds."""
+        return self._waited.counts()
+
     def _has_room(self, frame: Frame, buffer: _CameraBuffer) -> bool:
         """Wait for room where nothing may be dropped; False when the buffer was closed."""
         if buffer.overflow == "block" and len(buffer.frames) >= buffer.capacity:
@@ -183,16 +193,17 @@ class FrameBuffers:
         buffer.frames.append((frame, self._now()))
         self._waiting += 1
 
-    def _pop(self, buffer: _CameraBuffer) -> Frame:
-        frame, _ = buffer.frames.popleft()
+    def _pop(self, buffer: _CameraBuffer) -> tuple[Frame, float]:
+        """A camera's oldest frame, and when it came."""
         self._waiting -= 1
+        oldest = buffer.frames.popleft()
         if not buffer.frames:
             self._round_robin.remove(buffer)
-        return frame
+        return oldest
 
     def _discard_all(self, buffer: _CameraBuffer) -> None:
         while buffer.frames:
-            self._on_drop(self._pop(buffer), "shutdown")
+            self._on_drop(self._pop(buffer)[0], "shutdown")
 
     def _discard_stale(self) -> None:
         unix_now = self._unix_now()
@@ -200,17 +211,28 @@ class FrameBuffers:
             if buffer.max_age_s is None:
                 continue
             while buffer.frames and unix_now - buffer.frames[0][0].header.captured_at_s > buffer.max_age_s:
-                self._on_drop(self._pop(buffer), "stale")
+                self._on_drop(self._pop(buffer)[0], "stale")
 
-    def _oldest_age_s(self) -> float:
-        arrivals = [buffer.frames[0][1] for buffer in self._round_robin]
+    def _waiting_but(self, skip: Collection[str]) -> int:
+        return self._waiting - sum(len(self._buffers[name].frames) for name in skip if name in self._buffers)
+
+    def _oldest_age_s(self, skip: Collection[str] = ()) -> float:
+        arrivals = [buffer.frames[0][1] for buffer in self._round_robin if buffer.camera_id not in skip]
         return self._now() - min(arrivals) if arrivals else 0.0
 
-    def _pop_fairly(self, max_frames: int) -> list[Frame]:
+    def _pop_fairly(self, max_frames: int, skip: Collection[str]) -> list[Frame]:
         taken: list[Frame] = []
-        while self._round_robin and len(taken) < max_frames:
+        passed_over, now = 0, self._now()
+        while len(taken) < max_frames and passed_over < len(self._round_robin):
             buffer = self._round_robin[0]
-            taken.append(self._on_take(self._pop(buffer)))
+            if buffer.camera_id in skip:
+                passed_over += 1
+                self._round_robin.rotate(-1)
+                continue
+            frame, arrived_at = self._pop(buffer)
+            self._waited.add(now - arrived_at)
+            taken.append(self._on_take(frame))
             if buffer.frames:
                 self._round_robin.rotate(-1)
+            passed_over = 0
         return taken

@@ -63,7 +63,7 @@ def test_only_of_files_it_says_what_became_of_their_frames():
         return made[-1]
 
     cameras, scorer = (actor(kind, kind.__name__) for kind in peers())
-    plan = DetectorPlan(f"{run}-detector", Path("model"), None, "cpu", 1, 4, f"{run}-Scorer", RuntimeSettings())
+    plan = DetectorPlan(f"{run}-detector", Path("model"), None, "cpu", 1, 4, (f"{run}-Scorer",), RuntimeSettings())
     detector = actor(DetectorActor, "detector", replace(plan, load_stand_in=without_model))
     roles = {"clip": CameraRole("plaza", False, 2.0), "gate": CameraRole("plaza", True, 2.0)}
     try:

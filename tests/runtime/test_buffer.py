@@ -198,3 +198,14 @@ def test_no_frame_makes_way_for_another_while_whoever_takes_has_room_for_both(st
     for camera_id in "abc":
         own = [number for name, number in taken if name == camera_id]
         assert own == sorted(own)
+
+
+def test_how_long_frames_that_were_taken_had_waited_is_counted_and_of_others_it_is_not():
+    clock = 10.0
+    buffers = FrameBuffers(lambda: clock)
+    buffers.add_camera("a", 2, "drop_oldest")
+    for index in range(3):
+        buffers.put(frame("a", index))
+        clock += 1.0
+    buffers.take(NOW, 0.0)
+    assert (sum(buffers.waited().buckets), buffers.waited().total) == (2, 1.0 + 2.0)

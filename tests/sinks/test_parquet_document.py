@@ -36,6 +36,6 @@ def test_columns_of_maps_come_last_and_only_with_maps():
 
 def test_every_column_holds_what_the_score_has_under_its_name():
     written = score(3, session=2)
-    (row,) = rows_batch([written], "fingerprint", None, journal_schema(None, "run")).to_pylist()
+    (row,) = rows_batch([written], "fingerprint", None, journal_schema(None, "run", 0)).to_pylist()
     has = {name: getattr(written.header, name, None) for name in row}
     assert row == {name: getattr(written, name, value) for name, value in has.items()} | {"model": "fingerprint"}
