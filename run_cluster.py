@@ -154,6 +154,7 @@ def stream(
     address: AddressOption = None,
 ) -> None:
     """Score the config's cameras until they end, the time is up or Ctrl-C."""
+    from pipeline.monitoring.endpoint import check_address
     from pipeline.sinks.run_lock import check_unused
 
     settings = load_run_config(config)
@@ -161,6 +162,7 @@ def stream(
     if folder is None:
         raise ConfigError(f"{config}: model_folder: expected a trained model here or with --model, got nothing")
     check_unused(settings.output.folder)  # before Ray is even imported; the run itself takes the lock
+    check_address(settings.metrics)
 
     from actors.commands import stream_cameras
 

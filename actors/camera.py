@@ -26,6 +26,7 @@ from pipeline.runtime.frame_counters import CounterName, FrameCounters
 from pipeline.runtime.messages import CameraReport, DesiredCameraState, TakeRequest
 from pipeline.runtime.redelivery import RedeliveryQueue
 from pipeline.runtime.status import ReaderStatus
+from pipeline.runtime.tally import Tally
 from pipeline.types import Dropped, DropReason, Frame, FrameBatch, Trouble
 from pipeline.video.reader import CameraReader, make_reader
 from pipeline.video.tamper import TamperMonitor
@@ -54,6 +55,7 @@ class CameraActor:
         self, size_px: tuple[int, int], gap_s: float, files_at_once: int, counters_folder: Path, quarantine: Path
     ) -> None:
         os.umask(0o077)  # as in the scorer
+        self._began_at_s = time.time()
         self._size_px, self._gap_s = size_px, gap_s
         self._files_at_once = files_at_once
         self._counters_folder, self._quarantine = private_folder() / counters_folder, quarantine
@@ -103,7 +105,14 @@ class CameraActor:
             readers = {name: assigned.status() for name, assigned in self._assigned.items()}
             reported_since = time.monotonic() - _RELEASE_WITHIN_S
             troubles = tuple(why for since, why in self._unopened.values() if since <= reported_since)
-            return CameraReport(self._desired.version, readers, troubles, this_node())
+            return CameraReport(
+                self._desired.version,
+                readers,
+                troubles,
+                node=this_node(),
+                waiting=self._buffers.waiting(),
+                tally=Tally(self._began_at_s, {"camera_buffer": self._buffers.waited()}),
+            )
 
     def stop(self) -> None:
         """End all readers; frames that wait can still be taken."""

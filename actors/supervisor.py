@@ -13,6 +13,8 @@ from actors.deliveries import Deliveries
 from actors.fleet import Fleet
 from actors.scorers import Scorers
 from pipeline.config import CameraSettings
+from pipeline.runtime.activity import RunActivity
+from pipeline.runtime.activity_meter import ActivityMeter
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.desired_state import DesiredState, DesiredStates
 from pipeline.runtime.plan import RunPlan
@@ -64,6 +66,7 @@ class Supervisor:
         self._closing = threading.Event()
         self._published_at = -math.inf
         self._status = RunStatus(cameras=(), done=False)
+        self._activity_meter, self._activity = ActivityMeter(plan.name, time.time()), self._status.activity
         self._actors = ActorSet(fleet)
         self._scorers = Scorers(self._actors.scorers, slices, self._registry, self._deliveries)
         self._actors.add_processes(self._desired_states.processes)
@@ -136,7 +139,8 @@ class Supervisor:
             self._registry.write_off("shutdown")
             unwritten = self._scorers.close(deadline)
             self._actors.call_processes("close")
-            self._status = replace(self._registry.status(draining=True), unwritten=tuple(unwritten))
+            status = self._registry.status(draining=True)
+            self._status = replace(status, unwritten=tuple(unwritten), activity=self._activity)
         return self._status
 
     def abort(self, failure: str) -> None:
@@ -224,6 +228,7 @@ class Supervisor:
             self._registry.status(draining=self._draining),
             troubles=(*self._scorers.troubles(), *self._actors.deaths(), *self._deliveries.troubles(), *unread),
             tunings=self._actors.tunings(),
+            activity=self._activity,
         )
 
     def _send_desired_states(self, desired_states: Mapping[str, DesiredState]) -> None:
@@ -238,4 +243,13 @@ class Supervisor:
         if now - self._published_at >= _PUBLISH_S:
             self._published_at = now
             self._scorers.maintain()
+            self._activity = self._measure_activity()
+            self._status = replace(self._status, activity=self._activity)
             self._publish_status(self._status, self._draining)
+
+    def _measure_activity(self) -> RunActivity:
+        return self._activity_meter.update(
+            {name: scorer.report for name, scorer in self._actors.scorers.items()},
+            {name: process.report for name, process in self._actors.processes.items()},
+            {name: detector.report for name, detector in self._actors.detectors.items()},
+        )

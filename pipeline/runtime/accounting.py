@@ -39,8 +39,8 @@ class CameraAccounting:
 
     Other counters mean another node. What those before have dispatched is in flight as long as the scorer has heard of
     no frame that others dispatched later; what it has not heard of by then is lost (``detector_lost``). What they had
-    not dispatched is lost at once (``camera_lost``). Counters that were lost with their node count as last reported, or,
-    where the scorer has heard of more, as it says: a frame of which nobody heard has not been decoded.
+    not dispatched is lost at once (``camera_lost``). Counters that were lost with their node count as last reported,
+    or, where the scorer has heard of more, as it says: a frame of which nobody heard has not been decoded.
 
     Frames in flight that vanished without a trace would keep a camera that ended open for ever: when its frame counts
     have not moved for ``patience_s``, they are written off.

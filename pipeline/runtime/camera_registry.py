@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -208,15 +208,23 @@ class CameraRegistry:
             for camera in self._cameras.values()
             if camera.reader is not None and camera.scoring is not None
         )
+        shown = {camera.camera_id for camera in cameras}
         wanted = [camera for camera in self._cameras.values() if not camera.removed]
         done = (bool(wanted) or draining) and all(camera.finished for camera in wanted)
-        return RunStatus(cameras, done, alerts=sum_counts(self._alerts.values()), archived=self._archived())
+        return RunStatus(
+            cameras,
+            done,
+            alerts=sum_counts(self._alerts.values()),
+            archived=self._left_out(shown),
+            paused=self.paused,
+            unread=tuple(camera.settings.id for camera in wanted if camera.settings.id not in shown),
+        )
 
-    def _archived(self) -> FrameCounts:
-        """The counts of all cameras of which only they are kept, and which have not come back."""
-        all_counts = [
-            accounting.counts() for name, (accounting, _) in self._archive.items() if name not in self._cameras
-        ]
+    def _left_out(self, shown: Collection[str]) -> FrameCounts:
+        """The counts of all other cameras: of which only they are kept, or whose reader has not reported yet."""
+        accountings = {name: accounting for name, (accounting, _) in self._archive.items()}
+        accountings |= {name: camera.accounting for name, camera in self._cameras.items()}
+        all_counts = [accounting.counts() for name, accounting in accountings.items() if name not in shown]
         dropped: Counter[str] = Counter()
         for counts in all_counts:
             dropped.update(counts.dropped)

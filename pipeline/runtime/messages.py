@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from pipeline.config import CameraSettings
 from pipeline.runtime.status import ReaderStatus, ScoringStatus
+from pipeline.runtime.tally import Tally
 from pipeline.types import SceneReference, Trouble
 
 
@@ -75,12 +76,16 @@ class CameraReport:
         readers: what each camera's reader has done, by camera id, former cameras included until they are forgotten.
         troubles: why cameras cannot be read at all.
         node: id of its node.
+        waiting: frames that wait in it at present.
+        tally: what its process has counted.
     """
 
     version: int
     readers: Mapping[str, ReaderStatus]
     troubles: tuple[Trouble, ...] = ()
     node: str = ""
+    waiting: int = 0
+    tally: Tally = field(default_factory=Tally)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +152,7 @@ class DetectorReport:
         tuning: how its model is run, in words.
         load: how busy it is.
         node: id of its node.
+        tally: what its process has counted.
     """
 
     version: int
@@ -154,6 +160,7 @@ class DetectorReport:
     tuning: str = ""
     load: DetectorLoad = field(default_factory=DetectorLoad)
     node: str = ""
+    tally: Tally = field(default_factory=Tally)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +190,8 @@ class ScorerReport:
         alerts: how many were emitted, delivered to Redis, dropped, and wait; under ``sinks`` the same of other sinks.
         storage: why it cannot keep every row at present, one of its troubles; empty where it can.
         node: id of its node.
+        failing: by sink, whether it cannot be written to at present.
+        tally: what its process has counted.
     """
 
     version: int
@@ -192,3 +201,5 @@ class ScorerReport:
     alerts: Mapping[str, Any] = field(default_factory=dict[str, Any])
     storage: str = ""
     node: str = ""
+    failing: Mapping[str, bool] = field(default_factory=dict[str, bool])
+    tally: Tally = field(default_factory=Tally)

@@ -177,3 +177,11 @@ def test_what_a_process_says_of_a_camera_that_another_one_reads_is_taken_in_as_c
     (status,) = made.status(draining=False).cameras
     assert (status.state, status.session, status.counts.decoded) == ("streaming", 20, 13)
     assert status.counts.dropped == {"sampling": 2, "shutdown": 2}
+
+
+def test_a_camera_of_which_nobody_reports_yet_is_named_and_its_frames_stay_in_the_sums():
+    made = registry("a", "b")
+    made.apply([camera("a"), camera("b", sample_fps=1.0), camera("c")], (), 200.0)
+    status = made.status(draining=False)
+    assert ([shown.camera_id for shown in status.cameras], status.unread) == (["a"], ("b", "c"))
+    assert (status.counts().decoded, status.counts().scored) == (20, 16)
