@@ -9,18 +9,22 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actors.actor_client import ActorClient, start_vital_thread, this_node
+from actors.model_server import copier_from
 from actors.result_sender import FrameResults, ResultSender
 from pipeline.config import RuntimeSettings
-from pipeline.model_settings import ModelSettings
+from pipeline.logs import log_json_in_actor
+from pipeline.models.fetching import held_model
+from pipeline.models.source import ModelSource
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.messages import CameraRole, DesiredDetectorState, DetectorLoad, DetectorReport, TakeRequest
+from pipeline.runtime.parts import GatheredParts
 from pipeline.runtime.plan import Predict
 from pipeline.runtime.slices import ScorerSlices
 from pipeline.runtime.tally import BATCH_FRAMES, SECONDS, Histogram, Tally
@@ -42,8 +46,7 @@ class DetectorPlan:
 
     Attributes:
         name: of the actor.
-        model_folder: the checkpoint.
-        expected_model: settings that the checkpoint must have been trained with, or None.
+        model: where it gets its model.
         device: torch device.
         threads: CPU threads for torch.
         batch: when a batch is closed.
@@ -53,8 +56,7 @@ class DetectorPlan:
     """
 
     name: str
-    model_folder: Path
-    expected_model: ModelSettings | None
+    model: ModelSource
     device: str
     threads: int
     batch: BatchPolicy
@@ -71,9 +73,11 @@ class DetectorActor:
     """
 
     def __init__(self, plan: DetectorPlan) -> None:
+        log_json_in_actor()
         self._plan = plan
         self._incarnation = uuid.uuid4().hex
         self._tuning = ""
+        self._model_held = ExitStack()
         self._predict_batch = self._load(plan)
         self._desired = DesiredDetectorState()
         self._feeding: set[str] = set()
@@ -89,7 +93,9 @@ class DetectorActor:
         self._left_inbox: deque[Frame | Dropped] = deque()
         self._inbox = FrameBuffers(time.monotonic, on_drop=self._note_dropped, on_take=self._note_taken)
         self._slices = ScorerSlices(plan.scorers)
-        self._senders = {name: ResultSender(ActorClient(name), self._on_confirmed) for name in plan.scorers}
+        self._parts = GatheredParts[Prediction | Dropped](self._slices, _camera_of)
+        model = plan.model.fingerprint
+        self._senders = {name: ResultSender(ActorClient(name), model, self._on_confirmed) for name in plan.scorers}
         start_vital_thread(self._predict)
         for sender in self._senders.values():
             start_vital_thread(sender.confirm)
@@ -117,7 +123,15 @@ class DetectorActor:
                 holding[self._process_of[camera_id]] += count
             waiting, oldest_s = self._inbox.backlog()
             load = replace(self._load_so_far, waiting=waiting, oldest_s=oldest_s)
-            return DetectorReport(self._desired.version, holding, self._tuning, load, this_node(), self._tally())
+            return DetectorReport(
+                self._desired.version,
+                holding,
+                self._tuning,
+                load,
+                this_node(),
+                self._tally(),
+                self._plan.model.fingerprint,
+            )
 
     def pid(self) -> int:
         """Process id."""
@@ -141,12 +155,16 @@ class DetectorActor:
         from pipeline.inference.engine import Engine
 
         torch.set_num_threads(plan.threads)
+        server = plan.model.server
+        copy = None if server is None else copier_from(ActorClient(server), plan.model)
+        # As long as this process lives: what it compiles is made of these files, too.
+        folder, card = self._model_held.enter_context(held_model(plan.model, copy))
         engine = Engine.ready(
-            plan.model_folder,
+            folder,
             plan.runtime,
             device=plan.device,
-            expected=plan.expected_model,
-            agree=partial(_agreed, ActorClient(plan.scorers[0])),
+            card=card,
+            agree=partial(_agreed, ActorClient(plan.scorers[0]), plan.model.fingerprint),
         )
         self._tuning = str(engine.tuning)
         return engine.predict_as
@@ -202,7 +220,9 @@ class DetectorActor:
                 self._held[header.camera_id] += 1
         self._left_inbox.extend(batch.dropped)
         for frame in self._inbox.put_all(batch.frames()):
-            _log.error("camera %s: expected a camera that this detector is to score", frame.header.camera_id)
+            camera_id = frame.header.camera_id
+            said = "camera %s: expected a camera that this detector is to score"
+            _log.error(said, camera_id, extra={"camera": camera_id, "session": frame.header.session})
             self._left_inbox.append(Dropped(frame.header, "detector_lost"))
 
     def _note_dropped(self, frame: Frame, reason: DropReason) -> None:
@@ -217,11 +237,10 @@ class DetectorActor:
         while True:
             frames = self._inbox.take(self._plan.batch, timeout_s=_TAKE_TIMEOUT_S)
             left = self._pop_left(len(frames))
-            if left:
-                predictions = iter(self._predictions(frames))
-                results = [item if isinstance(item, Dropped) else next(predictions) for item in left]
-                for name, own in self._slices.split(results, _camera_of).items():
-                    self._senders[name].send(own)
+            predictions = iter(self._predictions(frames))
+            results = [item if isinstance(item, Dropped) else next(predictions) for item in left]
+            for name, own in self._parts.add(results, time.monotonic(), lambda: self._inbox.waiting() > 0):
+                self._senders[name].send(own)
 
     def _predictions(self, frames: list[Frame]) -> list[Prediction]:
         if not frames:
@@ -262,8 +281,8 @@ def _camera_of(result: Prediction | Dropped) -> str:
     return result.header.camera_id
 
 
-def _agreed(scorer: ActorClient, tuning: Tuning) -> Tuning:
-    """How the run's detectors run the model. Measured by each for itself, one frame could get two scores."""
-    while (said := scorer.call("agree", tuning.as_json(), answer_within_s=_ANSWER_TIMEOUT_S)) is None:
+def _agreed(scorer: ActorClient, model: str, tuning: Tuning) -> Tuning:
+    """How the run's detectors run a model. Measured by each for itself, one frame could get two scores."""
+    while (said := scorer.call("agree", tuning.as_json(), model, answer_within_s=_ANSWER_TIMEOUT_S)) is None:
         pass  # it is restarting; ``call`` has waited a moment
     return tuning.of_json(said)

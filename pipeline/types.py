@@ -236,6 +236,7 @@ class Score:
         anomaly_map: float16, shape (h, w), or None.
         paired: as the detector gave it.
         common_surprise: as the detector gave it.
+        model: fingerprint of the model that made the prediction and whose normal footage it was set against.
     """
 
     header: FrameHeader
@@ -250,6 +251,7 @@ class Score:
     anomaly_map: npt.NDArray[np.float16] | None = None
     paired: bool = False
     common_surprise: float = 0.0
+    model: str = ""
 
     @property
     def is_anomalous(self) -> bool:

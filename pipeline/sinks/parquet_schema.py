@@ -88,14 +88,11 @@ def for_readers(table: pa.Table) -> pa.Table:
     return table.set_column(at, field, table[MAP].cast(field.type))
 
 
-def rows_batch(
-    scores: Sequence[Score], model: str, map_shape: tuple[int, ...] | None, schema: pa.Schema
-) -> pa.RecordBatch:
+def rows_batch(scores: Sequence[Score], map_shape: tuple[int, ...] | None, schema: pa.Schema) -> pa.RecordBatch:
     """Scores as rows of a journal.
 
     Args:
         scores: at least one.
-        model: fingerprint of the model that made them.
         map_shape: (height, width) of their anomaly maps; None leaves maps out.
         schema: the journal's.
     """
@@ -104,7 +101,6 @@ def rows_batch(
         {
             **{name: getattr(score.header, name) for name in _OF_HEADER},
             **{name: getattr(score, name) for name in _OF_SCORE},
-            "model": model,
         }
         for score in scores
     ]
