@@ -79,6 +79,8 @@ def test_each_service_of_the_host_says_only_what_compose_knows(compose):
         assert {key: type(value) for key, value in service.items()} == {key: OF_A_SERVICE[key] for key in service}
         named = [volume.split(":")[0] for volume in service.get("volumes", []) if not volume.startswith("./")]
         assert set(named) <= set(compose["volumes"])
+        lent = [volume.split(":")[0] for volume in service.get("volumes", []) if volume.startswith("./")]
+        assert [path for path in lent if path != "./site" and not (ROOT / path).is_file()] == []
         assert {given["source"] for given in service.get("configs", [])} <= set(compose["configs"])
     for given in compose["configs"].values():
         assert isinstance(yaml.safe_load(given["content"]), dict)
