@@ -170,6 +170,7 @@ class Supervisor:
         with self._lock:
             for actor in self._actors.named().values():
                 actor.kill()
+            self._fleet.close()
         if self._nodes_watch.is_alive():  # Ray ends next
             self._nodes_watch.join(_JOIN_WITHIN_S)
 

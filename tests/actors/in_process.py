@@ -173,6 +173,9 @@ class Fleet:
     def poll(self, actors, within_s):
         pass
 
+    def close(self):
+        pass
+
     def dead_processes(self):
         return self.dead
 

@@ -7,6 +7,7 @@ import pytest
 from actors.fleet import Fleet
 from pipeline.config import CameraSettings, RuntimeSettings
 from pipeline.errors import BadInputError
+from pipeline.models.source import ModelSource
 from pipeline.runtime.plan import RunPlan
 
 
@@ -21,8 +22,9 @@ def fleet(url="rtsp://10.0.0.1/x", **runtime):
         name="run",
         cameras=(CameraSettings(id="gate", url=url),),
         scene_references={},
-        model_folder=Path("model"),
-        expected_model=None,
+        card=None,  # nobody here scores
+        model=ModelSource("", "model"),
+        model_copies=Path("models"),
         size_px=(8, 8),
         gap_s=0.1,
         runtime=RuntimeSettings(**runtime),

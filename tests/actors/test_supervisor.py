@@ -10,6 +10,7 @@ import pytest
 from actors.supervisor import Supervisor
 from pipeline.config import CameraSettings, HealthSettings, RuntimeSettings
 from pipeline.errors import RunError
+from pipeline.models.source import ModelSource
 from pipeline.runtime.messages import DetectorLoad
 from pipeline.runtime.nodes import ClusterNode
 from pipeline.runtime.plan import RunPlan
@@ -36,8 +37,9 @@ class Run:
             name="run",
             cameras=tuple(camera(camera_id) for camera_id in camera_ids),
             scene_references={},
-            model_folder=Path("model"),
-            expected_model=None,
+            card=None,  # nobody here scores
+            model=ModelSource("", "model"),
+            model_copies=Path("models"),
             size_px=(8, 8),
             gap_s=0.1,
             runtime=RuntimeSettings(),
