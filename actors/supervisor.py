@@ -32,7 +32,7 @@ _START_TIMEOUT_S = 300.0  # importing torch and compiling the model in several p
 _TICK_S = 0.2
 _CALM_TICK_S = 0.25  # while every actor lives and follows its desired state: every question costs both sides CPU time
 _PUBLISH_S = 1.0
-_LOOK_AT_NODES_S = 2.0
+_LOOK_AT_NODES_S = 1.0
 _JOIN_WITHIN_S = 3.0
 
 
