@@ -7,27 +7,27 @@ from collections.abc import Iterable
 from actors.actor_monitor import ActorMonitor
 from actors.fleet import Fleet
 from pipeline.errors import RunError
-from pipeline.runtime.desired_state import SCORER, ActorState, ActorStates
+from pipeline.runtime.desired_state import ActorState, ActorStates
 from pipeline.types import Trouble
 
 _LOST_AFTER_S = 60.0  # without any actor at all; Ray brings each back within seconds
 
 
 class ActorSet:
-    """The scorer, and camera processes and detectors as they are added.
+    """The scorers, and camera processes and detectors as they are added.
 
     Args:
         fleet: makes them.
 
     Attributes:
-        scorer: the scorer.
+        scorers: scorers by name, in the order of their numbers.
         processes: camera processes by name.
         detectors: detectors by name.
     """
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self.scorer = fleet.scorer()
+        self.scorers = {name: fleet.scorer(number) for number, name in enumerate(fleet.scorers)}
         self.processes: dict[str, ActorMonitor] = {}
         self.detectors: dict[str, ActorMonitor] = {}
 
@@ -37,15 +37,24 @@ class ActorSet:
             if name not in self.processes:
                 self.processes[name] = self._fleet.camera_process(name)
 
-    def add_detectors(self, names: Iterable[str]) -> None:
-        """Make those of these detectors that are not there yet."""
-        for name in names:
+    def keep_detectors(self, names: Iterable[str]) -> list[str]:
+        """Make those of these detectors that are not there yet, and end all others, which hold no frames any more.
+
+        Returns:
+            Names of those that were ended.
+        """
+        wanted = list(names)
+        ended = [name for name in self.detectors if name not in wanted]
+        for name in ended:
+            self.detectors.pop(name).kill()
+        for name in wanted:
             if name not in self.detectors:
                 self.detectors[name] = self._fleet.detector(name)
+        return ended
 
     def named(self) -> dict[str, ActorMonitor]:
         """All of them, by the name that the user reads."""
-        return {SCORER: self.scorer, **self.detectors, **self.processes}
+        return {**self.scorers, **self.detectors, **self.processes}
 
     def call_processes(self, method: str) -> None:
         """Call a method of every camera process, and wait for no answer."""
@@ -81,7 +90,7 @@ class ActorSet:
     def states(self) -> ActorStates:
         """What is known of each at present."""
         return ActorStates(
-            ActorState(self.scorer.report, self.scorer.died_at),
+            {name: ActorState(scorer.report, scorer.died_at) for name, scorer in self.scorers.items()},
             {name: ActorState(process.report, process.died_at) for name, process in self.processes.items()},
             {name: ActorState(detector.report, detector.died_at) for name, detector in self.detectors.items()},
         )

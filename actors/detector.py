@@ -23,6 +23,7 @@ from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.messages import CameraRole, DesiredDetectorState, DetectorLoad, DetectorReport, TakeRequest
 from pipeline.runtime.plan import Predict
+from pipeline.runtime.slices import ScorerSlices
 from pipeline.runtime.tally import BATCH_FRAMES, SECONDS, Histogram, Tally
 from pipeline.types import Dropped, DropReason, Frame, FrameBatch, Prediction
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # it imports torch
 _log = logging.getLogger(__name__)
 
 _TAKE_TIMEOUT_S = 1.0  # how long a camera process may wait for a frame before it answers "none"
+_LOOK_AGAIN_S = 0.1  # the same while a scorer is behind: it may be back before a frame of another's camera comes
 _ANSWER_TIMEOUT_S = 30.0  # how long an answer of a living actor may take on an overloaded machine
 
 
@@ -46,7 +48,7 @@ class DetectorPlan:
         device: torch device.
         threads: CPU threads for torch.
         batch: when a batch is closed.
-        scorer: name of the scorer actor.
+        scorers: names of the scorer actors, by number.
         runtime: how the model is run.
         load_stand_in: as in ``RunPlan``.
     """
@@ -57,13 +59,17 @@ class DetectorPlan:
     device: str
     threads: int
     batch: BatchPolicy
-    scorer: str
+    scorers: tuple[str, ...]
     runtime: RuntimeSettings
     load_stand_in: Callable[[], Predict] | None = None
 
 
 class DetectorActor:
-    """Owns the model and threads: one feeder per camera process, one that predicts and sends, one that confirms."""
+    """Owns the model and threads: one feeder per camera process, one that predicts and sends, one per scorer.
+
+    While a scorer is away, frames of its cameras wait in their camera processes, where newer ones take the place of
+    older ones; what is here of them is predicted and kept for it. Nobody else's frames wait.
+    """
 
     def __init__(self, plan: DetectorPlan) -> None:
         log_json_in_actor()
@@ -84,9 +90,11 @@ class DetectorActor:
         # What became of frames that left the inbox, in the order in which they left it, which is each camera's own.
         self._left_inbox: deque[Frame | Dropped] = deque()
         self._inbox = FrameBuffers(time.monotonic, on_drop=self._note_dropped, on_take=self._note_taken)
-        self._results = ResultSender(ActorClient(plan.scorer), self._on_confirmed)
+        self._slices = ScorerSlices(plan.scorers)
+        self._senders = {name: ResultSender(ActorClient(name), self._on_confirmed) for name in plan.scorers}
         start_vital_thread(self._predict)
-        start_vital_thread(self._results.confirm)
+        for sender in self._senders.values():
+            start_vital_thread(sender.confirm)
 
     def configure(self, desired: DesiredDetectorState) -> None:
         """Follow a desired state: take from these camera processes and no others."""
@@ -140,7 +148,7 @@ class DetectorActor:
             plan.runtime,
             device=plan.device,
             expected=plan.expected_model,
-            agree=partial(_agreed, ActorClient(plan.scorer)),
+            agree=partial(_agreed, ActorClient(plan.scorers[0])),
         )
         self._tuning = str(engine.tuning)
         return engine.predict_as
@@ -165,6 +173,7 @@ class DetectorActor:
                 if name not in self._desired.processes:
                     self._feeding.discard(name)
                     return
+            unwanted = self._unwanted()
             batch: FrameBatch | None = client.call(
                 "take",
                 TakeRequest(
@@ -172,12 +181,21 @@ class DetectorActor:
                     self._incarnation,
                     dict(self._confirmed),
                     self._plan.batch.max_frames,
-                    _TAKE_TIMEOUT_S,
+                    _LOOK_AGAIN_S if unwanted else _TAKE_TIMEOUT_S,
+                    unwanted,
                 ),
                 answer_within_s=_ANSWER_TIMEOUT_S,
             )
             if batch is not None:
                 self._receive(name, batch)
+
+    def _unwanted(self) -> frozenset[str]:
+        """Cameras of which no frames are asked for at present, since their scorer is behind."""
+        behind = {name for name, sender in self._senders.items() if sender.is_behind}
+        if not behind:
+            return frozenset()
+        with self._lock:
+            return frozenset(name for name in self._desired.cameras if self._slices.scorer_of(name) in behind)
 
     def _receive(self, process: str, batch: FrameBatch) -> None:
         with self._lock:
@@ -205,7 +223,9 @@ class DetectorActor:
             left = self._pop_left(len(frames))
             if left:
                 predictions = iter(self._predictions(frames))
-                self._results.send([item if isinstance(item, Dropped) else next(predictions) for item in left])
+                results = [item if isinstance(item, Dropped) else next(predictions) for item in left]
+                for name, own in self._slices.split(results, _camera_of).items():
+                    self._senders[name].send(own)
 
     def _predictions(self, frames: list[Frame]) -> list[Prediction]:
         if not frames:
@@ -240,6 +260,10 @@ class DetectorActor:
                 # Of live cameras nobody asks: their frames are not redelivered.
                 if not self._roles[camera_id].live:
                     self._confirmed[camera_id] = result.header.serial + 1
+
+
+def _camera_of(result: Prediction | Dropped) -> str:
+    return result.header.camera_id
 
 
 def _agreed(scorer: ActorClient, tuning: Tuning) -> Tuning:

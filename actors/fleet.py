@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import ray
 from ray.actor import ActorHandle
@@ -22,7 +23,7 @@ from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.plan import RunPlan
 
 _CAMERA_CPUS = 0.1  # Ray's resources only place actors; decoders share the cores with everyone
-_SCORER_CPUS = 0  # it has to be on this node, also where a cluster's head offers none
+_SCORER_CPUS = 0  # they have to be on this node, also where a cluster's head offers none
 _FOREVER = {"max_restarts": -1, "max_task_retries": 0}
 
 
@@ -39,10 +40,12 @@ class Fleet:
         device: torch device of the detectors.
         active: how many detectors work while all live.
         detectors: names of all detectors, spare ones last.
+        scorers: names of all scorers, by number.
     """
 
     def __init__(self, plan: RunPlan) -> None:
         self._plan = plan
+        self.scorers = plan.scorers
         runtime = plan.runtime
         gpus = int(ray.cluster_resources().get("GPU", 0))
         if runtime.device == "cuda" and gpus == 0:
@@ -73,9 +76,9 @@ class Fleet:
         ]
         return f"the Ray cluster has {'; '.join(lacking)}: actors wait until there is room" if lacking else None
 
-    def scorer(self) -> ActorMonitor:
-        """The scorer."""
-        return ActorMonitor(lambda: create_scorer(self._plan))
+    def scorer(self, number: int) -> ActorMonitor:
+        """The scorer of this number."""
+        return ActorMonitor(lambda: create_scorer(self._plan, number))
 
     def camera_process(self, name: str) -> ActorMonitor:
         """A process for some of the cameras, where there is room."""
@@ -107,7 +110,7 @@ class Fleet:
         plan = self._plan
         options = {"name": name, "num_cpus": _CAMERA_CPUS, "max_concurrency": 6, **_FOREVER}
         return actor_class(CameraActor, options).remote(
-            plan.size_px, plan.gap_s, plan.runtime.cameras_per_process, plan.counters_folder, plan.quarantine
+            plan.size_px, plan.gap_s, plan.runtime.cameras_per_process, Path(plan.counters_folder.name), plan.quarantine
         )
 
     def _create_detector(self, name: str) -> ActorHandle:
@@ -119,7 +122,7 @@ class Fleet:
             device=self.device,
             threads=runtime.threads or max(1, (os.cpu_count() or 1) // self.active),
             batch=BatchPolicy(runtime.batch_frames, runtime.batch_wait_s),
-            scorer=_scorer_name(plan),
+            scorers=plan.scorers,
             runtime=runtime,
             load_stand_in=plan.load_stand_in,
         )
@@ -135,14 +138,10 @@ class Fleet:
         return {"num_gpus": 1.0 if total == self.active else self.active / total}
 
 
-def create_scorer(plan: RunPlan) -> ActorHandle:
-    """The scorer of a run, on this node, where its files belong."""
-    options = {"name": _scorer_name(plan), "num_cpus": _SCORER_CPUS, **_FOREVER, **_here()}
-    return actor_class(ScorerActor, options).remote(plan)
-
-
-def _scorer_name(plan: RunPlan) -> str:
-    return f"{plan.name}-scorer"
+def create_scorer(plan: RunPlan, number: int = 0) -> ActorHandle:
+    """A scorer of a run, on this node, where its files belong."""
+    options = {"name": plan.scorers[number], "num_cpus": _SCORER_CPUS, **_FOREVER, **_here()}
+    return actor_class(ScorerActor, options).remote(plan, number)
 
 
 def _here() -> dict[str, NodeAffinitySchedulingStrategy]:

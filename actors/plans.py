@@ -81,7 +81,7 @@ def _plan(
         scores_maxlen=config.redis.scores_maxlen,
         alerts_maxlen=config.redis.alerts_maxlen,
         scores_folder=scores_folder.resolve(),
-        store_file=folder.store_file,
+        state_folder=folder.path,
         maps=True,
         rotate_s=config.output.rotate_s,
     )

@@ -234,6 +234,7 @@ class RuntimeSettings(Settings):
         detectors: detector actors; None takes one per GPU, or one on a CPU.
         spare_detectors: further ones that are loaded and idle, to take over at once when one dies (a new one takes as
             long as importing torch); None keeps one beside a single detector of live cameras.
+        scorers: scorer processes, each with a fixed share of the cameras; None takes one per 200 cameras of the start.
         cameras_per_process: cameras whose decoders share one process.
         batch_frames: frames of any cameras in one forward pass, at most.
         batch_wait_s: how long a frame waits for others although the detector is idle; what comes while it is busy
@@ -248,6 +249,7 @@ class RuntimeSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     detectors: PositiveInt | None = None
     spare_detectors: NonNegativeInt | None = None
+    scorers: PositiveInt | None = None
     cameras_per_process: PositiveInt = 8
     batch_frames: PositiveInt = 16
     batch_wait_s: Annotated[float, Field(ge=0.0)] = 0.0

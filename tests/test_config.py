@@ -10,9 +10,9 @@ from pipeline.config_file import load_config, parse_config
 from pipeline.errors import ConfigError
 from tests.sinks.receiver import self_made_certificate
 
-FOLDER = Path(__file__).parent.parent / "configs"
-OF_OTHER_PROGRAMS = {"cluster", "monitoring"}  # Ray, Kubernetes, Prometheus
-CONFIGS = sorted(path for path in FOLDER.rglob("*.yaml") if path.relative_to(FOLDER).parts[0] not in OF_OTHER_PROGRAMS)
+_OF_OTHERS = {"cluster", "monitoring"}  # for Ray, Kubernetes and Prometheus
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
+CONFIGS = [path for path in CONFIGS if path.parent.name not in _OF_OTHERS]
 
 
 def written(folder: Path, text: str) -> Path:

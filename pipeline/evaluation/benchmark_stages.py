@@ -141,7 +141,7 @@ def measure_sinks(card: ModelCard, folder: Path, *, maps: bool, batch: int) -> f
     servers = _children_s()
     written = RunFolder(folder)
     with EmbeddedRedis(written.redis) as url:
-        store = RunStore(written.store_file, "bench", ["redis"])
+        store = RunStore(written.store_file(), "bench", ["redis"])
         redis = RedisSink(url, alerts=store.alerts("redis"))
         parquet = ParquetSink(written.stream_scores, model_fingerprint=card.fingerprint, maps=maps, rotate_s=60.0)
         scorer = Scorer(card)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 from pipeline.runtime.batching import BatchPolicy
@@ -117,24 +117,27 @@ class FrameBuffers:
             self._changed.notify_all()
         return rejected
 
-    def take(self, policy: BatchPolicy, timeout_s: float) -> list[Frame]:
+    def take(self, policy: BatchPolicy, timeout_s: float, skip: Collection[str] = ()) -> list[Frame]:
         """Take the oldest frames of every camera in turn, as one batch.
 
-        Waits at most ``timeout_s`` for a first frame, then for as long as ``policy`` wants the batch to grow.
+        Args:
+            policy: for how long the batch may grow once it has a first frame.
+            timeout_s: longest wait for a first frame.
+            skip: ids of cameras whose frames are to stay where they are.
 
         Returns:
             At most ``policy.max_frames`` frames; the frames of one camera keep their order. Empty after a time-out.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: self._closed or self._waiting() > 0, timeout_s):
+            if not self._changed.wait_for(lambda: self._closed or self._waiting(skip) > 0, timeout_s):
                 return []
             while not self._closed:
-                patience_s = policy.patience_s(self._waiting(), self._oldest_age_s())
+                patience_s = policy.patience_s(self._waiting(skip), self._oldest_age_s(skip))
                 if patience_s <= 0.0:
                     break
                 self._changed.wait(patience_s)
             self._discard_stale()
-            taken = self._pop_fairly(policy.max_frames)
+            taken = self._pop_fairly(policy.max_frames, skip)
             self._changed.notify_all()
             return taken
 
@@ -188,20 +191,21 @@ class FrameBuffers:
             while buffer.frames and unix_now - buffer.frames[0][0].header.captured_at_s > buffer.max_age_s:
                 self._on_drop(buffer.frames.popleft()[0], "stale")
 
-    def _waiting(self) -> int:
-        return sum(len(buffer.frames) for buffer in self._buffers.values())
+    def _waiting(self, skip: Collection[str] = ()) -> int:
+        skipped = sum(len(self._buffers[name].frames) for name in skip if name in self._buffers)
+        return sum(len(buffer.frames) for buffer in self._buffers.values()) - skipped
 
-    def _oldest_age_s(self) -> float:
-        arrivals = [buffer.frames[0][1] for buffer in self._buffers.values() if buffer.frames]
+    def _oldest_age_s(self, skip: Collection[str] = ()) -> float:
+        arrivals = [buffer.frames[0][1] for name, buffer in self._buffers.items() if buffer.frames and name not in skip]
         return self._now() - min(arrivals) if arrivals else 0.0
 
-    def _pop_fairly(self, max_frames: int) -> list[Frame]:
+    def _pop_fairly(self, max_frames: int, skip: Collection[str]) -> list[Frame]:
         taken: list[Frame] = []
         empty_in_a_row, now = 0, self._now()
         while self._round_robin and len(taken) < max_frames and empty_in_a_row < len(self._round_robin):
-            buffer = self._buffers[self._round_robin[0]]
+            name, buffer = self._round_robin[0], self._buffers[self._round_robin[0]]
             self._round_robin.rotate(-1)
-            if buffer.frames:
+            if buffer.frames and name not in skip:
                 frame, arrived_at = buffer.frames.popleft()
                 self._waited.add(now - arrived_at)
                 taken.append(self._on_take(frame))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -18,10 +18,10 @@ from pipeline.runtime.messages import (
     DetectorReport,
     ScorerReport,
 )
-from pipeline.runtime.pool import DetectorPool, LivingDetector
+from pipeline.runtime.pool import DetectorPool, LivingDetector, TakenProcess
+from pipeline.runtime.slices import ScorerSlices
 from pipeline.types import SceneReference
 
-SCORER = "the scorer"
 _GONE_AFTER_S = 5.0  # a camera process on a living node is back within three
 
 DesiredState = DesiredCameraState | DesiredDetectorState | DesiredScorerState
@@ -47,12 +47,12 @@ class ActorStates:
     """What is known of all actors of a run.
 
     Attributes:
-        scorer: the scorer.
+        scorers: the scorers, by name.
         processes: the camera processes, by name.
         detectors: the detectors that there are, by name.
     """
 
-    scorer: ActorState[ScorerReport]
+    scorers: Mapping[str, ActorState[ScorerReport]]
     processes: Mapping[str, ActorState[CameraReport]]
     detectors: Mapping[str, ActorState[DetectorReport]]
 
@@ -66,7 +66,8 @@ class DesiredStates:
     Args:
         registry: the cameras.
         run: name of the run; names of camera processes begin with it.
-        detectors: names of all detectors, spare ones included.
+        slices: which cameras each scorer has.
+        detectors: names of all detectors at first, spare ones included.
         active: how many of them are to work while all live.
         cameras_per_process: cameras in one camera process.
         max_processes: upper limit of camera processes, which then hold as many cameras as they must; None is none.
@@ -78,21 +79,24 @@ class DesiredStates:
         registry: CameraRegistry,
         *,
         run: str,
+        slices: ScorerSlices,
         detectors: Sequence[str],
         active: int,
         cameras_per_process: int,
         max_processes: int | None = None,
         scene_references: Mapping[str, SceneReference] | None = None,
     ) -> None:
+        self._slices = slices
         self._registry, self._run, self._scene_references = registry, run, scene_references or {}
         self._cameras_per_process, self._max_processes = cameras_per_process, max_processes
         self._pool = DetectorPool(detectors, active)
+        self._detectors_so_far = len(detectors)
         self._processes: list[str] = []
         self._placement: dict[str, str] = {}
         self._version = 0
         self._desired_cameras: dict[str, DesiredCameraState] = {}
         self._desired_detectors: dict[str, DesiredDetectorState] = {}
-        self._desired_scorer = DesiredScorerState()
+        self._desired_scorers: dict[str, DesiredScorerState] = {}
         for members in split_cameras(
             [camera.id for camera in registry.cameras],
             per_process=cameras_per_process,
@@ -107,9 +111,46 @@ class DesiredStates:
         return tuple(self._processes)
 
     @property
+    def detectors(self) -> tuple[str, ...]:
+        """Names of the detectors that there are to be; one that was retired, until it holds no frames."""
+        return self._pool.detectors
+
+    @property
+    def active_detectors(self) -> int:
+        """How many detectors are to work while all live; may be changed at any time."""
+        return self._pool.active
+
+    @active_detectors.setter
+    def active_detectors(self, active: int) -> None:
+        self._pool.active = active
+
+    def add_detectors(self, count: int) -> tuple[str, ...]:
+        """Have more detectors, beside those that there are; how many of all work at a time does not change.
+
+        Args:
+            count: how many.
+
+        Returns:
+            Their names, which no detector of the run had before.
+        """
+        first = self._detectors_so_far
+        self._detectors_so_far += count
+        names = tuple(f"{self._run}-detector-{number}" for number in range(first, first + count))
+        self._pool.add(names)
+        return names
+
+    def retire_detectors(self, names: Iterable[str]) -> None:
+        """Give these detectors no frames any more; each is among ``detectors`` until it holds none.
+
+        What they take from goes to the others, a camera process once its detector holds none of its frames, so that
+        each camera's order is kept. While none of the others lives, they go on.
+        """
+        self._pool.retire(names)
+
+    @property
     def newest(self) -> dict[str, DesiredState]:
         """The newest desired state of every actor, by its name."""
-        return {SCORER: self._desired_scorer, **self._desired_detectors, **self._desired_cameras}
+        return {**self._desired_scorers, **self._desired_detectors, **self._desired_cameras}
 
     def is_reader(self, process: str, camera_id: str) -> bool:
         """Whether what a camera process says of a camera counts: no other one is to read it."""
@@ -128,17 +169,19 @@ class DesiredStates:
         """
         if not draining:
             self._place_cameras(actors.processes, now)
-        assigned = self._pool.assign(self._processes, self._living(actors.detectors))
         members = self._members()
-        for name in actors.detectors:
+        taken = {name: _taken(actors.processes.get(name), cameras) for name, cameras in members.items()}
+        assigned = self._pool.assign(taken, self._living(actors.detectors))
+        self._desired_detectors = {name: d for name, d in self._desired_detectors.items() if name in assigned}
+        for name in [name for name in actors.detectors if name in assigned]:
             desired = _desired_detector(assigned[name], members)
             self._desired_detectors[name] = self._numbered(desired, self._desired_detectors.get(name))
         if not draining:
             for name in self._processes:
                 desired = self._desired_camera(name, members[name], actors.processes.get(name, ActorState()).report)
                 self._desired_cameras[name] = self._numbered(desired, self._desired_cameras.get(name))
-        desired = DesiredScorerState(cameras=self._registry.cameras, removed_cameras=self._registry.removed_cameras)
-        self._desired_scorer = self._numbered(desired, self._desired_scorer)
+        for name, desired in self._slices_of(actors.scorers):
+            self._desired_scorers[name] = self._numbered(desired, self._desired_scorers.get(name))
         return self._not_followed(actors, draining)
 
     def all_follow(self, actors: ActorStates) -> bool:
@@ -148,7 +191,7 @@ class DesiredStates:
             actors: how they stand.
         """
         reports = {
-            SCORER: actors.scorer.report,
+            **{name: actor.report for name, actor in actors.scorers.items()},
             **{name: actor.report for name, actor in actors.detectors.items()},
             **{name: actor.report for name, actor in actors.processes.items()},
         }
@@ -160,17 +203,27 @@ class DesiredStates:
 
     def _not_followed(self, actors: ActorStates, draining: bool) -> dict[str, DesiredState]:
         desired_states: dict[str, DesiredState] = {}
-        for name, detector in actors.detectors.items():
-            if _is_behind(detector, self._desired_detectors[name]):
-                desired_states[name] = self._desired_detectors[name]
+        for name, desired in self._desired_detectors.items():
+            if _is_behind(actors.detectors[name], desired):
+                desired_states[name] = desired
         if not draining:
             for name, process in actors.processes.items():
                 if _is_behind(process, self._desired_cameras[name]):
-                    # Sessions rise with every connection, and alone are no reason to say it again.
-                    desired_states[name] = replace(self._desired_cameras[name], sessions=self._registry.next_sessions())
-        if _is_behind(actors.scorer, self._desired_scorer):
-            desired_states[SCORER] = self._desired_scorer
+                    desired_states[name] = self._with_counting(self._desired_cameras[name])
+        for name, scorer in actors.scorers.items():
+            if _is_behind(scorer, self._desired_scorers[name]):
+                desired_states[name] = self._desired_scorers[name]
         return desired_states
+
+    def _with_counting(self, desired: DesiredCameraState) -> DesiredCameraState:
+        """With where to go on counting. That alone, which rises with every connection, is no reason to say it again."""
+        ids = [camera.id for camera in desired.cameras]
+        counter_ids = {camera_id: self._registry.counter_id(camera_id) for camera_id in ids}
+        return replace(
+            desired,
+            sessions={camera_id: self._registry.next_session(camera_id) for camera_id in ids},
+            counter_ids={camera_id: counter_id for camera_id, counter_id in counter_ids.items() if counter_id},
+        )
 
     def _place_cameras(self, processes: Mapping[str, ActorState[CameraReport]], now: float) -> None:
         """Find a process for every camera that is wanted; those of a process that is gone go to the others."""
@@ -197,7 +250,7 @@ class DesiredStates:
             if detector.report is not None:
                 desired = self._desired_detectors.get(name)
                 current = desired is None or detector.report.version == desired.version
-                living[name] = LivingDetector(current, detector.report.holding)
+                living[name] = LivingDetector(current, detector.report.holding, detector.report.node)
         return living
 
     def _members(self) -> dict[str, list[CameraSettings]]:
@@ -223,12 +276,26 @@ class DesiredStates:
             paced=any(camera.is_live for camera in self._registry.cameras),
         )
 
+    def _slices_of(self, scorers: Iterable[str]) -> Iterator[tuple[str, DesiredScorerState]]:
+        cameras = self._slices.split(self._registry.cameras, lambda camera: camera.id)
+        removed = self._slices.split(self._registry.removed_cameras, lambda camera: camera.id)
+        for name in scorers:
+            yield (
+                name,
+                DesiredScorerState(cameras=tuple(cameras.get(name, ())), removed_cameras=tuple(removed.get(name, ()))),
+            )
+
     def _numbered(self, desired: _Desired, before: _Desired | None) -> _Desired:
         """The desired state with a number: a new one where something has changed."""
         if before is not None and before.version > 0 and replace(desired, version=before.version) == before:
             return before
         self._version += 1
         return replace(desired, version=self._version)
+
+
+def _taken(process: ActorState[CameraReport] | None, cameras: list[CameraSettings]) -> TakenProcess:
+    report = None if process is None else process.report
+    return TakenProcess(len(cameras), "" if report is None else report.node)
 
 
 def _desired_detector(processes: tuple[str, ...], members: Mapping[str, list[CameraSettings]]) -> DesiredDetectorState:

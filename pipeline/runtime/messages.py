@@ -25,6 +25,7 @@ class TakeRequest(NamedTuple):
         confirmed: by camera, the serial below which the scorer knows what became of every frame.
         max_frames: frames at most.
         timeout_s: longest wait for a first frame.
+        unwanted: ids of cameras whose frames are to wait there: their scorer is away.
     """
 
     consumer: str
@@ -32,6 +33,7 @@ class TakeRequest(NamedTuple):
     confirmed: Mapping[str, int]
     max_frames: int
     timeout_s: float
+    unwanted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,9 @@ class DesiredCameraState:
         cameras: the cameras to read.
         scene_references: what their scenes looked like in training, by camera id.
         paused: ids of those not to be read at present.
-        sessions: by camera id, a session number above all that were used; for a node that does not know them.
+        sessions: by camera id, the session number to begin with where there are no frame counters of it to go on in.
+        counter_ids: by camera id, the frame counters that a live camera was counted in last; others on this node are of
+            a time before that. Absent where it is the first to be read.
         consumer: name of the detector that may take frames; None while there is none.
         deaths: how many detectors have died while they took from this process.
         forgotten: ids of former cameras, read here, which are no longer reported.
@@ -56,6 +60,7 @@ class DesiredCameraState:
     scene_references: Mapping[str, SceneReference] = field(default_factory=dict[str, SceneReference])
     paused: frozenset[str] = frozenset()
     sessions: Mapping[str, int] = field(default_factory=dict[str, int])
+    counter_ids: Mapping[str, str] = field(default_factory=dict[str, str])
     consumer: str | None = None
     deaths: int = 0
     forgotten: frozenset[str] = frozenset()
@@ -160,12 +165,12 @@ class DetectorReport:
 
 @dataclass(frozen=True, slots=True)
 class DesiredScorerState:
-    """What the scorer is to do.
+    """What a scorer is to do.
 
     Attributes:
         version: number of the desired state; 0 is none.
-        cameras: the cameras to score.
-        removed_cameras: those that were removed; frames of theirs may still be on their way.
+        cameras: the cameras to score, all of its slice.
+        removed_cameras: those of its slice that were removed; frames of theirs may still be on their way.
     """
 
     version: int = 0
@@ -175,7 +180,7 @@ class DesiredScorerState:
 
 @dataclass(frozen=True, slots=True)
 class ScorerReport:
-    """Report of the scorer.
+    """Report of a scorer.
 
     Attributes:
         version: of the desired state it follows.
@@ -183,6 +188,7 @@ class ScorerReport:
         cameras: what is known of each camera.
         troubles: what stands in the way of writing at present.
         alerts: how many were emitted, delivered to Redis, dropped, and wait; under ``sinks`` the same of other sinks.
+        storage: why it cannot keep every row at present, one of its troubles; empty where it can.
         node: id of its node.
         failing: by sink, whether it cannot be written to at present.
         tally: what its process has counted.
@@ -193,6 +199,7 @@ class ScorerReport:
     cameras: Mapping[str, ScoringStatus]
     troubles: tuple[Trouble, ...] = ()
     alerts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    storage: str = ""
     node: str = ""
     failing: Mapping[str, bool] = field(default_factory=dict[str, bool])
     tally: Tally = field(default_factory=Tally)

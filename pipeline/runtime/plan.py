@@ -12,6 +12,7 @@ from pipeline.config import CameraSettings, MetricsSettings, RuntimeSettings
 from pipeline.model_settings import ModelSettings
 from pipeline.private_folder import private_folder
 from pipeline.runtime.messages import CameraRole
+from pipeline.runtime.slices import scorer_count
 from pipeline.sinks.base import SinkSettings
 from pipeline.types import FrameBatch, Prediction, SceneReference
 
@@ -28,7 +29,7 @@ class SinkPlan:
         scores_maxlen: entries kept per camera, approximately.
         alerts_maxlen: alerts kept, approximately.
         scores_folder: root of the Parquet data set.
-        store_file: what outlives the scorer's process: its memory, and alerts that are not delivered yet.
+        state_folder: where scorers keep what outlives their processes (``RunFolder.store_file``).
         maps: whether anomaly maps are kept there.
         rotate_s: longest time before scored rows stand in a finished file.
         others: what the config names beside Redis and Parquet.
@@ -38,7 +39,7 @@ class SinkPlan:
     scores_maxlen: int
     alerts_maxlen: int
     scores_folder: Path
-    store_file: Path
+    state_folder: Path
     maps: bool
     rotate_s: float
     others: tuple[SinkSettings, ...] = ()
@@ -80,6 +81,11 @@ class RunPlan:
     load_stand_in: Callable[[], Predict] | None = None
 
     @property
+    def scorers(self) -> tuple[str, ...]:
+        """Names of the run's scorers, by number."""
+        return tuple(f"{self.name}-scorer-{n}" for n in range(scorer_count(len(self.cameras), self.runtime.scorers)))
+
+    @property
     def counters_folder(self) -> Path:
-        """Folder of the cameras' counter files, on each node for its own cameras."""
+        """Folder of the cameras' counter files on this node; each node has one of this name for its own cameras."""
         return private_folder() / self.name

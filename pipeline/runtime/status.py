@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pipeline.runtime.activity import RunActivity
 from pipeline.types import FrameCounts, Trouble
@@ -24,6 +25,8 @@ class ScoringStatus:
         scored_frame_at_s: Unix time at which the newest scored frame was captured; None before the first.
         threshold: the camera's threshold.
         light_changed: whether the camera's whole image looks different than in training.
+        counted: by the id of frame counters, how many of the frames dispatched by them are scored or dropped: all below
+            a serial. The last one is that of the newest frame; of those before only the newest few are here.
     """
 
     scored: int
@@ -35,6 +38,7 @@ class ScoringStatus:
     scored_frame_at_s: float | None
     threshold: float
     light_changed: bool = False
+    counted: dict[str, int] = field(default_factory=dict[str, int])
 
 
 ReaderState = Literal["opening", "streaming", "waiting", "paused", "finished", "failed", "stopped"]
@@ -116,7 +120,7 @@ class CameraStatus:
     def as_json(self) -> dict[str, Any]:
         """A flat object, as documented in docs/alerts.md."""
         scoring = asdict(self.scoring)
-        del scoring["scored"], scoring["dropped"]  # the frame counts hold them
+        del scoring["scored"], scoring["dropped"], scoring["counted"]  # the frame counts hold them
         del scoring["light_changed"]  # a condition
         return {
             "camera_id": self.camera_id,
@@ -190,3 +194,19 @@ class RunStatus:
     def cameras_as_json(self) -> dict[str, dict[str, Any]]:
         """The status of every camera that is not removed, as docs/alerts.md has it, by id."""
         return {camera.camera_id: camera.as_json() for camera in self.cameras if camera.state != "removed"}
+
+
+def sum_counts(all_counts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Counts added up key by key, also where a value is a mapping of counts in its turn.
+
+    Args:
+        all_counts: of every scorer, how many alerts it has emitted, delivered, dropped, and how many wait.
+    """
+    total: dict[str, Any] = {}
+    for counts in all_counts:
+        for key, value in counts.items():
+            if isinstance(value, Mapping):
+                total[key] = sum_counts([total.get(key, {}), cast("Mapping[str, Any]", value)])
+            else:
+                total[key] = total.get(key, 0) + value
+    return total

@@ -34,12 +34,14 @@ class SinkContext:
         confirmed: of each camera (session, index) of the last frame whose score the run remembers, or None: frames
             above it will be scored again.
         alerts: the sink's end of the outbox; None for one whose settings take no alerts.
+        scorer: number of the scorer that opens it; each of a run's scorers opens sinks of its own.
     """
 
     run: str
     model_fingerprint: str
     confirmed: Mapping[str, tuple[int, int] | None]
     alerts: AlertQueue | None
+    scorer: int = 0
 
 
 class Sink:

@@ -34,6 +34,7 @@ from pipeline.sinks.parquet_journal import (
     Journal,
     OrphanedJournal,
     adopt,
+    is_of_other_scorer,
     read_journal,
     remove_unlocked,
 )
@@ -76,6 +77,7 @@ class ParquetSinkSettings(SinkSettings):
             maps=self.maps,
             rotate_s=self.rotate_s,
             run=context.run,
+            scorer=context.scorer,
             confirmed=context.confirmed,
         )
 
@@ -91,6 +93,8 @@ class ParquetSink(Sink):
         maps: whether rows hold the anomaly map.
         rotate_s: longest time before rows stand in a finished file, as long as ``write`` is called.
         run: name of the run, which its journals carry.
+        scorer: number of the scorer whose sink it is, which they carry, too. Journals that other scorers of the run
+            left when they died are left to them; those of other runs go to whoever takes them first.
         confirmed: of each camera (session, index) of the last frame whose score the run remembers. Rows above it in
             journals of dead processes of this run are left out, since their frames will be scored again; None keeps
             all, as those of other runs are kept in any case.
@@ -110,6 +114,7 @@ class ParquetSink(Sink):
         maps: bool,
         rotate_s: float,
         run: str = "",
+        scorer: int = 0,
         confirmed: Mapping[str, FrameOrder | None] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -118,7 +123,7 @@ class ParquetSink(Sink):
         self._model = model_fingerprint
         self._maps = maps
         self._rotate_s = rotate_s
-        self._run = run
+        self._run, self._scorer = run, scorer
         self._now = now
         self._journal: Journal | None = None
         self._map_shape: tuple[int, ...] | None = None  # of the journal's rows
@@ -199,7 +204,7 @@ class ParquetSink(Sink):
         """Turn journals of processes that died into files; those that cannot be now are tried again later."""
         remove_unlocked(self._staging)
         for path in sorted(self._staging.glob(f"*{JOURNAL_SUFFIX}")):
-            if (journal := adopt(path)) is None:
+            if is_of_other_scorer(path, self._run, self._scorer) or (journal := adopt(path)) is None:
                 continue
             _log.info("replaying %s, which a process that died left", path)
             try:
@@ -218,7 +223,7 @@ class ParquetSink(Sink):
             self._rotate()  # a file's maps are of one shape
             self._map_shape = shape
         if self._journal is None:
-            self._journal = Journal(self._staging, journal_schema(shape, self._run), self._now())
+            self._journal = Journal(self._staging, journal_schema(shape, self._run, self._scorer), self._now())
         self._journal.append(rows_batch(scores, self._model, shape, self._journal.schema))
 
     def _rotate(self) -> None:

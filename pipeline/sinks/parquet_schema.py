@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.sinks.parquet_journal import RUN_METADATA_KEY
+from pipeline.sinks.parquet_journal import RUN_METADATA_KEY, SCORER_METADATA_KEY
 from pipeline.types import FrameHeader, Score
 
 MAP = "map"
@@ -65,9 +65,9 @@ def scores_schema(map_shape: tuple[int, ...] | None, run: str) -> pa.Schema:
     return pa.schema(columns, metadata={RUN_METADATA_KEY: run})
 
 
-def journal_schema(map_shape: tuple[int, ...] | None, run: str) -> pa.Schema:
-    """As ``scores_schema``, with maps as they come: float16."""
-    schema = scores_schema(map_shape, run)
+def journal_schema(map_shape: tuple[int, ...] | None, run: str, scorer: int) -> pa.Schema:
+    """As ``scores_schema``, with maps as they come, float16; its metadata names the scorer, too, by number."""
+    schema = scores_schema(map_shape, run).with_metadata({RUN_METADATA_KEY: run, SCORER_METADATA_KEY: str(scorer)})
     if map_shape is None:
         return schema
     return schema.set(schema.get_field_index(MAP), _map_field(pa.float16(), math.prod(map_shape)))
@@ -79,6 +79,8 @@ def _map_field(values: pa.DataType, size: int) -> pa.Field:
 
 def for_readers(table: pa.Table) -> pa.Table:
     """A journal's rows with maps as float32: few readers know float16, which took 2 % less in a trial."""
+    named = {key: value for key, value in (table.schema.metadata or {}).items() if key != SCORER_METADATA_KEY}
+    table = table.replace_schema_metadata(named)
     at = table.schema.get_field_index(MAP)
     if at < 0:
         return table

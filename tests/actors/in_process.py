@@ -42,6 +42,7 @@ class Actor:
         self.report, self.died_at = None, None
         self.calls, self.refuses, self.is_slow = [], {}, False
         self.version = 0
+        self.is_killed = False
         self._is_dead = False
         self._late = []
 
@@ -86,6 +87,7 @@ class Actor:
 
     def kill(self):
         self.die()
+        self.is_killed = True
 
     def configure(self, desired):
         self.desired, self.version = desired, desired.version
@@ -117,10 +119,11 @@ class Scorer(Actor):
 
     def __init__(self):
         super().__init__()
-        self.cameras, self.troubles, self.notices, self.finished = {}, (), {}, []
+        self.cameras, self.troubles, self.notices, self.finished, self.storage = {}, (), {}, [], ""
 
     def stands(self):
-        return ScorerReport(self.version, max(self.notices, default=0), dict(self.cameras), tuple(self.troubles))
+        newest, troubles = max(self.notices, default=0), tuple(self.troubles)
+        return ScorerReport(self.version, newest, dict(self.cameras), troubles, storage=self.storage)
 
     def notify(self, notices):
         self.notices |= dict(notices)
@@ -128,7 +131,7 @@ class Scorer(Actor):
     def finish(self, camera_ids):
         self.finished += camera_ids
 
-    def maintain(self):
+    def maintain(self, storage_elsewhere=""):
         pass
 
     def close(self, within_s, failure=""):
@@ -138,14 +141,15 @@ class Scorer(Actor):
 class Fleet:
     """Makes such actors, as ``actors.fleet.Fleet`` makes real ones."""
 
-    def __init__(self, run, *, active=1, spare=0):
+    def __init__(self, run, *, active=1, spare=0, scorers=1):
         self.active = active
+        self.scorers = tuple(f"{run}-scorer-{number}" for number in range(scorers))
         self.detectors = tuple(f"{run}-detector-{number}" for number in range(active + spare))
         self.made = {}
         self.dead = []
 
-    def scorer(self):
-        return self._make("the scorer", Scorer())
+    def scorer(self, number):
+        return self._make(self.scorers[number], Scorer())
 
     def camera_process(self, name):
         return self._make(name, CameraProcess())

@@ -65,7 +65,7 @@ def test_only_of_files_it_says_what_became_of_their_frames():
 
     cameras, scorer = (actor(kind, kind.__name__) for kind in peers())
     plan = DetectorPlan(
-        f"{run}-detector", Path("model"), None, "cpu", 1, BatchPolicy(4, 0.0), f"{run}-Scorer", RuntimeSettings()
+        f"{run}-detector", Path("model"), None, "cpu", 1, BatchPolicy(4, 0.0), (f"{run}-Scorer",), RuntimeSettings()
     )
     detector = actor(DetectorActor, "detector", replace(plan, load_stand_in=without_model))
     roles = {"clip": CameraRole("plaza", False, 2.0), "gate": CameraRole("plaza", True, 2.0)}

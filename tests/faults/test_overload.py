@@ -71,7 +71,7 @@ def test_when_detectors_are_slow_the_newest_frames_win_and_the_others_are_counte
                 "cpu",
                 1,
                 BatchPolicy(BATCH, 0.0),
-                f"{plan.name}-scorer",
+                plan.scorers,
                 plan.runtime,
             )
         )

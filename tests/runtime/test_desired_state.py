@@ -8,12 +8,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pipeline.config import CameraSettings
 from pipeline.runtime.camera_registry import CameraRegistry
-from pipeline.runtime.desired_state import SCORER, ActorState, ActorStates, DesiredStates
+from pipeline.runtime.desired_state import ActorState, ActorStates, DesiredStates
 from pipeline.runtime.messages import CameraReport, CameraRole, DetectorReport, ScorerReport
+from pipeline.runtime.slices import ScorerSlices
 from pipeline.runtime.status import ReaderStatus
 from pipeline.types import SceneReference
 
 DETECTORS = ("d0", "d1", "d2")
+SCORERS = ("s0", "s1", "s2")
 IDS = tuple("abcdefg")
 GONE_AFTER_S = 5.0
 READER = ReaderStatus("streaming", True, "b", 3, 10, 8, {}, 0, "", 100.0, frozenset())
@@ -48,6 +50,7 @@ class Run:
         self.desired_states = DesiredStates(
             self.registry,
             run="run",
+            slices=ScorerSlices(SCORERS),
             detectors=DETECTORS,
             active=active,
             cameras_per_process=cameras_per_process,
@@ -55,7 +58,7 @@ class Run:
             scene_references=scene_references,
         )
         self.now = 1000.0
-        self.scorer = Actor()
+        self.scorers = {name: Actor() for name in SCORERS}
         self.detectors = {name: Actor() for name in DETECTORS}
         self.processes = {}
         self.before = {}
@@ -64,17 +67,20 @@ class Run:
     def make_processes(self):
         for name in self.desired_states.processes:
             self.processes.setdefault(name, Actor())
+        kept = {name: self.detectors.get(name, Actor()) for name in self.desired_states.detectors}
+        self.detectors.clear()
+        self.detectors.update(kept)
 
     @property
     def named(self):
-        return {SCORER: self.scorer, **self.detectors, **self.processes}
+        return {**self.scorers, **self.detectors, **self.processes}
 
     def states(self):
         def state(actor, report):
             return ActorState(report if actor.lives else None, actor.died_at)
 
         return ActorStates(
-            state(self.scorer, ScorerReport(self.scorer.version, 0, {})),
+            {name: state(a, ScorerReport(a.version, 0, {})) for name, a in self.scorers.items()},
             {name: state(a, CameraReport(a.version, {})) for name, a in self.processes.items()},
             {name: state(a, DetectorReport(a.version, a.holding)) for name, a in self.detectors.items()},
         )
@@ -118,6 +124,7 @@ class Upheaval(RuleBasedStateMachine):
     def begin(self, ids, **how):
         self.run = Run([camera(camera_id) for camera_id in ids], **how)
         self.told, self.consumers = None, {}
+        self.names, self.retired = set(DETECTORS), set()
 
     @rule(
         ids=st.lists(st.sampled_from(IDS), unique=True),
@@ -141,10 +148,27 @@ class Upheaval(RuleBasedStateMachine):
         if dead:
             dead[number % len(dead)].died_at = None
 
-    @rule(detector=st.sampled_from(DETECTORS), process=st.integers(0, 5), frames=st.integers(0, 2))
+    @rule(detector=st.integers(0, 3), process=st.integers(0, 5), frames=st.integers(0, 2))
     def hold(self, detector, process, frames):
-        if self.run.detectors[detector].lives:
-            self.run.detectors[detector].holding = {f"run-camera-{process}": frames}
+        actor = list(self.run.detectors.values())[detector % len(self.run.detectors)]
+        if actor.lives:
+            actor.holding = {f"run-camera-{process}": frames}
+
+    @precondition(lambda self: len(self.run.detectors) < 6)
+    @rule(count=st.integers(1, 2), active=st.integers(1, 3))
+    def add_detectors(self, count, active):
+        names = self.run.desired_states.add_detectors(count)
+        assert not self.names & set(names)
+        self.names |= set(names)
+        self.run.desired_states.active_detectors = active
+
+    @rule(number=st.integers(0, 5))
+    def retire(self, number):
+        there = self.run.desired_states.detectors
+        retired = there[number % len(there)]
+        if set(there) - self.retired - {retired}:  # somebody has to go on
+            self.run.desired_states.retire_detectors([retired])
+            self.retired.add(retired)
 
     @rule(seconds=st.sampled_from([0.25, 3.0, 10.0]), lost=st.booleans())
     def step(self, seconds, lost):
@@ -160,6 +184,7 @@ class Upheaval(RuleBasedStateMachine):
         self.every_wanted_camera_has_exactly_one_process_that_is_not_gone()
         self.a_process_has_one_living_consumer_at_most_who_knows_its_cameras()
         self.a_process_leaves_a_living_consumer_only_when_that_knows_and_holds_nothing_of_it()
+        self.a_retired_detector_is_there_as_long_as_it_lives_and_holds_frames_and_is_given_nothing()
         for name, desired in newest.items():
             before = run.before.get(name)
             if before is not None:
@@ -168,7 +193,8 @@ class Upheaval(RuleBasedStateMachine):
                     content(desired) == content(before) and before.version > 0
                 )
         assert len({desired.version for desired in newest.values()}) == len(newest)
-        states = {SCORER: seen.scorer, **seen.detectors, **seen.processes}
+        states = {**seen.scorers, **seen.detectors, **seen.processes}
+        states = {name: state for name, state in states.items() if name in newest}
         behind = {n for n, s in states.items() if s.report is not None and s.report.version != newest[n].version}
         assert told.keys() == behind
         assert all(told[name].version == newest[name].version for name in told)
@@ -186,7 +212,7 @@ class Upheaval(RuleBasedStateMachine):
     def a_process_has_one_living_consumer_at_most_who_knows_its_cameras(self):
         run, newest = self.run, self.run.desired_states.newest
         for name, desired in run.camera_states().items():
-            consumers = [detector for detector in DETECTORS if name in newest[detector].processes]
+            consumers = [d for d in run.desired_states.detectors if d in newest and name in newest[d].processes]
             assert consumers == ([] if desired.consumer is None else [desired.consumer])
             for detector in consumers:
                 assert run.seen.detectors[detector].report is not None
@@ -197,13 +223,22 @@ class Upheaval(RuleBasedStateMachine):
         run = self.run
         for name, desired in run.camera_states().items():
             before = self.consumers.get(name)
-            report = None if before is None else run.seen.detectors[before].report
+            report = run.seen.detectors[before].report if before in run.seen.detectors else None
             if report is None:
                 self.consumers[name] = desired.consumer
             elif desired.consumer not in {None, before}:
                 assert report.version == run.before[before].version
                 assert not report.holding.get(name)
                 self.consumers[name] = desired.consumer
+
+    def a_retired_detector_is_there_as_long_as_it_lives_and_holds_frames_and_is_given_nothing(self):
+        run = self.run
+        for name in self.retired & run.seen.detectors.keys():
+            report = run.seen.detectors[name].report
+            if report is not None and any(report.holding.values()):
+                assert name in run.desired_states.detectors
+            if name in run.before and name in run.desired_states.newest:
+                assert set(run.desired_states.newest[name].processes) <= set(run.before[name].processes)
 
     def teardown(self):
         """Once everyone lives, everyone is told the newest, and then nothing any more."""
@@ -215,8 +250,10 @@ class Upheaval(RuleBasedStateMachine):
         before = run.desired_states.newest
         assert run.step() == {}
         assert run.desired_states.newest == before
-        assert run.desired_states.newest[SCORER].cameras == run.registry.cameras
+        scored = [camera for name in SCORERS for camera in run.desired_states.newest[name].cameras]
+        assert sorted(c.id for c in scored) == sorted(c.id for c in run.registry.cameras)  # each by one of them
         assert all(desired.consumer is not None for desired in run.camera_states().values())
+        assert not self.retired & set(run.desired_states.detectors)
 
 
 TestUpheaval = Upheaval.TestCase
@@ -227,10 +264,11 @@ def test_an_actor_that_was_started_again_is_told_the_same_again():
     run = Run([camera("a"), camera("b"), camera("c")])
     run.settle()
     before = run.desired_states.newest
-    for name in (SCORER, "run-camera-1"):
+    for name in (*SCORERS, "run-camera-1"):
         run.named[name].version = 0
         assert not run.desired_states.all_follow(run.states())
-        assert run.step() == {name: before[name]}
+        again = replace(before[name], sessions={"b": 0}) if name not in SCORERS else before[name]
+        assert run.step() == {name: again}
     assert run.desired_states.newest == before
 
 
@@ -307,7 +345,7 @@ def test_while_a_run_drains_its_camera_processes_are_told_nothing_and_nobody_is_
     run.processes["run-camera-0"].version = 0
     run.detectors["d0"].died_at = run.now
     told = run.step(draining=True)
-    assert set(told) == {SCORER, "d1"}
+    assert set(told) == {"s2", "d1"}
     assert told["d1"].processes == ("run-camera-0",)
     assert run.desired_states.newest["run-camera-0"] == run.before["run-camera-0"]
 
@@ -343,4 +381,6 @@ def test_sessions_are_sent_with_a_desired_state_and_are_no_reason_for_another():
     run.registry.update_reader("a", READER)
     assert run.step() == {}
     run.processes["run-camera-0"].version = 0
-    assert run.step()["run-camera-0"].sessions == {"a": READER.session + 1}
+    told = run.step()["run-camera-0"]
+    assert told.sessions == {"a": run.registry.next_session("a")}
+    assert told.counter_ids == {"a": READER.counter_id}
