@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -54,13 +55,14 @@ class Terminal:
         self.seen = ""
 
     def wait_for(self, text, longest_s=60.0):
-        """Read until a text was shown since the last call."""
+        """Read until a text was shown since the last call; what was shown, without what moves and colours it."""
         give_up_at = time.monotonic() + longest_s
         while text not in self.seen:
             assert time.monotonic() < give_up_at, self.seen
             if select.select([self._file], [], [], 0.1)[0]:
                 self.seen += os.read(self._file, 1 << 16).decode(errors="replace")
-        self.seen = ""
+        seen, self.seen = self.seen, ""
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen)
 
     def interrupt(self):
         """Ctrl-C; gives the exit code."""
@@ -87,8 +89,9 @@ def test_a_watched_status_is_renewed_until_ctrl_c_and_ends_as_status_would(lasti
         told.write("running", {}, {"gate": gate})
         terminal = Terminal(*watched)
         terminal.wait_for("opening")
-        told.write("running", {"troubles": ["no disk"]}, {"gate": {**gate, "state": "streaming"}})
-        terminal.wait_for("no disk")
+        told.write("running", {"troubles": [f"{'x' * 300} no disk"]}, {"gate": {**gate, "state": "streaming"}})
+        seen = terminal.wait_for("no disk")
+        assert max(map(len, re.split(r"[\r\n]+", seen))) <= 120  # a longer one takes two, and the table jumps
         assert terminal.interrupt() == 0
         told.write("failed", {}, {"gate": gate}, "it failed")
     terminal = Terminal(*watched)
