@@ -25,7 +25,9 @@ from pipeline.console.options import (
     DataOption,
     JsonOption,
     ModelOption,
+    ModelPlaceOption,
     OverwriteOption,
+    RunModelOption,
     WhereOption,
 )
 from pipeline.errors import BadInputError, ConfigError
@@ -133,7 +135,7 @@ def record(
 @app.command(epilog="Example: cflow-stream check --config cameras.yaml --model models/mine")
 def check(
     config: ConfigOption,
-    model: Annotated[Path | None, typer.Option("--model", help="Trained model; default: the config's.")] = None,
+    model: RunModelOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Look at all that `stream` needs: cameras, model, Redis, webhooks, disk, ports. Ends with 1 where one fails."""
@@ -147,7 +149,7 @@ def check(
 @app.command(epilog="Example: cflow-stream stream --config cameras.yaml --model models/mine --duration 60")
 def stream(
     config: ConfigOption,
-    model: Annotated[Path | None, typer.Option("--model", help="Trained model; default: the config's.")] = None,
+    model: RunModelOption = None,
     duration: Annotated[
         float | None, typer.Option("--duration", min=0.0, help="Seconds to run; default: until the cameras end.")
     ] = None,
@@ -158,15 +160,15 @@ def stream(
     from pipeline.sinks.run_lock import check_unused
 
     settings = load_run_config(config)
-    folder = model or settings.model_folder
-    if folder is None:
+    place = model or settings.model_folder
+    if not place:
         raise ConfigError(f"{config}: model_folder: expected a trained model here or with --model, got nothing")
     check_unused(settings.output.folder)  # before Ray is even imported; the run itself takes the lock
     check_address(settings.metrics)
 
     from actors.commands import stream_cameras
 
-    stream_cameras(settings, config, folder, duration_s=duration, address=address, out=out, err=err)
+    stream_cameras(settings, config, place, duration_s=duration, address=address, out=out, err=err)
 
 
 @app.command(
@@ -175,7 +177,7 @@ def stream(
 def replay(
     config: ConfigOption,
     data: DataOption,
-    model: ModelOption,
+    model: ModelPlaceOption,
     scores_out: Annotated[Path, typer.Option("--out", help="Folder for the scores (Parquet).")],
     address: AddressOption = None,
     overwrite: OverwriteOption = False,

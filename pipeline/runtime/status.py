@@ -25,6 +25,7 @@ class ScoringStatus:
         scored_frame_at_s: Unix time at which the newest scored frame was captured; None before the first.
         threshold: the camera's threshold.
         light_changed: whether the camera's whole image looks different than in training.
+        model: fingerprint of the model that it is scored by.
         counted: by the id of frame counters, how many of the frames dispatched by them are scored or dropped: all below
             a serial. The last one is that of the newest frame; of those before only the newest few are here.
     """
@@ -38,6 +39,7 @@ class ScoringStatus:
     scored_frame_at_s: float | None
     threshold: float
     light_changed: bool = False
+    model: str = ""
     counted: dict[str, int] = field(default_factory=dict[str, int])
 
 
