@@ -19,12 +19,15 @@ from actors.actor_client import start_vital_thread, this_node
 from pipeline.config import CameraSettings
 from pipeline.errors import RunError
 from pipeline.locked_folder import touch_folder
+from pipeline.logs import log_json_in_actor
+from pipeline.private_folder import private_folder
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.frame_counters import CounterName, FrameCounters
 from pipeline.runtime.messages import CameraReport, DesiredCameraState, TakeRequest
 from pipeline.runtime.redelivery import RedeliveryQueue
 from pipeline.runtime.status import ReaderStatus
+from pipeline.runtime.tally import Tally
 from pipeline.types import Dropped, DropReason, Frame, FrameBatch, Trouble
 from pipeline.video.reader import CameraReader, make_reader
 from pipeline.video.tamper import TamperMonitor
@@ -44,20 +47,24 @@ class CameraActor:
         size_px: (height, width) of the frames it dispatches.
         gap_s: how much earlier the other halves of their pairs are to be.
         files_at_once: files that are read at the same time; live cameras are read all at once, always.
-        counters_folder: folder of the cameras' counter files, on this node.
+        counters_folder: folder of the cameras' counter files; on every node within what is private to this user there,
+            unless it is an absolute path.
         quarantine: folder for frames that killed detectors.
     """
 
     def __init__(
         self, size_px: tuple[int, int], gap_s: float, files_at_once: int, counters_folder: Path, quarantine: Path
     ) -> None:
+        log_json_in_actor()
         os.umask(0o077)  # as in the scorer
+        self._began_at_s = time.time()
         self._size_px, self._gap_s = size_px, gap_s
         self._files_at_once = files_at_once
-        self._counters_folder, self._quarantine = counters_folder, quarantine
+        self._counters_folder, self._quarantine = private_folder() / counters_folder, quarantine
         self._desired = DesiredCameraState()
         self._lock = threading.Lock()  # guards the desired state and readers; never held while waiting for a frame
         self._assigned: dict[str, _AssignedCamera] = {}
+        self._counter_ids: dict[str, str] = {}  # of the counters that this process has counted in
         self._unopened: dict[str, tuple[float, Trouble]] = {}  # since when, monotonic, and why
         self._stopping = False
         self._wake = threading.Event()
@@ -86,7 +93,8 @@ class CameraActor:
             self._confirm(request.confirmed)
             quarantined = self._redelivery.taken_by(request.consumer, request.incarnation, desired.deaths)
             dropped = [self._quarantine_frame(frame) for frame in quarantined]
-            frames = self._next_frames(request.max_frames, 0.0 if dropped else request.timeout_s)
+            policy, timeout_s = BatchPolicy(request.max_frames, request.wait_s), request.timeout_s
+            frames = self._next_frames(policy, 0.0 if dropped else timeout_s, request.unwanted)
         if not frames and not dropped:
             if self._stopping:  # closed buffers answer at once, and would be asked without end while others drain
                 time.sleep(min(request.timeout_s, _NOTHING_LEFT_S))
@@ -99,7 +107,14 @@ class CameraActor:
             readers = {name: assigned.status() for name, assigned in self._assigned.items()}
             reported_since = time.monotonic() - _RELEASE_WITHIN_S
             troubles = tuple(why for since, why in self._unopened.values() if since <= reported_since)
-            return CameraReport(self._desired.version, readers, troubles, this_node())
+            return CameraReport(
+                self._desired.version,
+                readers,
+                troubles,
+                node=this_node(),
+                waiting=self._buffers.waiting(),
+                tally=Tally(self._began_at_s, {"camera_buffer": self._buffers.waited()}),
+            )
 
     def stop(self) -> None:
         """End all readers; frames that wait can still be taken."""
@@ -134,9 +149,9 @@ class CameraActor:
                 assigned.counters.remove()
                 del self._assigned[camera_id]
 
-    def _next_frames(self, max_frames: int, timeout_s: float) -> list[Frame]:
+    def _next_frames(self, policy: BatchPolicy, timeout_s: float, unwanted: frozenset[str]) -> list[Frame]:
         if not self._redelivery.has_retries:
-            frames = self._buffers.take(BatchPolicy(max_frames, max_wait_s=0.0), timeout_s)
+            frames = self._buffers.take(policy, timeout_s, unwanted)
             self._redelivery.add([frame for frame in frames if not self._assigned[frame.header.camera_id].reader.live])
             return frames
         retry = self._redelivery.next_retry()
@@ -158,7 +173,8 @@ class CameraActor:
         header = frame.header
         name = f"{header.camera_id}-{header.session}-{header.index}"
         path = self._quarantine / name
-        _log.error("%s: this frame was in a detector each time it died; it is set aside", path)
+        about = {"camera": header.camera_id, "session": header.session}
+        _log.error("%s: this frame was in a detector each time it died; it is set aside", path, extra=about)
         try:
             self._quarantine.mkdir(parents=True, exist_ok=True)
             np.save(path.with_name(f"{name}.npy"), frame.image, allow_pickle=False)
@@ -168,15 +184,18 @@ class CameraActor:
                 said["gap_s"] = frame.previous.gap_s
             path.with_name(f"{name}.json").write_text(json.dumps(said, default=str) + "\n", encoding="utf-8")
         except OSError as error:
-            _log.error("%s: it could not be kept: %s", path, error)
+            _log.error("%s: it could not be kept: %s", path, error, extra=about)
         return Dropped(header, "quarantined")
 
     def _count_dropped(self, frame: Frame, reason: DropReason) -> None:
         self._assigned[frame.header.camera_id].counters.add(cast("CounterName", reason))
 
     def _number(self, frame: Frame) -> Frame:
-        counters = self._assigned[frame.header.camera_id].counters
-        numbered = replace(frame, header=replace(frame.header, serial=counters["dispatched"]))
+        assigned = self._assigned[frame.header.camera_id]
+        counters = assigned.counters
+        counter_id = counters.counter_id if assigned.reader.live else f"{frame.header.session}"
+        header = replace(frame.header, serial=counters["dispatched"], counter_id=counter_id)
+        numbered = Frame(header, frame.image, frame.previous)
         counters.add("dispatched")
         return numbered
 
@@ -224,8 +243,12 @@ class CameraActor:
             self._unopened.setdefault(settings.id, (time.monotonic(), Trouble(why, f"{why}: {error}")))
             return
         self._unopened.pop(settings.id, None)
+        session = self._desired.sessions.get(settings.id, 0)
         if not counters.resumed:
-            counters["session"] = self._desired.sessions.get(settings.id, 0)
+            counters["session"] = session
+        elif settings.is_live and not self._goes_on(settings.id, counters.counter_id):
+            counters.renew(session)
+        self._counter_ids[settings.id] = counters.counter_id
         reference = self._desired.scene_references.get(settings.id)
         reader = make_reader(
             settings,
@@ -238,6 +261,11 @@ class CameraActor:
         )
         reader.paced = self._desired.paced
         self._assigned[settings.id] = _AssignedCamera(settings, reader, counters)
+
+    def _goes_on(self, camera_id: str, counter_id: str) -> bool:
+        """Whether these are the counters in which a camera was counted last, here or elsewhere."""
+        last = self._desired.counter_ids.get(camera_id, counter_id)
+        return counter_id in {last, self._counter_ids.get(camera_id)}
 
     def _start_waiting(self) -> None:
         """Start readers that have not been: live ones at once, files a few at a time."""

@@ -1,4 +1,4 @@
-"""A detector's results for the scorer: sent at once, a few calls in flight, again and in order where one failed."""
+"""A detector's results for one scorer: sent at once, a few calls in flight, again and in order where one failed."""
 
 from __future__ import annotations
 
@@ -20,31 +20,43 @@ _CALLS_IN_FLIGHT = 8  # unanswered batches at the scorer: bounds memory, keeps t
 _CONFIRM_EVERY_S = 0.05  # nobody waits for an answer, and waking up for each costs more than sending
 _ANSWER_TIMEOUT_S = 30.0  # how long an answer of a living scorer may take on an overloaded machine
 _RETRY_S = 0.1
+_PATIENCE_S = 1.0  # for which everyone's frames wait for one scorer: one that lives is never behind for so long
 
 FrameResults = list[Prediction | Dropped]
 
 
 class ResultSender:
-    """Calls to the scorer that it has not answered yet. ``send`` for one thread, ``confirm`` for another.
+    """Calls to a scorer that it has not answered yet. ``send`` for one thread, ``confirm`` for another.
+
+    Results for which there is no call yet, since the scorer is behind, wait here. They are bounded by what the detector
+    holds: whoever feeds it asks for no more of the scorer's cameras while ``is_behind``.
 
     Args:
         scorer: the scorer.
+        model: fingerprint of the model that makes the predictions.
         on_confirmed: called with the results that the scorer has taken, in order, by the thread that confirms.
     """
 
-    def __init__(self, scorer: ActorClient, on_confirmed: Callable[[FrameResults], None]) -> None:
-        self._scorer = scorer
+    def __init__(self, scorer: ActorClient, model: str, on_confirmed: Callable[[FrameResults], None]) -> None:
+        self._scorer, self._model = scorer, model
         self._on_confirmed = on_confirmed
         self._changed = threading.Condition()  # guards the calls, and that they are sent in order
         self._unanswered: deque[_PendingCall] = deque()
+        self._unsent: deque[FrameResults] = deque()
+        self._is_behind = False
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the scorer has left too many calls unanswered for too long, and results wait for it here."""
+        return self._is_behind
 
     def send(self, results: FrameResults) -> None:
-        """Send results to the scorer; waits while too many calls are unanswered."""
+        """Send results to the scorer; waits for a moment while too many calls are unanswered."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._unanswered) < _CALLS_IN_FLIGHT)
-            self._unanswered.append(_PendingCall(self._scorer, results))
-            if len(self._unanswered) >= _CALLS_IN_FLIGHT // 2:
-                self._changed.notify_all()
+            if not self._is_behind:
+                self._is_behind = not self._changed.wait_for(self._has_room, _PATIENCE_S)
+            self._unsent.append(results)
+            self._call()
 
     def confirm(self) -> None:
         """Take in answers, for ever."""
@@ -65,6 +77,7 @@ class ResultSender:
         if oldest.is_confirmed():
             with self._changed:
                 self._unanswered.popleft()
+                self._call()
                 self._changed.notify_all()
             self._on_confirmed(oldest.results)
             return True
@@ -74,17 +87,28 @@ class ResultSender:
                 call.resend(self._scorer)
         return False
 
+    def _has_room(self) -> bool:
+        return len(self._unanswered) < _CALLS_IN_FLIGHT
+
+    def _call(self) -> None:
+        """Make calls with what waits, as far as there is room."""
+        while self._unsent and self._has_room():
+            self._unanswered.append(_PendingCall(self._scorer, self._unsent.popleft(), self._model))
+        self._is_behind = self._is_behind and bool(self._unsent)
+        if len(self._unanswered) >= _CALLS_IN_FLIGHT // 2:
+            self._changed.notify_all()
+
 
 class _PendingCall:
     """A call with results on their way to the scorer."""
 
-    def __init__(self, scorer: ActorClient, results: FrameResults) -> None:
-        self.results = results
+    def __init__(self, scorer: ActorClient, results: FrameResults, model: str) -> None:
+        self.results, self._model = results, model
         self.resend(scorer)
 
     def resend(self, scorer: ActorClient) -> None:
         """Send it (again)."""
-        self.reference = scorer.submit("add", self.results)
+        self.reference = scorer.submit("add", self.results, self._model)
 
     def is_confirmed(self) -> bool:
         """Wait, within bounds, until the scorer has taken it."""

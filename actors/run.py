@@ -15,6 +15,8 @@ from actors.control import Apply
 from actors.fleet import Fleet
 from actors.supervisor import Supervisor
 from pipeline.errors import CflowError, RunError
+from pipeline.monitoring.endpoint import served_metrics
+from pipeline.monitoring.run_watch import ModelInfo, RunWatch
 from pipeline.redaction import redact
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.shutdown import ShutdownDeadline
@@ -50,12 +52,21 @@ def run(
         How the run ended, after all files are closed.
 
     Raises:
-        BadInputError: nobody answers at the address, or the cluster lacks what the plan needs.
+        BadInputError: nobody answers at the address, the cluster lacks what the plan needs, or the metrics' address
+            cannot be listened at.
         StoppedError: it was stopped before all actors had started.
         RunError: an actor did not start, or the run could not be ended in good order.
     """
+    if address is not None:  # whose nodes need not have the model's folder
+        plan = replace(plan, model=plan.model.served_by(f"{plan.name}-model"))
     redis_url, nothing = plan.sinks.redis_url.get_secret_value(), RunStatus((), done=False).totals()
-    with RunStatusWriter(redis_url, plan.name, nothing) as status_writer, ray_cluster(address):
+    watch = RunWatch()
+    with (
+        served_metrics(plan.metrics, watch),
+        RunStatusWriter(redis_url, plan.name, nothing) as status_writer,
+        ray_cluster(address),
+    ):
+        watch.tell_models((ModelInfo.of(plan.card),))
 
         def show(status: RunStatus) -> None:
             if (text := status_writer.trouble) is not None:
@@ -63,7 +74,9 @@ def run(
             on_status(status)
 
         def publish(status: RunStatus, is_ending: bool) -> None:
-            _write_status(status_writer, "ending" if is_ending else "running", status)
+            phase: RunPhase = "ending" if is_ending else "running"
+            watch.tell(phase, status)
+            _write_status(status_writer, phase, status)
 
         fleet = Fleet(plan)
         if (lack := fleet.lack_of_room()) is not None:
@@ -76,12 +89,15 @@ def run(
                 while not _follow(supervisor, show) and not stop.is_set() and time.monotonic() < end_at:
                     stop.wait(max(0.0, min(_POLL_S, end_at - time.monotonic())))
                 deadline = ShutdownDeadline.starting_at(time.monotonic())
+                watch.tell_phase("ending")
             final = _end(supervisor, deadline, show)
+            watch.tell("ended", final)
             _write_status(status_writer, "ended", final)
             on_status(final)
             return final
         except BaseException as error:  # also a second Ctrl-C, a terminal that is gone, a bug: the run is over
             state, reason = how_it_ended(error)
+            watch.tell_phase(state)
             supervisor.abort("" if state == "ended" else f"the run failed: {reason}")
             raise
         finally:

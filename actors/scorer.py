@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from actors.actor_client import this_node
 from actors.plans import sink_settings
-from pipeline.models.card import read_card
+from pipeline.errors import RunError
+from pipeline.logs import log_json_in_actor
+from pipeline.run_folder import RunFolder
 from pipeline.runtime.messages import DesiredScorerState, ScorerReport
 from pipeline.runtime.plan import RunPlan
+from pipeline.runtime.status import sum_counts
+from pipeline.runtime.tally import SECONDS, Histogram, Tally
 from pipeline.scoring.camera import CameraState, end_abandoned
 from pipeline.scoring.scorer import Outcome, Scorer
-from pipeline.sinks.base import Sink, SinkContext
+from pipeline.sinks.base import Sink, SinkContext, SinkSettings
+from pipeline.sinks.left_store import LeftStore
 from pipeline.sinks.run_store import RunStore
 from pipeline.sinks.saved_run_state import SavedRunState
 from pipeline.types import Alert, Dropped, Notice, Prediction, Score, Trouble
+
+_log = logging.getLogger(__name__)
 
 _REDIS = "redis"  # the sink whose counts are the run's own; those of others are counted apart
 _LOST = "the run did not end in good order: it was killed, or its machine went down"
@@ -27,10 +36,13 @@ _WRITING_SHARE = 0.8  # of the time for closing, for all sinks together; the res
 
 
 class ScorerActor:
-    """Owns the scoring state of every camera and the sinks.
+    """Owns the scoring state of its cameras, and sinks for them.
 
     Killed at any moment and started again, it goes on as if nothing had happened: what it remembers and the alerts it
     emits are committed together before a call is acknowledged, and detectors repeat calls that were not.
+
+    Of several scorers each has a slice of the cameras, a store and sinks of its own. Number 0 also says what belongs to
+    the run as a whole, and delivers what is left in the stores of scorers that an earlier run had and this one has not.
 
     Attributes:
         store: what outlives its process.
@@ -38,54 +50,76 @@ class ScorerActor:
 
     Args:
         plan: the run.
+        number: which of the run's scorers it is.
     """
 
-    def __init__(self, plan: RunPlan) -> None:
+    def __init__(self, plan: RunPlan, number: int = 0) -> None:
+        log_json_in_actor()
         os.umask(0o077)  # what it writes is this user's: on a cluster of one's own, it is not the command's child
-        card = read_card(plan.model_folder)
+        self._card = plan.card
         settings = sink_settings(plan.sinks)
+        folder = RunFolder(plan.sinks.state_folder)
+        self._speaks_for_run = number == 0
         self._version = 0
+        self._began_at_s = time.time()
+        self._scoring, self._all_stages = Histogram(SECONDS), Histogram(SECONDS)
         names = [sink.sink_name for sink in settings if sink.takes_alerts]
-        self.store = RunStore(plan.sinks.store_file, plan.name, names)
+        self.store = RunStore(folder.store_file(number), plan.name, names)
         states = self.store.states()
         confirmed = {name: CameraState.of_json(text).last for name, text in states.items()}
-        self._scorer = Scorer(card, states)
+        self._scorer = Scorer(plan.card, states)
         self.sinks: dict[str, Sink] = {}
         for sink in settings:
             alerts = self.store.alerts(sink.sink_name) if sink.takes_alerts else None
-            self.sinks[sink.sink_name] = sink.open(SinkContext(plan.name, card.fingerprint, confirmed, alerts))
+            self.sinks[sink.sink_name] = sink.open(SinkContext(plan.name, confirmed, alerts, number))
         self._end_abandoned()
-        if self._state.run is None:
-            self._begin(plan)
+        self._left: list[LeftStore] = []
+        if self._speaks_for_run:
+            self._left = list(_left_stores(folder.left_store_files(len(plan.scorers)), plan.name, settings))
+            if self._state.run is None:
+                self._begin(plan)
 
     @property
     def _state(self) -> SavedRunState:
         return self.store.run_state
 
-    def agree(self, tuning: Mapping[str, Any]) -> dict[str, Any]:
-        """How all detectors of the run are to run the model, as long as it lasts: as the first one that asked would.
+    def agree(self, tuning: Mapping[str, Any], model: str = "") -> dict[str, Any]:
+        """How all detectors of the run are to run a model, as long as it lasts: as the first one that asked would.
 
         Args:
             tuning: what suits the detector that asks, as ``Tuning.as_json`` gives it.
+            model: fingerprint of its model.
         """
-        if not self._state.tuning:
-            self._commit({}, (), replace(self._state, tuning=dict(tuning)))
-        return dict(self._state.tuning)
+        if model not in self._state.tunings:
+            tunings = {**self._state.tunings, model: dict(tuning)}
+            self._commit({}, (), replace(self._state, tunings=tunings))
+        return dict(self._state.tunings[model])
 
     def configure(self, desired: DesiredScorerState) -> None:
         """Follow a desired state: score its cameras from now on, and end the open events of others."""
+        self._scorer.use(desired.cards or (self._card,))
         self._write(self._scorer.configure(desired.cameras, time.time(), desired.removed_cameras))
         self._version = desired.version
 
-    def add(self, results: Sequence[Prediction | Dropped]) -> bool:
+    def add(self, results: Sequence[Prediction | Dropped], model: str = "") -> bool:
         """Score frames and write what follows from them.
 
+        Args:
+            results: what became of frames.
+            model: fingerprint of the model that made the predictions; empty for the plan's.
+
         Returns:
-            False where a camera is not known yet and all of it is to be sent again.
+            False where a camera or the model is not known yet and all of it is to be sent again.
         """
-        if not self._scorer.knows(result.header.camera_id for result in results):
+        model = model or self._card.fingerprint
+        if not self._scorer.knows((result.header.camera_id for result in results), model):
             return False
-        self._write(self._scorer.update(results, time.time()))
+        started_at = time.perf_counter()
+        outcome = self._scorer.update(results, model, time.time())
+        self._write(outcome)
+        self._scoring.add(time.perf_counter() - started_at, times=len(outcome.scores))
+        for score in outcome.scores:
+            self._all_stages.add(score.latency_s)
         return True
 
     def notify(self, notices: Sequence[tuple[int, Notice]]) -> None:
@@ -106,26 +140,39 @@ class ScorerActor:
             cameras=self._scorer.status(),
             troubles=tuple(self._troubles()),
             alerts=self._alert_counts(),
+            storage=self._storage_trouble(),
             node=this_node(),
+            failing={name: sink.trouble is not None for name, sink in self.sinks.items()},
+            tally=self._tally(),
         )
+
+    def _tally(self) -> Tally:
+        histograms = {"scoring": self._scoring.counts(), "all": self._all_stages.counts()}
+        return Tally(self._began_at_s, histograms, {name: sink.rows_lost for name, sink in self.sinks.items()})
 
     def _troubles(self) -> Iterator[Trouble]:
         """What stands in the way of writing at present."""
-        yield from (trouble for sink in self.sinks.values() if (trouble := sink.trouble) is not None)
+        open_sinks = [
+            *self.sinks.values(),
+            *(sink for left in self._left if left.is_open for sink in left.sinks.values()),
+        ]
+        yield from (trouble for sink in open_sinks if (trouble := sink.trouble) is not None)
         if (text := self.store.trouble) is not None:
             yield Trouble(text, text)
 
     def _alert_counts(self) -> dict[str, Any]:
-        all_counts = {name: sink.alert_counts for name, sink in self.sinks.items()}
-        counts = {name: found.as_json() for name, found in all_counts.items() if found is not None}
-        redis = counts.pop(_REDIS)
-        return {**redis, "sinks": counts} if counts else redis
+        return sum_counts(_alert_counts(sinks) for sinks in (self.sinks, *(left.sinks for left in self._left)))
 
-    def maintain(self) -> None:
-        """What is to be done every second, also while no camera brings frames."""
-        for sink in self.sinks.values():
-            sink.maintain()
-        self._watch_storage()
+    def maintain(self, storage_elsewhere: str = "") -> None:
+        """What is to be done every second, also while no camera brings frames.
+
+        Args:
+            storage_elsewhere: why another scorer cannot keep every row; of all of them, number 0 emits the notices.
+        """
+        for one in (*self.sinks.values(), *self._left):
+            one.maintain()
+        if self._speaks_for_run:
+            self._watch_storage(self._storage_trouble() or storage_elsewhere)
 
     def close(self, within_s: float = 6.0, failure: str = "") -> tuple[list[str], dict[str, Any]]:
         """Close all events and sinks; returns one line per thing that could not be written, and the alerts' counts.
@@ -137,9 +184,11 @@ class ScorerActor:
         """
         self._write(self._scorer.close(time.time()))
         self.maintain()
-        self._end(failure)
-        for sink in self.sinks.values():
-            sink.close(_WRITING_SHARE * within_s / len(self.sinks))
+        if self._speaks_for_run:
+            self._end(failure)
+        closed = (*self._left, *self.sinks.values())
+        for one in closed:
+            one.close(_WRITING_SHARE * within_s / len(closed))
         self.store.end_run(SavedRunState(run=self._state.run))
         unwritten, alerts = [line for sink in self.sinks.values() for line in sink.unwritten()], self._alert_counts()
         self.store.close()
@@ -169,14 +218,16 @@ class ScorerActor:
             for sink in self.sinks.values():
                 sink.wake()
 
-    def _watch_storage(self) -> None:
-        """Say so, once, when rows can no longer be written, and when they can again."""
+    def _storage_trouble(self) -> str:
         troubles = (sink.trouble for sink in self.sinks.values() if sink.is_storage)
-        trouble, now_s = next((trouble for trouble in troubles if trouble), None), time.time()
-        begun = self._state.storage
+        return next((trouble.text for trouble in troubles if trouble), "")
+
+    def _watch_storage(self, trouble: str) -> None:
+        """Say so, once, when rows can no longer be written, and when they can again."""
+        now_s, begun = time.time(), self._state.storage
         if trouble and begun is None:
             event_id = f"storage-{round(now_s * 1000)}"
-            failing = Notice("storage_failing", event_id, None, trouble.text, now_s, None, now_s)
+            failing = Notice("storage_failing", event_id, None, trouble, now_s, None, now_s)
             self._commit({}, [failing], replace(self._state, storage=failing))
         elif not trouble and begun is not None:
             said = "rows are written again"
@@ -199,13 +250,31 @@ class ScorerActor:
 
     def _end_abandoned(self) -> None:
         """End the events that an earlier run into this folder left open because it was killed whole, and say so."""
-        now_s = time.time()
-        ends: list[Alert | Notice] = []
-        for camera_id, text in self.store.abandoned().items():
-            ends += end_abandoned(camera_id, CameraState.of_json(text), now_s)
+        ends: list[Alert | Notice] = [*_ends_of(self.store.abandoned())]
         if (said := self.store.abandoned_run.run) is not None and said.until_at_s is None:
             ends.append(_over(said, _LOST))
         self.store.forget_abandoned(ends)
+
+
+def _ends_of(states: Mapping[str, str]) -> list[Alert | Notice]:
+    """The ends of the events that are open in cameras' states, by camera id."""
+    now_s = time.time()
+    return [end for camera, text in states.items() for end in end_abandoned(camera, CameraState.of_json(text), now_s)]
+
+
+def _left_stores(paths: Sequence[Path], run: str, settings: Sequence[SinkSettings]) -> Iterator[LeftStore]:
+    for path in paths:
+        try:
+            yield LeftStore(path, run, settings, _ends_of)
+        except RunError as error:  # of another version, or unreadable: no reason to score nothing
+            _log.error("%s; what an earlier run left in it waits for the next one", error)
+
+
+def _alert_counts(sinks: Mapping[str, Sink]) -> dict[str, Any]:
+    all_counts = {name: sink.alert_counts for name, sink in sinks.items()}
+    counts = {name: found.as_json() for name, found in all_counts.items() if found is not None}
+    redis = counts.pop(_REDIS)
+    return {**redis, "sinks": counts} if counts else redis
 
 
 def _over(begun: Notice, failure: str) -> Notice:

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 
-from ray.exceptions import RayError, RayTaskError
-
-from actors.actor_monitor import Answer, cause_of
 from actors.actor_set import ActorSet
-from actors.deliveries import Deliveries, NoticeQueue
+from actors.deliveries import Deliveries
 from actors.fleet import Fleet
+from actors.scorers import Scorers
 from pipeline.config import CameraSettings
+from pipeline.redaction import redact
+from pipeline.runtime.activity import RunActivity
+from pipeline.runtime.activity_meter import ActivityMeter
 from pipeline.runtime.camera_registry import CameraRegistry
-from pipeline.runtime.desired_state import SCORER, DesiredState, DesiredStates
+from pipeline.runtime.desired_state import DesiredState, DesiredStates
 from pipeline.runtime.plan import RunPlan
+from pipeline.runtime.scaling import DetectorScaling
 from pipeline.runtime.shutdown import ShutdownDeadline
+from pipeline.runtime.slices import ScorerSlices
 from pipeline.runtime.status import RunStatus
-from pipeline.types import Notice, Trouble
+from pipeline.types import Trouble
+
+_log = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 300.0  # importing torch and compiling the model in several processes of a small machine
 _TICK_S = 0.2
 _CALM_TICK_S = 0.25  # while every actor lives and follows its desired state: every question costs both sides CPU time
 _PUBLISH_S = 1.0
-_ABORT_WITHIN_S = 3.0
+_LOOK_AT_NODES_S = 2.0
+_JOIN_WITHIN_S = 3.0
 
 
 class Supervisor:
@@ -49,28 +55,33 @@ class Supervisor:
     def __init__(self, plan: RunPlan, fleet: Fleet, publish: Callable[[RunStatus, bool], None]) -> None:
         self._fleet, self._publish_status = fleet, publish
         self.failure: Exception | None = None
-        self._registry = CameraRegistry(plan.cameras)
+        self._nodes = fleet.look_at_nodes()
+        self._registry, slices = CameraRegistry(plan.cameras), ScorerSlices(fleet.scorers)
         self._desired_states = DesiredStates(
             self._registry,
             run=plan.name,
+            slices=slices,
             detectors=fleet.detectors,
             active=fleet.active,
             cameras_per_process=plan.runtime.cameras_per_process,
             max_processes=plan.max_processes,
             scene_references=plan.scene_references,
+            nodes=self._nodes,
         )
         self._lock = threading.RLock()  # guards everything; held for a step, never while waiting for an actor
         self._deliveries = Deliveries()
-        self._notices = NoticeQueue()
-        self._finishing: tuple[Answer, list[str]] | None = None
         self._draining = False
         self._calm = False
         self._closing = threading.Event()
+        self._nodes_watch = threading.Thread(target=self._watch_nodes, name="nodes", daemon=True)
         self._published_at = -math.inf
         self._status = RunStatus(cameras=(), done=False)
+        self._scaling = DetectorScaling(fleet.active, fleet.max_active)
+        self._activity_meter, self._activity = ActivityMeter(plan.name, time.time()), self._status.activity
         self._actors = ActorSet(fleet)
-        self._actors.add_processes(self._desired_states.processes)
-        self._actors.add_detectors(fleet.detectors[: fleet.active])
+        self._scorers = Scorers(self._actors.scorers, slices, self._registry, self._deliveries)
+        self._actors.keep_processes(self._desired_states.processes)
+        self._actors.keep_detectors(fleet.detectors[: fleet.active])
 
     def start(self, stop: threading.Event) -> None:
         """Wait until all actors but spare detectors answer, then begin to watch them.
@@ -84,9 +95,10 @@ class Supervisor:
         """
         self._fleet.wait_for_start(self._actors.named(), stop, _START_TIMEOUT_S)
         # Loading beside the others, spare ones would only have kept the first frame waiting.
-        self._actors.add_detectors(self._fleet.detectors)
+        self._actors.keep_detectors(self._desired_states.detectors)
         self._tick()
         threading.Thread(target=self._watch, name="supervisor", daemon=True).start()
+        self._nodes_watch.start()
 
     def status(self) -> RunStatus:
         """Status of the run."""
@@ -100,7 +112,24 @@ class Supervisor:
             paused: ids of those not to be read at present.
         """
         with self._lock:
-            self._notify(self._registry.apply(cameras, paused, time.time()))
+            self._scorers.notify(self._registry.apply(cameras, paused, time.time()))
+
+    def add_detectors(self, count: int) -> tuple[str, ...]:
+        """Make more detectors, beside those that there are; how many of all work at a time does not change.
+
+        Args:
+            count: how many.
+
+        Returns:
+            Their names.
+        """
+        with self._lock:
+            return self._desired_states.add_detectors(count)
+
+    def retire_detectors(self, names: Iterable[str]) -> None:
+        """Give these detectors no frames any more, and end each once it holds none."""
+        with self._lock:
+            self._desired_states.retire_detectors(names)
 
     def drain(self) -> None:
         """End all cameras; frames that were decoded are still scored."""
@@ -120,21 +149,20 @@ class Supervisor:
         self._closing.set()
         with self._lock:
             self._registry.write_off("shutdown")
-            unwritten, alerts = self._close_scorer(deadline)
-            self._registry.update_alerts(alerts)
+            unwritten = self._scorers.close(deadline)
             self._actors.call_processes("close")
-            self._status = replace(self._registry.status(draining=True), unwritten=tuple(unwritten))
+            status = self._registry.status(draining=True)
+            self._status = replace(status, unwritten=tuple(unwritten), activity=self._activity)
         return self._status
 
     def abort(self, failure: str) -> None:
-        """Have the scorer close its files and say at once that the run is over; where it cannot, the next run does.
+        """Have the scorers close their files and say at once that the run is over; or the next run does.
 
         Args:
             failure: why it cannot go on, one line; empty where its user stopped it before all actors had started.
         """
         self._closing.set()
-        with suppress(RayError):
-            self._actors.scorer.call("close", _ABORT_WITHIN_S, failure).get(_ABORT_WITHIN_S)
+        self._scorers.abort(failure)
 
     def kill(self) -> None:
         """End the processes of all actors; what they had to write is written, or lost."""
@@ -142,6 +170,9 @@ class Supervisor:
         with self._lock:
             for actor in self._actors.named().values():
                 actor.kill()
+            self._fleet.close()
+        if self._nodes_watch.is_alive():  # Ray ends next
+            self._nodes_watch.join(_JOIN_WITHIN_S)
 
     def step(self, now: float, now_s: float) -> None:
         """Collect all reports, and send what has changed. Waits for nobody.
@@ -159,14 +190,17 @@ class Supervisor:
             for actor in self._actors.named().values():
                 actor.collect(now)
             self._collect_reports()
-            states = self._actors.states()
+            states = self._actors.states(self._nodes)
+            self._resize_pool(now)
             self._send_desired_states(self._desired_states.update(states, now, draining=self._draining))
-            self._notify(self._registry.check_health(now_s))
-            self._finish_settled(now)
+            self._scorers.notify(self._registry.check_health(now_s))
+            self._scorers.finish_settled(now, draining=self._draining)
             self._registry.archive()
             self._publish(now)
             self._actors.check_recoverable(now)
-            self._calm = self._desired_states.all_follow(states) and not self._notices.waiting and not self._draining
+            self._calm = (
+                self._desired_states.all_follow(states) and not self._scorers.has_notices and not self._draining
+            )
 
     def _abandon(self, deadline: ShutdownDeadline) -> None:
         """Discard what waits in camera processes, and give the detectors a moment for what they hold."""
@@ -177,15 +211,6 @@ class Supervisor:
         while deadline.detectors_left_s(time.monotonic()) > 0.0 and self._registry.in_flight() > 0:
             time.sleep(_TICK_S / 2)
 
-    def _close_scorer(self, deadline: ShutdownDeadline) -> tuple[list[str], Mapping[str, int]]:
-        try:
-            return self._actors.scorer.call_until_answered("close", lambda: deadline.left_s(time.monotonic()))
-        except RayTaskError as error:
-            unwritten = f"the scorer could not close its files: {cause_of(error)}"
-        except RayError:
-            unwritten = "the scorer did not come back in time to close its files: the next run into this folder does"
-        return [unwritten], self._status.alerts
-
     def _watch(self) -> None:
         try:
             while not self._closing.is_set():
@@ -193,6 +218,31 @@ class Supervisor:
         except Exception as error:  # whatever it is: the command ends the run, and says so
             if not self._closing.is_set():
                 self.failure = error
+
+    def _watch_nodes(self) -> None:
+        """Look which nodes there are, again and again; the head may be long in answering, and nobody waits for it."""
+        while not self._closing.wait(_LOOK_AT_NODES_S):
+            try:
+                self._nodes = self._fleet.look_at_nodes()
+            except Exception as error:  # the head is away; nobody can come or go without it
+                _log.warning("the nodes of the cluster are not known at present: %s", redact(error))
+
+    def _resize_pool(self, now: float) -> None:
+        """Have more or fewer detectors, as they are busy."""
+        if self._draining or self._fleet.max_active == self._fleet.active:
+            return
+        working, active = self._desired_states.working_detectors(), self._desired_states.active_detectors
+        reports = {name: detector.report for name, detector in self._actors.detectors.items() if name in working}
+        wanted = self._scaling.update(
+            now,
+            {name: report.load for name, report in reports.items() if report is not None},
+            active=active,
+            dropped=self._registry.dropped_late(),
+            room=self._fleet.room_for_detectors(),
+        )
+        if wanted != active:
+            _log.info("%d detectors are to work instead of %d", wanted, active)
+            self._desired_states.resize_pool(wanted)
 
     def _tick(self) -> None:
         """Poll all actors, then take a step. Waits for nobody longer than a moment."""
@@ -212,48 +262,36 @@ class Supervisor:
             for camera_id, reader in process.report.readers.items():
                 if self._desired_states.is_reader(name, camera_id):
                     self._registry.update_reader(camera_id, reader)
-        report = self._actors.scorer.report
-        if report is not None:
-            self._registry.update_scoring(report.cameras)
-            self._registry.update_alerts(report.alerts)
-            self._notices.acknowledge(report.notices)
-        written = report.troubles if report is not None else ()
+                else:
+                    self._registry.update_former_reader(camera_id, reader)
+        self._scorers.take_reports()
         self._status = replace(
             self._registry.status(draining=self._draining),
-            troubles=(*written, *self._actors.deaths(), *self._deliveries.troubles(), *unread),
+            troubles=(*self._scorers.troubles(), *self._actors.deaths(), *self._deliveries.troubles(), *unread),
             tunings=self._actors.tunings(),
+            activity=self._activity,
         )
 
     def _send_desired_states(self, desired_states: Mapping[str, DesiredState]) -> None:
-        self._actors.add_processes(self._desired_states.processes)
+        ended = self._actors.keep_processes(self._desired_states.processes)
+        ended += self._actors.keep_detectors(self._desired_states.detectors)
+        for name in ended:
+            self._deliveries.forget(name)
         named = self._actors.named()
         for name, desired in desired_states.items():
             self._deliveries.send(name, desired.version, lambda n=name, d=desired: named[n].call("configure", d))
 
-    def _notify(self, notices: Iterable[Notice]) -> None:
-        """Send notices of cameras to the scorer, which emits them; repeated until it has them."""
-        self._notices.add(notices)
-        scorer, waiting = self._actors.scorer, self._notices.waiting
-        if waiting and scorer.report is not None:
-            self._deliveries.send(SCORER, waiting[-1][0], lambda: scorer.call("notify", waiting), topic="notices")
-
-    def _finish_settled(self, now: float) -> None:
-        """Have the open events of cameras that ended closed."""
-        if self._finishing is not None:
-            answer, ids = self._finishing
-            if not answer.has_arrived():
-                return
-            self._finishing = None
-            try:
-                answer.get()
-            except RayError:  # asked again with the next step
-                return
-            self._registry.finish(ids)
-        if newly := self._registry.newly_settled(now, draining=self._draining):
-            self._finishing = self._actors.scorer.call("finish", newly), newly
-
     def _publish(self, now: float) -> None:
         if now - self._published_at >= _PUBLISH_S:
             self._published_at = now
-            self._actors.scorer.call("maintain")
+            self._scorers.maintain()
+            self._activity = self._measure_activity()
+            self._status = replace(self._status, activity=self._activity)
             self._publish_status(self._status, self._draining)
+
+    def _measure_activity(self) -> RunActivity:
+        return self._activity_meter.update(
+            {name: scorer.report for name, scorer in self._actors.scorers.items()},
+            {name: process.report for name, process in self._actors.processes.items()},
+            {name: detector.report for name, detector in self._actors.detectors.items()},
+        )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+_STORE_FILE = re.compile(r"run-([1-9][0-9]{0,5})\.sqlite")
 
 
 @dataclass(frozen=True)
@@ -40,15 +43,32 @@ class RunFolder:
         """At which socket the run takes requests, JSON, while it lasts (``actors/control``)."""
         return self.path / "control.json"
 
-    @property
-    def store_file(self) -> Path:
-        """SQLite database of cameras' states and undelivered alerts (``sinks/run_store``)."""
-        return self.path / "run.sqlite"
+    def store_file(self, scorer: int = 0) -> Path:
+        """SQLite database of one scorer's cameras' states and undelivered alerts (``sinks/run_store``).
+
+        Args:
+            scorer: its number.
+        """
+        return self.path / (f"run-{scorer}.sqlite" if scorer else "run.sqlite")
+
+    def left_store_files(self, scorers: int) -> list[Path]:
+        """Such files of scorers that an earlier run had and a run with fewer of them has not.
+
+        Args:
+            scorers: how many the run has.
+        """
+        numbers = (_STORE_FILE.fullmatch(path.name) for path in self.path.glob("run-*.sqlite"))
+        return [self.store_file(n) for n in sorted(int(found[1]) for found in numbers if found) if n >= scorers]
 
     @property
     def redis(self) -> Path:
         """Folder of an embedded Redis server's data (``sinks/embedded_redis``)."""
         return self.path / "redis"
+
+    @property
+    def models(self) -> Path:
+        """Copies of the run's models, handed out to nodes that lack them (``actors/model_server``)."""
+        return self.path / "models"
 
     @property
     def quarantine(self) -> Path:

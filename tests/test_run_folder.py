@@ -17,7 +17,8 @@ def test_every_name_in_a_run_folder_is_as_users_know_it():
         folder.lock_file: "run.lock",
         folder.record_file: "run.json",
         folder.control_file: "control.json",
-        folder.store_file: "run.sqlite",
+        folder.store_file(): "run.sqlite",
+        folder.store_file(2): "run-2.sqlite",
         folder.redis: "redis",
         folder.quarantine: "quarantine",
         folder.stream_scores: "scores",
@@ -34,7 +35,7 @@ def test_no_other_module_spells_a_name_of_the_run_folder(path):
     if path.name == "run_folder.py":
         return
     folder = RunFolder(Path())
-    files = (folder.lock_file, folder.record_file, folder.control_file, folder.store_file, folder.quarantine)
+    files = (folder.lock_file, folder.record_file, folder.control_file, folder.store_file(), folder.quarantine)
     names = {str(RunFolder.of_replay(Path()).path), *map(str, files)}
     strings = {
         node.value

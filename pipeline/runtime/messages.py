@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pipeline.config import CameraSettings
+from pipeline.models.card import ModelCard
 from pipeline.runtime.status import ReaderStatus, ScoringStatus
+from pipeline.runtime.tally import Tally
 from pipeline.types import SceneReference, Trouble
 
 
@@ -24,6 +26,8 @@ class TakeRequest(NamedTuple):
         confirmed: by camera, the serial below which the scorer knows what became of every frame.
         max_frames: frames at most.
         timeout_s: longest wait for a first frame.
+        unwanted: ids of cameras whose frames are to wait there: their scorer is away.
+        wait_s: how long the first frame may wait for others.
     """
 
     consumer: str
@@ -31,6 +35,8 @@ class TakeRequest(NamedTuple):
     confirmed: Mapping[str, int]
     max_frames: int
     timeout_s: float
+    unwanted: frozenset[str] = frozenset()
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,9 @@ class DesiredCameraState:
         cameras: the cameras to read.
         scene_references: what their scenes looked like in training, by camera id.
         paused: ids of those not to be read at present.
-        sessions: by camera id, a session number above all that were used; for a node that does not know them.
+        sessions: by camera id, the session number to begin with where there are no frame counters of it to go on in.
+        counter_ids: by camera id, the frame counters that a live camera was counted in last; others on this node are of
+            a time before that. Absent where it is the first to be read.
         consumer: name of the detector that may take frames; None while there is none.
         deaths: how many detectors have died while they took from this process.
         forgotten: ids of former cameras, read here, which are no longer reported.
@@ -55,6 +63,7 @@ class DesiredCameraState:
     scene_references: Mapping[str, SceneReference] = field(default_factory=dict[str, SceneReference])
     paused: frozenset[str] = frozenset()
     sessions: Mapping[str, int] = field(default_factory=dict[str, int])
+    counter_ids: Mapping[str, str] = field(default_factory=dict[str, str])
     consumer: str | None = None
     deaths: int = 0
     forgotten: frozenset[str] = frozenset()
@@ -70,12 +79,16 @@ class CameraReport:
         readers: what each camera's reader has done, by camera id, former cameras included until they are forgotten.
         troubles: why cameras cannot be read at all.
         node: id of its node.
+        waiting: frames that wait in it at present.
+        tally: what its process has counted.
     """
 
     version: int
     readers: Mapping[str, ReaderStatus]
     troubles: tuple[Trouble, ...] = ()
     node: str = ""
+    waiting: int = 0
+    tally: Tally = field(default_factory=Tally)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +155,8 @@ class DetectorReport:
         tuning: how its model is run, in words.
         load: how busy it is.
         node: id of its node.
+        tally: what its process has counted.
+        model: fingerprint of its model.
     """
 
     version: int
@@ -149,26 +164,30 @@ class DetectorReport:
     tuning: str = ""
     load: DetectorLoad = field(default_factory=DetectorLoad)
     node: str = ""
+    tally: Tally = field(default_factory=Tally)
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DesiredScorerState:
-    """What the scorer is to do.
+    """What a scorer is to do.
 
     Attributes:
         version: number of the desired state; 0 is none.
-        cameras: the cameras to score.
-        removed_cameras: those that were removed; frames of theirs may still be on their way.
+        cameras: the cameras to score, all of its slice.
+        removed_cameras: those of its slice that were removed; frames of theirs may still be on their way.
+        cards: of the models whose predictions may come, the one that is wanted last; none where it is the plan's alone.
     """
 
     version: int = 0
     cameras: tuple[CameraSettings, ...] = ()
     removed_cameras: tuple[CameraSettings, ...] = ()
+    cards: tuple[ModelCard, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ScorerReport:
-    """Report of the scorer.
+    """Report of a scorer.
 
     Attributes:
         version: of the desired state it follows.
@@ -176,7 +195,10 @@ class ScorerReport:
         cameras: what is known of each camera.
         troubles: what stands in the way of writing at present.
         alerts: how many were emitted, delivered to Redis, dropped, and wait; under ``sinks`` the same of other sinks.
+        storage: why it cannot keep every row at present, one of its troubles; empty where it can.
         node: id of its node.
+        failing: by sink, whether it cannot be written to at present.
+        tally: what its process has counted.
     """
 
     version: int
@@ -184,4 +206,7 @@ class ScorerReport:
     cameras: Mapping[str, ScoringStatus]
     troubles: tuple[Trouble, ...] = ()
     alerts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    storage: str = ""
     node: str = ""
+    failing: Mapping[str, bool] = field(default_factory=dict[str, bool])
+    tally: Tally = field(default_factory=Tally)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from pipeline.config import CameraSettings, RuntimeSettings
-from pipeline.model_settings import ModelSettings
+from pipeline.config import CameraSettings, MetricsSettings, RuntimeSettings
+from pipeline.models.card import ModelCard
+from pipeline.models.source import ModelSource
 from pipeline.private_folder import private_folder
 from pipeline.runtime.messages import CameraRole
+from pipeline.runtime.slices import scorer_count
 from pipeline.sinks.base import SinkSettings
 from pipeline.types import FrameBatch, Prediction, SceneReference
 
@@ -28,7 +30,7 @@ class SinkPlan:
         scores_maxlen: entries kept per camera, approximately.
         alerts_maxlen: alerts kept, approximately.
         scores_folder: root of the Parquet data set.
-        store_file: what outlives the scorer's process: its memory, and alerts that are not delivered yet.
+        state_folder: where scorers keep what outlives their processes (``RunFolder.store_file``).
         maps: whether anomaly maps are kept there.
         rotate_s: longest time before scored rows stand in a finished file.
         others: what the config names beside Redis and Parquet.
@@ -38,7 +40,7 @@ class SinkPlan:
     scores_maxlen: int
     alerts_maxlen: int
     scores_folder: Path
-    store_file: Path
+    state_folder: Path
     maps: bool
     rotate_s: float
     others: tuple[SinkSettings, ...] = ()
@@ -52,14 +54,16 @@ class RunPlan:
         name: distinguishes the actors of runs that share a cluster.
         cameras: what to read at first.
         scene_references: what the model's scenes looked like in training, by scene.
-        model_folder: the checkpoint, at the same path on every node that runs a detector.
-        expected_model: settings that the checkpoint must have been trained with, or None.
+        card: of its model at first.
+        model: where detectors get that.
+        model_copies: folder of what is handed out to nodes that have no model.
         size_px: (height, width) of the model's input.
         gap_s: how much earlier than a frame the other half of its pair is to be.
         runtime: processes and batches.
         sinks: where scores and alerts go.
         quarantine: folder for frames that killed detectors.
         max_processes: upper limit of camera processes; None leaves it to ``runtime.cameras_per_process``.
+        metrics: where Prometheus and probes may ask.
         load_stand_in: makes what predicts in the model's place, for measurements of everything around it; None, as
             always otherwise, loads the model.
     """
@@ -67,17 +71,24 @@ class RunPlan:
     name: str
     cameras: tuple[CameraSettings, ...]
     scene_references: dict[str, SceneReference]
-    model_folder: Path
-    expected_model: ModelSettings | None
+    card: ModelCard
+    model: ModelSource
+    model_copies: Path
     size_px: tuple[int, int]
     gap_s: float
     runtime: RuntimeSettings
     sinks: SinkPlan
     quarantine: Path
     max_processes: int | None = None
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
     load_stand_in: Callable[[], Predict] | None = None
 
     @property
+    def scorers(self) -> tuple[str, ...]:
+        """Names of the run's scorers, by number."""
+        return tuple(f"{self.name}-scorer-{n}" for n in range(scorer_count(len(self.cameras), self.runtime.scorers)))
+
+    @property
     def counters_folder(self) -> Path:
-        """Folder of the cameras' counter files, on each node for its own cameras."""
+        """Folder of the cameras' counter files on this node; each node has one of this name for its own cameras."""
         return private_folder() / self.name

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+from pipeline.runtime.activity import RunActivity
 from pipeline.types import FrameCounts, Trouble
 
 
@@ -23,6 +25,9 @@ class ScoringStatus:
         scored_frame_at_s: Unix time at which the newest scored frame was captured; None before the first.
         threshold: the camera's threshold.
         light_changed: whether the camera's whole image looks different than in training.
+        model: fingerprint of the model that it is scored by.
+        counted: by the id of frame counters, how many of the frames dispatched by them are scored or dropped: all below
+            a serial. The last one is that of the newest frame; of those before only the newest few are here.
     """
 
     scored: int
@@ -34,6 +39,8 @@ class ScoringStatus:
     scored_frame_at_s: float | None
     threshold: float
     light_changed: bool = False
+    model: str = ""
+    counted: dict[str, int] = field(default_factory=dict[str, int])
 
 
 ReaderState = Literal["opening", "streaming", "waiting", "paused", "finished", "failed", "stopped"]
@@ -115,7 +122,7 @@ class CameraStatus:
     def as_json(self) -> dict[str, Any]:
         """A flat object, as documented in docs/alerts.md."""
         scoring = asdict(self.scoring)
-        del scoring["scored"], scoring["dropped"]  # the frame counts hold them
+        del scoring["scored"], scoring["dropped"], scoring["counted"]  # the frame counts hold them
         del scoring["light_changed"]  # a condition
         return {
             "camera_id": self.camera_id,
@@ -147,7 +154,11 @@ class RunStatus:
         troubles: what is wrong at present beside single cameras.
         alerts: how many were emitted, delivered to Redis, dropped, and wait.
         tunings: how the detectors' models are run, each way once.
-        archived: frame counts of all cameras together that were removed so long ago that ``cameras`` leaves them out.
+        archived: frame counts of all cameras together that ``cameras`` leaves out: above all those that were removed
+            long ago.
+        paused: ids of the cameras that are not to be read at present.
+        unread: ids of cameras that are wanted and of which nobody has reported yet; ``cameras`` leaves them out.
+        activity: what the actors do.
     """
 
     cameras: tuple[CameraStatus, ...]
@@ -157,18 +168,26 @@ class RunStatus:
     alerts: dict[str, Any] = field(default_factory=dict[str, Any])
     tunings: tuple[str, ...] = ()
     archived: FrameCounts = field(default_factory=lambda: FrameCounts(0, 0, {}))
+    paused: frozenset[str] = frozenset()
+    unread: tuple[str, ...] = ()
+    activity: RunActivity = field(default_factory=RunActivity)
 
-    def totals(self) -> dict[str, Any]:
-        """What is said of the run as a whole, as documented in docs/alerts.md."""
+    def counts(self) -> FrameCounts:
+        """The frame counts of all cameras together, removed ones included."""
         all_counts = [self.archived, *(camera.counts for camera in self.cameras)]
         dropped: Counter[str] = Counter()
         for counts in all_counts:
             dropped.update(counts.dropped)
+        return FrameCounts(sum(c.decoded for c in all_counts), sum(c.scored for c in all_counts), dict(dropped))
+
+    def totals(self) -> dict[str, Any]:
+        """What is said of the run as a whole, as documented in docs/alerts.md."""
+        counts = self.counts()
         return {
             "cameras": sum(camera.state != "removed" for camera in self.cameras),
-            "decoded": sum(counts.decoded for counts in all_counts),
-            "scored": sum(counts.scored for counts in all_counts),
-            "dropped": dict(dropped),
+            "decoded": counts.decoded,
+            "scored": counts.scored,
+            "dropped": counts.dropped,
             "alerts": dict(self.alerts),
             "troubles": [trouble.text for trouble in self.troubles],
             "faults": list(self.unwritten),
@@ -177,3 +196,19 @@ class RunStatus:
     def cameras_as_json(self) -> dict[str, dict[str, Any]]:
         """The status of every camera that is not removed, as docs/alerts.md has it, by id."""
         return {camera.camera_id: camera.as_json() for camera in self.cameras if camera.state != "removed"}
+
+
+def sum_counts(all_counts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Counts added up key by key, also where a value is a mapping of counts in its turn.
+
+    Args:
+        all_counts: of every scorer, how many alerts it has emitted, delivered, dropped, and how many wait.
+    """
+    total: dict[str, Any] = {}
+    for counts in all_counts:
+        for key, value in counts.items():
+            if isinstance(value, Mapping):
+                total[key] = sum_counts([total.get(key, {}), cast("Mapping[str, Any]", value)])
+            else:
+                total[key] = total.get(key, 0) + value
+    return total

@@ -23,22 +23,28 @@ class CameraState:
     Attributes:
         last: (session, index) of the newest frame whose result is known; None before the first.
         next_serial: of the frame that should come next.
+        counter_id: of the frame counters by which it is counted.
+        former: by the id of those before, the newest few, what ``next_serial`` was in the end.
         scored: frames that got a score.
         dropped: frames that were dispatched and got none, by reason.
         smoother: of the raw scores.
         tracker: of events.
         threshold: that the open event was opened at.
         light: of what is said of the whole image.
+        model: fingerprint of the model by whose scores the rest was decided.
     """
 
     last: tuple[int, int] | None = None
     next_serial: int = 0
+    counter_id: str = ""
+    former: dict[str, int] = field(default_factory=dict[str, int])
     scored: int = 0
     dropped: dict[str, int] = field(default_factory=dict[str, int])
     smoother: SmootherState = field(default_factory=SmootherState)
     tracker: TrackerState = field(default_factory=TrackerState)
     threshold: float = 0.0
     light: LightState = field(default_factory=LightState)
+    model: str = ""
 
     def as_json(self) -> str:
         """One line of JSON."""
@@ -60,10 +66,20 @@ class CameraState:
         """Count frames that will never be scored."""
         self.dropped[reason] = self.dropped.get(reason, 0) + frames
 
+    def count_by(self, counter_id: str) -> None:
+        """Expect the serials of these frame counters from now on; those of others will come no more."""
+        if self.next_serial:
+            self.former[self.counter_id] = self.next_serial
+        self.counter_id, self.next_serial = counter_id, self.former.pop(counter_id, 0)
+        for oldest in list(self.former)[:-_FORMER_COUNTERS]:
+            del self.former[oldest]
 
+
+_FORMER_COUNTERS = 3
 _STATES = TypeAdapter(CameraState)
 _RUN_LOST = "the run was lost"
 _UNWATCHED = "the camera is no longer watched"
+_CANNOT_TELL = "the model that scores now cannot tell"
 
 
 def end_abandoned(camera_id: str, state: CameraState, now_s: float) -> list[Alert | Notice]:
@@ -92,6 +108,7 @@ class CameraScoring:
         state: what an earlier process remembered.
         unpaired: as ``normal``, of frames without a pair; None where ``normal`` serves both.
         light: watches the whole image; None where nobody can tell, or wants to know, that it looks different.
+        model: fingerprint of the model whose normal frames these are.
     """
 
     def __init__(
@@ -103,6 +120,7 @@ class CameraScoring:
         *,
         unpaired: ScoreCalibration | None = None,
         light: LightMonitor | None = None,
+        model: str = "",
     ) -> None:
         self.camera_id = camera_id
         self.threshold = normal.threshold(settings.quantile, settings.smoothing_s)
@@ -119,7 +137,7 @@ class CameraScoring:
         self._tracker = EventTracker(
             camera_id, settings, self.threshold, close_threshold, unpaired_close_threshold=unpaired_close_threshold
         )
-        self._state = state or CameraState()
+        self._state = state or CameraState(model=model)
         self._smoother.state, self._tracker.state = self._state.smoother, self._state.tracker
         self._light = light
         if light is not None:
@@ -131,6 +149,11 @@ class CameraScoring:
         self._state.smoother, self._state.tracker = self._smoother.state, self._tracker.state
         self._state.threshold = self.threshold
         return self._state
+
+    @property
+    def model(self) -> str:
+        """Fingerprint of the model by whose scores what it remembers was decided."""
+        return self._state.model
 
     @property
     def scored(self) -> int:
@@ -146,6 +169,11 @@ class CameraScoring:
     def events(self) -> int:
         """Events opened so far."""
         return self._tracker.state.opened
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """Frames whose result is known, by the id of the frame counters that dispatched them; the newest come last."""
+        return {**self._state.former, self._state.counter_id: self._state.next_serial}
 
     @property
     def light_changed(self) -> bool:
@@ -193,8 +221,40 @@ class CameraScoring:
             anomaly_map=prediction.anomaly_map,
             paired=prediction.paired,
             common_surprise=prediction.common_surprise,
+            model=self._state.model,
         )
         return score, alerts
+
+    def is_new(self, header: FrameHeader) -> bool:
+        """Whether a frame is above all before it."""
+        return self._state.last is None or header.order > self._state.last
+
+    def leave_model(self, model: str, now_s: float) -> list[Alert | Notice]:
+        """End what was decided by one model's scores, before the first frame of another one.
+
+        Scores of two models share no scale. So the open event ends, whose peak and threshold are of the old one, and
+        smoothing starts anew; a change of light that was said lasts until the new one's frames tell that it is over.
+
+        Args:
+            model: fingerprint of the other model.
+            now_s: Unix time.
+        """
+        alerts = self._tracker.finish(now_s)
+        state = self.state
+        state.model = model
+        state.smoother = self._smoother.state = SmootherState()
+        state.light.smoother, state.light.turned_s = SmootherState(), None
+        return [*alerts]
+
+    def end_untold_light(self, now_s: float) -> list[Alert | Notice]:
+        """End a change of light that lasts, where the model cannot tell when it will be over.
+
+        Args:
+            now_s: Unix time.
+        """
+        if self._light is not None:
+            return []
+        return [*end_light_change(self.camera_id, self._state.light, now_s, now_s, _CANNOT_TELL)]
 
     def drop(self, dropped: Dropped) -> None:
         """Take in a frame that a detector did not score.
@@ -225,14 +285,16 @@ class CameraScoring:
 
         Smoothing and events are causal, so a frame that comes late can no longer be used; and the same frame, sent
         again by a detector that got no answer, must not count twice. A camera's frames come in the order of their
-        serials, so those that are passed over died with the process that had them. Serials that start anew (the camera
-        is read on another node) pass over nothing.
+        serials, so those that are passed over died with the process that had them. Where other frame counters gave the
+        serial (the camera is read on another node), those before will bring nothing more.
         """
         if header.camera_id != self.camera_id:
             raise ValueError(f"camera {self.camera_id}: expected its own frames, got one of camera {header.camera_id}")
         state = self._state
-        if state.last is not None and header.order <= state.last:
+        if not self.is_new(header):
             return False
+        if header.counter_id != state.counter_id:
+            state.count_by(header.counter_id)
         if header.serial > state.next_serial:
             state.count_dropped("detector_lost", header.serial - state.next_serial)
         state.last, state.next_serial = header.order, header.serial + 1

@@ -30,16 +30,16 @@ class SinkContext:
 
     Attributes:
         run: name of the run.
-        model_fingerprint: of the model that makes the scores.
         confirmed: of each camera (session, index) of the last frame whose score the run remembers, or None: frames
             above it will be scored again.
         alerts: the sink's end of the outbox; None for one whose settings take no alerts.
+        scorer: number of the scorer that opens it; each of a run's scorers opens sinks of its own.
     """
 
     run: str
-    model_fingerprint: str
     confirmed: Mapping[str, tuple[int, int] | None]
     alerts: AlertQueue | None
+    scorer: int = 0
 
 
 class Sink:
@@ -65,6 +65,11 @@ class Sink:
     def alert_counts(self) -> AlertCounts | None:
         """What became of the alerts; None for a sink that takes none."""
         return None
+
+    @property
+    def rows_lost(self) -> int:
+        """Scores that were given to it and will never be there, in this process."""
+        return 0
 
     def write(self, scores: Sequence[Score]) -> None:
         """Take scores, in order per camera, without waiting for whoever reads them.

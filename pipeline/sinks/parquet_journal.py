@@ -1,6 +1,7 @@
 """Journals: rows on their way to Parquet, in a form that gives back every complete batch after its process was killed.
 
-An Arrow IPC stream per journal, locked while its process lives. It carries the name of its run in its schema.
+An Arrow IPC stream per journal, locked while its process lives. Its schema carries the name of its run, and the number
+of the scorer that wrote it.
 """
 
 # pyarrow has no types of its own.
@@ -25,6 +26,7 @@ _log = logging.getLogger(__name__)
 JOURNAL_SUFFIX = ".arrows"
 _UNLOCKED_SUFFIX = ".new"
 RUN_METADATA_KEY = b"run"  # in a schema's metadata
+SCORER_METADATA_KEY = b"scorer"
 
 FrameOrder = tuple[int, int]
 """(session, index) of a frame."""
@@ -55,7 +57,6 @@ class Journal:
         self.rows = 0
         self._opened_at = opened_at
         self._size_bytes = 0
-        folder.mkdir(parents=True, exist_ok=True)  # another sink that closed may have taken it for unused
         self._file = _locked_file(self.path)
         try:
             self._write(schema.serialize())
@@ -148,6 +149,24 @@ class OrphanedJournal:
         os.close(self._lock)
 
 
+def is_of_other_scorer(path: Path, run: str, scorer: int) -> bool:
+    """Whether a journal is of another scorer of the same run, which alone knows what of it counts.
+
+    To be asked before ``adopt``: its own scorer may come back at any moment, and must find it unlocked.
+
+    Args:
+        path: the journal.
+        run: name of the run.
+        scorer: number of the scorer that asks.
+    """
+    try:
+        with pa.OSFile(str(path)) as file:
+            metadata = pa.ipc.open_stream(file).schema.metadata or {}
+    except (pa.ArrowInvalid, OSError):  # turned into files just now, or killed before it held a row
+        return False
+    return metadata.get(RUN_METADATA_KEY) == run.encode() and metadata.get(SCORER_METADATA_KEY) != str(scorer).encode()
+
+
 def adopt(path: Path) -> OrphanedJournal | None:
     """Take over a journal, unless its process lives or another one was faster: the kernel frees a dead one's lock."""
     try:
@@ -185,7 +204,11 @@ def _locked_file(path: Path) -> int:
     """
     unlocked = path.with_suffix(_UNLOCKED_SUFFIX)
     while True:
-        file = os.open(unlocked, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = os.open(unlocked, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:  # another sink that closed has just taken the folder for unused
+            continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX)  # waits for nothing but ``remove_unlocked`` of another sink
             unlocked.rename(path)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.exceptions import ActorDiedError, GetTimeoutError, RayTaskError
 
-from pipeline.runtime.messages import CameraReport, DetectorReport, ScorerReport
+from pipeline.runtime.messages import CameraReport, DetectorLoad, DetectorReport, ScorerReport
 
 
 @dataclass
@@ -42,6 +42,7 @@ class Actor:
         self.report, self.died_at = None, None
         self.calls, self.refuses, self.is_slow = [], {}, False
         self.version = 0
+        self.is_killed = False
         self._is_dead = False
         self._late = []
 
@@ -86,6 +87,7 @@ class Actor:
 
     def kill(self):
         self.die()
+        self.is_killed = True
 
     def configure(self, desired):
         self.desired, self.version = desired, desired.version
@@ -108,8 +110,10 @@ class CameraProcess(Actor):
 
 
 class Detector(Actor):
+    load = DetectorLoad()
+
     def stands(self):
-        return DetectorReport(self.version, {}, "as it stands")
+        return DetectorReport(self.version, {}, "as it stands", self.load)
 
 
 class Scorer(Actor):
@@ -117,10 +121,11 @@ class Scorer(Actor):
 
     def __init__(self):
         super().__init__()
-        self.cameras, self.troubles, self.notices, self.finished = {}, (), {}, []
+        self.cameras, self.troubles, self.notices, self.finished, self.storage = {}, (), {}, [], ""
 
     def stands(self):
-        return ScorerReport(self.version, max(self.notices, default=0), dict(self.cameras), tuple(self.troubles))
+        newest, troubles = max(self.notices, default=0), tuple(self.troubles)
+        return ScorerReport(self.version, newest, dict(self.cameras), troubles, storage=self.storage)
 
     def notify(self, notices):
         self.notices |= dict(notices)
@@ -128,7 +133,7 @@ class Scorer(Actor):
     def finish(self, camera_ids):
         self.finished += camera_ids
 
-    def maintain(self):
+    def maintain(self, storage_elsewhere=""):
         pass
 
     def close(self, within_s, failure=""):
@@ -138,16 +143,25 @@ class Scorer(Actor):
 class Fleet:
     """Makes such actors, as ``actors.fleet.Fleet`` makes real ones."""
 
-    def __init__(self, run, *, active=1, spare=0):
-        self.active = active
+    def __init__(self, run, *, active=1, spare=0, max_active=1, nodes=(), scorers=1):
+        self.active, self.max_active = active, max(active, max_active)
+        self.nodes, self.homes = nodes, {}
+        self.scorers = tuple(f"{run}-scorer-{number}" for number in range(scorers))
         self.detectors = tuple(f"{run}-detector-{number}" for number in range(active + spare))
         self.made = {}
         self.dead = []
 
-    def scorer(self):
-        return self._make("the scorer", Scorer())
+    def scorer(self, number):
+        return self._make(self.scorers[number], Scorer())
 
-    def camera_process(self, name):
+    def look_at_nodes(self):
+        return self.nodes
+
+    def room_for_detectors(self):
+        return self.max_active
+
+    def camera_process(self, name, node):
+        self.homes[name] = node
         return self._make(name, CameraProcess())
 
     def detector(self, name):
@@ -157,6 +171,9 @@ class Fleet:
         self.started = list(actors)
 
     def poll(self, actors, within_s):
+        pass
+
+    def close(self):
         pass
 
     def dead_processes(self):

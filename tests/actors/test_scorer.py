@@ -14,8 +14,11 @@ from pydantic import SecretStr
 from actors.plans import stream_plan
 from actors.scorer import ScorerActor
 from pipeline.models.card import read_card
+from pipeline.run_folder import RunFolder
 from pipeline.runtime.messages import DesiredScorerState
+from pipeline.runtime.slices import ScorerSlices
 from pipeline.sinks.base import Sink, SinkSettings
+from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.sinks.redis_reader import read_alerts
 from pipeline.sinks.to_webhook import WebhookSinkSettings
 from pipeline.types import FrameHeader, Prediction
@@ -98,12 +101,14 @@ def test_a_camera_removed_long_ago_is_no_longer_reported_holds_up_nobody_and_goe
     assert kinds(redis_url, "gate") == ["new", "end", "new", "end"]
 
 
-def test_a_change_of_light_is_told_once_however_often_the_scorer_dies_and_ends_with_the_run(plan, redis_url, tmp_path):
-    folder = shutil.copytree(plan.model_folder, tmp_path / "model")
+def test_a_change_of_light_is_told_once_however_often_the_scorer_dies_and_ends_with_the_run(
+    plan, trained, redis_url, tmp_path
+):
+    folder = shutil.copytree(trained.folder, tmp_path / "model")
     card = read_card(folder)
     common = {scene: [[0.0] * round(12 * card.normal_fps)] for scene in card.scenes}
     write_values(folder, {**read_values(folder), "normal_common": common})
-    plan = replace(plan, model_folder=folder)
+    plan = replace(plan, card=read_card(folder))
 
     def bright(first, count):
         return [replace(p, anomaly_score=-99.0, common_surprise=9.0) for p in predictions("gate", first, count)]
@@ -167,6 +172,58 @@ def test_a_scorer_that_is_asked_to_close_once_more_says_no_second_time_that_the_
     assert scorer.close()[0] == []
     assert scorer.close(failure="the run failed: its terminal is gone")[0] == []
     assert [alert["kind"] for alert in read_alerts(redis_url)] == ["run_started", "run_ended"]
+
+
+def score_and_die(plan, started):
+    """In a process of its own, all scorers of a run: with events open and alerts waiting, they are killed."""
+    scorers = [ScorerActor(plan, number) for number in range(len(plan.scorers))]
+    slices = ScorerSlices(plan.scorers)
+    for scorer, name in zip(scorers, plan.scorers, strict=True):
+        own = tuple(camera for camera in plan.cameras if slices.scorer_of(camera.id) == name)
+        scorer.configure(DesiredScorerState(1, own))
+        for camera in own:
+            assert scorer.add(predictions(camera.id, 0, 5))
+    started.put([scorer.report().alerts["waiting"] for scorer in scorers])
+    started.close()
+    started.join_thread()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 1), (1, 3), (3, 2)])
+def test_a_run_with_another_number_of_scorers_ends_and_delivers_what_the_one_before_left_each_once(
+    trained, server, tmp_path, before, after
+):
+    server.kill()  # what the run before says waits
+    names = ("a", "g", "b", "yard")
+    config = live_config(dict.fromkeys(names, "rtsp://10.0.0.1/x"), tmp_path / "run", server.url)
+
+    def plan_of(count):
+        runtime = config.runtime.model_copy(update={"scorers": count})
+        changed = config.model_copy(update={"runtime": runtime})
+        return stream_plan(changed, read_card(trained.folder), trained.folder, server.url)
+
+    spawn = multiprocessing.get_context("spawn")
+    started = spawn.Queue()
+    dying = spawn.Process(target=score_and_die, args=(plan_of(before), started))
+    dying.start()
+    assert sum(started.get(timeout=120.0)) == len(names) + 1  # with run_started
+    dying.join(60.0)
+    assert dying.exitcode == -signal.SIGKILL
+    plan = plan_of(after)
+    scorers = [ScorerActor(plan, number) for number in range(after)]
+    server.start()
+    for scorer in scorers:
+        wait_until(lambda s=scorer: s.maintain() or s.report().alerts["waiting"] == 0)
+        assert scorer.close()[0] == []
+    told = list(read_alerts(server.url))
+    for name in names:
+        assert [alert["kind"] for alert in told if alert["camera_id"] == name] == ["new", "end"]
+    said = [alert["kind"] for alert in told if alert["camera_id"] is None]
+    assert said == ["run_started", "run_lost", "run_started", "run_ended"]
+    rows = read_clip_scores(plan.sinks.scores_folder)
+    assert {name: rows[name].index.tolist() for name in rows} == {name: [0, 1, 2, 3, 4] for name in names}
+    stores = sorted(path.name for path in tmp_path.glob("run/*.sqlite"))
+    assert stores == sorted(RunFolder(tmp_path).store_file(number).name for number in range(after))
 
 
 class InMemory(Sink):

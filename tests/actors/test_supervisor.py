@@ -10,6 +10,9 @@ import pytest
 from actors.supervisor import Supervisor
 from pipeline.config import CameraSettings, HealthSettings, RuntimeSettings
 from pipeline.errors import RunError
+from pipeline.models.source import ModelSource
+from pipeline.runtime.messages import DetectorLoad
+from pipeline.runtime.nodes import ClusterNode
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.shutdown import ShutdownDeadline
 from pipeline.runtime.status import ReaderStatus, ScoringStatus
@@ -19,7 +22,7 @@ from tests.actors.in_process import Fleet
 READER = ReaderStatus("streaming", True, "b", 0, 10, 10, {}, 0, "", 100.0, frozenset())
 ENDED = replace(READER, state="finished", live=False, last_frame_at_s=None)
 SCORING = ScoringStatus(10, {}, 0, None, None, None, None, 1.0)
-SCORER, CAMERAS, DETECTOR = "the scorer", "run-camera-0", "run-detector-0"
+SCORER, CAMERAS, DETECTOR = "run-scorer-0", "run-camera-0", "run-detector-0"
 
 
 def camera(camera_id):
@@ -34,8 +37,9 @@ class Run:
             name="run",
             cameras=tuple(camera(camera_id) for camera_id in camera_ids),
             scene_references={},
-            model_folder=Path("model"),
-            expected_model=None,
+            card=None,  # nobody here scores
+            model=ModelSource("", "model"),
+            model_copies=Path("models"),
             size_px=(8, 8),
             gap_s=0.1,
             runtime=RuntimeSettings(),
@@ -171,7 +175,7 @@ def test_events_of_a_camera_that_ended_are_closed_once_and_then_the_run_is_done(
     assert run[SCORER].finished == ["gate"]
 
 
-def test_what_a_process_says_of_a_camera_that_another_one_reads_now_is_not_heard():
+def test_of_a_camera_that_another_process_reads_now_the_former_one_is_heard_for_its_counts_alone():
     run = Run(*(f"c{number}" for number in range(9)))  # more than one process holds
     run.step()
     before, after = "run-camera-1", CAMERAS
@@ -183,10 +187,39 @@ def test_what_a_process_says_of_a_camera_that_another_one_reads_now_is_not_heard
     run.step(6.0)
     assert "c1" in [wanted.id for wanted in run[after].desired.cameras]
     run[before].come_back()
-    run[before].readers = {"c1": replace(READER, decoded=99)}
-    run[after].readers = {"c1": replace(READER, decoded=11)}
+    run[after].readers = {"c1": replace(READER, counter_id="c", decoded=11, session=7)}
+    run.step()
+    run[before].readers = {"c1": replace(READER, decoded=12, dropped={"shutdown": 2}, state="stopped")}
     (status,) = run.step().cameras
-    assert status.counts.decoded == 11
+    assert (status.state, status.session, status.counts.decoded) == ("streaming", 7, 11 + 12)
+
+
+def test_processes_are_made_on_the_nodes_for_them_and_those_of_a_lost_node_are_ended_and_replaced():
+    nodes = (ClusterNode("a", role="decode"), ClusterNode("b", role="decode"), ClusterNode("c"))
+    run = Run("gate", "yard", nodes=nodes)
+    assert run.fleet.homes == {"run-camera-0": "a", "run-camera-1": "b"}
+    run.step()
+    run.step()
+    run["run-camera-0"].die()
+    run.fleet.nodes = nodes[1:]
+    run.supervisor._nodes = run.fleet.nodes  # a thread of a started one looks
+    run.step()
+    run.step()
+    assert run["run-camera-0"].is_killed
+    assert sorted(wanted.id for wanted in run["run-camera-1"].desired.cameras) == ["gate", "yard"]
+    assert run.texts() == []
+
+
+def test_more_detectors_are_made_under_overload_and_ended_in_calm():
+    run = Run("gate", max_active=2)
+    for second in range(40):
+        run[DETECTOR].load = DetectorLoad(busy_s=float(second))
+        run.step(1.0)
+    assert "run-detector-1" in run.fleet.made
+    for _ in range(400):
+        run.step(1.0)
+    assert [run[name].is_killed for name in (DETECTOR, "run-detector-1")] in ([False, True], [True, False])
+    assert run.texts() == []
 
 
 def test_spare_detectors_are_not_waited_for():
@@ -254,8 +287,8 @@ def test_a_run_that_is_closed_counts_what_was_in_flight_and_says_how_many_alerts
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (OSError("disk full"), "the scorer could not close its files: disk full"),
-        (None, "the scorer did not come back in time to close its files: the next run into this folder does"),
+        (OSError("disk full"), "run-scorer-0 could not close its files: disk full"),
+        (None, "run-scorer-0 did not come back in time to close its files: the next run into this folder does"),
     ],
 )
 def test_a_scorer_that_cannot_close_its_files_is_reported_as_what_is_unwritten(run, error, line):
@@ -272,3 +305,86 @@ def test_a_run_that_is_aborted_says_why_and_does_not_fail_where_nobody_hears_it(
     assert (within_s, failure) == (3.0, "the run failed: no weights")
     run[SCORER].die()
     run.supervisor.abort("again")
+
+
+S0, S1, S2 = (f"run-scorer-{number}" for number in range(3))
+
+
+@pytest.fixture
+def three():
+    """Three scorers, of whom each has one camera: a, g and b."""
+    made = Run("a", "g", "b", scorers=3)
+    made.step()
+    made.step()
+    return made
+
+
+def test_of_several_scorers_each_is_told_of_its_own_cameras_alone_and_one_that_is_away_holds_up_no_other(three):
+    assert [[c.id for c in three[name].desired.cameras] for name in (S0, S1, S2)] == [["a"], ["g"], ["b"]]
+    three[CAMERAS].readers = dict.fromkeys("agb", READER)
+    three.step()
+    three[S1].die()
+    three.step(10.0)  # no frame for so long
+    three.step()
+    assert [[n.camera_id for n in three[name].notices.values()] for name in (S0, S1, S2)] == [["a"], [], ["b"]]
+    three[S1].come_back()
+    three.step()
+    three.step()
+    assert [notice.camera_id for notice in three[S1].notices.values()] == ["g"]
+    three.supervisor.apply([camera("a"), camera("b")], [])
+    three.step()
+    assert [wanted.id for wanted in three[S1].desired.removed_cameras] == ["g"]
+    assert [[c.id for c in three[name].desired.cameras] for name in (S0, S1, S2)] == [["a"], [], ["b"]]
+
+
+def test_events_are_closed_by_the_scorers_whose_cameras_ended_and_all_must_have_done_so(three):
+    three[CAMERAS].readers = dict.fromkeys("agb", ENDED)
+    for name, own in ((S0, "a"), (S1, "g"), (S2, "b")):
+        three[name].cameras = {own: SCORING}
+    three[S1].is_slow = True
+    three.step()
+    assert not three.step().done
+    assert [three[name].finished for name in (S0, S2)] == [["a"], ["b"]]
+    three[S1].catch_up()
+    three.step()
+    assert three.step().done
+    assert three[S1].finished == ["g"]
+
+
+def test_what_several_scorers_say_in_the_same_words_is_said_once_and_number_0_hears_of_rows_that_are_lost(three):
+    disk, mine = Trouble("parquet", "Parquet: no room"), Trouble("store", "run-2.sqlite: no room")
+    three[S1].troubles, three[S2].troubles, three[S2].storage = [disk], [disk, mine], disk.text
+    three.step()
+    assert three.texts() == [disk.text, mine.text]
+    three.step(1.0)
+    assert three[S0].called("maintain")[-1] == [disk.text]
+    assert three[S2].called("maintain")[-1] == []
+    three[S2].storage = ""
+    three.step()
+    three.step(1.0)
+    assert three[S0].called("maintain")[-1] == [""]
+
+
+def test_that_the_run_is_over_is_said_by_number_0_after_all_others_and_their_alerts_are_counted_together(three):
+    order = []
+    for name in (S0, S1, S2):
+        three[name].close = lambda within_s, failure="", n=name: order.append(n) or ([f"a row of {n}"], {"emitted": 2})
+    three[S1].refuses["close"] = OSError("disk full")
+    final = three.supervisor.close(ShutdownDeadline.starting_at(time.monotonic()))
+    assert order == [S2, S0]
+    assert final.alerts == {"emitted": 4}
+    assert set(final.unwritten) == {
+        f"{S0}: a row of {S0}", f"{S1} could not close its files: disk full", f"{S2}: a row of {S2}"
+    }  # fmt: skip
+
+
+def test_a_detector_that_was_added_takes_over_from_one_that_was_retired_which_is_then_ended(run):
+    (added,) = run.supervisor.add_detectors(1)
+    run.step()
+    run.supervisor.retire_detectors([DETECTOR])
+    for _ in range(4):
+        run.step()
+    assert run[added].desired.processes == (CAMERAS,)
+    assert run[CAMERAS].desired.consumer == added
+    assert run[DETECTOR].is_killed
+    assert run.texts() == []

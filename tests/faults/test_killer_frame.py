@@ -63,12 +63,11 @@ def test_a_frame_that_kills_three_detectors_is_kept_and_counted_and_every_other_
         )
         detector_plan = DetectorPlan(
             f"{plan.name}-detector-0",
-            trained.folder,
-            None,
+            plan.model,
             "cpu",
             1,
             BatchPolicy(4, 0.0),
-            f"{plan.name}-scorer",
+            plan.scorers,
             plan.runtime,
         )
         detector = ray.remote(**forever, name=detector_plan.name)(killed_by_one_frame()).remote(detector_plan)

@@ -136,7 +136,7 @@ def test_a_stream_ends_in_time_with_nothing_left_behind_though_its_scorer_hangs(
     finally:
         running.kill()
     said = log.read_text()
-    assert ("the scorer did not come back in time" in said) == (hung is not None)
+    assert ("scorer-0 did not come back in time" in said) == (hung is not None)
     assert "Traceback" not in said
 
 

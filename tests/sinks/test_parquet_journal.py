@@ -25,7 +25,7 @@ def test_a_killed_process_loses_no_row_that_write_returned_for(tmp_path):
     code = (
         "import os, sys; from pathlib import Path; from pipeline.sinks.parquet import ParquetSink\n"
         "from tests.sinks.made import score\n"
-        "sink = ParquetSink(Path(sys.argv[1]), model_fingerprint='abc', maps=True, rotate_s=1e9)\n"
+        "sink = ParquetSink(Path(sys.argv[1]), maps=True, rotate_s=1e9)\n"
         "for i in range(25): sink.write([score(i, map_shape=(4, 6))])\n"
         "print('written', flush=True); sys.stdin.read()"
     )
@@ -39,7 +39,7 @@ def test_a_killed_process_loses_no_row_that_write_returned_for(tmp_path):
     assert parquet_files(root) == []
     process.send_signal(signal.SIGKILL)
     process.wait()
-    sink = make(root, model="later")
+    sink = make(root)
     read = read_clip_scores(root)["gate"]
     assert read.index.tolist() == list(range(25))
     assert read.models == ("abc",)
@@ -107,9 +107,9 @@ def test_a_journal_in_the_making_is_not_taken_for_abandoned(tmp_path, monkeypatc
     assert indices(root) == [0]
 
 
-def left_by(run, root) -> None:
+def left_by(run, root, scorer=0) -> None:
     """A journal of three adds of two cameras, by a process of a run that was killed."""
-    sink = make(root.with_name("elsewhere"), run=run)
+    sink = make(root.with_name("elsewhere"), run=run, scorer=scorer)
     for start in (0, 5, 10):
         sink.write([score(start + i, camera_id=camera_id) for i in range(5) for camera_id in ("gate", "yard")])
     (journal,) = journals(root.with_name("elsewhere"))
@@ -140,6 +140,16 @@ def test_journals_of_other_runs_and_of_none_in_particular_are_replayed_whole(tmp
     left_by("mine", other)
     make(other, run="mine").close()  # nobody remembers anything: a replay has no states
     assert indices(other) == list(range(15))
+
+
+def test_a_journal_of_another_scorer_of_the_run_is_left_to_it_alone(tmp_path):
+    """Which of its rows will be written again only that scorer knows."""
+    root = tmp_path / "scores"
+    left_by("mine", root, scorer=2)
+    make(root, run="mine", scorer=1, confirmed={}).close()
+    assert parquet_files(root) == []
+    make(root, run="mine", scorer=2, confirmed={"gate": (0, 9), "yard": (0, 9)}).close()
+    assert indices(root) == indices(root, "yard") == list(range(10))
 
 
 def test_what_was_left_out_stays_out_when_its_journal_could_not_become_files_at_once(tmp_path):

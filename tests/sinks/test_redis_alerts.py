@@ -59,6 +59,32 @@ def test_ids_that_the_stream_has_passed_meanwhile_are_chosen_anew_above_its_top(
     assert queue.mark == "1800000000000-7"
 
 
+def test_alerts_that_arrived_below_those_of_another_scorer_are_not_sent_again_and_others_get_ids_above(
+    server, left, tmp_path
+):
+    queue, ids = left
+    other = RunStore(tmp_path / "run-1.sqlite", "a", ["redis"])
+    other.commit({}, [alert(7), alert(8)])
+    AlertStream(other.alerts("redis"), 100).deliver(RedisServers(server.url))
+    AlertStream(queue, 100).deliver(RedisServers(server.url))
+    first, second = told(server)[:2], told(server)[2:]
+    assert first == list(zip(ids, [0, 1], strict=True))
+    assert [number for _, number in second] == [7, 8]
+    assert queue.counts.waiting == other.alerts("redis").counts.waiting == 0
+
+
+def test_an_id_that_another_scorer_took_first_is_chosen_anew(server, left, tmp_path):
+    """Both would like the millisecond in which their alert was emitted."""
+    queue, ids = left
+    server.client().delete(ALERTS_KEY)
+    other = RunStore(tmp_path / "run-1.sqlite", "a", ["redis"])
+    other.commit({}, [alert(7), alert(8)])
+    AlertStream(other.alerts("redis"), 100).deliver(RedisServers(server.url))
+    assert [entry_id for entry_id, _ in told(server)] == ids
+    AlertStream(queue, 100).deliver(RedisServers(server.url))
+    assert [number for _, number in told(server)] == [7, 8, 0, 1]
+
+
 def test_once_the_store_is_closed_nothing_is_sent(server, tmp_path):
     store = RunStore(tmp_path / "run.sqlite", "a", ["redis"])
     store.commit({}, [alert(0)])

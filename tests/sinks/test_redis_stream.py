@@ -62,6 +62,7 @@ def test_a_reader_that_comes_late_finds_everything_as_documented(server, sink_of
         "is_anomalous": False,
         "paired": True,
         "common_surprise": 1.75,
+        "model": "abc",
     }
     assert [entry["index"] for entry in entries] == list(range(250))
     alerts = list(read_alerts(server.url))
@@ -225,8 +226,45 @@ def test_two_writers_share_the_alerts_stream_and_each_keeps_its_order(server, si
             sink.write([], [alert(i, camera_id=camera_id, emitted_at_s=START_S + i / 1000)])
     assert all(sink.flush() for sink in sinks.values())
     for camera_id in sinks:
-        entries = read_alerts(server.url)
+        entries = list(read_alerts(server.url))
         assert [entry["peak_index"] for entry in entries if entry["camera_id"] == camera_id] == list(range(300))
+
+
+def test_writers_whose_connections_are_cut_at_any_moment_append_every_alert_once_in_their_own_order_and_ids_rise(
+    server, sink_of
+):
+    sinks = {name: sink_of(server.url) for name in ("gate", "yard", "door")}
+    count, chaos, done = 600, random.Random(1), threading.Event()
+
+    def write(name, sink):
+        for number in range(count):
+            sink.write([], [alert(number, camera_id=name, emitted_at_s=START_S + number / 1000)])
+            if number % 10 == 0:
+                time.sleep(0.002)
+
+    writers = [threading.Thread(target=write, args=of, daemon=True) for of in sinks.items()]
+
+    def watch():
+        for writer in writers:
+            writer.join()
+        done.set()
+
+    for thread in (*writers, threading.Thread(target=watch, daemon=True)):
+        thread.start()
+    cuts, admin = 0, server.client()
+    while not done.wait(chaos.uniform(0.001, 0.02)):  # also between an EXEC and its answer
+        cuts += admin.client_kill_filter(_type="normal", skipme=True)
+        if chaos.random() < 0.1:
+            server.kill()
+            server.start()
+            admin = server.client()
+    assert all(sink.flush(60.0) for sink in sinks.values())
+    assert cuts > 2 * len(sinks)
+    entries = list(read_alerts(server.url))
+    for name in sinks:
+        assert [entry["peak_index"] for entry in entries if entry["camera_id"] == name] == list(range(count))
+    ids = [tuple(map(int, entry["id"].split("-"))) for entry in entries]
+    assert ids == sorted(set(ids))
 
 
 def test_a_score_stream_with_another_writer_still_takes_every_score_once(server, sink_of):
