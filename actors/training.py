@@ -232,6 +232,8 @@ def _followed(store: Any, fitting: _Fitting, progress: TrainingProgress, signals
             if shown is None or shown.progress.step is None or shown.progress.heldout[1]:
                 raise KeyboardInterrupt
             asked = _asked(store.stop, answer=True) is not None
+            if asked:
+                _log.warning("stopping: what was fitted so far is measured and written; Ctrl-C again ends at once")
         fitting.join(_LOOK_EVERY_S)
 
 

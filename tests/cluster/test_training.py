@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent.parent
 WITHIN_S = 240.0
 TRAINING = {
     "epochs": 1,
-    "least_steps": 600,
+    "least_steps": 1500,
     "batch_frames": 8,
     "positions_per_frame": 24,
     "learning_rate": 1e-3,
@@ -94,6 +94,16 @@ def wait_for_state(out: Path, command, *, after_ns: int = 0) -> int:
     return state.stat().st_mtime_ns
 
 
+def heard_until(command, word: str) -> str:
+    """What a command says until a line has a word."""
+    said = ""
+    while word not in said:
+        line = command.stderr.readline()
+        assert line, said
+        said += line
+    return said
+
+
 def check_same(card: ModelCard, alone: ModelCard) -> None:
     made, expected = card.provenance, alone.provenance
     assert made.completed
@@ -118,8 +128,12 @@ def test_whatever_happens_to_workers_and_command_the_model_is_that_of_one_worker
     assert first.parent() != second.parent()  # one on each node
     second.kill()
     wait_for_state(out, command, after_ns=max(kept_ns, time.time_ns()))
+    waiting = trainings.workers()[0]
+    waiting.suspend()  # no step is taken while the command asks for the end
     os.kill(command.pid, signal.SIGINT)
-    said = command.communicate(timeout=WITHIN_S)[1]
+    said = heard_until(command, "stopping")
+    waiting.resume()
+    said += command.communicate(timeout=WITHIN_S)[1]
     assert command.returncode == 128 + signal.SIGINT, said
     assert "workers were lost or came: training goes on with" in said
     assert "interrupted after" in said
