@@ -3,8 +3,9 @@
     python -m benchmarks.training_parts [--config configs/stc.yaml] [--frames 274515]
 
 Measured, on one thread: reading a frame (of 768 x 432), computing its features, writing them, a frame of an optimiser
-step, the flows on a held-out frame; the operations of each (torch's own count, which holds on any device), the gradients' bytes, and what two workers
-on this machine take to add them up. Encoder and flows have random weights: speed does not depend on them.
+step, the flows on a held-out frame; the operations of each (torch's own count, which holds on any device), the
+gradients' bytes, and what two workers on this machine take to add them up. Encoder and flows have random weights: speed
+does not depend on them.
 
 Planned: hours of ``train --workers`` on GPUs of one machine, by the formulas of ``plan`` and by what is ASSUMED of a
 GPU (``--gpu-encoder-tflops``, ``--gpu-flow-tflops``, ``--gpu-link-gbs``), beside each of which one core like this one
