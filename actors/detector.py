@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 from actors.actor_client import ActorClient, start_vital_thread, this_node
 from actors.result_sender import FrameResults, ResultSender
 from pipeline.config import RuntimeSettings
+from pipeline.logs import log_json_in_actor
 from pipeline.model_settings import ModelSettings
 from pipeline.runtime.batching import BatchPolicy, CompanyWait
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.messages import CameraRole, DesiredDetectorState, DetectorLoad, DetectorReport, TakeRequest
+from pipeline.runtime.parts import GatheredParts
 from pipeline.runtime.plan import Predict
 from pipeline.runtime.slices import ScorerSlices
 from pipeline.runtime.tally import BATCH_FRAMES, SECONDS, Histogram, Tally
@@ -71,6 +73,7 @@ class DetectorActor:
     """
 
     def __init__(self, plan: DetectorPlan) -> None:
+        log_json_in_actor()
         self._plan = plan
         self._incarnation = uuid.uuid4().hex
         self._tuning = ""
@@ -93,6 +96,7 @@ class DetectorActor:
         self._company = CompanyWait(plan.runtime.batch_wait_s)
         self._only_live = False  # a file's decoder stands still while its frames wait for more of them
         self._slices = ScorerSlices(plan.scorers)
+        self._parts = GatheredParts[Prediction | Dropped](self._slices, _camera_of)
         self._senders = {name: ResultSender(ActorClient(name), self._on_confirmed) for name in plan.scorers}
         start_vital_thread(self._predict)
         for sender in self._senders.values():
@@ -209,7 +213,9 @@ class DetectorActor:
                 self._held[header.camera_id] += 1
         self._left_inbox.extend(batch.dropped)
         for frame in self._inbox.put_all(batch.frames()):
-            _log.error("camera %s: expected a camera that this detector is to score", frame.header.camera_id)
+            camera_id = frame.header.camera_id
+            said = "camera %s: expected a camera that this detector is to score"
+            _log.error(said, camera_id, extra={"camera": camera_id, "session": frame.header.session})
             self._left_inbox.append(Dropped(frame.header, "detector_lost"))
 
     def _note_dropped(self, frame: Frame, reason: DropReason) -> None:
@@ -225,11 +231,10 @@ class DetectorActor:
             policy = BatchPolicy(self._plan.batch_frames, self._wait_s())
             frames = self._inbox.take(policy, timeout_s=_TAKE_TIMEOUT_S)
             left = self._pop_left(len(frames))
-            if left:
-                predictions = iter(self._predictions(frames))
-                results = [item if isinstance(item, Dropped) else next(predictions) for item in left]
-                for name, own in self._slices.split(results, _camera_of).items():
-                    self._senders[name].send(own)
+            predictions = iter(self._predictions(frames))
+            results = [item if isinstance(item, Dropped) else next(predictions) for item in left]
+            for name, own in self._parts.add(results, time.monotonic(), lambda: self._inbox.waiting() > 0):
+                self._senders[name].send(own)
 
     def _wait_s(self) -> float:
         """How long a frame may wait for others in its camera process, and again here: half of the whole at each."""

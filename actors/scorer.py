@@ -13,6 +13,7 @@ from typing import Any
 from actors.actor_client import this_node
 from actors.plans import sink_settings
 from pipeline.errors import RunError
+from pipeline.logs import log_json_in_actor
 from pipeline.models.card import ModelCard, read_card
 from pipeline.run_folder import RunFolder
 from pipeline.runtime.messages import DesiredScorerState, ScorerReport
@@ -54,6 +55,7 @@ class ScorerActor:
     """
 
     def __init__(self, plan: RunPlan, number: int = 0) -> None:
+        log_json_in_actor()
         os.umask(0o077)  # what it writes is this user's: on a cluster of one's own, it is not the command's child
         card = read_card(plan.model_folder)
         settings = sink_settings(plan.sinks)
