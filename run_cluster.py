@@ -30,7 +30,7 @@ from pipeline.console.options import (
     RunModelOption,
     WhereOption,
 )
-from pipeline.errors import ConfigError
+from pipeline.errors import BadInputError, ConfigError
 from pipeline.files import remove_output
 from pipeline.methods import CHOICES, METHODS
 from pipeline.run_folder import RunFolder
@@ -88,7 +88,7 @@ def demo(
 def configs(
     name: Annotated[str | None, typer.Argument(help="Of the one to print; without it their names are listed.")] = None,
 ) -> None:
-    """Print a config that came with the program, to be edited: for cameras, the demo, a data set, an encoder."""
+    """Print a config that came with the program, to be edited: cameras, the demo, data sets, encoders, monitoring."""
     if name is None:
         sys.stdout.write("".join(f"{known}\n" for known in shipped_configs()))
     else:
@@ -304,17 +304,23 @@ def alerts(
 
 
 @app.command(epilog="Example: cflow-stream status --json")
-def status(as_json: JsonOption = False, config: WhereOption = None) -> None:
+def status(
+    as_json: JsonOption = False,
+    watch: Annotated[bool, typer.Option("--watch", help="A table that is renewed every second until Ctrl-C.")] = False,
+    config: WhereOption = None,
+) -> None:
     """Print how the newest run (or that of the config's Redis) and its cameras stand.
 
     Ends with 0 where the run goes on or ended in good order, with 1 where it is lost, failed or never began, and with 2
     where Redis or the config cannot be read. With --json the first line is the run's: {"run": null} where none began.
     """
-    from pipeline.console.status import show_status
+    from pipeline.console.status import show_status, watch_status
     from pipeline.sinks.locate import readable_redis
 
+    if watch and as_json:
+        raise BadInputError("status: expected --watch or --json, got both")
     with readable_redis(config) as url:
-        is_healthy = show_status(url, as_json=as_json, out=out, err=err)
+        is_healthy = watch_status(url, out=out) if watch else show_status(url, as_json=as_json, out=out, err=err)
     if not is_healthy:
         raise typer.Exit(1)
 

@@ -19,6 +19,7 @@ from actors.actor_client import start_vital_thread, this_node
 from pipeline.config import CameraSettings
 from pipeline.errors import RunError
 from pipeline.locked_folder import touch_folder
+from pipeline.logs import log_json_in_actor
 from pipeline.private_folder import private_folder
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
@@ -54,6 +55,7 @@ class CameraActor:
     def __init__(
         self, size_px: tuple[int, int], gap_s: float, files_at_once: int, counters_folder: Path, quarantine: Path
     ) -> None:
+        log_json_in_actor()
         os.umask(0o077)  # as in the scorer
         self._began_at_s = time.time()
         self._size_px, self._gap_s = size_px, gap_s
@@ -171,7 +173,8 @@ class CameraActor:
         header = frame.header
         name = f"{header.camera_id}-{header.session}-{header.index}"
         path = self._quarantine / name
-        _log.error("%s: this frame was in a detector each time it died; it is set aside", path)
+        about = {"camera": header.camera_id, "session": header.session}
+        _log.error("%s: this frame was in a detector each time it died; it is set aside", path, extra=about)
         try:
             self._quarantine.mkdir(parents=True, exist_ok=True)
             np.save(path.with_name(f"{name}.npy"), frame.image, allow_pickle=False)
@@ -181,7 +184,7 @@ class CameraActor:
                 said["gap_s"] = frame.previous.gap_s
             path.with_name(f"{name}.json").write_text(json.dumps(said, default=str) + "\n", encoding="utf-8")
         except OSError as error:
-            _log.error("%s: it could not be kept: %s", path, error)
+            _log.error("%s: it could not be kept: %s", path, error, extra=about)
         return Dropped(header, "quarantined")
 
     def _count_dropped(self, frame: Frame, reason: DropReason) -> None:

@@ -18,11 +18,13 @@ from actors.actor_client import ActorClient, start_vital_thread, this_node
 from actors.model_server import copier_from
 from actors.result_sender import FrameResults, ResultSender
 from pipeline.config import RuntimeSettings
+from pipeline.logs import log_json_in_actor
 from pipeline.models.fetching import held_model
 from pipeline.models.source import ModelSource
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.messages import CameraRole, DesiredDetectorState, DetectorLoad, DetectorReport, TakeRequest
+from pipeline.runtime.parts import GatheredParts
 from pipeline.runtime.plan import Predict
 from pipeline.runtime.slices import ScorerSlices
 from pipeline.runtime.tally import BATCH_FRAMES, SECONDS, Histogram, Tally
@@ -71,6 +73,7 @@ class DetectorActor:
     """
 
     def __init__(self, plan: DetectorPlan) -> None:
+        log_json_in_actor()
         self._plan = plan
         self._incarnation = uuid.uuid4().hex
         self._tuning = ""
@@ -90,6 +93,7 @@ class DetectorActor:
         self._left_inbox: deque[Frame | Dropped] = deque()
         self._inbox = FrameBuffers(time.monotonic, on_drop=self._note_dropped, on_take=self._note_taken)
         self._slices = ScorerSlices(plan.scorers)
+        self._parts = GatheredParts[Prediction | Dropped](self._slices, _camera_of)
         model = plan.model.fingerprint
         self._senders = {name: ResultSender(ActorClient(name), model, self._on_confirmed) for name in plan.scorers}
         start_vital_thread(self._predict)
@@ -216,7 +220,9 @@ class DetectorActor:
                 self._held[header.camera_id] += 1
         self._left_inbox.extend(batch.dropped)
         for frame in self._inbox.put_all(batch.frames()):
-            _log.error("camera %s: expected a camera that this detector is to score", frame.header.camera_id)
+            camera_id = frame.header.camera_id
+            said = "camera %s: expected a camera that this detector is to score"
+            _log.error(said, camera_id, extra={"camera": camera_id, "session": frame.header.session})
             self._left_inbox.append(Dropped(frame.header, "detector_lost"))
 
     def _note_dropped(self, frame: Frame, reason: DropReason) -> None:
@@ -231,11 +237,10 @@ class DetectorActor:
         while True:
             frames = self._inbox.take(self._plan.batch, timeout_s=_TAKE_TIMEOUT_S)
             left = self._pop_left(len(frames))
-            if left:
-                predictions = iter(self._predictions(frames))
-                results = [item if isinstance(item, Dropped) else next(predictions) for item in left]
-                for name, own in self._slices.split(results, _camera_of).items():
-                    self._senders[name].send(own)
+            predictions = iter(self._predictions(frames))
+            results = [item if isinstance(item, Dropped) else next(predictions) for item in left]
+            for name, own in self._parts.add(results, time.monotonic(), lambda: self._inbox.waiting() > 0):
+                self._senders[name].send(own)
 
     def _predictions(self, frames: list[Frame]) -> list[Prediction]:
         if not frames:

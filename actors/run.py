@@ -89,6 +89,7 @@ def run(
                 while not _follow(supervisor, show) and not stop.is_set() and time.monotonic() < end_at:
                     stop.wait(max(0.0, min(_POLL_S, end_at - time.monotonic())))
                 deadline = ShutdownDeadline.starting_at(time.monotonic())
+                watch.tell_phase("ending")
             final = _end(supervisor, deadline, show)
             watch.tell("ended", final)
             _write_status(status_writer, "ended", final)

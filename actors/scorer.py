@@ -13,6 +13,7 @@ from typing import Any
 from actors.actor_client import this_node
 from actors.plans import sink_settings
 from pipeline.errors import RunError
+from pipeline.logs import log_json_in_actor
 from pipeline.run_folder import RunFolder
 from pipeline.runtime.messages import DesiredScorerState, ScorerReport
 from pipeline.runtime.plan import RunPlan
@@ -53,6 +54,7 @@ class ScorerActor:
     """
 
     def __init__(self, plan: RunPlan, number: int = 0) -> None:
+        log_json_in_actor()
         os.umask(0o077)  # what it writes is this user's: on a cluster of one's own, it is not the command's child
         self._card = plan.card
         settings = sink_settings(plan.sinks)

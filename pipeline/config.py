@@ -231,7 +231,9 @@ class RuntimeSettings(Settings):
 
     Attributes:
         device: ``auto`` (GPUs where the cluster has any, else the CPU), ``cpu`` or ``cuda``.
-        detectors: detector actors; None takes one per GPU, or one on a CPU.
+        detectors: detector actors at first, and at least; None takes as many as the GPUs hold, or one on a CPU.
+        max_detectors: how many there may be, where those there are stay overloaded; None leaves it at ``detectors``.
+        gpus_per_detector: share of a GPU that each takes for itself; several share one below 1.
         spare_detectors: further ones that are loaded and idle, to take over at once when one dies (a new one takes as
             long as importing torch); None keeps one beside a single detector of live cameras.
         scorers: scorer processes, each with a fixed share of the cameras; None takes one per 200 cameras of the start.
@@ -248,6 +250,8 @@ class RuntimeSettings(Settings):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     detectors: PositiveInt | None = None
+    max_detectors: PositiveInt | None = None
+    gpus_per_detector: PositiveFloat = 1.0
     spare_detectors: NonNegativeInt | None = None
     scorers: PositiveInt | None = None
     cameras_per_process: PositiveInt = 8
@@ -256,6 +260,12 @@ class RuntimeSettings(Settings):
     threads: PositiveInt | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool | None = None
+
+    @model_validator(mode="after")
+    def _has_room_for_detectors(self) -> Self:
+        if self.max_detectors is not None and self.max_detectors < (self.detectors or 1):
+            raise ValueError(f"max_detectors: expected at least detectors ({self.detectors}), got {self.max_detectors}")
+        return self
 
 
 class RedisSettings(Settings):

@@ -82,7 +82,7 @@ ACTORS_BELOW = {
     "joined_ray": {"ray_head", "ray_settings"},
     "cluster": {"joined_ray", "local_ray"},
     "scorer": {"plans", "actor_client"},
-    "fleet": {"actor_monitor", "camera", "cluster", "detector", "local_ray", "model_server", "scorer"},
+    "fleet": {"actor_monitor", "camera", "cluster", "cluster_nodes", "detector", "local_ray", "model_server", "scorer"},
     "scorers": {"actor_monitor", "deliveries"},
     "actor_set": {"actor_monitor", "fleet"},
     "deliveries": {"actor_monitor"},

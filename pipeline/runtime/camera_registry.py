@@ -192,6 +192,12 @@ class CameraRegistry:
         cameras = self._cameras.values() if camera_id is None else [self._cameras[camera_id]]
         return sum(camera.accounting.counts().in_flight for camera in cameras)
 
+    def dropped_late(self) -> int:
+        """Frames that were too many or too late for the detectors, since the run began."""
+        reasons = ("overload", "stale")
+        counts = (camera.accounting.counts().dropped for camera in self._cameras.values())
+        return sum(dropped.get(reason, 0) for dropped in counts for reason in reasons)
+
     def write_off(self, reason: str) -> None:
         """Give up all frames in flight."""
         for camera in self._cameras.values():

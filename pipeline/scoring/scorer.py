@@ -206,7 +206,7 @@ class Scorer:
         try:
             return CameraState.of_json(text)
         except ValueError as error:
-            _log.error("camera %s: its counts start at 0: %s", camera_id, error)
+            _log.error("camera %s: its counts start at 0: %s", camera_id, error, extra={"camera": camera_id})
             return None
 
 

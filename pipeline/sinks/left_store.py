@@ -71,7 +71,7 @@ class LeftStore:
             sink.close(timeout_s)
         self._store.close()
         self.is_open = False
-        if self.is_delivered and self._store.trouble is None:
+        if self.is_delivered:
             try:
                 for path in (self._path.with_name(f"{self._path.name}-wal"), self._path):
                     path.unlink(missing_ok=True)

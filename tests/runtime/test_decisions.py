@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.backoff import Backoff
-from pipeline.runtime.assignment import place, split_cameras
+from pipeline.runtime.assignment import split_cameras
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.latency import LatencyHistogram
 
@@ -30,25 +30,6 @@ def test_every_camera_is_in_one_process(cameras, per_process, detectors, limit):
         assert len(processes) >= min(detectors, cameras)
     else:
         assert len(processes) <= limit
-
-
-@given(
-    st.sets(st.integers(0, 30)),
-    st.dictionaries(st.integers(0, 30), st.sampled_from("pqrs")),
-    st.sets(st.sampled_from("pqrs")),
-    st.integers(1, 8),
-)
-def test_a_camera_keeps_its_process_while_that_is_there_and_finds_another_one_else(wanted, before, gone, per_process):
-    ids, known = [f"c{n}" for n in sorted(wanted)], {f"c{n}": process for n, process in before.items()}
-    placed = place(ids, known, "pqrs", gone=gone, per_process=per_process)
-    assert sorted(placed) == sorted(ids)
-    for camera_id, process in placed.items():
-        assert process not in gone
-        if known.get(camera_id) not in {None, *gone}:
-            assert process == known[camera_id]
-        if process is None:  # only where there is no room
-            loads = [sum(p == other for p in placed.values()) for other in "pqrs" if other not in gone]
-            assert all(load >= per_process for load in loads)
 
 
 @given(st.integers(0, 2**31), st.integers(1, 60))
