@@ -24,14 +24,13 @@ from actors.model_server import ModelServer
 from actors.scorer import ScorerActor
 from pipeline.errors import BadInputError, RunError
 from pipeline.models.source import ModelSource
-from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.nodes import ROLE_LABEL, ClusterNode, nodes_for
 from pipeline.runtime.plan import RunPlan
 
-_CAMERA_CPUS = 0.1  # Ray's resources only place actors; decoders share the cores with everyone
+_CAMERA_CPUS = 0.001  # so that any number of processes finds room: decoders share the cores with everyone
 _SCORER_CPUS = 0  # they have to be on this node, also where a cluster's head offers none
-_KEPT_WITHIN_S = 120.0
 _ROUNDING = 1e-6  # a third of a GPU, three times
+_KEPT_WITHIN_S = 120.0
 _FOREVER = {"max_restarts": -1, "max_task_retries": 0}
 
 
@@ -161,7 +160,7 @@ class Fleet:
             model=plan.model,
             device=self.device,
             threads=runtime.threads or max(1, (os.cpu_count() or 1) // self._on_one_node()),
-            batch=BatchPolicy(runtime.batch_frames, runtime.batch_wait_s),
+            batch_frames=runtime.batch_frames,
             scorers=plan.scorers,
             runtime=runtime,
             load_stand_in=plan.load_stand_in,
