@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -15,10 +16,12 @@ from actors.ray_head import authentication_mode, check_node, head_address
 from actors.ray_settings import authentication_reader, environment
 from pipeline.errors import BadInputError
 from pipeline.locked_folder import locked_folder
+from pipeline.logs import LOG_VARIABLE
 from pipeline.redaction import redact
 
 _ROOT = Path(__file__).resolve().parent.parent  # a checkout, or where packages are installed
 _SENT = ("actors", "pipeline")
+_HANDED_ON = (LOG_VARIABLE,)  # of this process's environment to that of the actors
 
 
 @contextmanager
@@ -48,7 +51,8 @@ def joined_ray(address: str, **options: Any) -> Iterator[None]:
                 with environment(settings):
                     read_authentication_anew()
                     check_node(head)
-                    ray.init(address=head, runtime_env={"working_dir": str(folder)}, **options)
+                    given = {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
+                    ray.init(address=head, runtime_env={"working_dir": str(folder), "env_vars": given}, **options)
             except BadInputError as error:
                 raise BadInputError(f"--address {redact(address)}: {error}") from None
             except Exception as error:

@@ -15,7 +15,6 @@ from actors.control import Apply
 from actors.fleet import Fleet
 from actors.supervisor import Supervisor
 from pipeline.errors import CflowError, RunError
-from pipeline.models.card import read_card
 from pipeline.monitoring.endpoint import served_metrics
 from pipeline.monitoring.run_watch import ModelInfo, RunWatch
 from pipeline.redaction import redact
@@ -58,6 +57,8 @@ def run(
         StoppedError: it was stopped before all actors had started.
         RunError: an actor did not start, or the run could not be ended in good order.
     """
+    if address is not None:  # whose nodes need not have the model's folder
+        plan = replace(plan, model=plan.model.served_by(f"{plan.name}-model"))
     redis_url, nothing = plan.sinks.redis_url.get_secret_value(), RunStatus((), done=False).totals()
     watch = RunWatch()
     with (
@@ -65,8 +66,7 @@ def run(
         RunStatusWriter(redis_url, plan.name, nothing) as status_writer,
         ray_cluster(address),
     ):
-        if plan.metrics.port is not None:
-            watch.tell_models((ModelInfo.of(read_card(plan.model_folder)),))
+        watch.tell_models((ModelInfo.of(plan.card),))
 
         def show(status: RunStatus) -> None:
             if (text := status_writer.trouble) is not None:
@@ -89,6 +89,7 @@ def run(
                 while not _follow(supervisor, show) and not stop.is_set() and time.monotonic() < end_at:
                     stop.wait(max(0.0, min(_POLL_S, end_at - time.monotonic())))
                 deadline = ShutdownDeadline.starting_at(time.monotonic())
+                watch.tell_phase("ending")
             final = _end(supervisor, deadline, show)
             watch.tell("ended", final)
             _write_status(status_writer, "ended", final)

@@ -72,7 +72,7 @@ class Nodes:
 
     def start_head(self, *, cpus: int = 2, labels: str = "") -> None:
         """Start the head, or start it again on its port."""
-        options = ["--head", f"--port={self.port}", "--include-dashboard=false", f"--temp-dir={self.folder}"]
+        options = ["--head", f"--port={self.port}", "--include-dashboard=false"]
         options.append(f"--ray-client-server-port={self.client_port}")
         self._start("head", options, cpus, labels, self.head_variables)
 
@@ -87,6 +87,8 @@ class Nodes:
     def _start(self, name: str, options: list[str], cpus: int, labels: str, variables: Mapping[str, str]) -> Node:
         command = [_RAY, "start", *options, f"--num-cpus={cpus}", "--object-store-memory=100000000", "--block"]
         command += [f"--labels={labels}"] if labels else []
+        # In one folder two nodes would unpack the code that is sent at once, and an actor may find half of it.
+        command.append(f"--temp-dir={self.folder / name}")
         log = self.home / f"ray-{name}.txt"
         with log.open("w") as said:
             starter = subprocess.Popen(
