@@ -95,7 +95,7 @@ ACTORS_BELOW = {
     "scorers": {"actor_monitor", "deliveries"},
     "actor_set": {"actor_monitor", "fleet"},
     "deliveries": {"actor_monitor"},
-    "supervisor": {"actor_set", "deliveries", "fleet", "scorers"},
+    "supervisor": {"actor_set", "cluster_nodes", "deliveries", "fleet", "scorers"},
     "run": {"cluster", "control", "fleet", "supervisor"},
     "commands": {"control", "plans", "run"},
     "training_worker": {"training_store"},
