@@ -93,8 +93,8 @@ class CameraActor:
             self._confirm(request.confirmed)
             quarantined = self._redelivery.taken_by(request.consumer, request.incarnation, desired.deaths)
             dropped = [self._quarantine_frame(frame) for frame in quarantined]
-            timeout_s = 0.0 if dropped else request.timeout_s
-            frames = self._next_frames(request.max_frames, timeout_s, request.unwanted)
+            policy, timeout_s = BatchPolicy(request.max_frames, request.wait_s), request.timeout_s
+            frames = self._next_frames(policy, 0.0 if dropped else timeout_s, request.unwanted)
         if not frames and not dropped:
             if self._stopping:  # closed buffers answer at once, and would be asked without end while others drain
                 time.sleep(min(request.timeout_s, _NOTHING_LEFT_S))
@@ -149,9 +149,9 @@ class CameraActor:
                 assigned.counters.remove()
                 del self._assigned[camera_id]
 
-    def _next_frames(self, max_frames: int, timeout_s: float, unwanted: frozenset[str]) -> list[Frame]:
+    def _next_frames(self, policy: BatchPolicy, timeout_s: float, unwanted: frozenset[str]) -> list[Frame]:
         if not self._redelivery.has_retries:
-            frames = self._buffers.take(BatchPolicy(max_frames, max_wait_s=0.0), timeout_s, unwanted)
+            frames = self._buffers.take(policy, timeout_s, unwanted)
             self._redelivery.add([frame for frame in frames if not self._assigned[frame.header.camera_id].reader.live])
             return frames
         retry = self._redelivery.next_retry()
@@ -195,7 +195,7 @@ class CameraActor:
         counters = assigned.counters
         counter_id = counters.counter_id if assigned.reader.live else f"{frame.header.session}"
         header = replace(frame.header, serial=counters["dispatched"], counter_id=counter_id)
-        numbered = replace(frame, header=header)
+        numbered = Frame(header, frame.image, frame.previous)
         counters.add("dispatched")
         return numbered
 

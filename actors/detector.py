@@ -21,7 +21,7 @@ from pipeline.config import RuntimeSettings
 from pipeline.logs import log_json_in_actor
 from pipeline.models.fetching import held_model
 from pipeline.models.source import ModelSource
-from pipeline.runtime.batching import BatchPolicy
+from pipeline.runtime.batching import BatchPolicy, CompanyWait
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.messages import CameraRole, DesiredDetectorState, DetectorLoad, DetectorReport, TakeRequest
 from pipeline.runtime.parts import GatheredParts
@@ -49,7 +49,7 @@ class DetectorPlan:
         model: where it gets its model.
         device: torch device.
         threads: CPU threads for torch.
-        batch: when a batch is closed.
+        batch_frames: frames in a batch at most.
         scorers: names of the scorer actors, by number.
         runtime: how the model is run.
         load_stand_in: as in ``RunPlan``.
@@ -59,7 +59,7 @@ class DetectorPlan:
     model: ModelSource
     device: str
     threads: int
-    batch: BatchPolicy
+    batch_frames: int
     scorers: tuple[str, ...]
     runtime: RuntimeSettings
     load_stand_in: Callable[[], Predict] | None = None
@@ -91,7 +91,11 @@ class DetectorActor:
         self._predicted, self._batches = Histogram(SECONDS), Histogram(BATCH_FRAMES)
         # What became of frames that left the inbox, in the order in which they left it, which is each camera's own.
         self._left_inbox: deque[Frame | Dropped] = deque()
-        self._inbox = FrameBuffers(time.monotonic, on_drop=self._note_dropped, on_take=self._note_taken)
+        self._inbox = FrameBuffers(
+            time.monotonic, on_drop=self._note_dropped, on_take=self._note_taken, spare=plan.batch_frames
+        )
+        self._company = CompanyWait(plan.runtime.batch_wait_s)
+        self._only_live = False  # a file's decoder stands still while its frames wait for more of them
         self._slices = ScorerSlices(plan.scorers)
         self._parts = GatheredParts[Prediction | Dropped](self._slices, _camera_of)
         model = plan.model.fingerprint
@@ -106,6 +110,7 @@ class DetectorActor:
             self._desired = desired
             self._roles.update(desired.cameras)
             live = sum(role.live for role in desired.cameras.values())
+            self._only_live = live == len(desired.cameras)
             for camera_id, role in desired.cameras.items():
                 self._open_inbox(camera_id, role, live)
             for name in desired.processes:
@@ -174,7 +179,7 @@ class DetectorActor:
 
         Live cameras together fill about one batch: more would only age here, where newer frames cannot replace them.
         """
-        max_frames = self._plan.batch.max_frames
+        max_frames = self._plan.batch_frames
         if role.live:
             depth = max(1, max_frames // max(1, live_cameras))
             self._inbox.add_camera(camera_id, depth, "drop_oldest", role.max_frame_age_s)
@@ -196,9 +201,10 @@ class DetectorActor:
                     self._plan.name,
                     self._incarnation,
                     dict(self._confirmed),
-                    self._plan.batch.max_frames,
+                    self._plan.batch_frames,
                     _LOOK_AGAIN_S if unwanted else _TAKE_TIMEOUT_S,
                     unwanted,
+                    self._wait_s() if self._only_live else 0.0,
                 ),
                 answer_within_s=_ANSWER_TIMEOUT_S,
             )
@@ -215,6 +221,7 @@ class DetectorActor:
 
     def _receive(self, process: str, batch: FrameBatch) -> None:
         with self._lock:
+            self._company.add(len(batch), time.monotonic())
             for header in (*batch.headers, *(dropped.header for dropped in batch.dropped)):
                 self._process_of[header.camera_id] = process
                 self._held[header.camera_id] += 1
@@ -235,12 +242,19 @@ class DetectorActor:
     def _predict(self) -> None:
         """Close batches and run the model on them."""
         while True:
-            frames = self._inbox.take(self._plan.batch, timeout_s=_TAKE_TIMEOUT_S)
+            policy = BatchPolicy(self._plan.batch_frames, self._wait_s())
+            frames = self._inbox.take(policy, timeout_s=_TAKE_TIMEOUT_S)
             left = self._pop_left(len(frames))
             predictions = iter(self._predictions(frames))
             results = [item if isinstance(item, Dropped) else next(predictions) for item in left]
             for name, own in self._parts.add(results, time.monotonic(), lambda: self._inbox.waiting() > 0):
                 self._senders[name].send(own)
+
+    def _wait_s(self) -> float:
+        """How long a frame may wait for others in its camera process, and again here: half of the whole at each."""
+        if not self._only_live and self._plan.runtime.batch_wait_s is None:
+            return 0.0
+        return self._company.wait_s(time.monotonic()) / 2
 
     def _predictions(self, frames: list[Frame]) -> list[Prediction]:
         if not frames:

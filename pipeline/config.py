@@ -240,7 +240,8 @@ class RuntimeSettings(Settings):
         cameras_per_process: cameras whose decoders share one process.
         batch_frames: frames of any cameras in one forward pass, at most.
         batch_wait_s: how long a frame waits for others although the detector is idle; what comes while it is busy
-            makes the next batch in any case.
+            makes the next batch in any case. None lets frames of live cameras wait once they come in hundreds per
+            second, up to 40 ms, and all others not at all.
         threads: CPU threads of one detector; None shares the machine's cores among the detectors.
         precision: of the flows' matrix products: ``float32``, ``bfloat16``, or ``auto``, which measures at the start
             what the machine does fastest, and says so. The encoder is float32 always.
@@ -256,7 +257,7 @@ class RuntimeSettings(Settings):
     scorers: PositiveInt | None = None
     cameras_per_process: PositiveInt = 8
     batch_frames: PositiveInt = 16
-    batch_wait_s: Annotated[float, Field(ge=0.0)] = 0.0
+    batch_wait_s: Annotated[float, Field(ge=0.0)] | None = None
     threads: PositiveInt | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool | None = None

@@ -98,6 +98,8 @@ ACTORS_BELOW = {
     "supervisor": {"actor_set", "deliveries", "fleet", "scorers"},
     "run": {"cluster", "control", "fleet", "supervisor"},
     "commands": {"control", "plans", "run"},
+    "training_worker": {"training_store"},
+    "training": {"cluster", "ray_settings", "training_store", "training_worker"},
     "demo": {"commands"},
 }
 

@@ -27,6 +27,7 @@ class TakeRequest(NamedTuple):
         max_frames: frames at most.
         timeout_s: longest wait for a first frame.
         unwanted: ids of cameras whose frames are to wait there: their scorer is away.
+        wait_s: how long the first frame may wait for others.
     """
 
     consumer: str
@@ -35,6 +36,7 @@ class TakeRequest(NamedTuple):
     max_frames: int
     timeout_s: float
     unwanted: frozenset[str] = frozenset()
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

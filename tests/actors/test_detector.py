@@ -11,7 +11,6 @@ import ray
 from actors.detector import DetectorActor, DetectorPlan
 from pipeline.config import RuntimeSettings
 from pipeline.models.source import ModelSource
-from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.messages import CameraRole, DesiredDetectorState
 from pipeline.types import Dropped, FrameBatch, FrameHeader
 
@@ -69,7 +68,7 @@ def test_only_of_files_it_says_what_became_of_their_frames():
         ModelSource("", "model"),
         "cpu",
         1,
-        BatchPolicy(4, 0.0),
+        4,
         (f"{run}-Scorer",),
         RuntimeSettings(),
     )
