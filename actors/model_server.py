@@ -12,6 +12,7 @@ from typing import Any
 
 from actors.actor_client import ActorClient
 from pipeline.errors import CheckpointError
+from pipeline.logs import log_json_in_actor
 from pipeline.models.cache import ModelCache
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE
 from pipeline.models.fetching import copier
@@ -33,6 +34,7 @@ class ModelServer:
     """
 
     def __init__(self, folder: Path) -> None:
+        log_json_in_actor()
         os.umask(0o077)
         folder.mkdir(parents=True, exist_ok=True)
         self._cache = ModelCache(folder, kept=_HELD)

@@ -31,8 +31,9 @@ _log = logging.getLogger(__name__)
 _START_TIMEOUT_S = 300.0  # importing torch and compiling the model in several processes of a small machine
 _TICK_S = 0.2
 _CALM_TICK_S = 0.25  # while every actor lives and follows its desired state: every question costs both sides CPU time
+_PAUSE_TO_STEP = 3.0  # a step takes as long as there are cameras: of ten thousand, it must not be all that is done
 _PUBLISH_S = 1.0
-_LOOK_AT_NODES_S = 2.0
+_LOOK_AT_NODES_S = 1.0
 _JOIN_WITHIN_S = 3.0
 
 
@@ -72,6 +73,7 @@ class Supervisor:
         self._deliveries = Deliveries()
         self._draining = False
         self._calm = False
+        self._step_s = 0.0
         self._closing = threading.Event()
         self._nodes_watch = threading.Thread(target=self._watch_nodes, name="nodes", daemon=True)
         self._published_at = -math.inf
@@ -248,9 +250,11 @@ class Supervisor:
         """Poll all actors, then take a step. Waits for nobody longer than a moment."""
         started_at = time.monotonic()
         self._fleet.poll(list(self._actors.named().values()), _TICK_S)
-        pause_s = _CALM_TICK_S if self._calm else _TICK_S
+        pause_s = max(_CALM_TICK_S if self._calm else _TICK_S, _PAUSE_TO_STEP * self._step_s)
         self._closing.wait(max(0.0, pause_s - (time.monotonic() - started_at)))
-        self.step(time.monotonic(), time.time())
+        now = time.monotonic()
+        self.step(now, time.time())
+        self._step_s = time.monotonic() - now
 
     def _collect_reports(self) -> None:
         """Take in what the actors report."""

@@ -192,8 +192,10 @@ class DesiredStates:
             desired = _desired_detector(assigned[name], members)
             self._desired_detectors[name] = self._numbered(desired, self._desired_detectors.get(name))
         if not draining:
+            paced = any(camera.is_live for camera in self._registry.cameras)
             for name in homes:
-                desired = self._desired_camera(name, members[name], actors.processes.get(name, ActorState()).report)
+                report = actors.processes.get(name, ActorState()).report
+                desired = self._desired_camera(name, members[name], report, paced=paced)
                 self._desired_cameras[name] = self._numbered(desired, self._desired_cameras.get(name))
         for name, desired in self._slices_of(actors.scorers):
             self._desired_scorers[name] = self._numbered(desired, self._desired_scorers.get(name))
@@ -287,7 +289,7 @@ class DesiredStates:
         return members
 
     def _desired_camera(
-        self, name: str, cameras: list[CameraSettings], report: CameraReport | None
+        self, name: str, cameras: list[CameraSettings], report: CameraReport | None, *, paced: bool
     ) -> DesiredCameraState:
         known = report.readers if report is not None else ()
         return DesiredCameraState(
@@ -299,7 +301,7 @@ class DesiredStates:
             consumer=self._pool.owner(name),
             deaths=self._pool.deaths(name),
             forgotten=frozenset(camera_id for camera_id in known if not self._registry.is_shown(camera_id)),
-            paced=any(camera.is_live for camera in self._registry.cameras),
+            paced=paced,
         )
 
     def _slices_of(self, scorers: Iterable[str]) -> Iterator[tuple[str, DesiredScorerState]]:
