@@ -13,12 +13,14 @@ from actors.actor_set import ActorSet
 from actors.cluster_nodes import NodeWatch
 from actors.deliveries import Deliveries
 from actors.fleet import Fleet
+from actors.run_models import RunModels
 from actors.scorers import Scorers
 from pipeline.config import CameraSettings
 from pipeline.runtime.activity import RunActivity
 from pipeline.runtime.activity_meter import ActivityMeter
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.desired_state import DesiredState, DesiredStates
+from pipeline.runtime.model_swap import RunModel
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.scaling import DetectorScaling
 from pipeline.runtime.shutdown import ShutdownDeadline
@@ -49,6 +51,7 @@ class Supervisor:
 
     Attributes:
         failure: what ended its watching, which nothing should; None while all is well.
+        models: its models, which can be changed.
     """
 
     def __init__(self, plan: RunPlan, fleet: Fleet, publish: Callable[[RunStatus, bool], None]) -> None:
@@ -79,6 +82,8 @@ class Supervisor:
         self._activity_meter, self._activity = ActivityMeter(plan.name, time.time()), self._status.activity
         self._actors = ActorSet(fleet)
         self._scorers = Scorers(self._actors.scorers, slices, self._registry, self._deliveries)
+        model = RunModel(plan.card, plan.model)
+        self.models = RunModels(model, fleet, self._actors, self._desired_states, self._lock)
         self._actors.keep_processes(self._desired_states.processes)
         self._actors.keep_detectors(fleet.detectors[: fleet.active])
 
@@ -151,7 +156,9 @@ class Supervisor:
             unwritten = self._scorers.close(deadline)
             self._actors.call_processes("close")
             status = self._registry.status(draining=True)
-            self._status = replace(status, unwritten=tuple(unwritten), activity=self._activity)
+            self._status = replace(
+                status, unwritten=tuple(unwritten), activity=self._activity, model=self.models.status()
+            )
         return self._status
 
     def abort(self, failure: str) -> None:
@@ -189,6 +196,7 @@ class Supervisor:
                 actor.collect(now)
             self._collect_reports()
             states = self._actors.states(self._node_watch.nodes)
+            self.models.step(now)
             self._resize_pool(now)
             self._send_desired_states(self._desired_states.update(states, now, draining=self._draining))
             self._scorers.notify(self._registry.check_health(now_s))
@@ -219,7 +227,7 @@ class Supervisor:
 
     def _resize_pool(self, now: float) -> None:
         """Have more or fewer detectors, as they are busy."""
-        if self._draining or self._fleet.max_active == self._fleet.active:
+        if self._draining or self.models.is_changing or self._fleet.max_active == self._fleet.active:
             return
         working, active = self._desired_states.working_detectors(), self._desired_states.active_detectors
         reports = {name: detector.report for name, detector in self._actors.detectors.items() if name in working}
@@ -262,6 +270,7 @@ class Supervisor:
             troubles=(*self._scorers.troubles(), *self._actors.deaths(), *self._deliveries.troubles(), *unread),
             tunings=self._actors.tunings(),
             activity=self._activity,
+            model=self.models.status(),
         )
 
     def _send_desired_states(self, desired_states: Mapping[str, DesiredState]) -> None:

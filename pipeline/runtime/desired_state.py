@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from pipeline.config import CameraSettings
+from pipeline.models.card import ModelCard
 from pipeline.runtime.actor_states import ActorState, ActorStates
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.messages import (
@@ -61,7 +62,10 @@ class DesiredStates:
         nodes: Sequence[ClusterNode] = (),
     ) -> None:
         self._slices = slices
-        self._registry, self._run, self._scene_references = registry, run, scene_references or {}
+        self._registry, self._run = registry, run
+        self.scene_references = scene_references or {}
+        self.cards: tuple[ModelCard, ...] = ()
+        """What scorers must know of models, see ``DesiredScorerState``; both may be changed at any time."""
         self._pool = DetectorPool(detectors, active)
         self._detectors_so_far = len(detectors)
         self._placement = CameraPlacement(run, cameras_per_process, max_processes)
@@ -103,6 +107,11 @@ class DesiredStates:
             loads = {name: self._pool.load(name) for name in self._pool.detectors if name not in self._pool.retired}
             by_load = sorted(loads, key=lambda name: (loads[name] == 0, loads[name]))  # who has nothing is a spare one
             self.retire_detectors(by_load[:surplus])
+
+    def spare_detectors(self) -> tuple[str, ...]:
+        """Names of those beyond the ones that are to work, none of which has anything to do."""
+        idle = [name for name in self._pool.detectors if name in self.working_detectors() and not self._pool.load(name)]
+        return tuple(idle[: max(0, len(self.working_detectors()) - self._pool.active)])
 
     def add_detectors(self, count: int) -> tuple[str, ...]:
         """Have more detectors, beside those that there are; how many of all work at a time does not change.
@@ -264,7 +273,7 @@ class DesiredStates:
         return DesiredCameraState(
             cameras=tuple(cameras),
             scene_references={
-                c.id: self._scene_references[c.scene_name] for c in cameras if c.scene_name in self._scene_references
+                c.id: self.scene_references[c.scene_name] for c in cameras if c.scene_name in self.scene_references
             },
             paused=frozenset(c.id for c in cameras if c.id in self._registry.paused),
             consumer=self._pool.owner(name),
@@ -279,7 +288,11 @@ class DesiredStates:
         for name in scorers:
             yield (
                 name,
-                DesiredScorerState(cameras=tuple(cameras.get(name, ())), removed_cameras=tuple(removed.get(name, ()))),
+                DesiredScorerState(
+                    cameras=tuple(cameras.get(name, ())),
+                    removed_cameras=tuple(removed.get(name, ())),
+                    cards=self.cards,
+                ),
             )
 
     def _numbered(self, desired: _Desired, before: _Desired | None) -> _Desired:
