@@ -93,7 +93,7 @@ class Load:
         """
         full = self.frames_per_s / self.batch_frames
         if not self.live:
-            return full, full * min(self.scorers, self.batch_frames)
+            return full, full * min(self._scorers_of_a_batch, self.batch_frames)
         company = CompanyWait()
         company.add(round(self.frames_per_s / self.detectors), 0.0)
         half_s = company.wait_s(0.0) / 2
@@ -101,7 +101,12 @@ class Load:
         requests = max(full, self.processes / (half_s + 1.0 / of_process))
         of_detector = requests / self.detectors
         batches = max(full, self.detectors / (half_s + 1.0 / of_detector))
-        return requests, batches * min(self.scorers, self.frames_per_s / batches)
+        return requests, batches * min(self._scorers_of_a_batch, self.frames_per_s / batches)
+
+    @property
+    def _scorers_of_a_batch(self) -> int:
+        """A process reads cameras of one scorer, or of one and the next."""
+        return min(self.scorers, math.ceil(self.processes / self.detectors) + 1)
 
 
 @dataclass(frozen=True)
