@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -43,7 +43,12 @@ class SavedPlacement:
 
 
 def split_cameras(
-    camera_ids: Sequence[str], *, per_process: int, detectors: int, max_processes: int | None = None
+    camera_ids: Sequence[str],
+    *,
+    per_process: int,
+    detectors: int,
+    max_processes: int | None = None,
+    key: Callable[[str], str] | None = None,
 ) -> list[list[str]]:
     """Deal cameras out to processes as evenly as can be.
 
@@ -55,10 +60,14 @@ def split_cameras(
         per_process: cameras in one process, unless ``max_processes`` forces more.
         detectors: how many detectors will take from the processes.
         max_processes: upper limit of the number of processes.
+        key: cameras with the same one come into as few processes as can be; None deals neighbours out.
 
     Returns:
         One list of camera ids per process, none empty, sizes differing by at most one.
     """
     wanted = max(-(-len(camera_ids) // per_process), detectors)
     count = min(wanted, len(camera_ids), max_processes or wanted)
-    return [list(camera_ids[first::count]) for first in range(count)]
+    if key is None:
+        return [list(camera_ids[first::count]) for first in range(count)]
+    ordered = sorted(camera_ids, key=key)
+    return [ordered[len(ordered) * n // count : len(ordered) * (n + 1) // count] for n in range(count)]

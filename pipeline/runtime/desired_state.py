@@ -70,7 +70,8 @@ class DesiredStates:
         self._pool = DetectorPool(detectors, active)
         self._detectors_so_far = len(detectors)
         self._placement = CameraPlacement(run, cameras_per_process, max_processes)
-        self._placement.begin([camera.id for camera in registry.cameras], nodes, active)
+        ids = [camera.id for camera in registry.cameras]
+        self._placement.begin(ids, nodes, active, scorer_of=slices.scorer_of if slices.are_many else None)
         self._version = 0
         self._desired_cameras: dict[str, DesiredCameraState] = {}
         self._desired_detectors: dict[str, DesiredDetectorState] = {}

@@ -83,13 +83,24 @@ class CameraPlacement:
         """Give up moves: all cameras are to end."""
         self._moves.clear()
 
-    def begin(self, camera_ids: Sequence[str], nodes: Sequence[ClusterNode], detectors: int) -> None:
-        """Place the first cameras.
+    def begin(
+        self,
+        camera_ids: Sequence[str],
+        nodes: Sequence[ClusterNode],
+        detectors: int,
+        *,
+        scorer_of: Callable[[str], str] | None = None,
+    ) -> None:
+        """Place the first cameras, those of one scorer together.
+
+        A batch is told to every scorer that it has frames for, and a call costs as much for one frame as for many: were
+        each process to read cameras of all scorers, every scorer would get a call for every batch in the cluster.
 
         Args:
             camera_ids: the cameras.
             nodes: the living nodes; none where they are not known.
             detectors: how many are to have a process to take from, where there are cameras enough.
+            scorer_of: a camera's scorer; None where there is only one.
         """
         self._look_at(nodes)
         shares: dict[str, list[str]] = {node: [] for node in self._hosts}
@@ -100,7 +111,7 @@ class CameraPlacement:
         for node, share in shares.items():
             wanted = -(-detectors * len(share) // len(camera_ids)) if share else 0
             for members in split_cameras(
-                share, per_process=self._per_process, detectors=wanted, max_processes=self._max_processes
+                share, per_process=self._per_process, detectors=wanted, max_processes=self._max_processes, key=scorer_of
             ):
                 self._placed.update(dict.fromkeys(members, self._add_process(node)))
 
