@@ -51,7 +51,8 @@ class RunModels:
 
     def status(self) -> ModelStatus:
         """How the run stands to its models."""
-        return self._swap.status()
+        with self._lock:
+            return self._swap.status()
 
     def check_can_change(self) -> None:
         """See whether the model can be changed at present.

@@ -60,8 +60,9 @@ class ServedModels:
         if self._server is None:
             options = {"name": self._name, "max_concurrency": 4, **self._options()}
             self._server = actor_class(ModelServer, options).remote(self._copies)
+        kept = self._server.keep.remote(source)  # pyright: ignore[reportOptionalMemberAccess] # Ray types no actors
         try:
-            ray.get(self._server.keep.remote(source), timeout=_KEPT_WITHIN_S)
+            ray.get(kept, timeout=_KEPT_WITHIN_S)
         except RayTaskError as error:
             raise BadInputError(cause_of(error)) from None
         except RayError as error:

@@ -98,8 +98,10 @@ ACTORS_BELOW = {
     "actor_set": {"actor_monitor", "fleet"},
     "deliveries": {"actor_monitor"},
     "supervisor": {"actor_set", "deliveries", "fleet", "run_models", "scorers"},
+    "model_control": {"run_models"},
+    "control": {"model_control", "run_models"},
     "run": {"cluster", "control", "fleet", "supervisor"},
-    "commands": {"control", "plans", "run"},
+    "commands": {"control", "plans", "run", "run_models"},
     "demo": {"commands"},
 }
 
