@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -105,16 +106,31 @@ def train(
         str | None, typer.Option("--method", help=f"{', '.join(CHOICES)}; default: the config's.")
     ] = None,
     overwrite: OverwriteOption = False,
+    address: AddressOption = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes on that cluster, with a GPU each if it has any.")
+    ] = None,
+    cpus: Annotated[int, typer.Option("--cpus-per-worker", min=1, help="CPUs of each of them.")] = 1,
 ) -> None:
     """Fit a model to the normal footage of a data set. Ctrl-C leaves a usable model; the same command resumes."""
     from pipeline.console.footage import open_footage
-    from pipeline.console.training import train_with_bars
+    from pipeline.console.training import Fit, train_with_bars
 
+    if (address is None) != (workers is None):
+        raise ConfigError(
+            "expected --address of a Ray cluster and --workers together, got one alone (on one machine: ray start "
+            "--head, then --address auto)"
+        )
     settings = with_method(load_config(config, only=_OF_TRAINING), method)
     dataset = open_footage(data, need="train", err=err, frame_step=settings.training.frame_step)
     if overwrite:
         remove_output(model_out, expected="model.json")
-    train_with_bars(settings, dataset, model_out, out=out, err=err)
+    fit: Fit | None = None
+    if address is not None and workers is not None:
+        from actors.training import train_together
+
+        fit = partial(train_together, address=address, workers=workers, cpus=cpus)
+    train_with_bars(settings, dataset, model_out, out=out, err=err, fit=fit)
 
 
 @app.command(epilog="Example: cflow-stream record --config cameras.yaml --minutes 60 --out footage")

@@ -24,9 +24,10 @@ from pipeline.errors import BadInputError
 from pipeline.runtime.nodes import ROLE_LABEL, ClusterNode, nodes_for
 from pipeline.runtime.plan import RunPlan
 
-_CAMERA_CPUS = 0.001  # so that any number of processes finds room: decoders share the cores with everyone
+_CAMERA_CPUS = 0  # each is placed by hand, and finds its place beside whatever detectors took
 _SCORER_CPUS = 0  # they have to be on this node, also where a cluster's head offers none
 _ROUNDING = 1e-6  # a third of a GPU, three times
+_NOT_FOR_OTHERS = "!in(decode,state)"  # nor for nobody: a node without the label. Ray takes blanks for parts of values
 _FOREVER = {"max_restarts": -1, "max_task_retries": 0}
 
 
@@ -85,7 +86,7 @@ class Fleet:
         """How many detectors the cluster could hold, those that there are included."""
         if self.device == "cpu":
             return self.max_active
-        return sum(self._room_on(node.gpus) for node in nodes_for("detect", self._nodes))
+        return sum(self._room_on(node.gpus) for node in self._detector_hosts())
 
     def lack_of_room(self) -> str | None:
         """What the cluster has not free at present and the first actors want, in one line; more nodes may come.
@@ -94,7 +95,7 @@ class Fleet:
         """
         share = self._detector_share()
         wanted = {
-            "CPU": _CAMERA_CPUS + self.active * share.get("num_cpus", 0.0),
+            "CPU": self.active * share.get("num_cpus", 0.0),
             "GPU": self.active * share.get("num_gpus", 0.0),
         }
         total, free = ray.cluster_resources(), ray.available_resources()
@@ -181,9 +182,11 @@ class Fleet:
             load_stand_in=plan.load_stand_in,
         )
         options = {"name": name, "max_concurrency": 4, **self._detector_share(), **_FOREVER}
-        hosts = nodes_for("detect", self._nodes)
-        if any(node.role == "detect" for node in hosts):
+        hosts = self._detector_hosts()
+        if {node.role for node in hosts} == {"detect"}:
             options["label_selector"] = {ROLE_LABEL: "detect"}
+        elif {node.role for node in hosts} == {""} and any(node.role for node in self._nodes):
+            options["label_selector"] = {ROLE_LABEL: _NOT_FOR_OTHERS}
         if len(hosts) > 1:  # beside the cameras, on whatever node these are
             options["scheduling_strategy"] = "SPREAD"
         return actor_class(DetectorActor, options).remote(detector_plan)
@@ -199,7 +202,12 @@ class Fleet:
 
     def _on_one_node(self) -> int:
         """How many detectors work on one node."""
-        return -(-self.active // max(1, len(nodes_for("detect", self._nodes))))
+        return -(-self.active // max(1, len(self._detector_hosts())))
+
+    def _detector_hosts(self) -> tuple[ClusterNode, ...]:
+        """The nodes for detectors; with a GPU, where they need one."""
+        able = [node for node in self._nodes if node.gpus > 0] if self.device == "cuda" else self._nodes
+        return nodes_for("detect", able)
 
     def _room_on(self, gpus: float) -> int:
         """How many detectors so many GPUs hold, each of which several may share."""

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from actors.actor_set import ActorSet
+from actors.cluster_nodes import NodeWatch
 from actors.deliveries import Deliveries
 from actors.fleet import Fleet
 from actors.run_models import RunModels
 from actors.scorers import Scorers
 from pipeline.config import CameraSettings
-from pipeline.redaction import redact
 from pipeline.runtime.activity import RunActivity
 from pipeline.runtime.activity_meter import ActivityMeter
 from pipeline.runtime.camera_registry import CameraRegistry
@@ -33,9 +33,8 @@ _log = logging.getLogger(__name__)
 _START_TIMEOUT_S = 300.0  # importing torch and compiling the model in several processes of a small machine
 _TICK_S = 0.2
 _CALM_TICK_S = 0.25  # while every actor lives and follows its desired state: every question costs both sides CPU time
+_PAUSE_TO_STEP = 3.0  # a step takes as long as there are cameras: of ten thousand, it must not be all that is done
 _PUBLISH_S = 1.0
-_LOOK_AT_NODES_S = 2.0
-_JOIN_WITHIN_S = 3.0
 
 
 class Supervisor:
@@ -58,7 +57,7 @@ class Supervisor:
     def __init__(self, plan: RunPlan, fleet: Fleet, publish: Callable[[RunStatus, bool], None]) -> None:
         self._fleet, self._publish_status = fleet, publish
         self.failure: Exception | None = None
-        self._nodes = fleet.look_at_nodes()
+        self._node_watch = NodeWatch(fleet.look_at_nodes)
         self._registry, slices = CameraRegistry(plan.cameras), ScorerSlices(fleet.scorers)
         self._desired_states = DesiredStates(
             self._registry,
@@ -69,14 +68,14 @@ class Supervisor:
             cameras_per_process=plan.runtime.cameras_per_process,
             max_processes=plan.max_processes,
             scene_references=plan.scene_references,
-            nodes=self._nodes,
+            nodes=self._node_watch.nodes,
         )
         self._lock = threading.RLock()  # guards everything; held for a step, never while waiting for an actor
         self._deliveries = Deliveries()
         self._draining = False
         self._calm = False
+        self._step_s = 0.0
         self._closing = threading.Event()
-        self._nodes_watch = threading.Thread(target=self._watch_nodes, name="nodes", daemon=True)
         self._published_at = -math.inf
         self._status = RunStatus(cameras=(), done=False)
         self._scaling = DetectorScaling(fleet.active, fleet.max_active)
@@ -103,7 +102,7 @@ class Supervisor:
         self._actors.keep_detectors(self._desired_states.detectors)
         self._tick()
         threading.Thread(target=self._watch, name="supervisor", daemon=True).start()
-        self._nodes_watch.start()
+        self._node_watch.start()
 
     def status(self) -> RunStatus:
         """Status of the run."""
@@ -178,8 +177,7 @@ class Supervisor:
             for actor in self._actors.named().values():
                 actor.kill()
             self._fleet.close()
-        if self._nodes_watch.is_alive():  # Ray ends next
-            self._nodes_watch.join(_JOIN_WITHIN_S)
+        self._node_watch.end()
 
     def step(self, now: float, now_s: float) -> None:
         """Collect all reports, and send what has changed. Waits for nobody.
@@ -197,7 +195,7 @@ class Supervisor:
             for actor in self._actors.named().values():
                 actor.collect(now)
             self._collect_reports()
-            states = self._actors.states(self._nodes)
+            states = self._actors.states(self._node_watch.nodes)
             self.models.step(now)
             self._resize_pool(now)
             self._send_desired_states(self._desired_states.update(states, now, draining=self._draining))
@@ -227,14 +225,6 @@ class Supervisor:
             if not self._closing.is_set():
                 self.failure = error
 
-    def _watch_nodes(self) -> None:
-        """Look which nodes there are, again and again; the head may be long in answering, and nobody waits for it."""
-        while not self._closing.wait(_LOOK_AT_NODES_S):
-            try:
-                self._nodes = self._fleet.look_at_nodes()
-            except Exception as error:  # the head is away; nobody can come or go without it
-                _log.warning("the nodes of the cluster are not known at present: %s", redact(error))
-
     def _resize_pool(self, now: float) -> None:
         """Have more or fewer detectors, as they are busy."""
         if self._draining or self.models.is_changing or self._fleet.max_active == self._fleet.active:
@@ -256,9 +246,11 @@ class Supervisor:
         """Poll all actors, then take a step. Waits for nobody longer than a moment."""
         started_at = time.monotonic()
         self._fleet.poll(list(self._actors.named().values()), _TICK_S)
-        pause_s = _CALM_TICK_S if self._calm else _TICK_S
+        pause_s = max(_CALM_TICK_S if self._calm else _TICK_S, _PAUSE_TO_STEP * self._step_s)
         self._closing.wait(max(0.0, pause_s - (time.monotonic() - started_at)))
-        self.step(time.monotonic(), time.time())
+        now = time.monotonic()
+        self.step(now, time.time())
+        self._step_s = time.monotonic() - now
 
     def _collect_reports(self) -> None:
         """Take in what the actors report."""

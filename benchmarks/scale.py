@@ -53,6 +53,7 @@ class Load:
         batch_frames: as in the config.
         per_process: ``runtime.cameras_per_process``.
         detectors: how many.
+        scorers: how many.
         batch_wait_s: ``runtime.batch_wait_s``; None takes the config's own.
     """
 
@@ -62,6 +63,7 @@ class Load:
     batch_frames: int
     per_process: int
     detectors: int
+    scorers: int = 1
     batch_wait_s: float | None = None
 
 
@@ -73,6 +75,7 @@ def config_of(load: Load, folder: Path, video: Path, redis_url: str) -> Config:
         "batch_frames": load.batch_frames,
         "cameras_per_process": load.per_process,
         "detectors": load.detectors,
+        "scorers": load.scorers,
         "spare_detectors": 0,
     }
     if load.batch_wait_s is not None:
@@ -185,6 +188,7 @@ def main() -> None:
     parser.add_argument("--batch-wait", type=float, help="runtime.batch_wait_s; default: the config's")
     parser.add_argument("--per-process", type=int, default=8)
     parser.add_argument("--detectors", type=int, default=1)
+    parser.add_argument("--scorers", type=int, default=1)
     parser.add_argument("--frames", type=int, default=20_000, help="of a file")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--warm-up", type=float, default=5.0, help="seconds before the window")
@@ -194,9 +198,12 @@ def main() -> None:
     described = describe()
     fps = options.fps if options.mode == "live" else None
     loads = [
-        Load(cameras, fps, options.side, options.batch, options.per_process, options.detectors, options.batch_wait)
+        Load(
+            cameras, fps, options.side, options.batch, options.per_process,
+            options.detectors, options.scorers, options.batch_wait,
+        )
         for cameras in options.cameras
-    ]
+    ]  # fmt: skip
     found = measure_all(loads, options)
     if options.store:
         store({"benchmark": f"scale-{options.store}", **described, "runs": found})

@@ -97,11 +97,13 @@ ACTORS_BELOW = {
     "scorers": {"actor_monitor", "deliveries"},
     "actor_set": {"actor_monitor", "fleet"},
     "deliveries": {"actor_monitor"},
-    "supervisor": {"actor_set", "deliveries", "fleet", "run_models", "scorers"},
+    "supervisor": {"actor_set", "cluster_nodes", "deliveries", "fleet", "run_models", "scorers"},
     "model_control": {"run_models"},
     "control": {"model_control", "run_models"},
     "run": {"cluster", "control", "fleet", "supervisor"},
     "commands": {"control", "plans", "run", "run_models"},
+    "training_worker": {"training_store"},
+    "training": {"cluster", "ray_settings", "training_store", "training_worker"},
     "demo": {"commands"},
 }
 

@@ -71,7 +71,8 @@ def watch_status(url: str, *, out: Console) -> bool:
     if not out.is_terminal:
         raise BadInputError("--watch: expected a terminal, got a file or a pipe: `status --json` is for scripts")
     run, statuses = read_run(url), list(read_statuses(url).values())
-    with caught_signals() as signals, Live(console=out, auto_refresh=False, vertical_overflow="crop") as live:
+    terminal = Console(file=out.file)  # folds long lines itself, or it could not go back to where it began
+    with caught_signals() as signals, Live(console=terminal, auto_refresh=False, vertical_overflow="crop") as live:
         wrong: list[str] = []
         while True:
             live.update(_view(run, statuses, wrong), refresh=True)

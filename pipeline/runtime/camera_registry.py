@@ -44,15 +44,12 @@ class CameraRegistry:
     def __init__(self, cameras: Sequence[CameraSettings]) -> None:
         self.paused: frozenset[str] = frozenset()
         """Ids of the cameras not to be read at present."""
+        self.cameras: tuple[CameraSettings, ...] = ()
+        """The cameras that are wanted."""
         self._cameras: dict[str, _Camera] = {}
         self._archive: dict[str, tuple[CameraAccounting, int | None]] = {}
         self._alerts: dict[str, Mapping[str, Any]] = {}  # by scorer
         self.apply(cameras, (), 0.0)  # there is no notice yet that a time would be needed for
-
-    @property
-    def cameras(self) -> tuple[CameraSettings, ...]:
-        """The cameras that are wanted."""
-        return tuple(camera.settings for camera in self._cameras.values() if not camera.removed)
 
     @property
     def removed_cameras(self) -> tuple[CameraSettings, ...]:
@@ -89,6 +86,7 @@ class CameraRegistry:
                 known.health = HealthTracker(camera_id, settings.health)
                 known.removed = known.settled = known.finished = False
                 known.reader = None  # it is of the former settings
+        self.cameras = tuple(camera.settings for camera in self._cameras.values() if not camera.removed)
         self.paused = frozenset(paused) & wanted.keys()
         return notices
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
 from pipeline.config import CameraSettings
 from pipeline.models.card import ModelCard
+from pipeline.runtime.actor_states import ActorState, ActorStates
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.messages import (
     CameraReport,
@@ -16,7 +17,6 @@ from pipeline.runtime.messages import (
     DesiredDetectorState,
     DesiredScorerState,
     DetectorReport,
-    ScorerReport,
 )
 from pipeline.runtime.nodes import ClusterNode
 from pipeline.runtime.placement import CameraPlacement, PlacedProcess
@@ -26,37 +26,6 @@ from pipeline.types import SceneReference
 
 DesiredState = DesiredCameraState | DesiredDetectorState | DesiredScorerState
 _Desired = TypeVar("_Desired", DesiredCameraState, DesiredDetectorState, DesiredScorerState)
-_Report = TypeVar("_Report", CameraReport, DetectorReport, ScorerReport)
-
-
-@dataclass(frozen=True, slots=True)
-class ActorState(Generic[_Report]):
-    """What is known of an actor.
-
-    Attributes:
-        report: its newest; None while it is dead, or has not answered since it started.
-        died_at: when it was found dead, in monotonic seconds; None while it is not known to be.
-    """
-
-    report: _Report | None = None
-    died_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ActorStates:
-    """What is known of all actors of a run.
-
-    Attributes:
-        scorers: the scorers, by name.
-        processes: the camera processes, by name.
-        detectors: the detectors that there are, by name.
-        nodes: the living nodes of the cluster; none where they are not known.
-    """
-
-    scorers: Mapping[str, ActorState[ScorerReport]]
-    processes: Mapping[str, ActorState[CameraReport]]
-    detectors: Mapping[str, ActorState[DetectorReport]]
-    nodes: tuple[ClusterNode, ...] = ()
 
 
 class DesiredStates:
@@ -201,8 +170,10 @@ class DesiredStates:
             desired = _desired_detector(assigned[name], members)
             self._desired_detectors[name] = self._numbered(desired, self._desired_detectors.get(name))
         if not draining:
+            paced = any(camera.is_live for camera in self._registry.cameras)
             for name in homes:
-                desired = self._desired_camera(name, members[name], actors.processes.get(name, ActorState()).report)
+                report = actors.processes.get(name, ActorState()).report
+                desired = self._desired_camera(name, members[name], report, paced=paced)
                 self._desired_cameras[name] = self._numbered(desired, self._desired_cameras.get(name))
         for name, desired in self._slices_of(actors.scorers):
             self._desired_scorers[name] = self._numbered(desired, self._desired_scorers.get(name))
@@ -228,14 +199,14 @@ class DesiredStates:
     def _not_followed(self, actors: ActorStates, draining: bool) -> dict[str, DesiredState]:
         desired_states: dict[str, DesiredState] = {}
         for name, desired in self._desired_detectors.items():
-            if _is_behind(actors.detectors[name], desired):
+            if actors.detectors[name].is_behind(desired.version):
                 desired_states[name] = desired
         if not draining:
             for name, desired in self._desired_cameras.items():
-                if name in actors.processes and _is_behind(actors.processes[name], desired):
+                if name in actors.processes and actors.processes[name].is_behind(desired.version):
                     desired_states[name] = self._with_counting(desired)
         for name, scorer in actors.scorers.items():
-            if _is_behind(scorer, self._desired_scorers[name]):
+            if scorer.is_behind(self._desired_scorers[name].version):
                 desired_states[name] = self._desired_scorers[name]
         return desired_states
 
@@ -296,7 +267,7 @@ class DesiredStates:
         return members
 
     def _desired_camera(
-        self, name: str, cameras: list[CameraSettings], report: CameraReport | None
+        self, name: str, cameras: list[CameraSettings], report: CameraReport | None, *, paced: bool
     ) -> DesiredCameraState:
         known = report.readers if report is not None else ()
         return DesiredCameraState(
@@ -308,7 +279,7 @@ class DesiredStates:
             consumer=self._pool.owner(name),
             deaths=self._pool.deaths(name),
             forgotten=frozenset(camera_id for camera_id in known if not self._registry.is_shown(camera_id)),
-            paced=any(camera.is_live for camera in self._registry.cameras),
+            paced=paced,
         )
 
     def _slices_of(self, scorers: Iterable[str]) -> Iterator[tuple[str, DesiredScorerState]]:
@@ -335,7 +306,3 @@ class DesiredStates:
 def _desired_detector(processes: tuple[str, ...], members: Mapping[str, list[CameraSettings]]) -> DesiredDetectorState:
     cameras = [camera for process in processes for camera in members[process]]
     return DesiredDetectorState(processes=processes, cameras={camera.id: CameraRole.of(camera) for camera in cameras})
-
-
-def _is_behind(actor: ActorState[_Report], desired: DesiredState) -> bool:
-    return actor.report is not None and actor.report.version != desired.version

@@ -211,6 +211,7 @@ class CameraPlacement:
         there = self._there(node)
         process = min(there, key=lambda name: self._in_process[name], default=None)
         limited = self._max_processes is not None and len(there) >= self._max_processes
+        limited |= node in self._in_trouble()  # where processes stay away, another one may as well
         if process is None or (self._in_process[process] >= self._per_process and not limited):
             process = self._add_process(node)
         self._in_process[process] += 1
@@ -266,8 +267,16 @@ class CameraPlacement:
     def _there(self, node: str) -> list[str]:
         return [name for name, home in self._homes.items() if home == node and name not in self._away]
 
+    def _in_trouble(self) -> set[str]:
+        """Nodes of which a process stays away: lost, perhaps, and nobody has noticed yet."""
+        return {self._homes[name] for name in self._away}
+
     def _emptiest(self) -> str:
-        return min(self._hosts, key=lambda node: (self._on_node[node] + 1) / self._hosts[node])
+        nodes = self._hosts.keys() - self._in_trouble() or self._hosts.keys()
+        return min(
+            (node for node in self._hosts if node in nodes),
+            key=lambda node: (self._on_node[node] + 1) / self._hosts[node],
+        )
 
     def _add_process(self, node: str) -> str:
         name = f"{self._run}-camera-{self._processes_so_far}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from pipeline.runtime.activity import RunActivity
@@ -122,9 +122,7 @@ class CameraStatus:
 
     def as_json(self) -> dict[str, Any]:
         """A flat object, as documented in docs/alerts.md."""
-        scoring = asdict(self.scoring)
-        del scoring["scored"], scoring["dropped"], scoring["counted"]  # the frame counts hold them
-        del scoring["light_changed"]  # a condition
+        scoring = self.scoring
         return {
             "camera_id": self.camera_id,
             "scene": self.scene,
@@ -140,7 +138,12 @@ class CameraStatus:
             "last_frame_at_s": self.last_frame_at_s,
             "error": self.error,
             "untimed": self.untimed,
-            **scoring,
+            "events": scoring.events,
+            "latency_p50_s": scoring.latency_p50_s,
+            "latency_p99_s": scoring.latency_p99_s,
+            "scored_fps": scoring.scored_fps,
+            "scored_frame_at_s": scoring.scored_frame_at_s,
+            "threshold": scoring.threshold,
         }
 
 

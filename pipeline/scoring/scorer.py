@@ -237,12 +237,13 @@ class _Meter:
 
     def status(self, camera: CameraScoring) -> ScoringStatus:
         lasted_s = self._last_at_s - self._first_at_s
+        p50_s, p99_s = self._latency.quantiles_s(0.50, 0.99)
         return ScoringStatus(
             scored=camera.scored,
             dropped=camera.dropped,
             events=camera.events,
-            latency_p50_s=self._latency.quantile_s(0.50),
-            latency_p99_s=self._latency.quantile_s(0.99),
+            latency_p50_s=p50_s,
+            latency_p99_s=p99_s,
             scored_fps=(self._scored - 1) / lasted_s if lasted_s > 0.0 else None,
             scored_frame_at_s=self._frame_at_s,
             threshold=camera.threshold,

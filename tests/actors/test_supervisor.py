@@ -204,7 +204,7 @@ def test_processes_are_made_on_the_nodes_for_them_and_those_of_a_lost_node_are_e
     run.step()
     run["run-camera-0"].die()
     run.fleet.nodes = nodes[1:]
-    run.supervisor._nodes = run.fleet.nodes  # a thread of a started one looks
+    run.supervisor._node_watch.nodes = run.fleet.nodes  # a thread of a started one looks
     run.step()
     run.step()
     assert run["run-camera-0"].is_killed

@@ -257,6 +257,25 @@ def test_a_lost_node_s_cameras_are_read_elsewhere_at_once_and_those_of_a_process
     assert on_a not in cluster.homes
 
 
+def test_cameras_of_a_process_that_stays_away_crowd_the_others_of_its_node_and_leave_a_node_that_has_no_other():
+    cluster = Cluster("abc", [ClusterNode("a")], per_process=1)
+    cluster.settle()
+    cluster.processes["run-camera-0"].die(cluster.now)
+    cluster.step(6.0)
+    assert cluster.placement.process("a") in {"run-camera-1", "run-camera-2"}
+    cluster = Cluster("abcd", [ClusterNode("a"), ClusterNode("b")])
+    cluster.settle()
+    cluster.processes["run-camera-0"].die(cluster.now)  # its node is lost, which nobody has noticed
+    cluster.step(6.0)
+    assert cluster.spread() == {"b": 4}
+    cluster.settle()
+    assert set(cluster.homes.values()) == {"a", "b"}
+    assert cluster.spread() == {"b": 4}  # nothing goes there
+    cluster.processes["run-camera-0"].died_at = None
+    cluster.settle()
+    assert cluster.spread() == {"a": 2, "b": 2}
+
+
 def test_a_run_that_ends_moves_nothing_any_more():
     cluster = Cluster("ab", [ClusterNode("a")])
     cluster.settle()
