@@ -173,7 +173,7 @@ class Fleet:
         plan, runtime = self._plan, self._plan.runtime
         detector_plan = DetectorPlan(
             name=name,
-            model=self.models.of(name),
+            model=self.models.source_of(name),
             device=self.device,
             threads=runtime.threads or max(1, (os.cpu_count() or 1) // self._on_one_node()),
             batch_frames=runtime.batch_frames,
