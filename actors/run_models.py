@@ -93,9 +93,10 @@ class RunModels:
         self.check_can_change()
         source = self._fleet.models.offered(model.source)
         with self._lock:
-            self.check_can_change()
             count, spare = self._desired_states.active_detectors, self._desired_states.spare_detectors()
-            self._fleet.check_room_beside(count, len(spare))
+        self._fleet.check_room_beside(count, len(spare))
+        with self._lock:
+            self.check_can_change()
             self._desired_states.retire_detectors(spare)  # makes room, also in memory
             detectors = self._desired_states.add_detectors(count)
             self._swap.begin(replace(model, source=source), detectors, time.monotonic())
