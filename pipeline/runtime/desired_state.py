@@ -9,6 +9,7 @@ from typing import TypeVar
 from pipeline.config import CameraSettings
 from pipeline.models.card import ModelCard
 from pipeline.runtime.actor_states import ActorState, ActorStates
+from pipeline.runtime.assignment import PlacedProcess
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.messages import (
     CameraReport,
@@ -19,7 +20,7 @@ from pipeline.runtime.messages import (
     DetectorReport,
 )
 from pipeline.runtime.nodes import ClusterNode
-from pipeline.runtime.placement import CameraPlacement, PlacedProcess
+from pipeline.runtime.placement import CameraPlacement
 from pipeline.runtime.pool import DetectorPool, LivingDetector, TakenProcess
 from pipeline.runtime.slices import ScorerSlices
 from pipeline.types import SceneReference
@@ -69,7 +70,8 @@ class DesiredStates:
         self._pool = DetectorPool(detectors, active)
         self._detectors_so_far = len(detectors)
         self._placement = CameraPlacement(run, cameras_per_process, max_processes)
-        self._placement.begin([camera.id for camera in registry.cameras], nodes, active)
+        ids = [camera.id for camera in registry.cameras]
+        self._placement.begin(ids, nodes, active, scorer_of=slices.scorer_of if slices.are_many else None)
         self._version = 0
         self._desired_cameras: dict[str, DesiredCameraState] = {}
         self._desired_detectors: dict[str, DesiredDetectorState] = {}
