@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,9 +26,11 @@ from pipeline.console.options import (
     JsonOption,
     ModelOption,
     OverwriteOption,
+    ServiceNameOption,
+    ServiceOption,
     WhereOption,
 )
-from pipeline.errors import ConfigError
+from pipeline.errors import BadInputError, ConfigError
 from pipeline.files import remove_output
 from pipeline.methods import CHOICES, METHODS
 from pipeline.run_folder import RunFolder
@@ -152,6 +154,9 @@ def stream(
         float | None, typer.Option("--duration", min=0.0, help="Seconds to run; default: until the cameras end.")
     ] = None,
     address: AddressOption = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Leave it to the cluster at --address as a service, until `stop`.")
+    ] = False,
 ) -> None:
     """Score the config's cameras until they end, the time is up or Ctrl-C."""
     from pipeline.sinks.run_lock import check_unused
@@ -160,6 +165,13 @@ def stream(
     folder = model or settings.model_folder
     if folder is None:
         raise ConfigError(f"{config}: model_folder: expected a trained model here or with --model, got nothing")
+    if detach:
+        if address is None:
+            raise BadInputError("--detach: expected --address of the Ray cluster that is to run it, got none")
+        from actors.detach import start_service
+
+        start_service(settings, folder, duration_s=duration, address=address, out=out, err=err)
+        return
     check_unused(settings.output.folder)  # before Ray is even imported; the run itself takes the lock
 
     from actors.commands import stream_cameras
@@ -284,6 +296,8 @@ def alerts(
     follow: Annotated[bool, typer.Option("--follow", help="Keep waiting for new alerts until Ctrl-C.")] = False,
     as_json: JsonOption = False,
     config: WhereOption = None,
+    address: ServiceOption = None,
+    run: ServiceNameOption = None,
 ) -> None:
     """Print the alerts of the newest run (or of the config's Redis), oldest first.
 
@@ -291,25 +305,31 @@ def alerts(
     """
     from pipeline.console.run_state import run_watched
     from pipeline.console.tables import alert_line, print_object
-    from pipeline.sinks.locate import readable_redis
     from pipeline.sinks.redis_reader import read_alerts
 
-    with readable_redis(config, waits=follow) as url, run_watched(url, _say_aside) if follow else nullcontext():
+    with (
+        _readable(config, address, run, waits=follow) as url,
+        run_watched(url, _say_aside) if follow else nullcontext(),
+    ):
         for alert in read_alerts(url, follow=follow):
             print_object(alert, alert_line, as_json=as_json, out=out)
 
 
 @app.command(epilog="Example: cflow-stream status --json")
-def status(as_json: JsonOption = False, config: WhereOption = None) -> None:
+def status(
+    as_json: JsonOption = False,
+    config: WhereOption = None,
+    address: ServiceOption = None,
+    run: ServiceNameOption = None,
+) -> None:
     """Print how the newest run (or that of the config's Redis) and its cameras stand.
 
     Ends with 0 where the run goes on or ended in good order, with 1 where it is lost, failed or never began, and with 2
     where Redis or the config cannot be read. With --json the first line is the run's: {"run": null} where none began.
     """
     from pipeline.console.status import show_status
-    from pipeline.sinks.locate import readable_redis
 
-    with readable_redis(config) as url:
+    with _readable(config, address, run) as url:
         is_healthy = show_status(url, as_json=as_json, out=out, err=err)
     if not is_healthy:
         raise typer.Exit(1)
@@ -319,16 +339,27 @@ def _say_aside(line: str) -> None:
     err.print(line, markup=False, highlight=False)
 
 
+@app.command(epilog="Example: cflow-stream stop")
+def stop(config: WhereOption = None, address: ServiceOption = None, run: ServiceNameOption = None) -> None:
+    """End the run under way in good order, as Ctrl-C does, and say what became of its frames."""
+    _say(_ask({"do": "stop"}, config, address, run))
+
+
 cameras_app = typer.Typer(help="List and change the cameras of the run under way.", no_args_is_help=True)
 app.add_typer(cameras_app, name="cameras")
 
 
 @cameras_app.command("list", epilog="Example: cflow-stream cameras list --json")
-def cameras_list(as_json: JsonOption = False, config: WhereOption = None) -> None:
+def cameras_list(
+    as_json: JsonOption = False,
+    config: WhereOption = None,
+    address: ServiceOption = None,
+    run: ServiceNameOption = None,
+) -> None:
     """Print the cameras of the run, without credentials."""
     from pipeline.console.tables import camera_line, print_object
 
-    for camera in _ask({"do": "list"}, config)["cameras"]:
+    for camera in _ask({"do": "list"}, config, address, run)["cameras"]:
         print_object(camera, camera_line, as_json=as_json, out=out)
 
 
@@ -339,38 +370,80 @@ def cameras_add(
     scene: Annotated[str | None, typer.Option("--scene", help="Name under which the model knows its view.")] = None,
     sample_fps: Annotated[float | None, typer.Option("--sample-fps", help="Frames per second to score.")] = None,
     config: WhereOption = None,
+    address: ServiceOption = None,
+    run: ServiceNameOption = None,
 ) -> None:
     """Read one more camera until the run ends; it gets the config's camera_defaults."""
     from pipeline.config_file import fill_variables
 
     given = {"id": camera, "url": url, "scene": scene, "sample_fps": sample_fps}
     wanted = {key: value for key, value in given.items() if value is not None}
-    _say(_ask({"do": "add", "camera": fill_variables(wanted, source="cameras add")}, config))
+    _say(_ask({"do": "add", "camera": fill_variables(wanted, source="cameras add")}, config, address, run))
 
 
 @cameras_app.command("remove", epilog="Example: cflow-stream cameras remove yard")
-def cameras_remove(camera: CameraArgument, config: WhereOption = None) -> None:
+def cameras_remove(
+    camera: CameraArgument,
+    config: WhereOption = None,
+    address: ServiceOption = None,
+    run: ServiceNameOption = None,
+) -> None:
     """Stop reading a camera; its open event ends."""
-    _say(_ask({"do": "remove", "id": camera}, config))
+    _say(_ask({"do": "remove", "id": camera}, config, address, run))
 
 
 @cameras_app.command("pause", epilog="Example: cflow-stream cameras pause yard")
-def cameras_pause(camera: CameraArgument, config: WhereOption = None) -> None:
+def cameras_pause(
+    camera: CameraArgument,
+    config: WhereOption = None,
+    address: ServiceOption = None,
+    run: ServiceNameOption = None,
+) -> None:
     """Close a camera's stream until `resume`; no offline alert follows."""
-    _say(_ask({"do": "pause", "id": camera}, config))
+    _say(_ask({"do": "pause", "id": camera}, config, address, run))
 
 
 @cameras_app.command("resume", epilog="Example: cflow-stream cameras resume yard")
-def cameras_resume(camera: CameraArgument, config: WhereOption = None) -> None:
+def cameras_resume(
+    camera: CameraArgument,
+    config: WhereOption = None,
+    address: ServiceOption = None,
+    run: ServiceNameOption = None,
+) -> None:
     """Read a paused camera again."""
-    _say(_ask({"do": "resume", "id": camera}, config))
+    _say(_ask({"do": "resume", "id": camera}, config, address, run))
 
 
-def _ask(request: dict[str, Any], config: Path | None) -> dict[str, Any]:
-    from actors.control import ask_run
+def _ask(request: dict[str, Any], config: Path | None, address: str | None, run: str | None) -> dict[str, Any]:
+    """What a run answers: a service of a cluster, or one of this user's."""
+    if address is not None:
+        from actors.service_requests import ask_service
+
+        _check_one_place(config)
+        return ask_service(address, run, request)
+    from actors.control_socket import ask_run
     from pipeline.sinks.locate import state_folder
 
     return ask_run(state_folder(config), request)
+
+
+def _readable(
+    config: Path | None, address: str | None, run: str | None, *, waits: bool = False
+) -> AbstractContextManager[str]:
+    """The Redis of a service, or of a run of this user."""
+    from pipeline.sinks.locate import known_redis, readable_redis
+
+    if address is not None:
+        from actors.service_requests import service_at
+
+        _check_one_place(config)
+        return known_redis(service_at(address, run).redis_url.get_secret_value(), waits=waits)
+    return readable_redis(config, waits=waits)
+
+
+def _check_one_place(config: Path | None) -> None:
+    if config is not None:
+        raise BadInputError("--address: expected it without --config, which leads elsewhere, got both")
 
 
 def _say(answer: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import ray
 from ray.actor import ActorHandle
@@ -24,6 +26,7 @@ from pipeline.runtime.plan import RunPlan
 _CAMERA_CPUS = 0.1  # Ray's resources only place actors; decoders share the cores with everyone
 _SCORER_CPUS = 0  # they have to be on this node, also where a cluster's head offers none
 _FOREVER = {"max_restarts": -1, "max_task_retries": 0}
+_DETACHED = {"lifetime": "detached", "get_if_exists": True}
 
 
 class Fleet:
@@ -31,6 +34,7 @@ class Fleet:
 
     Args:
         plan: the run.
+        detached: whether its actors outlive this process, and those that are there already are taken over.
 
     Raises:
         BadInputError: ``cuda`` was asked for and the cluster has no GPU.
@@ -42,8 +46,9 @@ class Fleet:
         scorers: names of all scorers, by number.
     """
 
-    def __init__(self, plan: RunPlan) -> None:
+    def __init__(self, plan: RunPlan, *, detached: bool = False) -> None:
         self._plan = plan
+        self._lifetime = _DETACHED if detached else {}
         self.scorers = plan.scorers
         runtime = plan.runtime
         gpus = int(ray.cluster_resources().get("GPU", 0))
@@ -77,7 +82,7 @@ class Fleet:
 
     def scorer(self, number: int) -> ActorMonitor:
         """The scorer of this number."""
-        return ActorMonitor(lambda: create_scorer(self._plan, number))
+        return ActorMonitor(lambda: create_scorer(self._plan, number, self._lifetime))
 
     def camera_process(self, name: str) -> ActorMonitor:
         """A process for some of the cameras, where there is room."""
@@ -107,7 +112,7 @@ class Fleet:
 
     def _create_camera_process(self, name: str) -> ActorHandle:
         plan = self._plan
-        options = {"name": name, "num_cpus": _CAMERA_CPUS, "max_concurrency": 6, **_FOREVER}
+        options = {"name": name, "num_cpus": _CAMERA_CPUS, "max_concurrency": 6, **_FOREVER, **self._lifetime}
         return actor_class(CameraActor, options).remote(
             plan.size_px, plan.gap_s, plan.runtime.cameras_per_process, plan.counters_folder, plan.quarantine
         )
@@ -125,7 +130,7 @@ class Fleet:
             runtime=runtime,
             load_stand_in=plan.load_stand_in,
         )
-        options = {"name": name, "max_concurrency": 4, **self._detector_share(), **_FOREVER}
+        options = {"name": name, "max_concurrency": 4, **self._detector_share(), **_FOREVER, **self._lifetime}
         return actor_class(DetectorActor, options).remote(detector_plan)
 
     def _detector_share(self) -> dict[str, float]:
@@ -137,9 +142,15 @@ class Fleet:
         return {"num_gpus": 1.0 if total == self.active else self.active / total}
 
 
-def create_scorer(plan: RunPlan, number: int = 0) -> ActorHandle:
-    """A scorer of a run, on this node, where its files belong."""
-    options = {"name": plan.scorers[number], "num_cpus": _SCORER_CPUS, **_FOREVER, **_here()}
+def create_scorer(plan: RunPlan, number: int = 0, lifetime: Mapping[str, Any] = MappingProxyType({})) -> ActorHandle:
+    """A scorer of a run, on this node, where its files belong.
+
+    Args:
+        plan: the run.
+        number: which of its scorers.
+        lifetime: Ray's options for how long it lives, where it does not end with this process.
+    """
+    options = {"name": plan.scorers[number], "num_cpus": _SCORER_CPUS, **_FOREVER, **_here(), **lifetime}
     return actor_class(ScorerActor, options).remote(plan, number)
 
 

@@ -12,23 +12,28 @@ from actors.actor_set import ActorSet
 from actors.deliveries import Deliveries
 from actors.fleet import Fleet
 from actors.scorers import Scorers
+from actors.supervision_file import SupervisionFile
 from pipeline.config import CameraSettings
+from pipeline.errors import BadInputError
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.desired_state import DesiredState, DesiredStates
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.shutdown import ShutdownDeadline
 from pipeline.runtime.slices import ScorerSlices
 from pipeline.runtime.status import RunStatus
+from pipeline.runtime.supervision import Supervision
 from pipeline.types import Trouble
 
 _START_TIMEOUT_S = 300.0  # importing torch and compiling the model in several processes of a small machine
 _TICK_S = 0.2
 _CALM_TICK_S = 0.25  # while every actor lives and follows its desired state: every question costs both sides CPU time
 _PUBLISH_S = 1.0
+_FIND_OUT_WITHIN_S = 10.0
+_VERSIONS_EACH = 10**9  # desired states of one process of a supervisor: what actors follow is never taken for a newer
 
 
 class Supervisor:
-    """Owns the actors of one run; lives in the command's own process, in a thread of it.
+    """Owns the actors of one run; lives in a thread of the command's own process, or of a service's.
 
     What everyone is to do is decided by ``DesiredStates``; here it is brought to the actors, and what they report is
     taken in.
@@ -38,15 +43,26 @@ class Supervisor:
         fleet: makes the actors.
         publish: called every second with the run's status and whether it is ending, for whoever watches it from
             outside.
+        memory: what outlives this process, and what is known of a run whose supervisor died; None where the run dies
+            with it.
 
     Attributes:
         failure: what ended its watching, which nothing should; None while all is well.
     """
 
-    def __init__(self, plan: RunPlan, fleet: Fleet, publish: Callable[[RunStatus, bool], None]) -> None:
-        self._fleet, self._publish_status = fleet, publish
+    def __init__(
+        self,
+        plan: RunPlan,
+        fleet: Fleet,
+        publish: Callable[[RunStatus, bool], None],
+        memory: SupervisionFile | None = None,
+    ) -> None:
+        self._fleet, self._publish_status, self._memory = fleet, publish, memory
         self.failure: Exception | None = None
-        self._registry, slices = CameraRegistry(plan.cameras), ScorerSlices(fleet.scorers)
+        before = memory.supervision if memory is not None else None
+        self._adopts = before is not None
+        self._registry = CameraRegistry(plan.cameras, before and before.registry)
+        slices = ScorerSlices(fleet.scorers)
         self._desired_states = DesiredStates(
             self._registry,
             run=plan.name,
@@ -56,16 +72,20 @@ class Supervisor:
             cameras_per_process=plan.runtime.cameras_per_process,
             max_processes=plan.max_processes,
             scene_references=plan.scene_references,
+            saved=before and before.assignments,
+            first_version=memory.incarnation * _VERSIONS_EACH if memory is not None else 0,
         )
         self._lock = threading.RLock()  # guards everything; held for a step, never while waiting for an actor
         self._deliveries = Deliveries()
-        self._draining = False
+        self._draining = before is not None and before.is_ending
         self._calm = False
         self._closing = threading.Event()
         self._published_at = -math.inf
         self._status = RunStatus(cameras=(), done=False)
         self._actors = ActorSet(fleet)
-        self._scorers = Scorers(self._actors.scorers, slices, self._registry, self._deliveries)
+        self._scorers = Scorers(
+            self._actors.scorers, slices, self._registry, self._deliveries, before.notices if before is not None else {}
+        )
         self._actors.add_processes(self._desired_states.processes)
         self._actors.add_detectors(fleet.detectors[: fleet.active])
 
@@ -79,7 +99,10 @@ class Supervisor:
             StoppedError: ``stop`` was set.
             RunError: an actor did not come up.
         """
-        self._fleet.wait_for_start(self._actors.named(), stop, _START_TIMEOUT_S)
+        if self._adopts:
+            self._find_out()
+        else:
+            self._fleet.wait_for_start(self._actors.named(), stop, _START_TIMEOUT_S)
         # Loading beside the others, spare ones would only have kept the first frame waiting.
         self._actors.add_detectors(self._fleet.detectors)
         self._tick()
@@ -95,14 +118,22 @@ class Supervisor:
         Args:
             cameras: the cameras; one whose settings differ from before is opened anew.
             paused: ids of those not to be read at present.
+
+        Raises:
+            BadInputError: the run is ending.
         """
         with self._lock:
-            self._scorers.notify(self._registry.apply(cameras, paused, time.time()))
+            if self._draining:
+                raise BadInputError("expected a run that goes on, got one that is ending")
+            self._scorers.add(self._registry.apply(cameras, paused, time.time()))
+            self._keep(time.monotonic())  # before whoever asked is told that it is so
+            self._scorers.send()
 
     def drain(self) -> None:
         """End all cameras; frames that were decoded are still scored."""
         with self._lock:
             self._draining = True
+            self._keep(time.monotonic())
             self._actors.call_processes("stop")
 
     def close(self, deadline: ShutdownDeadline) -> RunStatus:
@@ -155,14 +186,37 @@ class Supervisor:
                 actor.collect(now)
             self._collect_reports()
             states = self._actors.states()
-            self._send_desired_states(self._desired_states.update(states, now, draining=self._draining))
-            self._scorers.notify(self._registry.check_health(now_s))
+            desired_states = self._desired_states.update(states, now, draining=self._draining)
+            self._scorers.add(self._registry.check_health(now_s))
+            self._keep(now)  # before anybody follows it
+            self._send_desired_states(desired_states)
+            self._scorers.send()
             self._scorers.finish_settled(now, draining=self._draining)
             self._registry.archive()
             self._publish(now)
             self._actors.check_recoverable(now)
             self._calm = (
                 self._desired_states.all_follow(states) and not self._scorers.has_notices and not self._draining
+            )
+
+    def _find_out(self) -> None:
+        """Wait a moment for the reports of actors that live: what is not known to live would count as dead."""
+        give_up_at = time.monotonic() + _FIND_OUT_WITHIN_S
+        actors = list(self._actors.named().values())
+        while any(actor.report is None and actor.died_at is None for actor in actors):
+            if time.monotonic() >= give_up_at:
+                return
+            self._fleet.poll(actors, _TICK_S)
+            for actor in actors:
+                actor.collect(time.monotonic())
+
+    def _keep(self, now: float) -> None:
+        """Save what this process alone knows, where that has changed."""
+        if self._memory is not None:
+            assignments, notices = self._desired_states.saved(), self._scorers.saved()
+            unreported = (self._registry.unreported(), assignments, notices, self._draining)
+            self._memory.keep(
+                unreported, now, lambda: Supervision(self._registry.saved(), assignments, notices, self._draining)
             )
 
     def _abandon(self, deadline: ShutdownDeadline) -> None:
@@ -203,7 +257,13 @@ class Supervisor:
         self._scorers.take_reports()
         self._status = replace(
             self._registry.status(draining=self._draining),
-            troubles=(*self._scorers.troubles(), *self._actors.deaths(), *self._deliveries.troubles(), *unread),
+            troubles=(
+                *self._scorers.troubles(),
+                *self._actors.deaths(),
+                *self._deliveries.troubles(),
+                *unread,
+                *(self._memory.troubles if self._memory is not None else ()),
+            ),
             tunings=self._actors.tunings(),
         )
 

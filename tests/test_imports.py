@@ -80,9 +80,14 @@ ACTORS_BELOW = {
     "scorers": {"actor_monitor", "deliveries"},
     "actor_set": {"actor_monitor", "fleet"},
     "deliveries": {"actor_monitor"},
-    "supervisor": {"actor_set", "deliveries", "fleet", "scorers"},
-    "run": {"cluster", "control", "fleet", "supervisor"},
-    "commands": {"control", "plans", "run"},
+    "supervisor": {"actor_set", "deliveries", "fleet", "scorers", "supervision_file"},
+    "run": {"cluster", "control", "fleet", "supervision_file", "supervisor"},
+    "requests": {"control"},
+    "control_socket": {"control", "requests"},
+    "commands": {"control", "control_socket", "plans", "run"},
+    "service_requests": {"control", "joined_ray", "ray_settings", "requests", "service_directory"},
+    "service": {"actor_client", "control", "fleet", "run", "service_directory", "service_requests", "supervision_file"},
+    "detach": {"cluster", "plans", "service", "service_directory"},
     "demo": {"commands"},
 }
 

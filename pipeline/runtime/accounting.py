@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.types import FrameCounts
 
@@ -29,6 +29,23 @@ class ReaderCounts:
         return max(self.decoded - self.dispatched - sum(self.dropped.values()), 0)
 
 
+@dataclass(frozen=True, slots=True)
+class SavedAccounting:
+    """One camera's frame counts.
+
+    Attributes:
+        readers: by counter file, in the order in which they were used, the newest last.
+        scored: frames that got a score.
+        dropped: frames that were dispatched and got none, by reason.
+        written_off: frames that were given up, by reason.
+    """
+
+    readers: tuple[tuple[str, ReaderCounts], ...] = ()
+    scored: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict[str, int])
+    written_off: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
 class CameraAccounting:
     """One camera's frame counts over all counter files it was counted in, and the decision when they are settled.
 
@@ -37,16 +54,26 @@ class CameraAccounting:
 
     Args:
         patience_s: longest silence of the frame counts of a camera that ended.
+        saved: what was counted before.
     """
 
-    def __init__(self, patience_s: float) -> None:
+    def __init__(self, patience_s: float, saved: SavedAccounting | None = None) -> None:
+        saved = saved or SavedAccounting()
         self._patience_s = patience_s
-        self._readers: dict[str, ReaderCounts] = {}
-        self._scored = 0
-        self._dropped: Mapping[str, int] = {}
-        self._written_off: Counter[str] = Counter()
+        self._readers: dict[str, ReaderCounts] = dict(saved.readers)
+        self._scored = saved.scored
+        self._dropped: Mapping[str, int] = saved.dropped
+        self._written_off: Counter[str] = Counter(saved.written_off)
         self._last: FrameCounts | None = None
         self._moved_at = 0.0
+
+    def saved(self) -> SavedAccounting:
+        """All of it, to be counted on from."""
+        return SavedAccounting(tuple(self._readers.items()), self._scored, self._dropped, dict(self._written_off))
+
+    def unreported(self) -> tuple[object, ...]:
+        """What in it nobody will report again, in a form that is compared quickly."""
+        return tuple(self._readers), tuple(self._written_off.items())
 
     def update_reader(self, counter_id: str, reader: ReaderCounts) -> None:
         """Take in what was counted in one counter file; the one of the latest call is the one that is counted in now.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from pipeline.config import CameraSettings
@@ -57,6 +57,25 @@ class ActorStates:
     detectors: Mapping[str, ActorState[DetectorReport]]
 
 
+@dataclass(frozen=True, slots=True)
+class SavedAssignments:
+    """Who reads what and who takes from whom.
+
+    Attributes:
+        processes: camera processes.
+        placement: camera to process.
+        owners: camera process to the detector that takes from it.
+        moving: camera process to the detector that it is moved away from.
+        deaths: by camera process, detectors that have died while they took from it.
+    """
+
+    processes: tuple[str, ...] = ()
+    placement: Mapping[str, str] = field(default_factory=dict[str, str])
+    owners: Mapping[str, str] = field(default_factory=dict[str, str])
+    moving: Mapping[str, str] = field(default_factory=dict[str, str])
+    deaths: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
 class DesiredStates:
     """The newest desired state of every actor, renewed as cameras and actors come and go.
 
@@ -72,6 +91,8 @@ class DesiredStates:
         cameras_per_process: cameras in one camera process.
         max_processes: upper limit of camera processes, which then hold as many cameras as they must; None is none.
         scene_references: what the model's scenes looked like in training, by scene.
+        saved: what was decided before, by a process that has died; None where there was none.
+        first_version: desired states have numbers above it: those that actors follow are another process's.
     """
 
     def __init__(
@@ -85,6 +106,8 @@ class DesiredStates:
         cameras_per_process: int,
         max_processes: int | None = None,
         scene_references: Mapping[str, SceneReference] | None = None,
+        saved: SavedAssignments | None = None,
+        first_version: int = 0,
     ) -> None:
         self._slices = slices
         self._registry, self._run, self._scene_references = registry, run, scene_references or {}
@@ -92,10 +115,15 @@ class DesiredStates:
         self._pool = DetectorPool(detectors, active)
         self._processes: list[str] = []
         self._placement: dict[str, str] = {}
-        self._version = 0
+        self._version = first_version
         self._desired_cameras: dict[str, DesiredCameraState] = {}
         self._desired_detectors: dict[str, DesiredDetectorState] = {}
         self._desired_scorers: dict[str, DesiredScorerState] = {}
+        if saved is not None:
+            self._processes += saved.processes
+            self._placement.update(saved.placement)
+            self._pool.restore(saved.owners, saved.moving, saved.deaths)
+            return
         for members in split_cameras(
             [camera.id for camera in registry.cameras],
             per_process=cameras_per_process,
@@ -113,6 +141,10 @@ class DesiredStates:
     def newest(self) -> dict[str, DesiredState]:
         """The newest desired state of every actor, by its name."""
         return {**self._desired_scorers, **self._desired_detectors, **self._desired_cameras}
+
+    def saved(self) -> SavedAssignments:
+        """What was decided, to be gone on from."""
+        return SavedAssignments(tuple(self._processes), dict(self._placement), *self._pool.saved())
 
     def is_reader(self, process: str, camera_id: str) -> bool:
         """Whether what a camera process says of a camera counts: no other one is to read it."""
@@ -200,7 +232,7 @@ class DesiredStates:
         for name, detector in detectors.items():
             if detector.report is not None:
                 desired = self._desired_detectors.get(name)
-                current = desired is None or detector.report.version == desired.version
+                current = desired is not None and detector.report.version == desired.version
                 living[name] = LivingDetector(current, detector.report.holding)
         return living
 

@@ -38,6 +38,14 @@ class DetectorPool:
         self._moving: dict[str, str] = {}
         self._deaths: Counter[str] = Counter()
 
+    def saved(self) -> tuple[dict[str, str], dict[str, str], dict[str, int]]:
+        """Camera process to its detector, to the detector that it is moved away from, to detectors that died."""
+        return dict(self._owners), dict(self._moving), dict(self._deaths)
+
+    def restore(self, owners: Mapping[str, str], moving: Mapping[str, str], deaths: Mapping[str, int]) -> None:
+        """Go on from what ``saved`` gave."""
+        self._owners, self._moving, self._deaths = dict(owners), dict(moving), Counter(deaths)
+
     def owner(self, process: str) -> str | None:
         """The detector that takes from a process; None while there is none."""
         return self._owners.get(process)

@@ -96,7 +96,9 @@ def test_troubles_of_a_run_are_in_its_status_while_they_last(trained, config, re
         raylet = process_of(running.pid, "raylet/raylet")  # would start it again before anybody has looked
         raylet.suspend()
         scorer.kill()
-        until(lambda: any("scorer-0 died" in trouble for trouble in read_run(redis_url)["troubles"]), "it is told", 30.0)
+        until(
+            lambda: any("scorer-0 died" in trouble for trouble in read_run(redis_url)["troubles"]), "it is told", 30.0
+        )
         raylet.resume()
         until(lambda: not read_run(redis_url)["troubles"], "it is over", 60.0)
         running.send_signal(signal.SIGTERM)
