@@ -159,6 +159,7 @@ def stream(
     ] = False,
 ) -> None:
     """Score the config's cameras until they end, the time is up or Ctrl-C."""
+    from pipeline.monitoring.endpoint import check_address
     from pipeline.sinks.run_lock import check_unused
 
     settings = load_run_config(config)
@@ -173,6 +174,7 @@ def stream(
         start_service(settings, folder, duration_s=duration, address=address, out=out, err=err)
         return
     check_unused(settings.output.folder)  # before Ray is even imported; the run itself takes the lock
+    check_address(settings.metrics)
 
     from actors.commands import stream_cameras
 

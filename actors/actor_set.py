@@ -37,11 +37,20 @@ class ActorSet:
             if name not in self.processes:
                 self.processes[name] = self._fleet.camera_process(name)
 
-    def add_detectors(self, names: Iterable[str]) -> None:
-        """Make those of these detectors that are not there yet."""
-        for name in names:
+    def keep_detectors(self, names: Iterable[str]) -> list[str]:
+        """Make those of these detectors that are not there yet, and end all others, which hold no frames any more.
+
+        Returns:
+            Names of those that were ended.
+        """
+        wanted = list(names)
+        ended = [name for name in self.detectors if name not in wanted]
+        for name in ended:
+            self.detectors.pop(name).kill()
+        for name in wanted:
             if name not in self.detectors:
                 self.detectors[name] = self._fleet.detector(name)
+        return ended
 
     def named(self) -> dict[str, ActorMonitor]:
         """All of them, by the name that the user reads."""

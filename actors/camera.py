@@ -19,12 +19,14 @@ from actors.actor_client import start_vital_thread, this_node
 from pipeline.config import CameraSettings
 from pipeline.errors import RunError
 from pipeline.locked_folder import touch_folder
+from pipeline.private_folder import private_folder
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.frame_counters import CounterName, FrameCounters
 from pipeline.runtime.messages import CameraReport, DesiredCameraState, TakeRequest
 from pipeline.runtime.redelivery import RedeliveryQueue
 from pipeline.runtime.status import ReaderStatus
+from pipeline.runtime.tally import Tally
 from pipeline.types import Dropped, DropReason, Frame, FrameBatch, Trouble
 from pipeline.video.reader import CameraReader, make_reader
 from pipeline.video.tamper import TamperMonitor
@@ -44,7 +46,8 @@ class CameraActor:
         size_px: (height, width) of the frames it dispatches.
         gap_s: how much earlier the other halves of their pairs are to be.
         files_at_once: files that are read at the same time; live cameras are read all at once, always.
-        counters_folder: folder of the cameras' counter files, on this node.
+        counters_folder: folder of the cameras' counter files; on every node within what is private to this user there,
+            unless it is an absolute path.
         quarantine: folder for frames that killed detectors.
     """
 
@@ -52,12 +55,14 @@ class CameraActor:
         self, size_px: tuple[int, int], gap_s: float, files_at_once: int, counters_folder: Path, quarantine: Path
     ) -> None:
         os.umask(0o077)  # as in the scorer
+        self._began_at_s = time.time()
         self._size_px, self._gap_s = size_px, gap_s
         self._files_at_once = files_at_once
-        self._counters_folder, self._quarantine = counters_folder, quarantine
+        self._counters_folder, self._quarantine = private_folder() / counters_folder, quarantine
         self._desired = DesiredCameraState()
         self._lock = threading.Lock()  # guards the desired state and readers; never held while waiting for a frame
         self._assigned: dict[str, _AssignedCamera] = {}
+        self._counter_ids: dict[str, str] = {}  # of the counters that this process has counted in
         self._unopened: dict[str, tuple[float, Trouble]] = {}  # since when, monotonic, and why
         self._stopping = False
         self._wake = threading.Event()
@@ -100,7 +105,14 @@ class CameraActor:
             readers = {name: assigned.status() for name, assigned in self._assigned.items()}
             reported_since = time.monotonic() - _RELEASE_WITHIN_S
             troubles = tuple(why for since, why in self._unopened.values() if since <= reported_since)
-            return CameraReport(self._desired.version, readers, troubles, this_node())
+            return CameraReport(
+                self._desired.version,
+                readers,
+                troubles,
+                node=this_node(),
+                waiting=self._buffers.waiting(),
+                tally=Tally(self._began_at_s, {"camera_buffer": self._buffers.waited()}),
+            )
 
     def stop(self) -> None:
         """End all readers; frames that wait can still be taken."""
@@ -176,8 +188,11 @@ class CameraActor:
         self._assigned[frame.header.camera_id].counters.add(cast("CounterName", reason))
 
     def _number(self, frame: Frame) -> Frame:
-        counters = self._assigned[frame.header.camera_id].counters
-        numbered = replace(frame, header=replace(frame.header, serial=counters["dispatched"]))
+        assigned = self._assigned[frame.header.camera_id]
+        counters = assigned.counters
+        counter_id = counters.counter_id if assigned.reader.live else f"{frame.header.session}"
+        header = replace(frame.header, serial=counters["dispatched"], counter_id=counter_id)
+        numbered = replace(frame, header=header)
         counters.add("dispatched")
         return numbered
 
@@ -225,8 +240,12 @@ class CameraActor:
             self._unopened.setdefault(settings.id, (time.monotonic(), Trouble(why, f"{why}: {error}")))
             return
         self._unopened.pop(settings.id, None)
+        session = self._desired.sessions.get(settings.id, 0)
         if not counters.resumed:
-            counters["session"] = self._desired.sessions.get(settings.id, 0)
+            counters["session"] = session
+        elif settings.is_live and not self._goes_on(settings.id, counters.counter_id):
+            counters.renew(session)
+        self._counter_ids[settings.id] = counters.counter_id
         reference = self._desired.scene_references.get(settings.id)
         reader = make_reader(
             settings,
@@ -239,6 +258,11 @@ class CameraActor:
         )
         reader.paced = self._desired.paced
         self._assigned[settings.id] = _AssignedCamera(settings, reader, counters)
+
+    def _goes_on(self, camera_id: str, counter_id: str) -> bool:
+        """Whether these are the counters in which a camera was counted last, here or elsewhere."""
+        last = self._desired.counter_ids.get(camera_id, counter_id)
+        return counter_id in {last, self._counter_ids.get(camera_id)}
 
     def _start_waiting(self) -> None:
         """Start readers that have not been: live ones at once, files a few at a time."""

@@ -37,6 +37,12 @@ class Deliveries:
         self._take_answers()
         return tuple(self._troubles.values())
 
+    def forget(self, actor: str) -> None:
+        """Say nothing more of an actor that was ended."""
+        for about in [about for about in {*self._sent, *self._troubles} if about[0] == actor]:
+            self._sent.pop(about, None)
+            self._troubles.pop(about, None)
+
     def _take_answers(self) -> None:
         for about, (_, answer) in list(self._sent.items()):
             if not answer.has_arrived():

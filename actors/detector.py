@@ -23,6 +23,7 @@ from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.messages import CameraRole, DesiredDetectorState, DetectorLoad, DetectorReport, TakeRequest
 from pipeline.runtime.plan import Predict
 from pipeline.runtime.slices import ScorerSlices
+from pipeline.runtime.tally import BATCH_FRAMES, SECONDS, Histogram, Tally
 from pipeline.types import Dropped, DropReason, Frame, FrameBatch, Prediction
 
 if TYPE_CHECKING:  # it imports torch
@@ -82,6 +83,8 @@ class DetectorActor:
         self._lock = threading.Lock()  # guards the five above
         self._confirmed: dict[str, int] = {}
         self._load_so_far = DetectorLoad()  # replaced by the thread that predicts alone
+        self._began_at_s = time.time()
+        self._predicted, self._batches = Histogram(SECONDS), Histogram(BATCH_FRAMES)
         # What became of frames that left the inbox, in the order in which they left it, which is each camera's own.
         self._left_inbox: deque[Frame | Dropped] = deque()
         self._inbox = FrameBuffers(time.monotonic, on_drop=self._note_dropped, on_take=self._note_taken)
@@ -114,11 +117,19 @@ class DetectorActor:
                 holding[self._process_of[camera_id]] += count
             waiting, oldest_s = self._inbox.backlog()
             load = replace(self._load_so_far, waiting=waiting, oldest_s=oldest_s)
-            return DetectorReport(self._desired.version, holding, self._tuning, load, this_node())
+            return DetectorReport(self._desired.version, holding, self._tuning, load, this_node(), self._tally())
 
     def pid(self) -> int:
         """Process id."""
         return os.getpid()
+
+    def _tally(self) -> Tally:
+        histograms = {
+            "inbox": self._inbox.waited(),
+            "prediction": self._predicted.counts(),
+            "batch_frames": self._batches.counts(),
+        }
+        return Tally(self._began_at_s, histograms)
 
     def _load(self, plan: DetectorPlan) -> Predict:
         """Load the model; gives what turns frames and their cameras' roles into predictions."""
@@ -218,8 +229,11 @@ class DetectorActor:
         started_at, so_far = time.perf_counter(), self._load_so_far
         batch = FrameBatch.of(frames)
         predictions = self._predict_batch(batch, [self._roles[header.camera_id] for header in batch.headers])
+        took_s = time.perf_counter() - started_at
+        self._predicted.add(took_s, times=len(frames))
+        self._batches.add(len(frames))
         self._load_so_far = DetectorLoad(
-            busy_s=so_far.busy_s + time.perf_counter() - started_at,
+            busy_s=so_far.busy_s + took_s,
             batches=so_far.batches + 1,
             frames=so_far.frames + len(frames),
         )

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -114,7 +115,7 @@ class Fleet:
         plan = self._plan
         options = {"name": name, "num_cpus": _CAMERA_CPUS, "max_concurrency": 6, **_FOREVER, **self._lifetime}
         return actor_class(CameraActor, options).remote(
-            plan.size_px, plan.gap_s, plan.runtime.cameras_per_process, plan.counters_folder, plan.quarantine
+            plan.size_px, plan.gap_s, plan.runtime.cameras_per_process, Path(plan.counters_folder.name), plan.quarantine
         )
 
     def _create_detector(self, name: str) -> ActorHandle:

@@ -30,7 +30,8 @@ def stream_plan(config: Config, card: ModelCard, model_folder: Path, redis_url: 
     """
     folder = RunFolder(config.output.folder)
     plan = _plan(config, config.cameras, card, model_folder, redis_url, folder, folder.stream_scores)
-    return replace(plan, sinks=replace(plan.sinks, maps=config.output.maps, others=config.sinks))
+    sinks = replace(plan.sinks, maps=config.output.maps, others=config.sinks)
+    return replace(plan, sinks=sinks, metrics=config.metrics)
 
 
 def replay_plan(

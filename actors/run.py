@@ -15,6 +15,9 @@ from actors.fleet import Fleet
 from actors.supervision_file import SupervisionFile
 from actors.supervisor import Supervisor
 from pipeline.errors import CflowError, RunError
+from pipeline.models.card import read_card
+from pipeline.monitoring.endpoint import served_metrics
+from pipeline.monitoring.run_watch import ModelInfo, RunWatch
 from pipeline.redaction import redact
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.shutdown import ShutdownDeadline
@@ -50,17 +53,23 @@ def run(
         How the run ended, after all files are closed.
 
     Raises:
-        BadInputError: nobody answers at the address, or the cluster lacks what the plan needs.
+        BadInputError: nobody answers at the address, the cluster lacks what the plan needs, or the metrics' address
+            cannot be listened at.
         StoppedError: it was stopped before all actors had started.
         RunError: an actor did not start, or the run could not be ended in good order.
     """
     redis_url, nothing = plan.sinks.redis_url.get_secret_value(), RunStatus((), done=False).totals()
-    with RunStatusWriter(redis_url, plan.name, nothing) as status_writer, ray_cluster(address):
+    watch = RunWatch()
+    with (
+        served_metrics(plan.metrics, watch),
+        RunStatusWriter(redis_url, plan.name, nothing) as status_writer,
+        ray_cluster(address),
+    ):
         fleet = Fleet(plan)
         if (lack := fleet.lack_of_room()) is not None:
             _log.warning("%s", lack)
         return supervised(
-            plan, fleet, status_writer, stop=stop, duration_s=duration_s, on_status=on_status, attended=attended
+            plan, fleet, status_writer, watch, stop=stop, duration_s=duration_s, on_status=on_status, attended=attended
         )
 
 
@@ -68,6 +77,7 @@ def supervised(
     plan: RunPlan,
     fleet: Fleet,
     status_writer: RunStatusWriter,
+    watch: RunWatch,
     *,
     stop: threading.Event,
     duration_s: float | None,
@@ -81,6 +91,7 @@ def supervised(
         plan: the run.
         fleet: makes its actors.
         status_writer: tells how it stands.
+        watch: is told how it stands.
         stop: as in ``run``.
         duration_s: as in ``run``.
         on_status: as in ``run``.
@@ -91,6 +102,8 @@ def supervised(
         StoppedError: it was stopped before all actors had started.
         RunError: an actor did not start, or the run could not be ended in good order.
     """
+    if plan.metrics.port is not None:
+        watch.tell_models((ModelInfo.of(read_card(plan.model_folder)),))
 
     def show(status: RunStatus) -> None:
         if (text := status_writer.trouble) is not None:
@@ -98,7 +111,9 @@ def supervised(
         on_status(status)
 
     def publish(status: RunStatus, is_ending: bool) -> None:
-        _write_status(status_writer, "ending" if is_ending else "running", status)
+        phase: RunPhase = "ending" if is_ending else "running"
+        watch.tell(phase, status)
+        _write_status(status_writer, phase, status)
 
     supervisor = Supervisor(plan, fleet, publish, memory)
     try:
@@ -110,12 +125,14 @@ def supervised(
             while not _follow(supervisor, show) and not stop.is_set() and time.monotonic() < end_at:
                 stop.wait(max(0.0, min(_POLL_S, end_at - time.monotonic())))
             final = _end(supervisor, ShutdownDeadline.starting_at(time.monotonic()), show)
+            watch.tell("ended", final)
             _write_status(status_writer, "ended", final)
             tell_end(final)
         on_status(final)
         return final
     except BaseException as error:  # also a second Ctrl-C, a terminal that is gone, a bug: the run is over
         state, reason = how_it_ended(error)
+        watch.tell_phase(state)
         supervisor.abort("" if state == "ended" else f"the run failed: {reason}")
         raise
     finally:

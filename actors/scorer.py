@@ -18,6 +18,7 @@ from pipeline.run_folder import RunFolder
 from pipeline.runtime.messages import DesiredScorerState, ScorerReport
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import sum_counts
+from pipeline.runtime.tally import SECONDS, Histogram, Tally
 from pipeline.scoring.camera import CameraState, end_abandoned
 from pipeline.scoring.scorer import Outcome, Scorer
 from pipeline.sinks.base import Sink, SinkContext, SinkSettings
@@ -59,6 +60,8 @@ class ScorerActor:
         folder = RunFolder(plan.sinks.state_folder)
         self._speaks_for_run = number == 0
         self._version = 0
+        self._began_at_s = time.time()
+        self._scoring, self._all_stages = Histogram(SECONDS), Histogram(SECONDS)
         names = [sink.sink_name for sink in settings if sink.takes_alerts]
         self.store = RunStore(folder.store_file(number), plan.name, names)
         states = self.store.states()
@@ -102,7 +105,12 @@ class ScorerActor:
         """
         if not self._scorer.knows(result.header.camera_id for result in results):
             return False
-        self._write(self._scorer.update(results, time.time()))
+        started_at = time.perf_counter()
+        outcome = self._scorer.update(results, time.time())
+        self._write(outcome)
+        self._scoring.add(time.perf_counter() - started_at, times=len(outcome.scores))
+        for score in outcome.scores:
+            self._all_stages.add(score.latency_s)
         return True
 
     def notify(self, notices: Sequence[tuple[int, Notice]]) -> None:
@@ -125,7 +133,13 @@ class ScorerActor:
             alerts=self._alert_counts(),
             storage=self._storage_trouble(),
             node=this_node(),
+            failing={name: sink.trouble is not None for name, sink in self.sinks.items()},
+            tally=self._tally(),
         )
+
+    def _tally(self) -> Tally:
+        histograms = {"scoring": self._scoring.counts(), "all": self._all_stages.counts()}
+        return Tally(self._began_at_s, histograms, {name: sink.rows_lost for name, sink in self.sinks.items()})
 
     def _troubles(self) -> Iterator[Trouble]:
         """What stands in the way of writing at present."""

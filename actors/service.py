@@ -23,6 +23,8 @@ from actors.service_requests import answering
 from actors.supervision_file import SupervisionFile
 from pipeline.config import Config
 from pipeline.errors import BadInputError, RunError
+from pipeline.monitoring.endpoint import served_metrics
+from pipeline.monitoring.run_watch import RunWatch
 from pipeline.run_folder import RunFolder
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.plan import RunPlan
@@ -130,12 +132,16 @@ class ServiceActor:
                     yield run_control.over
 
             begun_at_s = None if memory.is_new else memory.started_at_s
-            nothing = RunStatus((), done=False).totals()
-            with RunStatusWriter(redis_url, plan.name, nothing, begun_at_s) as status_writer:
+            nothing, watch = RunStatus((), done=False).totals(), RunWatch()
+            with (
+                served_metrics(plan.metrics, watch),
+                RunStatusWriter(redis_url, plan.name, nothing, begun_at_s) as status_writer,
+            ):
                 final = supervised(
                     plan,
                     Fleet(plan, detached=True),
                     status_writer,
+                    watch,
                     stop=self._stop,
                     duration_s=self._service.duration_s,
                     on_status=_Told(),

@@ -15,6 +15,8 @@ from actors.scorers import Scorers
 from actors.supervision_file import SupervisionFile
 from pipeline.config import CameraSettings
 from pipeline.errors import BadInputError
+from pipeline.runtime.activity import RunActivity
+from pipeline.runtime.activity_meter import ActivityMeter
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.desired_state import DesiredState, DesiredStates
 from pipeline.runtime.plan import RunPlan
@@ -82,12 +84,13 @@ class Supervisor:
         self._closing = threading.Event()
         self._published_at = -math.inf
         self._status = RunStatus(cameras=(), done=False)
+        self._activity_meter, self._activity = ActivityMeter(plan.name, time.time()), self._status.activity
         self._actors = ActorSet(fleet)
         self._scorers = Scorers(
             self._actors.scorers, slices, self._registry, self._deliveries, before.notices if before is not None else {}
         )
         self._actors.add_processes(self._desired_states.processes)
-        self._actors.add_detectors(fleet.detectors[: fleet.active])
+        self._actors.keep_detectors(self._desired_states.detectors if self._adopts else fleet.detectors[: fleet.active])
 
     def start(self, stop: threading.Event) -> None:
         """Wait until all actors but spare detectors answer, then begin to watch them.
@@ -104,7 +107,7 @@ class Supervisor:
         else:
             self._fleet.wait_for_start(self._actors.named(), stop, _START_TIMEOUT_S)
         # Loading beside the others, spare ones would only have kept the first frame waiting.
-        self._actors.add_detectors(self._fleet.detectors)
+        self._actors.keep_detectors(self._desired_states.detectors)
         self._tick()
         threading.Thread(target=self._watch, name="supervisor", daemon=True).start()
 
@@ -129,6 +132,26 @@ class Supervisor:
             self._keep(time.monotonic())  # before whoever asked is told that it is so
             self._scorers.send()
 
+    def add_detectors(self, count: int) -> tuple[str, ...]:
+        """Make more detectors, beside those that there are; how many of all work at a time does not change.
+
+        Args:
+            count: how many.
+
+        Returns:
+            Their names.
+        """
+        with self._lock:
+            names = self._desired_states.add_detectors(count)
+            self._keep(time.monotonic())
+            return names
+
+    def retire_detectors(self, names: Iterable[str]) -> None:
+        """Give these detectors no frames any more, and end each once it holds none."""
+        with self._lock:
+            self._desired_states.retire_detectors(names)
+            self._keep(time.monotonic())
+
     def drain(self) -> None:
         """End all cameras; frames that were decoded are still scored."""
         with self._lock:
@@ -150,7 +173,8 @@ class Supervisor:
             self._registry.write_off("shutdown")
             unwritten = self._scorers.close(deadline)
             self._actors.call_processes("close")
-            self._status = replace(self._registry.status(draining=True), unwritten=tuple(unwritten))
+            status = self._registry.status(draining=True)
+            self._status = replace(status, unwritten=tuple(unwritten), activity=self._activity)
         return self._status
 
     def abort(self, failure: str) -> None:
@@ -254,6 +278,8 @@ class Supervisor:
             for camera_id, reader in process.report.readers.items():
                 if self._desired_states.is_reader(name, camera_id):
                     self._registry.update_reader(camera_id, reader)
+                else:
+                    self._registry.update_former_reader(camera_id, reader)
         self._scorers.take_reports()
         self._status = replace(
             self._registry.status(draining=self._draining),
@@ -265,10 +291,13 @@ class Supervisor:
                 *(self._memory.troubles if self._memory is not None else ()),
             ),
             tunings=self._actors.tunings(),
+            activity=self._activity,
         )
 
     def _send_desired_states(self, desired_states: Mapping[str, DesiredState]) -> None:
         self._actors.add_processes(self._desired_states.processes)
+        for ended in self._actors.keep_detectors(self._desired_states.detectors):
+            self._deliveries.forget(ended)
         named = self._actors.named()
         for name, desired in desired_states.items():
             self._deliveries.send(name, desired.version, lambda n=name, d=desired: named[n].call("configure", d))
@@ -277,4 +306,13 @@ class Supervisor:
         if now - self._published_at >= _PUBLISH_S:
             self._published_at = now
             self._scorers.maintain()
+            self._activity = self._measure_activity()
+            self._status = replace(self._status, activity=self._activity)
             self._publish_status(self._status, self._draining)
+
+    def _measure_activity(self) -> RunActivity:
+        return self._activity_meter.update(
+            {name: scorer.report for name, scorer in self._actors.scorers.items()},
+            {name: process.report for name, process in self._actors.processes.items()},
+            {name: detector.report for name, detector in self._actors.detectors.items()},
+        )

@@ -295,6 +295,19 @@ class OutputSettings(Settings):
     shared: bool = False
 
 
+class MetricsSettings(Settings):
+    """Where Prometheus and probes ask how ``stream`` stands: ``/metrics`` and ``/health`` (docs/monitoring.md).
+
+    Attributes:
+        host: address to listen at; whoever reaches it reads the names of cameras and how each stands, without a
+            password.
+        port: None is off.
+    """
+
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]{1,255}$")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+
+
 AnySink = Annotated[SerializeAsAny[SinkSettings], PlainValidator(parse_sink)]
 _BUILT_IN_SINKS = ("redis", "parquet")  # names that a run's own two have
 
@@ -312,6 +325,7 @@ class Config(Settings):
         redis: where to read in real time.
         output: what is kept on disk.
         sinks: where ``stream`` sends alerts beside Redis; the key ``kind`` of each says what else it has.
+        metrics: where Prometheus and probes ask how ``stream`` stands.
     """
 
     model: ModelSettings = ModelSettings()
@@ -323,6 +337,7 @@ class Config(Settings):
     redis: RedisSettings = RedisSettings()
     output: OutputSettings = OutputSettings()
     sinks: tuple[AnySink, ...] = ()
+    metrics: MetricsSettings = MetricsSettings()
 
     def clip_settings(self, name: str, url: str, scene: str, image_fps: float | None = None) -> CameraSettings:
         """Settings of a clip that takes a camera's place, as ``replay`` reads it: those of every camera.

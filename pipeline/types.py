@@ -57,6 +57,8 @@ class FrameHeader:
         serial: frames of this camera that were dispatched to a detector before this one, over all sessions and
             processes; given when it is dispatched. A gap in what arrives at the scorer is a frame that was lost on its
             way.
+        counter_id: of the frame counters by which the serial was given; on another node a live camera's serials begin
+            anew, in others. Of a file the number of its session: wherever it is read, its serials are the same ones.
     """
 
     camera_id: str
@@ -66,6 +68,7 @@ class FrameHeader:
     time_base: Fraction
     captured_at_s: float
     serial: int = 0
+    counter_id: str = ""
 
     @property
     def media_time_s(self) -> float:

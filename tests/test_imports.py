@@ -18,6 +18,7 @@ HOMES = {
     "redis": ("pipeline/sinks/",),
     "pyarrow": ("pipeline/sinks/",),
     "httpx": ("pipeline/sinks/", "pipeline/video/http_"),
+    "prometheus_client": ("pipeline/monitoring/",),
     "ray": ("actors/",),
 }
 TORCH_FREE = (
@@ -62,7 +63,8 @@ BELOW = {
     "inference": {"inference", "baselines", "models", "runtime"},
     "scoring": {"scoring", "models", "runtime"},
     "sinks": {"sinks"},
-    "checks": {"checks", "models", "video", "sinks"},
+    "checks": {"checks", "models", "video", "sinks", "monitoring"},
+    "monitoring": {"monitoring", "models", "runtime", "sinks"},
     "training": {"training", "inference", "baselines", "models", "datasets", "video"},
     "evaluation": {"evaluation", "inference", "baselines", "datasets", "models", "video", "sinks", "scoring"},
     "console": {"console", "checks", "datasets", "evaluation", "models", "sinks", "training", "video"},

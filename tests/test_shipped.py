@@ -20,7 +20,7 @@ def test_every_config_of_the_checkout_is_shipped():
 
 
 def test_a_config_that_is_not_shipped_is_answered_with_those_that_are():
-    with pytest.raises(BadInputError, match=r"cameras\.example\.yaml, demo\.yaml, .*, got '\.\./demo\.yaml'"):
+    with pytest.raises(BadInputError, match=r"cameras\.example\.yaml, .*, demo\.yaml, .*, got '\.\./demo\.yaml'"):
         shipped_config("../demo.yaml")
 
 

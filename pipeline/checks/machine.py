@@ -11,6 +11,7 @@ from pipeline.checks.finding import Finding
 from pipeline.config import Config
 from pipeline.errors import BadInputError, CflowError
 from pipeline.files import require_writable
+from pipeline.monitoring.endpoint import check_address
 from pipeline.private_folder import temporary_folder
 from pipeline.redaction import redact
 from pipeline.sinks.embedded_redis import find_server, server_version
@@ -70,6 +71,19 @@ def check_temporary() -> Finding:
     except BadInputError as error:
         return Finding("temporary folder", "failed", str(error))
     return _check_room("temporary folder", folder, _LITTLE_TEMPORARY_BYTES)
+
+
+def check_metrics(config: Config) -> list[Finding]:
+    """The address of ``/metrics`` can be listened at; nothing is found where none is set."""
+    metrics = config.metrics
+    if metrics.port is None:
+        return []
+    try:
+        check_address(metrics)
+    except BadInputError as error:
+        return [Finding("metrics", "failed", str(error))]
+    where = f"[{metrics.host}]" if ":" in metrics.host else metrics.host
+    return [Finding("metrics", "ok", f"http://{where}:{metrics.port}/metrics can be served")]
 
 
 def check_ports() -> Finding:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from pipeline.checks.cameras import check_cameras
 from pipeline.checks.finding import Finding, FindingState
-from pipeline.checks.machine import check_output, check_ports, check_redis, check_sinks, check_temporary
+from pipeline.checks.machine import check_metrics, check_output, check_ports, check_redis, check_sinks, check_temporary
 from pipeline.checks.model import check_model
 from pipeline.config import Config
 
@@ -40,6 +40,7 @@ def check_run(settings: Config, config_file: Path, model_folder: Path | None, *,
         *check_output(settings),
         check_temporary(),
         check_ports(),
+        *check_metrics(settings),
         *check_cameras(settings.cameras),
     ]
     if as_json:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 from pipeline.runtime.batching import BatchPolicy
+from pipeline.runtime.tally import SECONDS, Histogram, HistogramCounts
 from pipeline.types import DropReason, Frame
 
 Overflow = Literal["block", "drop_oldest"]
@@ -57,6 +58,7 @@ class FrameBuffers:
         self._buffers: dict[str, _CameraBuffer] = {}
         self._round_robin: deque[str] = deque()
         self._closed = False
+        self._waited = Histogram(SECONDS)
 
     def add_camera(self, camera_id: str, capacity: int, overflow: Overflow, max_age_s: float | None = None) -> None:
         """Open a camera's buffer; adding one that exists changes its settings and keeps its frames.
@@ -167,6 +169,10 @@ class FrameBuffers:
         with self._changed:
             return self._waiting(), self._oldest_age_s()
 
+    def waited(self) -> HistogramCounts:
+        """How long frames that were taken had waited, in seconds."""
+        return self._waited.counts()
+
     def _has_room(self, frame: Frame, buffer: _CameraBuffer) -> bool:
         """Wait for room where nothing may be dropped; False when the buffer was closed."""
         if buffer.overflow == "block" and len(buffer.frames) >= buffer.capacity:
@@ -195,12 +201,14 @@ class FrameBuffers:
 
     def _pop_fairly(self, max_frames: int, skip: Collection[str]) -> list[Frame]:
         taken: list[Frame] = []
-        empty_in_a_row = 0
+        empty_in_a_row, now = 0, self._now()
         while self._round_robin and len(taken) < max_frames and empty_in_a_row < len(self._round_robin):
             name, buffer = self._round_robin[0], self._buffers[self._round_robin[0]]
             self._round_robin.rotate(-1)
             if buffer.frames and name not in skip:
-                taken.append(self._on_take(buffer.frames.popleft()[0]))
+                frame, arrived_at = buffer.frames.popleft()
+                self._waited.add(now - arrived_at)
+                taken.append(self._on_take(frame))
                 empty_in_a_row = 0
             else:
                 empty_in_a_row += 1

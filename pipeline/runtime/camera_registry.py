@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from pipeline.runtime.status import CameraStatus, ReaderStatus, RunStatus, Scori
 from pipeline.types import FrameCounts, Notice
 
 _SHOWN_REMOVED = 100  # a run may go on for months, with cameras that come and go
+_UNSEEN_SESSIONS = 8  # that a lost node may have begun after its last report
 _LOST_AFTER_S = 20.0  # longer than a detector needs to come back and to answer for what it holds
 
 
@@ -25,6 +26,7 @@ class _Camera:
     health: HealthTracker
     reader: ReaderStatus | None = None
     scoring: ScoringStatus | None = None
+    session: int | None = None
     removed: bool = False
     settled: bool = False
     finished: bool = False
@@ -45,7 +47,7 @@ class CameraRegistry:
         self.paused: frozenset[str] = frozenset()
         """Ids of the cameras not to be read at present."""
         self._cameras: dict[str, _Camera] = {}
-        self._archive: dict[str, tuple[CameraAccounting, int]] = {}
+        self._archive: dict[str, tuple[CameraAccounting, int | None]] = {}
         self._alerts: dict[str, Mapping[str, Any]] = {}  # by scorer
         self._first = {camera.id: camera for camera in cameras}
         if saved is not None:
@@ -99,8 +101,9 @@ class CameraRegistry:
         for camera_id, settings in wanted.items():
             known = self._cameras.get(camera_id)
             if known is None:
-                accounting, _ = self._archive.get(camera_id) or (CameraAccounting(_LOST_AFTER_S), 0)
-                self._cameras[camera_id] = _Camera(settings, accounting, HealthTracker(camera_id, settings.health))
+                accounting, session = self._archive.get(camera_id) or (CameraAccounting(_LOST_AFTER_S), None)
+                health = HealthTracker(camera_id, settings.health)
+                self._cameras[camera_id] = _Camera(settings, accounting, health, session=session)
             elif known.removed or known.settings != settings:
                 notices += known.health.finish("the camera's settings were changed", now_s)
                 known.settings = settings
@@ -116,9 +119,14 @@ class CameraRegistry:
         if camera is None:  # removed long ago
             return
         camera.reader = reader
-        camera.accounting.update_reader(
-            reader.counter_id, ReaderCounts(reader.decoded, reader.dispatched, reader.dropped)
-        )
+        camera.session = max(reader.session, camera.session or 0)
+        camera.accounting.update_reader(*_counted(reader))
+
+    def update_former_reader(self, camera_id: str, reader: ReaderStatus) -> None:
+        """Take in the last that is said by somebody who read a camera before: its counts."""
+        camera = self._cameras.get(camera_id)
+        if camera is not None and reader.live:  # a file is read again from its start, and counted again
+            camera.accounting.update_former_reader(*_counted(reader))
 
     def update_scoring(self, scoring: Mapping[str, ScoringStatus]) -> None:
         """Take in what the scorer says of cameras."""
@@ -127,7 +135,7 @@ class CameraRegistry:
             if camera is None:
                 continue
             camera.scoring = status
-            camera.accounting.update_scorer(status.scored, status.dropped)
+            camera.accounting.update_scorer(status.scored, status.dropped, status.counted)
 
     def update_alerts(self, scorer: str, alerts: Mapping[str, Any]) -> None:
         """Take in how many alerts a scorer has emitted, delivered to Redis, dropped, and how many wait."""
@@ -153,10 +161,21 @@ class CameraRegistry:
             )
         return notices
 
-    def next_sessions(self) -> dict[str, int]:
-        """By camera, a session number above all that were used."""
-        read = {camera_id: c.reader.session + 1 for camera_id, c in self._cameras.items() if c.reader is not None}
-        return {camera_id: session + 1 for camera_id, (_, session) in self._archive.items()} | read
+    def next_session(self, camera_id: str) -> int:
+        """The number of a wanted camera's first session on a node that does not know it: above all that were used.
+
+        A file has one session, wherever it is read, so that frames whose result is known are known again.
+        """
+        camera = self._cameras[camera_id]
+        if camera.session is None:
+            return 0
+        is_read_again = not camera.settings.is_live and camera.reader is not None
+        return camera.session if is_read_again else camera.session + 1 + _UNSEEN_SESSIONS
+
+    def counter_id(self, camera_id: str) -> str | None:
+        """The frame counters that a wanted camera was counted in last; None where nobody has said so."""
+        reader = self._cameras[camera_id].reader
+        return None if reader is None else reader.counter_id
 
     def newly_settled(self, now: float, *, draining: bool) -> list[str]:
         """Cameras that are done and whose events are still to be closed.
@@ -187,12 +206,12 @@ class CameraRegistry:
         ]
         for camera_id in over[:-_SHOWN_REMOVED]:
             camera = self._cameras.pop(camera_id)
-            session = camera.reader.session if camera.reader is not None else self.next_sessions().get(camera_id, 0) - 1
-            self._archive[camera_id] = camera.accounting, session
+            self._archive[camera_id] = camera.accounting, camera.session
 
-    def in_flight(self) -> int:
-        """Frames in flight, of all cameras."""
-        return sum(camera.accounting.counts().in_flight for camera in self._cameras.values())
+    def in_flight(self, camera_id: str | None = None) -> int:
+        """Frames in flight, of one camera or of all."""
+        cameras = self._cameras.values() if camera_id is None else [self._cameras[camera_id]]
+        return sum(camera.accounting.counts().in_flight for camera in cameras)
 
     def write_off(self, reason: str) -> None:
         """Give up all frames in flight."""
@@ -210,15 +229,23 @@ class CameraRegistry:
             for camera in self._cameras.values()
             if camera.reader is not None and camera.scoring is not None
         )
+        shown = {camera.camera_id for camera in cameras}
         wanted = [camera for camera in self._cameras.values() if not camera.removed]
         done = (bool(wanted) or draining) and all(camera.finished for camera in wanted)
-        return RunStatus(cameras, done, alerts=sum_counts(self._alerts.values()), archived=self._archived())
+        return RunStatus(
+            cameras,
+            done,
+            alerts=sum_counts(self._alerts.values()),
+            archived=self._left_out(shown),
+            paused=self.paused,
+            unread=tuple(camera.settings.id for camera in wanted if camera.settings.id not in shown),
+        )
 
-    def _archived(self) -> FrameCounts:
-        """The counts of all cameras of which only they are kept, and which have not come back."""
-        all_counts = [
-            accounting.counts() for name, (accounting, _) in self._archive.items() if name not in self._cameras
-        ]
+    def _left_out(self, shown: Collection[str]) -> FrameCounts:
+        """The counts of all other cameras: of which only they are kept, or whose reader has not reported yet."""
+        accountings = {name: accounting for name, (accounting, _) in self._archive.items()}
+        accountings |= {name: camera.accounting for name, camera in self._cameras.items()}
+        all_counts = [accounting.counts() for name, accounting in accountings.items() if name not in shown]
         dropped: Counter[str] = Counter()
         for counts in all_counts:
             dropped.update(counts.dropped)
@@ -250,7 +277,13 @@ class CameraRegistry:
     def _saved(self, camera_id: str, camera: _Camera) -> SavedCamera:
         settings = None if camera.settings == self._first.get(camera_id) else revealed(camera.settings)
         return SavedCamera(
-            camera_id, settings, camera.removed, camera.reader, camera.accounting.saved(), camera.health.saved()
+            camera_id=camera_id,
+            settings=settings,
+            removed=camera.removed,
+            session=camera.session,
+            reader=camera.reader,
+            accounting=camera.accounting.saved(),
+            health=camera.health.saved(),
         )
 
     def _restore(self, saved: SavedRegistry) -> None:
@@ -263,7 +296,14 @@ class CameraRegistry:
                 CameraAccounting(_LOST_AFTER_S, camera.accounting),
                 HealthTracker(name, settings.health, camera.health),
                 reader=camera.reader,
+                session=camera.session,
                 removed=camera.removed,
             )
         for name, (accounting, session) in saved.archive.items():
             self._archive[name] = CameraAccounting(_LOST_AFTER_S, accounting), session
+
+
+def _counted(reader: ReaderStatus) -> tuple[str, ReaderCounts]:
+    """In which frame counters, and what; a file's are those of its session, wherever it is read."""
+    counter_id = reader.counter_id if reader.live else f"{reader.session}"
+    return counter_id, ReaderCounts(reader.decoded, reader.dispatched, reader.dropped)

@@ -18,7 +18,7 @@ from pipeline.runtime.messages import (
     DetectorReport,
     ScorerReport,
 )
-from pipeline.runtime.pool import DetectorPool, LivingDetector
+from pipeline.runtime.pool import DetectorPool, LivingDetector, SavedPool, TakenProcess
 from pipeline.runtime.slices import ScorerSlices
 from pipeline.types import SceneReference
 
@@ -64,16 +64,14 @@ class SavedAssignments:
     Attributes:
         processes: camera processes.
         placement: camera to process.
-        owners: camera process to the detector that takes from it.
-        moving: camera process to the detector that it is moved away from.
-        deaths: by camera process, detectors that have died while they took from it.
+        pool: who takes from whom.
+        detectors_so_far: how many detectors there have been.
     """
 
     processes: tuple[str, ...] = ()
     placement: Mapping[str, str] = field(default_factory=dict[str, str])
-    owners: Mapping[str, str] = field(default_factory=dict[str, str])
-    moving: Mapping[str, str] = field(default_factory=dict[str, str])
-    deaths: Mapping[str, int] = field(default_factory=dict[str, int])
+    pool: SavedPool = field(default_factory=SavedPool)
+    detectors_so_far: int = 0
 
 
 class DesiredStates:
@@ -86,7 +84,7 @@ class DesiredStates:
         registry: the cameras.
         run: name of the run; names of camera processes begin with it.
         slices: which cameras each scorer has.
-        detectors: names of all detectors, spare ones included.
+        detectors: names of all detectors at first, spare ones included.
         active: how many of them are to work while all live.
         cameras_per_process: cameras in one camera process.
         max_processes: upper limit of camera processes, which then hold as many cameras as they must; None is none.
@@ -113,6 +111,7 @@ class DesiredStates:
         self._registry, self._run, self._scene_references = registry, run, scene_references or {}
         self._cameras_per_process, self._max_processes = cameras_per_process, max_processes
         self._pool = DetectorPool(detectors, active)
+        self._detectors_so_far = len(detectors)
         self._processes: list[str] = []
         self._placement: dict[str, str] = {}
         self._version = first_version
@@ -122,7 +121,8 @@ class DesiredStates:
         if saved is not None:
             self._processes += saved.processes
             self._placement.update(saved.placement)
-            self._pool.restore(saved.owners, saved.moving, saved.deaths)
+            self._pool.restore(saved.pool)
+            self._detectors_so_far = saved.detectors_so_far
             return
         for members in split_cameras(
             [camera.id for camera in registry.cameras],
@@ -138,13 +138,52 @@ class DesiredStates:
         return tuple(self._processes)
 
     @property
+    def detectors(self) -> tuple[str, ...]:
+        """Names of the detectors that there are to be; one that was retired, until it holds no frames."""
+        return self._pool.detectors
+
+    @property
+    def active_detectors(self) -> int:
+        """How many detectors are to work while all live; may be changed at any time."""
+        return self._pool.active
+
+    @active_detectors.setter
+    def active_detectors(self, active: int) -> None:
+        self._pool.active = active
+
+    def add_detectors(self, count: int) -> tuple[str, ...]:
+        """Have more detectors, beside those that there are; how many of all work at a time does not change.
+
+        Args:
+            count: how many.
+
+        Returns:
+            Their names, which no detector of the run had before.
+        """
+        first = self._detectors_so_far
+        self._detectors_so_far += count
+        names = tuple(f"{self._run}-detector-{number}" for number in range(first, first + count))
+        self._pool.add(names)
+        return names
+
+    def retire_detectors(self, names: Iterable[str]) -> None:
+        """Give these detectors no frames any more; each is among ``detectors`` until it holds none.
+
+        What they take from goes to the others, a camera process once its detector holds none of its frames, so that
+        each camera's order is kept. While none of the others lives, they go on.
+        """
+        self._pool.retire(names)
+
+    @property
     def newest(self) -> dict[str, DesiredState]:
         """The newest desired state of every actor, by its name."""
         return {**self._desired_scorers, **self._desired_detectors, **self._desired_cameras}
 
     def saved(self) -> SavedAssignments:
         """What was decided, to be gone on from."""
-        return SavedAssignments(tuple(self._processes), dict(self._placement), *self._pool.saved())
+        return SavedAssignments(
+            tuple(self._processes), dict(self._placement), self._pool.saved(), self._detectors_so_far
+        )
 
     def is_reader(self, process: str, camera_id: str) -> bool:
         """Whether what a camera process says of a camera counts: no other one is to read it."""
@@ -163,9 +202,11 @@ class DesiredStates:
         """
         if not draining:
             self._place_cameras(actors.processes, now)
-        assigned = self._pool.assign(self._processes, self._living(actors.detectors))
         members = self._members()
-        for name in actors.detectors:
+        taken = {name: _taken(actors.processes.get(name), cameras) for name, cameras in members.items()}
+        assigned = self._pool.assign(taken, self._living(actors.detectors))
+        self._desired_detectors = {name: d for name, d in self._desired_detectors.items() if name in assigned}
+        for name in [name for name in actors.detectors if name in assigned]:
             desired = _desired_detector(assigned[name], members)
             self._desired_detectors[name] = self._numbered(desired, self._desired_detectors.get(name))
         if not draining:
@@ -195,18 +236,27 @@ class DesiredStates:
 
     def _not_followed(self, actors: ActorStates, draining: bool) -> dict[str, DesiredState]:
         desired_states: dict[str, DesiredState] = {}
-        for name, detector in actors.detectors.items():
-            if _is_behind(detector, self._desired_detectors[name]):
-                desired_states[name] = self._desired_detectors[name]
+        for name, desired in self._desired_detectors.items():
+            if _is_behind(actors.detectors[name], desired):
+                desired_states[name] = desired
         if not draining:
             for name, process in actors.processes.items():
                 if _is_behind(process, self._desired_cameras[name]):
-                    # Sessions rise with every connection, and alone are no reason to say it again.
-                    desired_states[name] = replace(self._desired_cameras[name], sessions=self._registry.next_sessions())
+                    desired_states[name] = self._with_counting(self._desired_cameras[name])
         for name, scorer in actors.scorers.items():
             if _is_behind(scorer, self._desired_scorers[name]):
                 desired_states[name] = self._desired_scorers[name]
         return desired_states
+
+    def _with_counting(self, desired: DesiredCameraState) -> DesiredCameraState:
+        """With where to go on counting. That alone, which rises with every connection, is no reason to say it again."""
+        ids = [camera.id for camera in desired.cameras]
+        counter_ids = {camera_id: self._registry.counter_id(camera_id) for camera_id in ids}
+        return replace(
+            desired,
+            sessions={camera_id: self._registry.next_session(camera_id) for camera_id in ids},
+            counter_ids={camera_id: counter_id for camera_id, counter_id in counter_ids.items() if counter_id},
+        )
 
     def _place_cameras(self, processes: Mapping[str, ActorState[CameraReport]], now: float) -> None:
         """Find a process for every camera that is wanted; those of a process that is gone go to the others."""
@@ -233,7 +283,7 @@ class DesiredStates:
             if detector.report is not None:
                 desired = self._desired_detectors.get(name)
                 current = desired is not None and detector.report.version == desired.version
-                living[name] = LivingDetector(current, detector.report.holding)
+                living[name] = LivingDetector(current, detector.report.holding, detector.report.node)
         return living
 
     def _members(self) -> dict[str, list[CameraSettings]]:
@@ -274,6 +324,11 @@ class DesiredStates:
             return before
         self._version += 1
         return replace(desired, version=self._version)
+
+
+def _taken(process: ActorState[CameraReport] | None, cameras: list[CameraSettings]) -> TakenProcess:
+    report = None if process is None else process.report
+    return TakenProcess(len(cameras), "" if report is None else report.node)
 
 
 def _desired_detector(processes: tuple[str, ...], members: Mapping[str, list[CameraSettings]]) -> DesiredDetectorState:

@@ -76,10 +76,23 @@ class FrameCounters:
         self.add("camera_lost", max(self["decoded"] - self["dispatched"] - sum(self[name] for name in _DROPS), 0))
 
     def restart_file(self) -> None:
-        """Set everything but ``confirmed`` to 0: a file is read again from its start, and counted again."""
+        """Set all counts but ``confirmed`` to 0: a file is read again from its start, and counted again."""
         for name in _NAMES:
-            if name != "confirmed":
+            if name not in {"confirmed", "session"}:
                 self[name] = 0
+
+    def renew(self, session: int) -> None:
+        """Count from 0 under another id: what was counted here belongs to a time before others counted elsewhere.
+
+        Args:
+            session: number of the first connection that will be counted here.
+        """
+        self._pages[:_ID_BYTES] = uuid.uuid4().bytes
+        self.counter_id = uuid.UUID(bytes=self._pages[:_ID_BYTES]).hex
+        for name in _NAMES:
+            self[name] = 0
+        self["session"] = session
+        self.resumed = False
 
     def __getitem__(self, name: CounterName) -> int:
         return self._words[_INDEX[name]]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from pipeline.config import CameraSettings
 from pipeline.runtime.status import ReaderStatus, ScoringStatus
+from pipeline.runtime.tally import Tally
 from pipeline.types import SceneReference, Trouble
 
 
@@ -44,7 +45,9 @@ class DesiredCameraState:
         cameras: the cameras to read.
         scene_references: what their scenes looked like in training, by camera id.
         paused: ids of those not to be read at present.
-        sessions: by camera id, a session number above all that were used; for a node that does not know them.
+        sessions: by camera id, the session number to begin with where there are no frame counters of it to go on in.
+        counter_ids: by camera id, the frame counters that a live camera was counted in last; others on this node are of
+            a time before that. Absent where it is the first to be read.
         consumer: name of the detector that may take frames; None while there is none.
         deaths: how many detectors have died while they took from this process.
         forgotten: ids of former cameras, read here, which are no longer reported.
@@ -57,6 +60,7 @@ class DesiredCameraState:
     scene_references: Mapping[str, SceneReference] = field(default_factory=dict[str, SceneReference])
     paused: frozenset[str] = frozenset()
     sessions: Mapping[str, int] = field(default_factory=dict[str, int])
+    counter_ids: Mapping[str, str] = field(default_factory=dict[str, str])
     consumer: str | None = None
     deaths: int = 0
     forgotten: frozenset[str] = frozenset()
@@ -72,12 +76,16 @@ class CameraReport:
         readers: what each camera's reader has done, by camera id, former cameras included until they are forgotten.
         troubles: why cameras cannot be read at all.
         node: id of its node.
+        waiting: frames that wait in it at present.
+        tally: what its process has counted.
     """
 
     version: int
     readers: Mapping[str, ReaderStatus]
     troubles: tuple[Trouble, ...] = ()
     node: str = ""
+    waiting: int = 0
+    tally: Tally = field(default_factory=Tally)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +152,7 @@ class DetectorReport:
         tuning: how its model is run, in words.
         load: how busy it is.
         node: id of its node.
+        tally: what its process has counted.
     """
 
     version: int
@@ -151,6 +160,7 @@ class DetectorReport:
     tuning: str = ""
     load: DetectorLoad = field(default_factory=DetectorLoad)
     node: str = ""
+    tally: Tally = field(default_factory=Tally)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +190,8 @@ class ScorerReport:
         alerts: how many were emitted, delivered to Redis, dropped, and wait; under ``sinks`` the same of other sinks.
         storage: why it cannot keep every row at present, one of its troubles; empty where it can.
         node: id of its node.
+        failing: by sink, whether it cannot be written to at present.
+        tally: what its process has counted.
     """
 
     version: int
@@ -189,3 +201,5 @@ class ScorerReport:
     alerts: Mapping[str, Any] = field(default_factory=dict[str, Any])
     storage: str = ""
     node: str = ""
+    failing: Mapping[str, bool] = field(default_factory=dict[str, bool])
+    tally: Tally = field(default_factory=Tally)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from pipeline.config import CameraSettings, RuntimeSettings
+from pipeline.config import CameraSettings, MetricsSettings, RuntimeSettings
 from pipeline.model_settings import ModelSettings
 from pipeline.private_folder import private_folder
 from pipeline.runtime.messages import CameraRole
@@ -61,6 +61,7 @@ class RunPlan:
         sinks: where scores and alerts go.
         quarantine: folder for frames that killed detectors.
         max_processes: upper limit of camera processes; None leaves it to ``runtime.cameras_per_process``.
+        metrics: where Prometheus and probes may ask.
         load_stand_in: makes what predicts in the model's place, for measurements of everything around it; None, as
             always otherwise, loads the model.
     """
@@ -76,6 +77,7 @@ class RunPlan:
     sinks: SinkPlan
     quarantine: Path
     max_processes: int | None = None
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
     load_stand_in: Callable[[], Predict] | None = None
 
     @property
@@ -85,5 +87,5 @@ class RunPlan:
 
     @property
     def counters_folder(self) -> Path:
-        """Folder of the cameras' counter files, on each node for its own cameras."""
+        """Folder of the cameras' counter files on this node; each node has one of this name for its own cameras."""
         return private_folder() / self.name

@@ -20,6 +20,7 @@ class SavedCamera:
         camera_id: the camera.
         settings: as ``CameraSettings.model_validate`` takes them, with passwords; None where they are those at first.
         removed: whether it was removed.
+        session: number of its newest session; None where there was none.
         reader: what its reader said last.
         accounting: its frame counts.
         health: its health.
@@ -28,6 +29,7 @@ class SavedCamera:
     camera_id: str
     settings: Mapping[str, Any] | None
     removed: bool
+    session: int | None
     reader: ReaderStatus | None
     accounting: SavedAccounting
     health: SavedHealth
@@ -45,7 +47,9 @@ class SavedRegistry:
 
     cameras: tuple[SavedCamera, ...] = ()
     paused: frozenset[str] = frozenset()
-    archive: Mapping[str, tuple[SavedAccounting, int]] = field(default_factory=dict[str, tuple[SavedAccounting, int]])
+    archive: Mapping[str, tuple[SavedAccounting, int | None]] = field(
+        default_factory=dict[str, tuple[SavedAccounting, int | None]]
+    )
 
 
 def revealed(settings: CameraSettings) -> dict[str, Any]:

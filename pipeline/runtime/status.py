@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, cast
 
+from pipeline.runtime.activity import RunActivity
 from pipeline.types import FrameCounts, Trouble
 
 
@@ -24,6 +25,8 @@ class ScoringStatus:
         scored_frame_at_s: Unix time at which the newest scored frame was captured; None before the first.
         threshold: the camera's threshold.
         light_changed: whether the camera's whole image looks different than in training.
+        counted: by the id of frame counters, how many of the frames dispatched by them are scored or dropped: all below
+            a serial. The last one is that of the newest frame; of those before only the newest few are here.
     """
 
     scored: int
@@ -35,6 +38,7 @@ class ScoringStatus:
     scored_frame_at_s: float | None
     threshold: float
     light_changed: bool = False
+    counted: dict[str, int] = field(default_factory=dict[str, int])
 
 
 ReaderState = Literal["opening", "streaming", "waiting", "paused", "finished", "failed", "stopped"]
@@ -116,7 +120,7 @@ class CameraStatus:
     def as_json(self) -> dict[str, Any]:
         """A flat object, as documented in docs/alerts.md."""
         scoring = asdict(self.scoring)
-        del scoring["scored"], scoring["dropped"]  # the frame counts hold them
+        del scoring["scored"], scoring["dropped"], scoring["counted"]  # the frame counts hold them
         del scoring["light_changed"]  # a condition
         return {
             "camera_id": self.camera_id,
@@ -148,7 +152,11 @@ class RunStatus:
         troubles: what is wrong at present beside single cameras.
         alerts: how many were emitted, delivered to Redis, dropped, and wait.
         tunings: how the detectors' models are run, each way once.
-        archived: frame counts of all cameras together that were removed so long ago that ``cameras`` leaves them out.
+        archived: frame counts of all cameras together that ``cameras`` leaves out: above all those that were removed
+            long ago.
+        paused: ids of the cameras that are not to be read at present.
+        unread: ids of cameras that are wanted and of which nobody has reported yet; ``cameras`` leaves them out.
+        activity: what the actors do.
     """
 
     cameras: tuple[CameraStatus, ...]
@@ -158,18 +166,26 @@ class RunStatus:
     alerts: dict[str, Any] = field(default_factory=dict[str, Any])
     tunings: tuple[str, ...] = ()
     archived: FrameCounts = field(default_factory=lambda: FrameCounts(0, 0, {}))
+    paused: frozenset[str] = frozenset()
+    unread: tuple[str, ...] = ()
+    activity: RunActivity = field(default_factory=RunActivity)
 
-    def totals(self) -> dict[str, Any]:
-        """What is said of the run as a whole, as documented in docs/alerts.md."""
+    def counts(self) -> FrameCounts:
+        """The frame counts of all cameras together, removed ones included."""
         all_counts = [self.archived, *(camera.counts for camera in self.cameras)]
         dropped: Counter[str] = Counter()
         for counts in all_counts:
             dropped.update(counts.dropped)
+        return FrameCounts(sum(c.decoded for c in all_counts), sum(c.scored for c in all_counts), dict(dropped))
+
+    def totals(self) -> dict[str, Any]:
+        """What is said of the run as a whole, as documented in docs/alerts.md."""
+        counts = self.counts()
         return {
             "cameras": sum(camera.state != "removed" for camera in self.cameras),
-            "decoded": sum(counts.decoded for counts in all_counts),
-            "scored": sum(counts.scored for counts in all_counts),
-            "dropped": dict(dropped),
+            "decoded": counts.decoded,
+            "scored": counts.scored,
+            "dropped": counts.dropped,
             "alerts": dict(self.alerts),
             "troubles": [trouble.text for trouble in self.troubles],
             "faults": list(self.unwritten),

@@ -23,6 +23,8 @@ class CameraState:
     Attributes:
         last: (session, index) of the newest frame whose result is known; None before the first.
         next_serial: of the frame that should come next.
+        counter_id: of the frame counters by which it is counted.
+        former: by the id of those before, the newest few, what ``next_serial`` was in the end.
         scored: frames that got a score.
         dropped: frames that were dispatched and got none, by reason.
         smoother: of the raw scores.
@@ -33,6 +35,8 @@ class CameraState:
 
     last: tuple[int, int] | None = None
     next_serial: int = 0
+    counter_id: str = ""
+    former: dict[str, int] = field(default_factory=dict[str, int])
     scored: int = 0
     dropped: dict[str, int] = field(default_factory=dict[str, int])
     smoother: SmootherState = field(default_factory=SmootherState)
@@ -60,7 +64,16 @@ class CameraState:
         """Count frames that will never be scored."""
         self.dropped[reason] = self.dropped.get(reason, 0) + frames
 
+    def count_by(self, counter_id: str) -> None:
+        """Expect the serials of these frame counters from now on; those of others will come no more."""
+        if self.next_serial:
+            self.former[self.counter_id] = self.next_serial
+        self.counter_id, self.next_serial = counter_id, self.former.pop(counter_id, 0)
+        for oldest in list(self.former)[:-_FORMER_COUNTERS]:
+            del self.former[oldest]
 
+
+_FORMER_COUNTERS = 3
 _STATES = TypeAdapter(CameraState)
 _RUN_LOST = "the run was lost"
 _UNWATCHED = "the camera is no longer watched"
@@ -148,6 +161,11 @@ class CameraScoring:
         return self._tracker.state.opened
 
     @property
+    def counted(self) -> dict[str, int]:
+        """Frames whose result is known, by the id of the frame counters that dispatched them; the newest come last."""
+        return {**self._state.former, self._state.counter_id: self._state.next_serial}
+
+    @property
     def light_changed(self) -> bool:
         """Whether its whole image looks different, as was said."""
         return self._state.light.since_at_s is not None
@@ -225,14 +243,16 @@ class CameraScoring:
 
         Smoothing and events are causal, so a frame that comes late can no longer be used; and the same frame, sent
         again by a detector that got no answer, must not count twice. A camera's frames come in the order of their
-        serials, so those that are passed over died with the process that had them. Serials that start anew (the camera
-        is read on another node) pass over nothing.
+        serials, so those that are passed over died with the process that had them. Where other frame counters gave the
+        serial (the camera is read on another node), those before will bring nothing more.
         """
         if header.camera_id != self.camera_id:
             raise ValueError(f"camera {self.camera_id}: expected its own frames, got one of camera {header.camera_id}")
         state = self._state
         if state.last is not None and header.order <= state.last:
             return False
+        if header.counter_id != state.counter_id:
+            state.count_by(header.counter_id)
         if header.serial > state.next_serial:
             state.count_dropped("detector_lost", header.serial - state.next_serial)
         state.last, state.next_serial = header.order, header.serial + 1

@@ -219,6 +219,7 @@ class _Meter:
             scored_frame_at_s=self._frame_at_s,
             threshold=camera.threshold,
             light_changed=camera.light_changed,
+            counted=camera.counted,
         )
 
 

@@ -68,6 +68,11 @@ class Sink:
         """What became of the alerts; None for a sink that takes none."""
         return None
 
+    @property
+    def rows_lost(self) -> int:
+        """Scores that were given to it and will never be there, in this process."""
+        return 0
+
     def write(self, scores: Sequence[Score]) -> None:
         """Take scores, in order per camera, without waiting for whoever reads them.
 

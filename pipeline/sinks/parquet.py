@@ -144,6 +144,11 @@ class ParquetSink(Sink):
         trouble = self._rows_trouble or self._files_trouble
         return None if trouble is None else Trouble(f"Parquet {self._root}", f"Parquet {self._root}: {trouble}")
 
+    @property
+    def rows_lost(self) -> int:
+        """Rows that could not be written."""
+        return self._lost
+
     def write(self, scores: Sequence[Score]) -> None:
         """Add rows; they are with the operating system when this returns, and survive this process.
 

@@ -134,6 +134,11 @@ class RedisSink(Sink):
         """What became of the alerts."""
         return self._alerts.counts
 
+    @property
+    def rows_lost(self) -> int:
+        """Scores that were evicted in a full queue, or that Redis will never take."""
+        return self._scores.dropped
+
     def write(self, scores: Sequence[Score]) -> None:
         """Queue scores and return at once; a frame that was written before is skipped."""
         self._scores.add(scores)

@@ -23,6 +23,7 @@ import torch
 
 from pipeline.models.cflow import CFlow
 from pipeline.training.features import ClipFeatures
+from pipeline.training.workers import ALONE, Workers
 
 STRENGTHS = (0.0, 0.25, 0.5, 1.0)
 """Among these is chosen; weights times a power of two stay exact in float16."""
@@ -68,13 +69,16 @@ def independent_pieces(clips: Sequence[ClipFeatures], heldout: Sequence[range]) 
     return [Piece(clip, part[np.unique(np.linspace(0, len(part) - 1, each).astype(int))]) for clip, part in parts]
 
 
-def choose_strengths(flows: CFlow, clips: Sequence[ClipFeatures], heldout: Sequence[range]) -> dict[str, float]:
+def choose_strengths(
+    flows: CFlow, clips: Sequence[ClipFeatures], heldout: Sequence[range], workers: Workers = ALONE
+) -> dict[str, float]:
     """Choose the strength of every level's condition on held-out footage.
 
     Args:
         flows: fitted with strengths that were drawn, on the device to be used; left in evaluation mode.
         clips: features of the normal footage.
         heldout: per clip, its held-out frames.
+        workers: that look at it together.
 
     Returns:
         One of ``STRENGTHS`` by the name of the level; nothing where the condition is not adaptive.
@@ -88,7 +92,7 @@ def choose_strengths(flows: CFlow, clips: Sequence[ClipFeatures], heldout: Seque
     if len(pieces) < _PIECES_PER_SCENE * len(scenes):  # nothing can be told: no need to look
         return dict.fromkeys(flows.settings.encoder.level_names, _unknown(tells_cameras))
     return {
-        name: supported_strength(*foreground_likelihoods(flows, level, pieces), tells_cameras=tells_cameras)
+        name: supported_strength(*foreground_likelihoods(flows, level, pieces, workers), tells_cameras=tells_cameras)
         for level, name in enumerate(flows.settings.encoder.level_names)
     }
 
@@ -130,7 +134,7 @@ def _unknown(tells_cameras: bool) -> float:
 
 @torch.inference_mode()
 def foreground_likelihoods(
-    flows: CFlow, level: int, pieces: Sequence[Piece]
+    flows: CFlow, level: int, pieces: Sequence[Piece], workers: Workers = ALONE
 ) -> tuple[npt.NDArray[np.float64], list[str]]:
     """Mean log-likelihood per dimension of each piece's foreground, by strength.
 
@@ -138,28 +142,38 @@ def foreground_likelihoods(
         Shape (strengths, pieces) in nats, and the scenes of these pieces: those that hold any of their scene's
         foreground.
     """
-    bare = [
-        np.stack([_likelihoods(flows, level, *one, STRENGTHS[:1])[0] for one in _frames(piece)]) for piece in pieces
-    ]
+    own = workers.share([len(piece.frames) for piece in pieces], [piece.clip.holders for piece in pieces])
+    own = np.flatnonzero(own == workers.rank).tolist()
+    height, width = flows.sizes[level]
+    bare = workers.merge(
+        {
+            at: np.stack([_likelihoods(flows, level, *one, STRENGTHS[:1])[0] for one in _frames(pieces[at])])
+            for at in own
+        },
+        [(len(piece.frames), height * width) for piece in pieces],
+        np.float32,
+    )
     of_scene: dict[str, list[npt.NDArray[np.float32]]] = {}
     for piece, found in zip(pieces, bare, strict=True):
         of_scene.setdefault(piece.clip.clip.scene, []).append(found.ravel())
     limits = {scene: np.quantile(np.concatenate(found), _FOREGROUND) for scene, found in of_scene.items()}
-    means, scenes = [], []
-    for piece, found in zip(pieces, bare, strict=True):
-        scene = piece.clip.clip.scene
-        foreground = found <= limits[scene]
-        if not foreground.any():
+    foregrounds = [found <= limits[piece.clip.clip.scene] for piece, found in zip(pieces, bare, strict=True)]
+    shown = [at for at, foreground in enumerate(foregrounds) if foreground.any()]
+    means: dict[int, npt.NDArray[np.float64]] = {}
+    for turn, at in enumerate(shown):
+        if at not in own:
             continue
+        foreground = foregrounds[at]
         stronger = [
             _likelihoods(flows, level, *one, STRENGTHS[1:], positions=np.flatnonzero(chosen))
-            for one, chosen in zip(_frames(piece), foreground, strict=True)
+            for one, chosen in zip(_frames(pieces[at]), foreground, strict=True)
             if chosen.any()
         ]
-        every = np.concatenate([found[foreground][np.newaxis], np.concatenate(stronger, axis=1)])
-        means.append(every.mean(axis=1, dtype=np.float64))
-        scenes.append(scene)
-    return np.stack(means, axis=1) if means else np.empty((len(STRENGTHS), 0)), scenes
+        every = np.concatenate([bare[at][foreground][np.newaxis], np.concatenate(stronger, axis=1)])
+        means[turn] = every.mean(axis=1, dtype=np.float64)
+    found = workers.merge(means, [(len(STRENGTHS),)] * len(shown), np.float64)
+    scenes = [pieces[at].clip.clip.scene for at in shown]
+    return np.stack(found, axis=1) if found else np.empty((len(STRENGTHS), 0)), scenes
 
 
 def _frames(piece: Piece) -> Iterator[tuple[ClipFeatures, int]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.baselines.differnet import Differnet, pooled_dims, pooled_views, scaled_sizes
 from pipeline.config import TrainingSettings
@@ -19,8 +19,7 @@ from pipeline.training.fit_inputs import FitInputs, FitResult, scenes_of
 from pipeline.training.holdout import Split
 from pipeline.training.resume import run_trainer
 from pipeline.training.trainer import Trainer
-
-_LARGEST_GRADIENT = 1.0  # norm over all parameters
+from pipeline.training.workers import ALONE, Workers
 
 
 def pooled_spec(model: ModelSettings, encoder: Encoder) -> FeatureSpec:
@@ -47,9 +46,9 @@ def fit_differnet(inputs: FitInputs) -> FitResult:
         RunError: the training diverged.
         KeyboardInterrupt: interrupted before a single step.
     """
-    training, split = inputs.config.training, inputs.split
-    model = initial_differnet(inputs.model, inputs.encoder, inputs.clips, split, training.seed).to(inputs.device)
-    fit = DiffernetTrainer(model, inputs.clips, split.train, training, inputs.device)
+    training, split, workers = inputs.config.training, inputs.split, inputs.workers
+    model = initial_differnet(inputs.model, inputs.encoder, inputs.clips, split, training.seed, workers)
+    fit = DiffernetTrainer(model.to(inputs.device), inputs.clips, split.train, training, inputs.device, workers)
     completed, heldout = run_trainer(fit, inputs)
     return FitResult(
         method=model.state_dict(),
@@ -63,7 +62,12 @@ def fit_differnet(inputs: FitInputs) -> FitResult:
 
 
 def initial_differnet(
-    model: ModelSettings, encoder: Encoder, clips: Sequence[ClipFeatures], split: Split, seed: int
+    model: ModelSettings,
+    encoder: Encoder,
+    clips: Sequence[ClipFeatures],
+    split: Split,
+    seed: int,
+    workers: Workers = ALONE,
 ) -> Differnet:
     """Flows with weights drawn from the seed and scales measured on the training features; on the CPU."""
     scenes = scenes_of(clips)
@@ -77,7 +81,13 @@ def initial_differnet(
             if clip.clip.scene == scene
             for variant in clip.variants()
         ]
-        values = np.concatenate([_pooled(clip, part).reshape(-1, made.flow(row).dims) for clip, part in pairs])
+        own = workers.share([len(part) for _, part in pairs], [clip.holders for clip, _ in pairs]) == workers.rank
+        found = workers.merge(
+            {at: _pooled(*pairs[at]) for at in np.flatnonzero(own).tolist()},
+            [(len(part), *clip.levels[0].shape[1:]) for clip, part in pairs],
+            np.float32,
+        )
+        values = np.concatenate([of_clip.reshape(-1, made.flow(row).dims) for of_clip in found])
         made.flow(row).standardise(torch.from_numpy(values.mean(axis=0)), torch.from_numpy(values.std(axis=0)))
     return made
 
@@ -88,7 +98,11 @@ class DiffernetTrainer(Trainer):
     Args:
         model: to be fitted.
         device: where it lies.
+        workers: that fit it together.
     """
+
+    # A vector that the flow does not know yet is multiplied block by block, and its gradient with it.
+    _largest_gradient = 1.0
 
     def __init__(
         self,
@@ -97,21 +111,26 @@ class DiffernetTrainer(Trainer):
         frames: Sequence[range],
         settings: TrainingSettings,
         device: str,
+        workers: Workers = ALONE,
     ) -> None:
         rate = model.settings.differnet.learning_rate
-        super().__init__(model, clips, frames, settings.model_copy(update={"learning_rate": rate}))
+        super().__init__(model, clips, frames, settings.model_copy(update={"learning_rate": rate}), workers)
         self._model = model
         self._device = device
         self._rows = model.scene_rows([clip.clip.scene for clip in clips]).numpy()
 
-    def _backward(self, chosen: npt.NDArray[np.int64], random: np.random.Generator) -> None:
+    def _backward(
+        self, chosen: npt.NDArray[np.int64], own: npt.NDArray[np.bool_], random: np.random.Generator
+    ) -> dict[str, float]:
         """Mean over the frames of -log p(y) / D, up to a constant: (|u|^2 / 2 - log |det J|) / D."""
-        views = random.integers(0, self._variants[0][0].levels[0].shape[1], len(chosen))
-        variants = self._draw_variants(chosen, random)
-        vectors = [of[view] for of, view in zip(self._frame_features(chosen, variants, 0), views, strict=True)]
+        views = random.integers(0, self._variants[0][0].levels[0].shape[1], len(chosen))[own]
+        variants = self._draw_variants(chosen, random)[own]
+        level, total = self._model.settings.encoder.level_names[-1], 0.0
+        if not own.any():
+            return {level: total}
+        vectors = [of[view] for of, view in zip(self._frame_features(chosen[own], variants, 0), views, strict=True)]
         of_step = torch.from_numpy(np.stack(vectors).astype(np.float32)).to(self._device)
-        rows = self._rows[self._owners[chosen]]
-        total = 0.0
+        rows = self._rows[self._owners[chosen[own]]]
         for row in np.unique(rows):
             flow = self._model.flow(int(row))
             latents, log_det_jacobian = flow(of_step[torch.from_numpy(rows == row)])
@@ -120,9 +139,7 @@ class DiffernetTrainer(Trainer):
             loss = (0.5 * latents.square().sum(dim=1) - log_det_jacobian).sum() / (flow.dims * len(chosen))
             loss.backward()
             total += float(loss.detach())
-        # A vector that the flow does not know yet is multiplied block by block, and its gradient with it.
-        nn.utils.clip_grad_norm_(self._parameters.values(), _LARGEST_GRADIENT)
-        self._note_loss(self._model.settings.encoder.level_names[-1], total)
+        return {level: total}
 
     def _tensors(self) -> dict[str, Tensor]:
         return dict(self._model.state_dict())

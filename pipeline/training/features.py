@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -89,6 +89,7 @@ class ClipFeatures:
         gray_images: of the scene, as a ``SceneSampler`` kept them: float32, shape (n, h, w), memory-mapped.
         gaps_s: float32, shape (frames,): seconds between the frames of each one's pair; 0 for a frame without one.
         speeds: of what moved, as ``speed_maps`` gives them: float16, shape (frames, h', w'), memory-mapped.
+        holders: ranks of the workers that have its files. At others all but clip, rate and gaps is NaN, and no memory.
     """
 
     clip: Clip
@@ -98,6 +99,7 @@ class ClipFeatures:
     gray_images: npt.NDArray[np.float32]
     gaps_s: npt.NDArray[np.float32]
     speeds: npt.NDArray[np.float16]
+    holders: tuple[int, ...] = (0,)
 
     def __len__(self) -> int:
         return len(self.levels[0])
@@ -117,7 +119,8 @@ def extract_features(
     folder: Path,
     progress: Callable[[int, int], None],
     passed_over: Callable[[str], None],
-) -> list[ClipFeatures]:
+    numbers: Collection[int] | None = None,
+) -> dict[int, ClipFeatures]:
     """Compute, or find in ``folder``, the features of every clip that can be read.
 
     Args:
@@ -129,35 +132,51 @@ def extract_features(
         folder: where the files go; it holds features of this encoder, size, gap, step and these variants only.
         progress: called with the frames done and the frames there are, as far as that is known.
         passed_over: told of a clip that cannot be read (any more), or is too short to learn from.
+        numbers: of those clips that are wanted; None for all.
+
+    Returns:
+        Features by the numbers of their clips, rising.
 
     Raises:
         DatasetError: the disk has no room for the features.
     """
     folder.mkdir(parents=True, exist_ok=True)
     variants = training.augmentation.variants
-    expected = [_expected_frames(clip, training.frame_step) for clip in clips]
-    _check_space(folder, spec, variants, clips, expected)
-    features, done = [], 0
-    for number, clip in enumerate(clips):
-        stem = folder / f"clip-{number:05d}"
+    wanted = range(len(clips)) if numbers is None else sorted(numbers)
+    expected = {number: _expected_frames(clips[number], training.frame_step) for number in wanted}
+    _check_space(folder, spec, variants, expected)
+    features: dict[int, ClipFeatures] = {}
+    done = 0
+    for number in wanted:
+        clip, stem = clips[number], _stem(folder, number)
         try:
-            if not stem.with_suffix(".json").exists():
+            if not is_extracted(folder, number):
                 for count in _extract_clip(number, clip, spec, size_px, gap_s, training, stem):
-                    progress(done + count, max(sum(expected), done + count))
-            found = _open_clip(clip, spec, variants, stem)
+                    progress(done + count, max(sum(expected.values()), done + count))
+            found = open_features(clip, spec, variants, folder, number)
             if len(found) < LEAST_FRAMES:
                 raise VideoError(f"{clip.url}: expected {LEAST_FRAMES} frames or more to use, got {len(found)}")
         except VideoError as error:
             expected[number] = 0
             _LOGGER.warning("passed over: %s", error)
             passed_over(str(error))
-            progress(done, max(sum(expected), done))
+            progress(done, max(sum(expected.values()), done))
             continue
         expected[number] = len(found)
         done += len(found)
-        progress(done, max(sum(expected), done))
-        features.append(found)
+        progress(done, max(sum(expected.values()), done))
+        features[number] = found
     return features
+
+
+def is_extracted(folder: Path, number: int) -> bool:
+    """Whether a folder holds all features of a clip.
+
+    Args:
+        folder: as for ``extract_features``.
+        number: of the clip.
+    """
+    return _stem(folder, number).with_suffix(".json").exists()
 
 
 def pyramid_spec(model: ModelSettings, encoder: Encoder) -> FeatureSpec:
@@ -180,18 +199,21 @@ def _expected_frames(clip: Clip, frame_step: int) -> int:
     return -(-(clip.frame_count or 0) // frame_step)
 
 
-def _check_space(
-    folder: Path, spec: FeatureSpec, variants: int, clips: Sequence[Clip], expected: Sequence[int]
-) -> None:
+def _stem(folder: Path, number: int) -> Path:
+    """What the names of a clip's files begin with."""
+    return folder / f"clip-{number:05d}"
+
+
+def _check_space(folder: Path, spec: FeatureSpec, variants: int, expected: Mapping[int, int]) -> None:
     """Say before hours of decoding that the disk is too small, as far as the clips' lengths are known."""
     per_frame = (1 + variants) * spec.bytes_per_frame
-    left = sum(count for number, count in enumerate(expected) if not (folder / f"clip-{number:05d}.json").exists())
+    left = sum(count for number, count in expected.items() if not is_extracted(folder, number))
     free = shutil.disk_usage(folder).free
     if left * per_frame + _SPARE_BYTES > free:
         fewer = ", training.augmentation.variants lower" if variants else ""
         raise DatasetError(
             f"{folder}: expected {left * per_frame / 1e9:.1f} GB of room for the features of {left} frames of "
-            f"{len(clips)} clips, got {free / 1e9:.1f} GB free; set training.frame_step higher{fewer} or write "
+            f"{len(expected)} clips, got {free / 1e9:.1f} GB free; set training.frame_step higher{fewer} or write "
             "elsewhere"
         )
 
@@ -316,7 +338,20 @@ def _gaps_file(stem: Path) -> Path:
     return stem.with_name(f"{stem.name}-gaps.npy")
 
 
-def _open_clip(clip: Clip, spec: FeatureSpec, variants: int, stem: Path) -> ClipFeatures:
+def open_features(clip: Clip, spec: FeatureSpec, variants: int, folder: Path, number: int) -> ClipFeatures:
+    """Features of a clip that were extracted.
+
+    Args:
+        clip: which one.
+        spec: what was kept of every frame.
+        variants: changed ones of every frame.
+        folder: as for ``extract_features``.
+        number: of the clip.
+
+    Raises:
+        RunError: its files are damaged.
+    """
+    stem = _stem(folder, number)
     values = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
     levels, *varied = (_open_levels(spec, variant, values["frames"], stem) for variant in range(1 + variants))
     gray_images = _load_array(_gray_images_file(stem), "pictures", mmap_mode="r")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from torch import Tensor
 
@@ -16,6 +15,8 @@ from pipeline.models.encoder import Encoder
 from pipeline.training.features import ClipFeatures
 from pipeline.training.holdout import Split
 from pipeline.training.progress import TrainingProgress
+from pipeline.training.state import States
+from pipeline.training.workers import ALONE, Workers
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,10 @@ class FitInputs:
         device: torch device of the fit.
         clips: cached features of the normal footage.
         split: which frames are learned from, and which are held out.
-        folder: where an unfinished training keeps its state; it exists.
+        states: where an unfinished training keeps its state.
         features_key: digest of everything that decides the features.
         progress: called as it goes on.
+        workers: that fit it together.
     """
 
     config: Config
@@ -40,9 +42,10 @@ class FitInputs:
     device: str
     clips: Sequence[ClipFeatures]
     split: Split
-    folder: Path
+    states: States
     features_key: str
     progress: TrainingProgress
+    workers: Workers = ALONE
 
 
 @dataclass(frozen=True)

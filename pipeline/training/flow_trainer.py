@@ -16,6 +16,7 @@ from pipeline.training.condition_strength import draw_strengths
 from pipeline.training.features import ClipFeatures
 from pipeline.training.loss import flow_loss
 from pipeline.training.trainer import Trainer
+from pipeline.training.workers import ALONE, Workers
 
 
 class FlowTrainer(Trainer):
@@ -27,20 +28,30 @@ class FlowTrainer(Trainer):
         clips: Sequence[ClipFeatures],
         frames: Sequence[range],
         settings: TrainingSettings,
+        workers: Workers = ALONE,
     ) -> None:
-        super().__init__(flows, clips, frames, settings)
+        super().__init__(flows, clips, frames, settings, workers)
         self._flows = flows
         self._device = flows.get_buffer("positions_0").device
         self._scene_rows = flows.scene_rows([clip.clip.scene for clip in clips])
 
-    def _backward(self, chosen: npt.NDArray[np.int64], random: np.random.Generator) -> None:
-        variants = self._draw_variants(chosen, random)
+    def _backward(
+        self, chosen: npt.NDArray[np.int64], own: npt.NDArray[np.bool_], random: np.random.Generator
+    ) -> dict[str, float]:
+        variants = self._draw_variants(chosen, random)[own]
         adaptive = self._flows.settings.flow.condition == "adaptive"
-        strengths = draw_strengths(len(chosen), random) if adaptive else None
+        strengths = draw_strengths(len(chosen), random)[own] if adaptive else None
+        losses = {}
         for level, name in enumerate(self._flows.settings.encoder.level_names):
-            loss = flow_loss(self._log_likelihood(level, chosen, variants, strengths, random))
-            loss.backward()  # level by level: only one graph is in memory
-            self._note_loss(name, float(loss.detach()))
+            positions = self._draw_positions(level, own, random)
+            losses[name] = 0.0
+            if positions:
+                # Every frame gives as many vectors, so the mean over all is that of the workers' means by their frames.
+                part = len(positions) / len(chosen)
+                loss = flow_loss(self._log_likelihood(level, chosen[own], variants, strengths, positions)) * part
+                loss.backward()  # level by level: only one graph is in memory
+                losses[name] = float(loss.detach())
+        return losses
 
     def _tensors(self) -> dict[str, Tensor]:
         return stored_flows(self._flows)
@@ -48,13 +59,23 @@ class FlowTrainer(Trainer):
     def _load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         load_flows(self._flows, tensors)
 
+    def _draw_positions(
+        self, level: int, own: npt.NDArray[np.bool_], random: np.random.Generator
+    ) -> list[npt.NDArray[np.int64]]:
+        """Rising numbers of the positions that a step takes of each of this worker's frames."""
+        height, width = self._flows.sizes[level]
+        area = height * width
+        wanted = min(self._settings.positions_per_frame or area, area)
+        drawn = [random.permutation(area)[:wanted] for _ in own]
+        return [np.sort(positions) for positions, is_own in zip(drawn, own, strict=True) if is_own]
+
     def _log_likelihood(
         self,
         level: int,
         chosen: npt.NDArray[np.int64],
         variants: npt.NDArray[np.int64],
         strengths: npt.NDArray[np.float32] | None,
-        random: np.random.Generator,
+        positions: Sequence[npt.NDArray[np.int64]],
     ) -> Tensor:
         """Log-likelihoods per dimension of whitened vectors drawn from some frames; shape (N,).
 
@@ -63,12 +84,9 @@ class FlowTrainer(Trainer):
             chosen: numbers of the frames.
             variants: of each of them.
             strengths: of the condition, of each of them; None leaves it as it is.
-            random: for the positions.
+            positions: of each of them, as many of all.
         """
-        height, width = self._flows.sizes[level]
-        area = height * width
-        wanted = min(self._settings.positions_per_frame or area, area)
-        positions = [np.sort(random.permutation(area)[:wanted]) for _ in chosen]
+        wanted = len(positions[0])
         vectors = np.concatenate(
             [
                 features[drawn]

@@ -18,6 +18,7 @@ from pipeline.training.flow_trainer import FlowTrainer
 from pipeline.training.holdout import Split
 from pipeline.training.measure import measure_levels
 from pipeline.training.resume import run_trainer
+from pipeline.training.workers import ALONE, Workers
 
 # Mean and covariance are taken over this many frames, or as many as give this many vectors.
 _WHITENING_FRAMES = 64
@@ -31,18 +32,19 @@ def fit_flows(inputs: FitInputs) -> FitResult:
         RunError: the training diverged.
         KeyboardInterrupt: interrupted before a single step.
     """
-    training = inputs.config.training
-    flows = initial_flows(inputs.model, inputs.encoder, inputs.clips, inputs.split, training.seed).to(inputs.device)
-    fit = FlowTrainer(flows, inputs.clips, inputs.split.train, training)
+    training, workers = inputs.config.training, inputs.workers
+    flows = initial_flows(inputs.model, inputs.encoder, inputs.clips, inputs.split, training.seed, workers)
+    flows = flows.to(inputs.device)
+    fit = FlowTrainer(flows, inputs.clips, inputs.split.train, training, workers)
     completed, heldout = run_trainer(fit, inputs)
-    strengths = choose_strengths(flows, inputs.clips, heldout)
+    strengths = choose_strengths(flows, inputs.clips, heldout, workers)
     for level, name in enumerate(inputs.model.encoder.level_names):
         if name in strengths:
             flows.flow(level).scale_conditions(strengths[name])
         flows.flow(level).round_weights()
     return FitResult(
         method=flows,
-        levels=measure_levels(flows, inputs.clips, heldout),
+        levels=measure_levels(flows, inputs.clips, heldout, workers),
         heldout=heldout,
         completed=completed,
         epochs=fit.epoch,
@@ -53,7 +55,12 @@ def fit_flows(inputs: FitInputs) -> FitResult:
 
 
 def initial_flows(
-    model: ModelSettings, encoder: Encoder, clips: Sequence[ClipFeatures], split: Split, seed: int
+    model: ModelSettings,
+    encoder: Encoder,
+    clips: Sequence[ClipFeatures],
+    split: Split,
+    seed: int,
+    workers: Workers = ALONE,
 ) -> CFlow:
     """Flows with weights drawn from the seed and whitening measured on the training features; on the CPU.
 
@@ -63,11 +70,13 @@ def initial_flows(
         torch.manual_seed(seed)
         flows = CFlow(model, encoder.channels, scenes_of(clips))
     for level in range(len(encoder.channels)):
-        flows.flow(level).whiten(*_moments(clips, split.train, level))
+        flows.flow(level).whiten(*_moments(clips, split.train, level, workers))
     return flows
 
 
-def _moments(clips: Sequence[ClipFeatures], frames: Sequence[range], level: int) -> tuple[Tensor, Tensor]:
+def _moments(
+    clips: Sequence[ClipFeatures], frames: Sequence[range], level: int, workers: Workers
+) -> tuple[Tensor, Tensor]:
     """Mean (D,) and covariance (D, D), float64, of a level's features in frames spread evenly over the footage.
 
     Variants are taken in turn.
@@ -75,11 +84,15 @@ def _moments(clips: Sequence[ClipFeatures], frames: Sequence[range], level: int)
     every = [(clip, frame) for clip, part in zip(clips, frames, strict=True) for frame in part]
     _, area, dims = clips[0].levels[level].shape
     wanted = min(len(every), max(_WHITENING_FRAMES, _WHITENING_VECTORS // area))
-    total, products, count = np.zeros(dims), np.zeros((dims, dims)), 0
-    for turn, at in enumerate(np.unique(np.linspace(0, len(every) - 1, wanted).round().astype(int))):
-        clip, frame = every[at]
+    chosen = [every[at] for at in np.unique(np.linspace(0, len(every) - 1, wanted).round().astype(int))]
+    own = workers.share([1.0] * len(chosen), [clip.holders for clip, _ in chosen]) == workers.rank
+    total, products = np.zeros(dims), np.zeros((dims, dims))
+    for turn in np.flatnonzero(own):
+        clip, frame = chosen[turn]
         variants = clip.variants()
         values = variants[turn % len(variants)].levels[level][frame].astype(np.float64)
-        total, products, count = total + values.sum(axis=0), products + values.T @ values, count + len(values)
+        total, products = total + values.sum(axis=0), products + values.T @ values
+    workers.add(torch.from_numpy(total), torch.from_numpy(products))
+    count = len(chosen) * area
     mean = total / count
     return torch.from_numpy(mean), torch.from_numpy(products / count - np.outer(mean, mean))

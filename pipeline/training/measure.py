@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,28 +12,40 @@ from pipeline.inference.anomaly_map import level_constants
 from pipeline.models.card import LevelConstants
 from pipeline.models.cflow import CFlow
 from pipeline.training.features import ClipFeatures
+from pipeline.training.workers import ALONE, Workers
 
 _BATCH_FRAMES = 16
 
 
-def measure_levels(flows: CFlow, clips: Sequence[ClipFeatures], heldout: Sequence[range]) -> tuple[LevelConstants, ...]:
+def measure_levels(
+    flows: CFlow, clips: Sequence[ClipFeatures], heldout: Sequence[range], workers: Workers = ALONE
+) -> tuple[LevelConstants, ...]:
     """Measure the constants of every level on held-out normal frames; finest first.
 
     Args:
         flows: fitted, on the device to be used; left in evaluation mode.
         clips: features of the normal footage.
         heldout: per clip, its held-out frames.
+        workers: that measure together.
     """
     flows.eval()
-    maps = [
-        _log_likelihoods(flows, clip, frames[start : start + _BATCH_FRAMES])
+    batches = [
+        (clip, frames[start : start + _BATCH_FRAMES])
         for clip, frames in zip(clips, heldout, strict=True)
         for start in range(0, len(frames), _BATCH_FRAMES)
-    ]  # a few kilobytes per frame
-    return tuple(
-        level_constants(torch.cat([of_batch[level].flatten() for of_batch in maps]), stride, flows.flow(level).dims)
-        for level, stride in enumerate(flows.settings.encoder.strides)
-    )
+    ]
+    own = workers.share([len(frames) for _, frames in batches], [clip.holders for clip, _ in batches])
+    maps = {int(at): _log_likelihoods(flows, *batches[at]) for at in np.flatnonzero(own == workers.rank)}
+    constants = []
+    for level, (stride, size) in enumerate(zip(flows.settings.encoder.strides, flows.sizes, strict=True)):
+        of_level = workers.merge(
+            {at: of_batch[level].numpy() for at, of_batch in maps.items()},
+            [(len(frames), *size) for _, frames in batches],
+            np.float32,
+        )  # a few kilobytes per frame
+        values = torch.from_numpy(np.concatenate([part.ravel() for part in of_level]))
+        constants.append(level_constants(values, stride, flows.flow(level).dims))
+    return tuple(constants)
 
 
 @torch.inference_mode()

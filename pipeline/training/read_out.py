@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ from pipeline.models.read_out import read, without_common
 from pipeline.models.score import frame_scores
 from pipeline.training.augmentation import PhotometricChange, change_pair, draw_change
 from pipeline.training.features import ClipFeatures, batches
+from pipeline.training.workers import ALONE, Workers
 from pipeline.types import stack_previous
 from pipeline.video.source import open_source
 
@@ -101,7 +103,8 @@ def measure_read_out(
     progress: Callable[[int, int], None],
     *,
     learned: bool = True,
-) -> MeasuredReadOut:
+    workers: Workers = ALONE,
+) -> MeasuredReadOut | None:
     """Measure on normal footage.
 
     Args:
@@ -114,25 +117,54 @@ def measure_read_out(
         device: of both.
         progress: called with the frames done and the frames there are.
         learned: whether frames that were learned from are measured, too, where little is held out.
+        workers: that measure together, each what lies on its node.
+
+    Returns:
+        What was measured; None at all workers but the first.
 
     Raises:
         VideoError: a clip cannot be read any more.
     """
     scenes = tuple(sorted({clip.clip.scene for clip in clips}))
     stretches = _stretches(clips, heldout, learned)
-    scales = _speed_scales(clips, scenes) if model.motion.enabled else None
+    scales = _speed_scales(clips, scenes, workers) if model.motion.enabled else None
     measured = _Measured(model, training, method, encode, scenes, scales, device)
-    total = sum(len(frames) * len(lights) for _, frames, lights in stretches)
-    parts: list[MeasuredPart] = []
-    done = 0
-    for number, frames, lights in stretches:
-        for light in lights:
-            parts.append(measured.part(number, clips[number], frames, light))
+    wanted = [(number, frames, light) for number, frames, lights in stretches for light in lights]
+    readers = workers.holders([Path(clip.clip.url).exists() for clip in clips])
+    owners = workers.share([len(frames) for _, frames, _ in wanted], [readers[number] for number, _, _ in wanted])
+    total = sum(len(frames) for (_, frames, _), owner in zip(wanted, owners, strict=True) if owner == workers.rank)
+
+    def measure() -> dict[int, MeasuredPart]:
+        own: dict[int, MeasuredPart] = {}
+        done = 0
+        for at in map(int, np.flatnonzero(owners == workers.rank)):
+            number, frames, light = wanted[at]
+            own[at] = measured.part(number, clips[number], frames, light)
             done += len(frames)
             progress(done, total)
+        return own
+
+    own = workers.together(measure)
+    parts = [
+        _collected(own.get(at), clips[number].clip.scene, number, light, int(owners[at]), workers)
+        for at, (number, _, light) in enumerate(wanted)
+    ]
     top_fraction = model.score.top_fraction
-    constants = constants_of(parts, _motion_tops(clips, scenes, scales, top_fraction), top_fraction)
-    return _result(parts, constants, scales, top_fraction)
+    tops = _motion_tops(clips, scenes, scales, top_fraction, workers)
+    every = [part for part in parts if part is not None]
+    return _result(every, constants_of(every, tops, top_fraction), scales, top_fraction) if workers.is_first else None
+
+
+def _collected(
+    part: MeasuredPart | None, scene: str, clip: int, light: int, owner: int, workers: Workers
+) -> MeasuredPart | None:
+    """A part, whoever measured it, at the first worker; None at all others."""
+    own = (None,) * 4 if part is None else (part.maps.shown, part.maps.scored, part.speeds, part.paired)
+    found = [workers.collect(tensor, owner) for tensor in own]
+    if not workers.is_first:
+        return None
+    shown, scored, speeds, paired = (tensor for tensor in found if tensor is not None)
+    return MeasuredPart(scene, clip, light, AnomalyMaps(shown, scored), speeds, paired)
 
 
 def _stretches(
@@ -224,19 +256,22 @@ def _changed(
     return varied, varied_luma
 
 
-def _speed_scales(clips: Sequence[ClipFeatures], scenes: Sequence[str]) -> Tensor | None:
+def _speed_scales(clips: Sequence[ClipFeatures], scenes: Sequence[str], workers: Workers) -> Tensor | None:
     """What speeds are measured in at every cell: their spread there and around, and everywhere; see ``ReadOut``.
 
     None where no frame has a pair.
     """
+    own = workers.share([len(clip) for clip in clips], [clip.holders for clip in clips]) == workers.rank
     by_scene = []
     for scene in scenes:
-        count, total, squares = 0, 0.0, 0.0
-        for clip in clips:
+        count, total, squares = 0, *np.zeros((2, *clips[0].speeds.shape[1:]))
+        for clip, is_own in zip(clips, own, strict=True):
             if clip.clip.scene == scene:
-                speeds = clip.speeds[clip.gaps_s > 0.0].astype(np.float64)
-                count += len(speeds)
-                total, squares = total + speeds.sum(axis=0), squares + (speeds**2).sum(axis=0)
+                count += int((clip.gaps_s > 0.0).sum())
+                if is_own:
+                    speeds = clip.speeds[clip.gaps_s > 0.0].astype(np.float64)
+                    total, squares = total + speeds.sum(axis=0), squares + (speeds**2).sum(axis=0)
+        workers.add(torch.from_numpy(total), torch.from_numpy(squares))
         if count:
             by_scene.append((total / count, squares / count))
         else:
@@ -257,19 +292,23 @@ def _spread(mean: npt.NDArray[np.float64], square: npt.NDArray[np.float64]) -> n
 
 
 def _motion_tops(
-    clips: Sequence[ClipFeatures], scenes: Sequence[str], scales: Tensor | None, top_fraction: float
+    clips: Sequence[ClipFeatures], scenes: Sequence[str], scales: Tensor | None, top_fraction: float, workers: Workers
 ) -> Tensor:
     """What is read off the speeds in every frame with a pair; nothing is fitted to them, so no frame is held out."""
     if scales is None:
         return torch.empty(0)
-    tops = []
-    for clip in clips:
+    own = workers.share([len(clip) for clip in clips], [clip.holders for clip in clips]) == workers.rank
+    tops: dict[int, npt.NDArray[np.float32]] = {}
+    paired = [np.flatnonzero(clip.gaps_s > 0.0) for clip in clips]
+    for number in map(int, np.flatnonzero(own)):
+        clip, of_clip = clips[number], []
         scale = scales[scenes.index(clip.clip.scene)]
-        paired = np.flatnonzero(clip.gaps_s > 0.0)
-        for start in range(0, len(paired), _BATCH_FRAMES):
-            speeds = torch.from_numpy(clip.speeds[paired[start : start + _BATCH_FRAMES]].astype(np.float32))
-            tops.append(frame_scores(speeds / scale, top_fraction))
-    return torch.cat(tops)
+        for start in range(0, len(paired[number]), _BATCH_FRAMES):
+            speeds = torch.from_numpy(clip.speeds[paired[number][start : start + _BATCH_FRAMES]].astype(np.float32))
+            of_clip.append(frame_scores(speeds / scale, top_fraction).numpy())
+        tops[number] = np.concatenate(of_clip) if of_clip else np.empty(0, np.float32)
+    every = workers.merge(tops, [(len(of_clip),) for of_clip in paired], np.float32)
+    return torch.from_numpy(np.concatenate(every))
 
 
 def constants_of(

@@ -8,7 +8,7 @@ import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -24,7 +24,9 @@ from pipeline.models.encoder import Encoder
 
 _LOGGER = logging.getLogger(__name__)
 
-_STATE_FILE = "state.safetensors"
+STATE_FILE = "state.safetensors"
+"""In a training's folder."""
+
 _FEATURES = "features"
 _KEY_FILE = "key.txt"
 _LAYOUT = 4  # of the cached files; those of an older release are made anew
@@ -43,6 +45,39 @@ class SavedState:
     tensors: dict[str, Tensor]
     step: int
     losses: dict[str, float]
+
+
+class States(Protocol):
+    """Where an unfinished training keeps its state."""
+
+    def load(self, key: str) -> SavedState | None:
+        """The saved state; None where there is none, or one of other settings or footage, or a damaged one."""
+
+    def save(self, key: str, state: SavedState) -> None:
+        """Keep a state instead of an older one.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+
+
+class StateFolder:
+    """States in a folder of this machine.
+
+    Args:
+        folder: it exists.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def load(self, key: str) -> SavedState | None:
+        """As ``States.load``."""
+        return load_state(self._folder, key)
+
+    def save(self, key: str, state: SavedState) -> None:
+        """As ``States.save``; it appears whole."""
+        save_state(self._folder, key, state)
 
 
 def training_folder(out: Path) -> Path:
@@ -101,13 +136,13 @@ def prepare_features(folder: Path, key: str) -> Path:
 def save_state(folder: Path, key: str, state: SavedState) -> None:
     """Write the state; it appears whole, replacing an older one."""
     metadata = {"key": key, "step": str(state.step), "losses": json.dumps(state.losses)}
-    with replace_whole(folder / _STATE_FILE) as staged:
+    with replace_whole(folder / STATE_FILE) as staged:
         save_tensors(state.tensors, staged, metadata=metadata)
 
 
 def load_state(folder: Path, key: str) -> SavedState | None:
     """The saved state; None where there is none, or one of other settings or footage, or a damaged one."""
-    path = folder / _STATE_FILE
+    path = folder / STATE_FILE
     if not path.exists():
         return None
     try:

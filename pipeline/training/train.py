@@ -11,11 +11,14 @@ import logging
 import shutil
 import statistics
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from pipeline.config import Config
 from pipeline.datasets.base import Dataset
@@ -28,18 +31,54 @@ from pipeline.models.card import CARD_FILE, ModelCard, Provenance, read_card
 from pipeline.models.cflow import CFlow
 from pipeline.models.checkpoint import check_writable, library_versions, save_checkpoint, stored_flows
 from pipeline.models.encoder import Encoder, build_encoder
-from pipeline.models.float16 import round_weights
+from pipeline.models.float16 import as_float16_if_exact, round_weights
 from pipeline.private_folder import temporary_folder
-from pipeline.training.features import ClipFeatures, extract_features
+from pipeline.training.features import ClipFeatures
 from pipeline.training.fit_inputs import FitInputs, FitResult, scenes_of
 from pipeline.training.holdout import Split, split_clips
 from pipeline.training.progress import NullProgress, TrainingProgress
 from pipeline.training.read_out import MeasuredReadOut, measure_read_out
 from pipeline.training.scene_references import measure_references
-from pipeline.training.state import features_key, prepare_features, training_folder
+from pipeline.training.shared_features import pictures, share_features
+from pipeline.training.state import StateFolder, States, features_key, training_folder
+from pipeline.training.workers import ALONE, Workers
 from pipeline.types import SceneReference
 
 _LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """What is to be fitted to what: all that is decided before footage is read.
+
+    Attributes:
+        config: ``training`` is read.
+        dataset: its training clips are used.
+        model: settings of the model, with everything resolved that was left to timm.
+        encoder: on the CPU.
+        features_key: digest of all that decides the features.
+    """
+
+    config: Config
+    dataset: Dataset
+    model: ModelSettings
+    encoder: Encoder
+    features_key: str
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model that was fitted and measured.
+
+    Attributes:
+        card: without its fingerprint.
+        tensors: of the method, as a checkpoint has them.
+        speed_scales: as for ``save_checkpoint``.
+    """
+
+    card: ModelCard
+    tensors: dict[str, Tensor]
+    speed_scales: Tensor | None
 
 
 def train(
@@ -76,18 +115,86 @@ def train(
         RunError: the training diverged.
         KeyboardInterrupt: interrupted before a single step; the features so far are kept.
     """
-    reporter = progress or NullProgress()
-    _check_out(out)
+    check_out(out)
     folder = training_folder(out)
-    model, encoder, device, key, clips = _read_footage(config, dataset, features or folder, reporter)
-    split = split_clips(
-        [clip.clip.scene for clip in clips], [len(clip) for clip in clips], config.training.holdout_fraction
+    device = _device(config)
+    task = training_task(config, dataset)
+
+    def make_folder() -> States:
+        folder.mkdir(parents=True, exist_ok=True)
+        return StateFolder(folder)
+
+    trained = fit_and_measure(task, device, features or folder, make_folder, progress or NullProgress())
+    assert trained is not None  # there is no other worker
+    return finish(task, trained, out)
+
+
+def check_out(out: Path) -> None:
+    """Make sure, before hours of work, that a folder can take the model.
+
+    Raises:
+        BadInputError: it cannot, or holds a complete one.
+    """
+    temporary_folder()  # torch wants one when the features are computed already
+    check_writable(out)
+    if (out / CARD_FILE).exists() and read_card(out).provenance.completed:
+        raise CheckpointError(f"{out}: expected a new folder or an interrupted training's, got a complete model")
+
+
+def training_task(config: Config, dataset: Dataset) -> TrainingTask:
+    """Decide all that can be decided before footage is read.
+
+    Raises:
+        ConfigError: the encoder cannot be built as configured.
+        WeightsError: its weights cannot be had.
+        DatasetError: there are no training clips.
+    """
+    if not dataset.train:
+        raise DatasetError(f"{dataset.root}: expected training clips, got none")
+    dataset = replace(dataset, train=with_image_fps(dataset.train, lambda _: config.training.image_fps))
+    encoder = build_encoder(config.model.encoder)
+    round_weights(encoder)
+    model = config.model.model_copy(update={"encoder": encoder.settings})
+    return TrainingTask(config, dataset, model, encoder, features_key(dataset, encoder, model, config.training))
+
+
+def fit_and_measure(
+    task: TrainingTask,
+    device: str,
+    features: Path,
+    open_states: Callable[[], States],
+    progress: TrainingProgress,
+    workers: Workers = ALONE,
+) -> Trained | None:
+    """From footage to a model, but for writing it; several workers do it together, each of which calls this.
+
+    Args:
+        task: the same for all.
+        device: of this worker.
+        features: folder where cached features are looked for and left, on each worker's node.
+        open_states: where the training keeps its state; called when there is something to keep.
+        progress: of this worker.
+        workers: that fit the model together.
+
+    Returns:
+        The model; None at all workers but the first.
+
+    Raises:
+        As ``train``.
+    """
+    clips = _read_footage(task, device, features, progress, workers)
+    training, encoder = task.config.training, task.encoder
+    split = split_clips([clip.clip.scene for clip in clips], [len(clip) for clip in clips], training.holdout_fraction)
+    result = method_of(task.model.method).load_fit()(
+        FitInputs(
+            task.config, task.model, encoder, device, clips, split, open_states(), task.features_key, progress, workers
+        )
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    fit = method_of(model.method).load_fit()
-    result = fit(FitInputs(config, model, encoder, device, clips, split, folder, key, reporter))
-    card = _card(dataset, config, model, clips, split, result)
-    read_out = _measure_read_out(out, card, encoder, result, clips, torch.device(device), reporter)
+    of_scenes = pictures(clips, workers)
+    card = _card(task, clips, of_scenes, split, result)
+    read_out = _measure_read_out(card, encoder, result, clips, torch.device(device), progress, workers)
+    if read_out is None:
+        return None
     measured = card.model_copy(
         update={
             "read_out": read_out.constants,
@@ -96,9 +203,18 @@ def train(
             "normal_common": read_out.normal_common,
         }
     )
-    written = save_checkpoint(out, measured, encoder, result.method, read_out.speed_scales)
-    if result.completed:
-        shutil.rmtree(folder, ignore_errors=True)
+    return Trained(measured, _tensors(result), read_out.speed_scales)
+
+
+def finish(task: TrainingTask, trained: Trained, out: Path) -> ModelCard:
+    """Write a model's checkpoint, and delete what an unfinished training keeps, if it was completed.
+
+    Raises:
+        CheckpointError: the folder holds something else, or cannot be written.
+    """
+    written = save_checkpoint(out, trained.card, task.encoder, trained.tensors, trained.speed_scales)
+    if trained.card.provenance.completed:
+        shutil.rmtree(training_folder(out), ignore_errors=True)
     return written
 
 
@@ -108,61 +224,53 @@ def extract_shared(config: Config, dataset: Dataset, folder: Path, progress: Tra
     Raises:
         BadInputError: settings or footage are not as expected.
     """
-    _read_footage(config, dataset, folder, progress or NullProgress())
+    device = _device(config)
+    _read_footage(training_task(config, dataset), device, folder, progress or NullProgress(), ALONE)
 
 
 def _read_footage(
-    config: Config, dataset: Dataset, folder: Path, progress: TrainingProgress
-) -> tuple[ModelSettings, Encoder, str, str, list[ClipFeatures]]:
-    """Compute, or find in ``folder``, what the method keeps of the footage.
-
-    Returns:
-        The model's settings with everything resolved, the encoder, its device, the features' key, and the features.
-    """
-    if not dataset.train:
-        raise DatasetError(f"{dataset.root}: expected training clips, got none")
-    dataset = replace(dataset, train=with_image_fps(dataset.train, lambda _: config.training.image_fps))
-    device = _device(config)
-    encoder = build_encoder(config.model.encoder).to(device)
-    round_weights(encoder)
-    model = config.model.model_copy(update={"encoder": encoder.settings})
-    key = features_key(dataset, encoder, model, config.training)
-    clips = extract_features(
-        dataset.train,
+    task: TrainingTask, device: str, folder: Path, progress: TrainingProgress, workers: Workers
+) -> list[ClipFeatures]:
+    """Compute, or find in ``folder``, what the method keeps of the footage; the encoder is moved to the device."""
+    model, training = task.model, task.config.training
+    encoder = task.encoder.to(device)
+    clips = share_features(
+        task.dataset.train,
         method_of(model.method).load_feature_spec()(model, encoder.for_inference()),
         model.image_size_px,
         gap_s=model.motion.gap_s,
-        training=config.training,
-        folder=prepare_features(folder, key),
+        training=training,
+        folder=folder,
+        key=task.features_key,
         progress=progress.features,
         passed_over=progress.passed_over,
+        workers=workers,
     )
     if not clips:
         raise DatasetError(
-            f"{dataset.root}: expected training clips, got none of {len(dataset.train)} that can be read"
+            f"{task.dataset.root}: expected training clips, got none of {len(task.dataset.train)} that can be read"
         )
-    return model, encoder, device, key, clips
+    return clips
 
 
 def _card(
-    dataset: Dataset,
-    config: Config,
-    model: ModelSettings,
+    task: TrainingTask,
     clips: Sequence[ClipFeatures],
+    of_scenes: Sequence[npt.NDArray[np.float32]] | None,
     split: Split,
     result: FitResult,
 ) -> ModelCard:
     """What the checkpoint says of itself, but for its read-out, which is measured with the model that it describes."""
     return ModelCard(
-        model=model,
+        model=task.model,
         scenes=scenes_of(clips),
         levels=result.levels,
         normal_scores={},
-        views=_scene_references(clips),
+        views={} if of_scenes is None else _scene_references(clips, of_scenes),
         normal_fps=statistics.median(clip.fps for clip, held in zip(clips, result.heldout, strict=True) if held),
         provenance=Provenance(
-            dataset=dataset.name,
-            training=config.training,
+            dataset=task.dataset.name,
+            training=task.config.training,
             completed=result.completed,
             epochs=result.epochs,
             steps=result.steps,
@@ -176,17 +284,24 @@ def _card(
     )
 
 
+def _tensors(result: FitResult) -> dict[str, Tensor]:
+    """What was fitted, as a checkpoint has it, on the CPU."""
+    if isinstance(result.method, CFlow):
+        return {name: as_float16_if_exact(tensor).cpu() for name, tensor in stored_flows(result.method).items()}
+    return {name: tensor.cpu() for name, tensor in result.method.items()}
+
+
 def _measure_read_out(
-    out: Path,
     card: ModelCard,
     encoder: Encoder,
     result: FitResult,
     clips: Sequence[ClipFeatures],
     device: torch.device,
     progress: TrainingProgress,
-) -> MeasuredReadOut:
+    workers: Workers,
+) -> MeasuredReadOut | None:
     tensors = stored_flows(result.method) if isinstance(result.method, CFlow) else result.method
-    stored = StoredModel(out, card, encoder.channels, {name: tensor.cpu() for name, tensor in tensors.items()})
+    stored = StoredModel(Path(), card, encoder.channels, {name: tensor.cpu() for name, tensor in tensors.items()})
     method = method_of(card.model.method).load_builder()(stored, torch.float32).requires_grad_(False).to(device)
     return measure_read_out(
         card.model,
@@ -198,18 +313,14 @@ def _measure_read_out(
         device,
         progress.heldout,
         learned=result.completed,  # an interrupted training is measured in seconds
+        workers=workers,
     )
 
 
-def _check_out(out: Path) -> None:
-    temporary_folder()  # torch wants one when the features are computed already
-    check_writable(out)
-    if (out / CARD_FILE).exists() and read_card(out).provenance.completed:
-        raise CheckpointError(f"{out}: expected a new folder or an interrupted training's, got a complete model")
-
-
-def _scene_references(clips: Sequence[ClipFeatures]) -> dict[str, SceneReference]:
-    views = measure_references([clip.clip.scene for clip in clips], [clip.gray_images for clip in clips])
+def _scene_references(
+    clips: Sequence[ClipFeatures], of_scenes: Sequence[npt.NDArray[np.float32]]
+) -> dict[str, SceneReference]:
+    views = measure_references([clip.clip.scene for clip in clips], of_scenes)
     for scene, reference in views.items():
         if not reference.telling:
             _LOGGER.warning("scene %s: too little structure or footage to notice when its camera is moved", scene)

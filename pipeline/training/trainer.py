@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pipeline.config import TrainingSettings
 from pipeline.errors import RunError
 from pipeline.training.features import ClipFeatures
+from pipeline.training.workers import ALONE, Workers
 
 _LOSS_MEMORY = 0.95  # of the running mean of the losses that is shown and kept
 _ADAM = ("step", "exp_avg", "exp_avg_sq")
@@ -24,11 +25,15 @@ class Trainer(ABC):
 
     Every time that a frame is learned from, one of its variants is drawn, the frame as it is among them.
 
+    Several workers take a step together: all draw the same, each learns from those frames whose features it has, and
+    their gradients are added up. Each so has the same weights after every step.
+
     Args:
         module: to be fitted, on the device to fit it on.
         clips: cached features.
         frames: per clip, the frames to learn from.
         settings: of the training.
+        workers: that take the steps together.
 
     Attributes:
         step: optimiser steps done.
@@ -36,14 +41,20 @@ class Trainer(ABC):
         losses: running mean of each level's loss, by its name.
     """
 
+    _largest_gradient: float | None = None  # norm over all parameters that a step's gradient is cut down to
+
     def __init__(
         self,
         module: nn.Module,
         clips: Sequence[ClipFeatures],
         frames: Sequence[range],
         settings: TrainingSettings,
+        workers: Workers = ALONE,
     ) -> None:
         self._settings = settings
+        self._module = module
+        self._workers = workers
+        self._holders = [clip.holders for clip in clips]
         self._variants = tuple(clip.variants() for clip in clips)
         # Number of the clip and of the frame in it, for every frame there is to learn from.
         self._owners = np.repeat(np.arange(len(clips)), [len(part) for part in frames])
@@ -72,13 +83,33 @@ class Trainer(ABC):
                 self.step, self.total_steps, self._settings.warmup_fraction
             )
         self._optimiser.zero_grad(set_to_none=True)
-        self._backward(self._frames_of_step(), np.random.default_rng((self._settings.seed, 1, self.step)))
+        chosen = self._frames_of_step()
+        losses = self._backward(chosen, self._own(chosen), np.random.default_rng((self._settings.seed, 1, self.step)))
+        for level, loss in self._added_up(losses).items():
+            self._note_loss(level, loss)
+        if self._largest_gradient is not None:
+            nn.utils.clip_grad_norm_(self._parameters.values(), self._largest_gradient)
         self._optimiser.step()
         self.step += 1
 
+    def agree(self) -> None:
+        """Have all workers begin with the same bits: sums over workers may differ in the last one between machines."""
+        self._workers.copy_first(tensor.data for tensor in (*self._module.parameters(), *self._module.buffers()))
+
     @abstractmethod
-    def _backward(self, chosen: npt.NDArray[np.int64], random: np.random.Generator) -> None:
-        """Add the gradients of one step, and note its losses."""
+    def _backward(
+        self, chosen: npt.NDArray[np.int64], own: npt.NDArray[np.bool_], random: np.random.Generator
+    ) -> dict[str, float]:
+        """Add the gradients of this worker's part of one step.
+
+        Args:
+            chosen: numbers of the step's frames.
+            own: which of them this worker learns from; perhaps none.
+            random: draws the same at every worker, so all of the step is drawn.
+
+        Returns:
+            This part's share of the loss of each level: the loss is the sum over all workers.
+        """
 
     @abstractmethod
     def _tensors(self) -> dict[str, Tensor]:
@@ -136,6 +167,27 @@ class Trainer(ABC):
             )
         before = self.losses.get(level, loss)
         self.losses[level] = _LOSS_MEMORY * before + (1.0 - _LOSS_MEMORY) * loss
+
+    def _own(self, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which of some frames this worker learns from."""
+        holders = [self._holders[owner] for owner in self._owners[chosen]]
+        return self._workers.share([1.0] * len(chosen), holders) == self._workers.rank
+
+    def _added_up(self, losses: Mapping[str, float]) -> Mapping[str, float]:
+        """Add up gradients and losses over all workers, in one message."""
+        if self._workers.count == 1:
+            return losses
+        parameters = list(self._parameters.values())
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        learned = [float(p.grad is not None) for p in parameters]
+        every = torch.cat([*(part.flatten() for part in parts), parts[0].new_tensor([*learned, *losses.values()])])
+        self._workers.add(every)
+        *gradients, told = every.split([*(p.numel() for p in parameters), len(parameters) + len(losses)])
+        learned, of_levels = told[: len(parameters)].tolist(), told[len(parameters) :].tolist()
+        for parameter, gradient, count in zip(parameters, gradients, learned, strict=True):
+            # One of which nobody learned has no gradient, not one of 0: Adam leaves it as it is.
+            parameter.grad = gradient.view_as(parameter) if count else None
+        return dict(zip(losses, of_levels, strict=True))
 
     def _frames_of_step(self) -> npt.NDArray[np.int64]:
         """Numbers of the frames of this step; every epoch goes once over all, in an order of its own."""

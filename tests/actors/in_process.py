@@ -42,6 +42,7 @@ class Actor:
         self.report, self.died_at = None, None
         self.calls, self.refuses, self.is_slow = [], {}, False
         self.version = 0
+        self.is_killed = False
         self._is_dead = False
         self._late = []
 
@@ -86,6 +87,7 @@ class Actor:
 
     def kill(self):
         self.die()
+        self.is_killed = True
 
     def configure(self, desired):
         self.desired, self.version = desired, desired.version

@@ -129,6 +129,30 @@ def test_a_camera_removed_long_ago_is_forgotten_with_its_counter_file_and_may_co
     assert (header.session, header.serial) == (5, 0)
 
 
+def test_a_live_camera_that_was_read_on_another_node_meanwhile_is_counted_anew_above_its_sessions(tmp_path):
+    write_video(tmp_path / "gate.mp4", 60)
+    gate = CameraSettings.model_validate({"id": "gate", "url": str(tmp_path / "gate.mp4"), "loop": True})
+
+    def first_header(**counted):
+        """Of a process that begins to read it, and dies."""
+        made = CameraActor(SIZE_PX, GAP_S, 4, tmp_path / "counters", tmp_path / "quarantine")
+        made.configure(DesiredCameraState(1, (gate,), consumer="detector", **counted))
+        header = take_of(made, "gate", {}).headers[0]
+        (reader,) = made.report().readers.values()
+        assert reader.counter_id == header.counter_id
+        made.stop()
+        made._assigned["gate"].release()
+        return header
+
+    first = first_header(sessions={"gate": 3})
+    again = first_header(sessions={"gate": 12}, counter_ids={"gate": first.counter_id})
+    assert (again.session, again.counter_id) == (4, first.counter_id)
+    assert again.serial > 0
+    anew = first_header(sessions={"gate": 12}, counter_ids={"gate": "of another node"})
+    assert (anew.session, anew.serial) == (12, 0)
+    assert anew.counter_id != first.counter_id
+
+
 def test_the_folder_of_its_counter_files_is_touched_so_that_no_other_run_takes_it_for_left(actor, files, tmp_path):
     actor.configure(DesiredCameraState(1, tuple(files), consumer="detector"))
     an_hour_ago_s = time.time() - 3600.0

@@ -177,7 +177,7 @@ def test_events_of_a_camera_that_ended_are_closed_once_and_then_the_run_is_done(
     assert run[SCORER].finished == ["gate"]
 
 
-def test_what_a_process_says_of_a_camera_that_another_one_reads_now_is_not_heard():
+def test_of_a_camera_that_another_process_reads_now_the_former_one_is_heard_for_its_counts_alone():
     run = Run(*(f"c{number}" for number in range(9)))  # more than one process holds
     run.step()
     before, after = "run-camera-1", CAMERAS
@@ -189,10 +189,10 @@ def test_what_a_process_says_of_a_camera_that_another_one_reads_now_is_not_heard
     run.step(6.0)
     assert "c1" in [wanted.id for wanted in run[after].desired.cameras]
     run[before].come_back()
-    run[before].readers = {"c1": replace(READER, decoded=99)}
+    run[before].readers = {"c1": replace(READER, decoded=10, state="failed", session=7)}
     run[after].readers = {"c1": replace(READER, decoded=11)}
     (status,) = run.step().cameras
-    assert status.counts.decoded == 11
+    assert (status.counts.decoded, status.state, status.session) == (11, READER.state, READER.session)
 
 
 def test_spare_detectors_are_not_waited_for():
@@ -349,3 +349,15 @@ def test_that_the_run_is_over_is_said_by_number_0_after_all_others_and_their_ale
     assert set(final.unwritten) == {
         f"{S0}: a row of {S0}", f"{S1} could not close its files: disk full", f"{S2}: a row of {S2}"
     }  # fmt: skip
+
+
+def test_a_detector_that_was_added_takes_over_from_one_that_was_retired_which_is_then_ended(run):
+    (added,) = run.supervisor.add_detectors(1)
+    run.step()
+    run.supervisor.retire_detectors([DETECTOR])
+    for _ in range(4):
+        run.step()
+    assert run[added].desired.processes == (CAMERAS,)
+    assert run[CAMERAS].desired.consumer == added
+    assert run[DETECTOR].is_killed
+    assert run.texts() == []

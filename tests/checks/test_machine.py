@@ -1,5 +1,7 @@
+import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from pipeline.checks.machine import check_output, check_ports, check_redis, check_sinks, check_temporary
+from pipeline.checks.machine import check_metrics, check_output, check_ports, check_redis, check_sinks, check_temporary
 from pipeline.config_file import parse_config
 from pipeline.sinks.run_lock import run_lock
 from pipeline.sinks.run_status import RunStatusWriter
@@ -177,3 +179,14 @@ def test_a_sink_that_answers_is_ok_one_that_does_not_fails_and_neither_gets_an_a
     assert failed.detail.startswith("http://127.0.0.1:1: nobody answers there")
     assert "hunter2" not in failed.detail
     assert receiver.methods == ["HEAD"]
+
+
+def test_an_address_for_metrics_is_looked_at_where_one_is_set():
+    assert check_metrics(parse_config({})) == []
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        (failed,) = check_metrics(parse_config({"metrics": {"port": port}}))
+    (found,) = check_metrics(parse_config({"metrics": {"port": port}}))
+    assert (failed.state, found.state) == ("failed", "ok")
+    assert f"metrics: 127.0.0.1, port {port}: expected a free port" in failed.detail
+    assert found.detail == f"http://127.0.0.1:{port}/metrics can be served"

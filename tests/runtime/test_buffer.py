@@ -172,3 +172,14 @@ def test_the_backlog_is_what_waits_and_how_long_the_oldest_does():
     clock = 12.5
     buffers.put(frame("a", 1))
     assert buffers.backlog() == (2, 2.5)
+
+
+def test_how_long_frames_that_were_taken_had_waited_is_counted_and_of_others_it_is_not():
+    clock = 10.0
+    buffers = FrameBuffers(lambda: clock)
+    buffers.add_camera("a", 2, "drop_oldest")
+    for index in range(3):
+        buffers.put(frame("a", index))
+        clock += 1.0
+    buffers.take(NOW, 0.0)
+    assert (sum(buffers.waited().buckets), buffers.waited().total) == (2, 1.0 + 2.0)

@@ -17,6 +17,7 @@ READER = ReaderStatus(
     last_frame_at_s=100.0,
     conditions=frozenset(),
 )
+UNSEEN_SESSIONS = 8
 SCORING = ScoringStatus(8, {}, 1, 0.1, 0.2, 5.0, 100.0, 2.0)
 
 
@@ -85,7 +86,7 @@ def test_a_camera_that_comes_back_goes_on_with_its_counts():
     made.update_scoring({"a": replace(SCORING, scored=13)})
     (status,) = made.status(draining=False).cameras
     assert (status.counts.decoded, status.counts.scored, status.state) == (15, 13, "streaming")
-    assert made.next_sessions() == {"a": 5}
+    assert made.next_session("a") == 4 + 1 + UNSEEN_SESSIONS
 
 
 def test_a_camera_with_new_settings_is_watched_by_them_and_one_that_is_not_changed_is_left_alone():
@@ -136,13 +137,51 @@ def test_of_cameras_removed_long_ago_only_the_counts_are_kept_and_one_that_comes
     made.update_scoring({"c1": SCORING})
     made.finish(["c1"])
     assert not made.is_shown("c1")
-    assert made.next_sessions()["c1"] == 4
 
     made.apply([camera("stays"), camera("c1")], [], 102.0)
+    assert made.next_session("c1") == 3 + 1 + UNSEEN_SESSIONS
     made.update_reader("c1", replace(READER, counter_id="another", decoded=5, dispatched=5, dropped={}, session=4))
     made.update_scoring({"c1": replace(SCORING, scored=13)})
     status = made.status(draining=False)
     (back,) = [c for c in status.cameras if c.camera_id == "c1"]
     assert (back.counts.decoded, back.counts.scored, back.counts.dropped) == (15, 13, {"sampling": 2})
     assert status.archived.decoded == 280
-    assert made.next_sessions()["c1"] == 5
+    assert made.next_session("c1") == 4 + 1 + UNSEEN_SESSIONS
+
+
+def test_a_camera_begins_above_all_sessions_on_another_node_also_when_its_settings_change_with_it():
+    made = registry("a")
+    assert made.counter_id("a") == "b"
+    made.apply([camera("a", sample_fps=1)], [], 101.0)
+    assert made.next_session("a") == 3 + 1 + UNSEEN_SESSIONS
+
+
+def test_a_file_has_one_session_wherever_it_is_read_and_is_counted_once():
+    made = CameraRegistry([CameraSettings(id="a", url="gate.mp4")])
+    assert made.next_session("a") == 0
+    file = replace(READER, live=False, session=0)
+    made.update_reader("a", file)
+    made.update_scoring({"a": replace(SCORING, counted={"0": 8})})
+    assert made.next_session("a") == 0
+    made.update_reader("a", replace(file, counter_id="elsewhere", decoded=5, dispatched=3, dropped={"sampling": 1}))
+    assert made.status(draining=False).cameras[0].counts.in_flight == 0
+    made.update_reader("a", replace(file, counter_id="elsewhere", decoded=12, dispatched=10))
+    assert made.status(draining=False).cameras[0].counts.decoded == 12
+
+
+def test_what_a_process_says_of_a_camera_that_another_one_reads_is_taken_in_as_counts_alone():
+    made = registry("a")
+    made.update_reader("a", replace(READER, counter_id="c", session=20, decoded=1, dispatched=0, dropped={}))
+    made.update_former_reader("a", replace(READER, state="stopped", decoded=12, dropped={"sampling": 2, "shutdown": 2}))
+    made.update_former_reader("gone", READER)
+    (status,) = made.status(draining=False).cameras
+    assert (status.state, status.session, status.counts.decoded) == ("streaming", 20, 13)
+    assert status.counts.dropped == {"sampling": 2, "shutdown": 2}
+
+
+def test_a_camera_of_which_nobody_reports_yet_is_named_and_its_frames_stay_in_the_sums():
+    made = registry("a", "b")
+    made.apply([camera("a"), camera("b", sample_fps=1.0), camera("c")], (), 200.0)
+    status = made.status(draining=False)
+    assert ([shown.camera_id for shown in status.cameras], status.unread) == (["a"], ("b", "c"))
+    assert (status.counts().decoded, status.counts().scored) == (20, 16)

@@ -83,6 +83,9 @@ class Run:
     def make_processes(self):
         for name in self.desired_states.processes:
             self.processes.setdefault(name, Actor())
+        kept = {name: self.detectors.get(name, Actor()) for name in self.desired_states.detectors}
+        self.detectors.clear()
+        self.detectors.update(kept)
 
     @property
     def named(self):
@@ -137,6 +140,7 @@ class Upheaval(RuleBasedStateMachine):
     def begin(self, ids, **how):
         self.run = Run([camera(camera_id) for camera_id in ids], **how)
         self.told, self.consumers = None, {}
+        self.names, self.retired = set(DETECTORS), set()
 
     @rule(
         ids=st.lists(st.sampled_from(IDS), unique=True),
@@ -164,10 +168,27 @@ class Upheaval(RuleBasedStateMachine):
     def restart_supervisor(self):
         self.run.restart()
 
-    @rule(detector=st.sampled_from(DETECTORS), process=st.integers(0, 5), frames=st.integers(0, 2))
+    @rule(detector=st.integers(0, 3), process=st.integers(0, 5), frames=st.integers(0, 2))
     def hold(self, detector, process, frames):
-        if self.run.detectors[detector].lives:
-            self.run.detectors[detector].holding = {f"run-camera-{process}": frames}
+        actor = list(self.run.detectors.values())[detector % len(self.run.detectors)]
+        if actor.lives:
+            actor.holding = {f"run-camera-{process}": frames}
+
+    @precondition(lambda self: len(self.run.detectors) < 6)
+    @rule(count=st.integers(1, 2), active=st.integers(1, 3))
+    def add_detectors(self, count, active):
+        names = self.run.desired_states.add_detectors(count)
+        assert not self.names & set(names)
+        self.names |= set(names)
+        self.run.desired_states.active_detectors = active
+
+    @rule(number=st.integers(0, 5))
+    def retire(self, number):
+        there = self.run.desired_states.detectors
+        retired = there[number % len(there)]
+        if set(there) - self.retired - {retired}:  # somebody has to go on
+            self.run.desired_states.retire_detectors([retired])
+            self.retired.add(retired)
 
     @rule(seconds=st.sampled_from([0.25, 3.0, 10.0]), lost=st.booleans())
     def step(self, seconds, lost):
@@ -183,6 +204,7 @@ class Upheaval(RuleBasedStateMachine):
         self.every_wanted_camera_has_exactly_one_process_that_is_not_gone()
         self.a_process_has_one_living_consumer_at_most_who_knows_its_cameras()
         self.a_process_leaves_a_living_consumer_only_when_that_knows_and_holds_nothing_of_it()
+        self.a_retired_detector_is_there_as_long_as_it_lives_and_holds_frames_and_is_given_nothing()
         for name, desired in newest.items():
             before = run.before.get(name)
             if before is not None:
@@ -192,6 +214,7 @@ class Upheaval(RuleBasedStateMachine):
                 )
         assert len({desired.version for desired in newest.values()}) == len(newest)
         states = {**seen.scorers, **seen.detectors, **seen.processes}
+        states = {name: state for name, state in states.items() if name in newest}
         behind = {n for n, s in states.items() if s.report is not None and s.report.version != newest[n].version}
         assert told.keys() == behind
         assert all(told[name].version == newest[name].version for name in told)
@@ -209,7 +232,7 @@ class Upheaval(RuleBasedStateMachine):
     def a_process_has_one_living_consumer_at_most_who_knows_its_cameras(self):
         run, newest = self.run, self.run.desired_states.newest
         for name, desired in run.camera_states().items():
-            consumers = [detector for detector in DETECTORS if name in newest[detector].processes]
+            consumers = [d for d in run.desired_states.detectors if d in newest and name in newest[d].processes]
             assert consumers == ([] if desired.consumer is None else [desired.consumer])
             for detector in consumers:
                 assert run.seen.detectors[detector].report is not None
@@ -220,13 +243,22 @@ class Upheaval(RuleBasedStateMachine):
         run = self.run
         for name, desired in run.camera_states().items():
             before = self.consumers.get(name)
-            report = None if before is None else run.seen.detectors[before].report
+            report = run.seen.detectors[before].report if before in run.seen.detectors else None
             if report is None:
                 self.consumers[name] = desired.consumer
             elif desired.consumer not in {None, before}:
                 assert report.version == run.before[before].version
                 assert not report.holding.get(name)
                 self.consumers[name] = desired.consumer
+
+    def a_retired_detector_is_there_as_long_as_it_lives_and_holds_frames_and_is_given_nothing(self):
+        run = self.run
+        for name in self.retired & run.seen.detectors.keys():
+            report = run.seen.detectors[name].report
+            if report is not None and any(report.holding.values()):
+                assert name in run.desired_states.detectors
+            if name in run.before and name in run.desired_states.newest:
+                assert set(run.desired_states.newest[name].processes) <= set(run.before[name].processes)
 
     def teardown(self):
         """Once everyone lives, everyone is told the newest, and then nothing any more."""
@@ -241,6 +273,7 @@ class Upheaval(RuleBasedStateMachine):
         scored = [camera for name in SCORERS for camera in run.desired_states.newest[name].cameras]
         assert sorted(c.id for c in scored) == sorted(c.id for c in run.registry.cameras)  # each by one of them
         assert all(desired.consumer is not None for desired in run.camera_states().values())
+        assert not self.retired & set(run.desired_states.detectors)
 
 
 TestUpheaval = Upheaval.TestCase
@@ -255,9 +288,10 @@ def test_a_supervisor_that_was_started_again_tells_everyone_the_same_with_number
     run.settle()
     before = run.desired_states.newest
     run.restart()
-    told = run.step()
-    assert {name: content(desired) for name, desired in told.items()} == {
-        name: content(desired) for name, desired in before.items() if name != "d1"
+    told, after = run.step(), run.desired_states.newest
+    assert told.keys() == after.keys() - {"d1"}
+    assert {name: content(desired) for name, desired in after.items()} == {
+        name: content(desired) for name, desired in before.items()
     }
     assert min(desired.version for desired in told.values()) > max(desired.version for desired in before.values())
     assert run.step() == {}
@@ -270,7 +304,8 @@ def test_an_actor_that_was_started_again_is_told_the_same_again():
     for name in (*SCORERS, "run-camera-1"):
         run.named[name].version = 0
         assert not run.desired_states.all_follow(run.states())
-        assert run.step() == {name: before[name]}
+        again = replace(before[name], sessions={"b": 0}) if name not in SCORERS else before[name]
+        assert run.step() == {name: again}
     assert run.desired_states.newest == before
 
 
@@ -383,4 +418,6 @@ def test_sessions_are_sent_with_a_desired_state_and_are_no_reason_for_another():
     run.registry.update_reader("a", READER)
     assert run.step() == {}
     run.processes["run-camera-0"].version = 0
-    assert run.step()["run-camera-0"].sessions == {"a": READER.session + 1}
+    told = run.step()["run-camera-0"]
+    assert told.sessions == {"a": run.registry.next_session("a")}
+    assert told.counter_ids == {"a": READER.counter_id}

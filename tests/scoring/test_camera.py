@@ -15,13 +15,13 @@ NORMAL = ScoreCalibration([[i / 100 for i in range(100)]], 10.0)
 SETTINGS = AlertSettings(quantile=0.95, close_quantile=0.5, smoothing_s=0.0, open_frames=2, close_s=0.5, update_s=10.0)
 
 
-def header(index, session=0, camera_id="gate", serial=0) -> FrameHeader:
+def header(index, session=0, camera_id="gate", serial=0, counter_id="") -> FrameHeader:
     captured_at_s = 1000.0 + 60 * session + index / 10
-    return FrameHeader(camera_id, session, index, index, Fraction(1, 10), captured_at_s, serial)
+    return FrameHeader(camera_id, session, index, index, Fraction(1, 10), captured_at_s, serial, counter_id)
 
 
-def prediction(index, score, *, session=0, camera_id="gate", anomaly_map=None, serial=0) -> Prediction:
-    return Prediction(header(index, session, camera_id, serial), score, anomaly_map)
+def prediction(index, score, *, session=0, camera_id="gate", anomaly_map=None, serial=0, counter_id="") -> Prediction:
+    return Prediction(header(index, session, camera_id, serial, counter_id), score, anomaly_map)
 
 
 def test_a_score_carries_p_value_threshold_verdict_latency_and_map():
@@ -125,11 +125,26 @@ def test_every_frame_dispatched_has_one_result_whatever_gets_lost_and_whenever_t
     assert camera.finish(0.0) == whole.finish(0.0)
 
 
-def test_serials_that_start_anew_on_another_node_lose_nothing():
+def test_serials_are_counted_apart_where_other_counters_give_them_whether_they_are_higher_or_lower():
     camera = CameraScoring("gate", NORMAL, SETTINGS)
-    camera.update(prediction(0, 0.5, serial=100), 0.0)
-    camera.update(prediction(0, 0.5, session=1, serial=0), 0.0)
-    assert (camera.scored, camera.dropped) == (2, {"detector_lost": 100})
+    camera.update(prediction(0, 0.5, serial=100, counter_id="a"), 0.0)
+    camera.update(prediction(0, 0.5, session=1, serial=2, counter_id="b"), 0.0)
+    camera.update(prediction(1, 0.5, serial=101, counter_id="a"), 0.0)  # too late
+    camera.update(prediction(0, 0.5, session=2, serial=500, counter_id="c"), 0.0)
+    assert (camera.scored, camera.dropped) == (3, {"detector_lost": 100 + 2 + 500})
+    assert list(camera.counted.items()) == [("a", 101), ("b", 3), ("c", 501)]
+    state = CameraState.of_json(camera.state.as_json())
+    again = CameraScoring("gate", NORMAL, SETTINGS, state)
+    again.update(prediction(1, 0.5, session=2, serial=501, counter_id="c"), 0.0)
+    assert (again.scored, again.dropped) == (4, {"detector_lost": 602})
+
+
+def test_of_former_counters_the_newest_three_are_remembered_and_a_camera_that_is_still_read_by_one_goes_on_in_it():
+    camera = CameraScoring("gate", NORMAL, SETTINGS)
+    for session, counter_id in enumerate("abcdeb"):
+        camera.update(prediction(0, 0.5, session=session, serial=session, counter_id=counter_id), 0.0)
+    assert list(camera.counted.items()) == [("c", 3), ("d", 4), ("e", 5), ("b", 6)]
+    assert camera.dropped == {"detector_lost": 1 + 2 + 3 + 4 + 5 - 2 - 0}
 
 
 def test_an_event_that_was_open_when_the_whole_run_was_killed_ends_with_the_next_one():

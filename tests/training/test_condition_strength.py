@@ -108,7 +108,7 @@ def test_other_conditions_are_not_chosen_and_draw_nothing(condition):
     flows = make_flows(condition=condition)
     fit = FlowTrainer(flows, clips, [range(8)], TrainingSettings(batch_frames=8, positions_per_frame=5))
     random, expected = (np.random.default_rng(3) for _ in range(2))
-    fit._backward(np.arange(8), random)
+    fit._backward(np.arange(8), np.ones(8, bool), random)
     for _ in range(8):
         expected.permutation(ROWS * COLUMNS)  # the positions of each frame, and that is all
     assert random.random() == expected.random()
@@ -131,7 +131,8 @@ def test_a_step_learns_from_conditions_of_the_strength_that_was_drawn():
     fit = FlowTrainer(flows, clips, [range(6)], TrainingSettings(batch_frames=6, positions_per_frame=ROWS * COLUMNS))
     chosen, whole = np.arange(6), torch.arange(ROWS * COLUMNS).repeat(6)
     strengths = np.linspace(0, 1, 6, dtype=np.float32)
-    found = fit._log_likelihood(0, chosen, np.zeros(6, np.int64), strengths, np.random.default_rng(0))
+    everywhere = [np.arange(ROWS * COLUMNS)] * 6
+    found = fit._log_likelihood(0, chosen, np.zeros(6, np.int64), strengths, everywhere)
     conditions = flows.conditions(0, whole, torch.zeros(len(whole), dtype=torch.int64))
     scaled = torch.from_numpy(np.repeat(strengths, ROWS * COLUMNS))[:, None] * conditions
     vectors = torch.from_numpy(clips[0].levels[0].reshape(-1, DIMS)).float()

@@ -39,7 +39,7 @@ def encoder():
 def extract(
     clips, encoder, folder, frame_step=1, progress=lambda done, total: None, passed_over=None, augmentation=AS_IT_IS
 ):
-    return extract_features(
+    found = extract_features(
         clips,
         pyramid_spec(tiny_settings(), encoder),
         SIZE_PX,
@@ -49,6 +49,7 @@ def extract(
         progress=progress,
         passed_over=[].append if passed_over is None else passed_over.append,
     )
+    return list(found.values())
 
 
 def test_features_are_those_of_the_decoded_frames_in_their_order(dataset, encoder, tmp_path):
@@ -71,7 +72,7 @@ def test_pairs_are_those_that_a_reader_hands_over_whatever_the_frame_step(datase
         (found,) = extract_features(
             [clip], spec, SIZE_PX, gap_s=0.1, training=TrainingSettings(frame_step=step), folder=tmp_path / str(step),
             progress=lambda done, total: None, passed_over=lambda line: None,
-        )  # fmt: skip
+        ).values()  # fmt: skip
         expected = FrameBatch.of(frames[::step])
         assert np.array_equal(found.gaps_s, expected.gaps_s)
         pairs = Pairs.of(expected.previous_luma, expected.gaps_s)

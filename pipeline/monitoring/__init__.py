@@ -1,0 +1,1 @@
+"""How a run looks to those who watch over it with tools of their own."""
