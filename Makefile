@@ -55,7 +55,7 @@ wheel: .venv/.synced
 # Exact pins without index addresses: the registry is the machine's own business.
 lock: .venv/bin/uv
 	$(BIN)/uv pip compile --universal --no-emit-index-url --no-emit-find-links --python-version 3.11 \
-	    pyproject.toml --group dev -o requirements.lock
+	    pyproject.toml --extra ray-train --group dev -o requirements.lock
 
 .venv/bin/uv:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}"'

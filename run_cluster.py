@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +26,9 @@ from pipeline.console.options import (
     DataOption,
     JsonOption,
     ModelOption,
+    ModelPlaceOption,
     OverwriteOption,
+    RunModelOption,
     ServiceNameOption,
     ServiceOption,
     WhereOption,
@@ -88,7 +91,7 @@ def demo(
 def configs(
     name: Annotated[str | None, typer.Argument(help="Of the one to print; without it their names are listed.")] = None,
 ) -> None:
-    """Print a config that came with the program, to be edited: for cameras, the demo, a data set, an encoder."""
+    """Print a config that came with the program, to be edited: cameras, the demo, data sets, encoders, monitoring."""
     if name is None:
         sys.stdout.write("".join(f"{known}\n" for known in shipped_configs()))
     else:
@@ -104,16 +107,31 @@ def train(
         str | None, typer.Option("--method", help=f"{', '.join(CHOICES)}; default: the config's.")
     ] = None,
     overwrite: OverwriteOption = False,
+    address: AddressOption = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes on that cluster, with a GPU each if it has any.")
+    ] = None,
+    cpus: Annotated[int, typer.Option("--cpus-per-worker", min=1, help="CPUs of each of them.")] = 1,
 ) -> None:
     """Fit a model to the normal footage of a data set. Ctrl-C leaves a usable model; the same command resumes."""
     from pipeline.console.footage import open_footage
-    from pipeline.console.training import train_with_bars
+    from pipeline.console.training import Fit, train_with_bars
 
+    if (address is None) != (workers is None):
+        raise ConfigError(
+            "expected --address of a Ray cluster and --workers together, got one alone (on one machine: ray start "
+            "--head, then --address auto)"
+        )
     settings = with_method(load_config(config, only=_OF_TRAINING), method)
     dataset = open_footage(data, need="train", err=err, frame_step=settings.training.frame_step)
     if overwrite:
         remove_output(model_out, expected="model.json")
-    train_with_bars(settings, dataset, model_out, out=out, err=err)
+    fit: Fit | None = None
+    if address is not None and workers is not None:
+        from actors.training import train_together
+
+        fit = partial(train_together, address=address, workers=workers, cpus=cpus)
+    train_with_bars(settings, dataset, model_out, out=out, err=err, fit=fit)
 
 
 @app.command(epilog="Example: cflow-stream record --config cameras.yaml --minutes 60 --out footage")
@@ -135,7 +153,7 @@ def record(
 @app.command(epilog="Example: cflow-stream check --config cameras.yaml --model models/mine")
 def check(
     config: ConfigOption,
-    model: Annotated[Path | None, typer.Option("--model", help="Trained model; default: the config's.")] = None,
+    model: RunModelOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Look at all that `stream` needs: cameras, model, Redis, webhooks, disk, ports. Ends with 1 where one fails."""
@@ -149,7 +167,7 @@ def check(
 @app.command(epilog="Example: cflow-stream stream --config cameras.yaml --model models/mine --duration 60")
 def stream(
     config: ConfigOption,
-    model: Annotated[Path | None, typer.Option("--model", help="Trained model; default: the config's.")] = None,
+    model: RunModelOption = None,
     duration: Annotated[
         float | None, typer.Option("--duration", min=0.0, help="Seconds to run; default: until the cameras end.")
     ] = None,
@@ -163,22 +181,22 @@ def stream(
     from pipeline.sinks.run_lock import check_unused
 
     settings = load_run_config(config)
-    folder = model or settings.model_folder
-    if folder is None:
+    place = model or settings.model_folder
+    if not place:
         raise ConfigError(f"{config}: model_folder: expected a trained model here or with --model, got nothing")
     if detach:
         if address is None:
             raise BadInputError("--detach: expected --address of the Ray cluster that is to run it, got none")
         from actors.detach import start_service
 
-        start_service(settings, folder, duration_s=duration, address=address, out=out, err=err)
+        start_service(settings, place, duration_s=duration, address=address, out=out, err=err)
         return
     check_unused(settings.output.folder)  # before Ray is even imported; the run itself takes the lock
     check_address(settings.metrics)
 
     from actors.commands import stream_cameras
 
-    stream_cameras(settings, config, folder, duration_s=duration, address=address, out=out, err=err)
+    stream_cameras(settings, config, place, duration_s=duration, address=address, out=out, err=err)
 
 
 @app.command(
@@ -187,7 +205,7 @@ def stream(
 def replay(
     config: ConfigOption,
     data: DataOption,
-    model: ModelOption,
+    model: ModelPlaceOption,
     scores_out: Annotated[Path, typer.Option("--out", help="Folder for the scores (Parquet).")],
     address: AddressOption = None,
     overwrite: OverwriteOption = False,
@@ -320,6 +338,7 @@ def alerts(
 @app.command(epilog="Example: cflow-stream status --json")
 def status(
     as_json: JsonOption = False,
+    watch: Annotated[bool, typer.Option("--watch", help="A table that is renewed every second until Ctrl-C.")] = False,
     config: WhereOption = None,
     address: ServiceOption = None,
     run: ServiceNameOption = None,
@@ -329,10 +348,12 @@ def status(
     Ends with 0 where the run goes on or ended in good order, with 1 where it is lost, failed or never began, and with 2
     where Redis or the config cannot be read. With --json the first line is the run's: {"run": null} where none began.
     """
-    from pipeline.console.status import show_status
+    from pipeline.console.status import show_status, watch_status
 
+    if watch and as_json:
+        raise BadInputError("status: expected --watch or --json, got both")
     with _readable(config, address, run) as url:
-        is_healthy = show_status(url, as_json=as_json, out=out, err=err)
+        is_healthy = watch_status(url, out=out) if watch else show_status(url, as_json=as_json, out=out, err=err)
     if not is_healthy:
         raise typer.Exit(1)
 

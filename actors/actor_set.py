@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from actors.actor_monitor import ActorMonitor
 from actors.fleet import Fleet
 from pipeline.errors import RunError
 from pipeline.runtime.desired_state import ActorState, ActorStates
+from pipeline.runtime.nodes import ClusterNode
 from pipeline.types import Trouble
 
 _LOST_AFTER_S = 60.0  # without any actor at all; Ray brings each back within seconds
@@ -31,11 +32,16 @@ class ActorSet:
         self.processes: dict[str, ActorMonitor] = {}
         self.detectors: dict[str, ActorMonitor] = {}
 
-    def add_processes(self, names: Iterable[str]) -> None:
-        """Make those of these camera processes that are not there yet."""
-        for name in names:
-            if name not in self.processes:
-                self.processes[name] = self._fleet.camera_process(name)
+    def keep_processes(self, homes: Mapping[str, str]) -> list[str]:
+        """Make those of these camera processes that are not there yet, and end all others: their nodes are gone.
+
+        Args:
+            homes: their names, and the id of each one's node; empty is any node.
+
+        Returns:
+            Names of those that were ended.
+        """
+        return _keep(self.processes, homes, lambda name: self._fleet.camera_process(name, homes[name]))
 
     def keep_detectors(self, names: Iterable[str]) -> list[str]:
         """Make those of these detectors that are not there yet, and end all others, which hold no frames any more.
@@ -43,14 +49,7 @@ class ActorSet:
         Returns:
             Names of those that were ended.
         """
-        wanted = list(names)
-        ended = [name for name in self.detectors if name not in wanted]
-        for name in ended:
-            self.detectors.pop(name).kill()
-        for name in wanted:
-            if name not in self.detectors:
-                self.detectors[name] = self._fleet.detector(name)
-        return ended
+        return _keep(self.detectors, tuple(names), self._fleet.detector)
 
     def named(self) -> dict[str, ActorMonitor]:
         """All of them, by the name that the user reads."""
@@ -87,10 +86,25 @@ class ActorSet:
         if len(since) == len(died_at) and now - max(since) > _LOST_AFTER_S:
             raise RunError(f"expected an actor of the run to come back within {_LOST_AFTER_S:g} s, none did")
 
-    def states(self) -> ActorStates:
-        """What is known of each at present."""
+    def states(self, nodes: tuple[ClusterNode, ...] = ()) -> ActorStates:
+        """What is known of each at present.
+
+        Args:
+            nodes: the living nodes.
+        """
         return ActorStates(
             {name: ActorState(scorer.report, scorer.died_at) for name, scorer in self.scorers.items()},
             {name: ActorState(process.report, process.died_at) for name, process in self.processes.items()},
             {name: ActorState(detector.report, detector.died_at) for name, detector in self.detectors.items()},
+            nodes,
         )
+
+
+def _keep(actors: dict[str, ActorMonitor], wanted: Collection[str], make: Callable[[str], ActorMonitor]) -> list[str]:
+    ended = [name for name in actors if name not in wanted]
+    for name in ended:
+        actors.pop(name).kill()
+    for name in wanted:
+        if name not in actors:
+            actors[name] = make(name)
+    return ended

@@ -19,6 +19,7 @@ from actors.actor_client import start_vital_thread, this_node
 from pipeline.config import CameraSettings
 from pipeline.errors import RunError
 from pipeline.locked_folder import touch_folder
+from pipeline.logs import log_json_in_actor
 from pipeline.private_folder import private_folder
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
@@ -54,6 +55,7 @@ class CameraActor:
     def __init__(
         self, size_px: tuple[int, int], gap_s: float, files_at_once: int, counters_folder: Path, quarantine: Path
     ) -> None:
+        log_json_in_actor()
         os.umask(0o077)  # as in the scorer
         self._began_at_s = time.time()
         self._size_px, self._gap_s = size_px, gap_s
@@ -91,8 +93,8 @@ class CameraActor:
             self._confirm(request.confirmed)
             quarantined = self._redelivery.taken_by(request.consumer, request.incarnation, desired.deaths)
             dropped = [self._quarantine_frame(frame) for frame in quarantined]
-            timeout_s = 0.0 if dropped else request.timeout_s
-            frames = self._next_frames(request.max_frames, timeout_s, request.unwanted)
+            policy, timeout_s = BatchPolicy(request.max_frames, request.wait_s), request.timeout_s
+            frames = self._next_frames(policy, 0.0 if dropped else timeout_s, request.unwanted)
         if not frames and not dropped:
             if self._stopping:  # closed buffers answer at once, and would be asked without end while others drain
                 time.sleep(min(request.timeout_s, _NOTHING_LEFT_S))
@@ -147,9 +149,9 @@ class CameraActor:
                 assigned.counters.remove()
                 del self._assigned[camera_id]
 
-    def _next_frames(self, max_frames: int, timeout_s: float, unwanted: frozenset[str]) -> list[Frame]:
+    def _next_frames(self, policy: BatchPolicy, timeout_s: float, unwanted: frozenset[str]) -> list[Frame]:
         if not self._redelivery.has_retries:
-            frames = self._buffers.take(BatchPolicy(max_frames, max_wait_s=0.0), timeout_s, unwanted)
+            frames = self._buffers.take(policy, timeout_s, unwanted)
             self._redelivery.add([frame for frame in frames if not self._assigned[frame.header.camera_id].reader.live])
             return frames
         retry = self._redelivery.next_retry()
@@ -171,7 +173,8 @@ class CameraActor:
         header = frame.header
         name = f"{header.camera_id}-{header.session}-{header.index}"
         path = self._quarantine / name
-        _log.error("%s: this frame was in a detector each time it died; it is set aside", path)
+        about = {"camera": header.camera_id, "session": header.session}
+        _log.error("%s: this frame was in a detector each time it died; it is set aside", path, extra=about)
         try:
             self._quarantine.mkdir(parents=True, exist_ok=True)
             np.save(path.with_name(f"{name}.npy"), frame.image, allow_pickle=False)
@@ -181,7 +184,7 @@ class CameraActor:
                 said["gap_s"] = frame.previous.gap_s
             path.with_name(f"{name}.json").write_text(json.dumps(said, default=str) + "\n", encoding="utf-8")
         except OSError as error:
-            _log.error("%s: it could not be kept: %s", path, error)
+            _log.error("%s: it could not be kept: %s", path, error, extra=about)
         return Dropped(header, "quarantined")
 
     def _count_dropped(self, frame: Frame, reason: DropReason) -> None:
@@ -192,7 +195,7 @@ class CameraActor:
         counters = assigned.counters
         counter_id = counters.counter_id if assigned.reader.live else f"{frame.header.session}"
         header = replace(frame.header, serial=counters["dispatched"], counter_id=counter_id)
-        numbered = replace(frame, header=header)
+        numbered = Frame(header, frame.image, frame.previous)
         counters.add("dispatched")
         return numbered
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.joined_ray import joined_ray
 from actors.local_ray import local_ray, signals_left_alone
 from pipeline.signals import kept_handlers
 
 NAMESPACE = "cflow-stream"
+_ON_NODES_WITHIN_S = 60.0
 
 
 @contextmanager
@@ -39,6 +41,18 @@ def ray_cluster(address: str | None = None) -> Iterator[None]:
         with kept_handlers(signal.SIGTERM), signals_left_alone():
             stack.enter_context(local_ray(**common) if address is None else joined_ray(address, **common))
         yield
+
+
+def on_every_node(task: Callable[..., object], *arguments: Any) -> None:
+    """Run a function once on each living node of the cluster that this process has joined; errors are passed over."""
+    tasks = [
+        ray.remote(task)
+        .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+        .remote(*arguments)
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    ray.wait(tasks, num_returns=len(tasks), timeout=_ON_NODES_WITHIN_S)
 
 
 def actor_class(plain: type, options: Mapping[str, Any]) -> Any:

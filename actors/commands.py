@@ -21,7 +21,8 @@ from pipeline.datasets.base import Dataset
 from pipeline.datasets.image_rates import with_image_fps
 from pipeline.errors import BadInputError, CflowError, RedisError, RunError, VideoError
 from pipeline.locked_folder import locked_folder
-from pipeline.models.card import ModelCard, read_matching_card, unknown_scenes
+from pipeline.models.card import ModelCard, unknown_scenes
+from pipeline.models.fetching import find_model
 from pipeline.run_folder import RunFolder
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import RunStatus
@@ -40,7 +41,7 @@ _DAMAGED = ("corrupt", "decode_error")
 def stream_cameras(
     config: Config,
     config_file: Path,
-    model_folder: Path,
+    model_place: str,
     *,
     duration_s: float | None,
     address: str | None,
@@ -53,12 +54,13 @@ def stream_cameras(
         BadInputError: the model, Redis or the cluster is not as the config says; or, after the run, a camera's file
             could not be read (the others were scored).
     """
-    card = read_matching_card(config, model_folder)
+    model = find_model(model_place, config)
+    card = model.card
     _warn_of_scenes(config.cameras, card, err)
     folder, scores_folder = config.output.folder, RunFolder(config.output.folder).stream_scores
     with run_lock(folder), run_redis(config, config_file, folder) as redis_url:
         _warn_of_other_run(config, redis_url, err)
-        plan = stream_plan(config, card, model_folder, redis_url)
+        plan = stream_plan(config, card, model.source, redis_url)
         with _stopped_by_signals(err, reloads=True) as signals:
             attended = _attending(config, config_file, card, folder, signals, err)
             final = _run_shown(plan, None, signals, address=address, duration_s=duration_s, err=err, attended=attended)
@@ -80,7 +82,7 @@ def replay_dataset(
     config: Config,
     config_file: Path,
     dataset: Dataset,
-    model_folder: Path,
+    model_place: str | Path,
     scores_folder: Path,
     *,
     address: str | None,
@@ -98,7 +100,8 @@ def replay_dataset(
     """
     state_folder = RunFolder.of_replay(scores_folder).path
     check_unused(state_folder)  # or the folder would be told to be a filled one, which --overwrite empties
-    card = read_matching_card(config, model_folder)
+    model = find_model(model_place, config)
+    card = model.card
     if scores_folder.exists() and any(scores_folder.iterdir()):
         raise BadInputError(
             f"{scores_folder}: expected an empty folder for the scores, got a filled one (--overwrite?)"
@@ -111,7 +114,7 @@ def replay_dataset(
     with run_lock(state_folder), run_redis(config, config_file, state_folder) as redis_url:
         _warn_of_other_run(config, redis_url, err)
         discard_journals(scores_folder)  # of a replay that was killed: its rows are not this one's
-        plan = replay_plan(config, cameras, card, model_folder, redis_url, scores_folder)
+        plan = replay_plan(config, cameras, card, model.source, redis_url, scores_folder)
         with _stopped_by_signals(err) as signals:
             final = _run_shown(plan, total, signals, address=address, duration_s=None, err=err)
     totals = final.totals()

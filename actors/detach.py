@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -13,23 +14,26 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError
 from rich.console import Console
 
 from actors.cluster import actor_class, ray_cluster
+from actors.fleet import model_origin, serve_model
 from actors.plans import stream_plan
 from actors.service import SETTINGS, ServiceActor, ServicePlan, end_actors, service_name
 from actors.service_directory import ServiceDirectory, ServiceRecord
 from pipeline.config import Config
 from pipeline.errors import BadInputError, RunError
-from pipeline.models.card import read_matching_card, unknown_scenes
+from pipeline.locked_folder import locked_folder
+from pipeline.models.card import unknown_scenes
+from pipeline.models.fetching import find_model
 from pipeline.redaction import redact
+from pipeline.runtime.nodes import ROLE_LABEL
 
 _LOOK_EVERY_S = 0.2
 _HEAD = "node:__internal_head__"  # a resource that Ray gives a cluster's head
 _SOME_OF_IT = 0.001
-_ROLE = "cflow/role"
 
 
 def start_service(
     config: Config,
-    model_folder: Path,
+    model_place: str,
     *,
     duration_s: float | None,
     address: str,
@@ -46,17 +50,20 @@ def start_service(
         raise BadInputError(
             "redis.url: expected a Redis that others reach, got 'embedded', which ends with the command"
         )
-    card = read_matching_card(config, model_folder)
+    model = find_model(model_place, config)
+    card = model.card
     for line in unknown_scenes(config.cameras, card.scenes):
         err.print(f"warning: {line}", markup=False, highlight=False, style="yellow")
-    plan = stream_plan(config, card, model_folder, config.redis.url.get_secret_value())
+    plan = stream_plan(config, card, model.source, config.redis.url.get_secret_value())
+    plan = replace(plan, model=plan.model.served_by(f"{plan.name}-model"))
     service = ServicePlan(plan, config, tuple(card.scenes), duration_s)
     with ray_cluster(address):
         head = ray.get_runtime_context().gcs_address
         directory = ServiceDirectory.at(head)
         _clear(directory)
         try:
-            record = _started(service, directory, shared=config.output.shared)
+            with _model_offered(service):
+                record = _started(service, directory, shared=config.output.shared)
         except BaseException:
             end_actors(plan.name)
             directory.forget(plan.name)
@@ -80,14 +87,33 @@ def state_place(nodes: Sequence[Mapping[str, Any]], *, shared: bool) -> dict[str
     Raises:
         BadInputError: several have that role, and the state is not shared.
     """
-    labelled = [node for node in nodes if node["Alive"] and node.get("Labels", {}).get(_ROLE) == "state"]
+    labelled = [node for node in nodes if node["Alive"] and node.get("Labels", {}).get(ROLE_LABEL) == "state"]
     if len(labelled) > 1 and not shared:
         raise BadInputError(
-            f"expected one node with the label {_ROLE}=state, or output.shared: true, got {len(labelled)} such nodes"
+            f"expected one node with the label {ROLE_LABEL}=state, or output.shared: true, got {len(labelled)} of them"
         )
     if labelled:
-        return {"label_selector": {_ROLE: "state"}}
+        return {"label_selector": {ROLE_LABEL: "state"}}
     return {} if shared else {"resources": {_HEAD: _SOME_OF_IT}}
+
+
+@contextmanager
+def _model_offered(service: ServicePlan) -> Iterator[None]:
+    """Have an actor on this node bring the service its model while the block lasts.
+
+    Raises:
+        BadInputError: the model cannot be read.
+    """
+    plan = service.plan
+    if plan.model.server is None:  # an address, which everybody reads
+        yield
+        return
+    with locked_folder(model_origin(plan.name)) as folder:
+        origin = serve_model(plan.model, model_origin(plan.name), folder)
+        try:
+            yield
+        finally:
+            ray.kill(origin)
 
 
 def _clear(directory: ServiceDirectory) -> None:

@@ -9,18 +9,22 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actors.actor_client import ActorClient, start_vital_thread, this_node
+from actors.model_server import copier_from
 from actors.result_sender import FrameResults, ResultSender
 from pipeline.config import RuntimeSettings
-from pipeline.model_settings import ModelSettings
-from pipeline.runtime.batching import BatchPolicy
+from pipeline.logs import log_json_in_actor
+from pipeline.models.fetching import held_model
+from pipeline.models.source import ModelSource
+from pipeline.runtime.batching import BatchPolicy, CompanyWait
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.messages import CameraRole, DesiredDetectorState, DetectorLoad, DetectorReport, TakeRequest
+from pipeline.runtime.parts import GatheredParts
 from pipeline.runtime.plan import Predict
 from pipeline.runtime.slices import ScorerSlices
 from pipeline.runtime.tally import BATCH_FRAMES, SECONDS, Histogram, Tally
@@ -42,22 +46,20 @@ class DetectorPlan:
 
     Attributes:
         name: of the actor.
-        model_folder: the checkpoint.
-        expected_model: settings that the checkpoint must have been trained with, or None.
+        model: where it gets its model.
         device: torch device.
         threads: CPU threads for torch.
-        batch: when a batch is closed.
+        batch_frames: frames in a batch at most.
         scorers: names of the scorer actors, by number.
         runtime: how the model is run.
         load_stand_in: as in ``RunPlan``.
     """
 
     name: str
-    model_folder: Path
-    expected_model: ModelSettings | None
+    model: ModelSource
     device: str
     threads: int
-    batch: BatchPolicy
+    batch_frames: int
     scorers: tuple[str, ...]
     runtime: RuntimeSettings
     load_stand_in: Callable[[], Predict] | None = None
@@ -71,9 +73,11 @@ class DetectorActor:
     """
 
     def __init__(self, plan: DetectorPlan) -> None:
+        log_json_in_actor()
         self._plan = plan
         self._incarnation = uuid.uuid4().hex
         self._tuning = ""
+        self._model_held = ExitStack()
         self._predict_batch = self._load(plan)
         self._desired = DesiredDetectorState()
         self._feeding: set[str] = set()
@@ -87,9 +91,15 @@ class DetectorActor:
         self._predicted, self._batches = Histogram(SECONDS), Histogram(BATCH_FRAMES)
         # What became of frames that left the inbox, in the order in which they left it, which is each camera's own.
         self._left_inbox: deque[Frame | Dropped] = deque()
-        self._inbox = FrameBuffers(time.monotonic, on_drop=self._note_dropped, on_take=self._note_taken)
+        self._inbox = FrameBuffers(
+            time.monotonic, on_drop=self._note_dropped, on_take=self._note_taken, spare=plan.batch_frames
+        )
+        self._company = CompanyWait(plan.runtime.batch_wait_s)
+        self._only_live = False  # a file's decoder stands still while its frames wait for more of them
         self._slices = ScorerSlices(plan.scorers)
-        self._senders = {name: ResultSender(ActorClient(name), self._on_confirmed) for name in plan.scorers}
+        self._parts = GatheredParts[Prediction | Dropped](self._slices, _camera_of)
+        model = plan.model.fingerprint
+        self._senders = {name: ResultSender(ActorClient(name), model, self._on_confirmed) for name in plan.scorers}
         start_vital_thread(self._predict)
         for sender in self._senders.values():
             start_vital_thread(sender.confirm)
@@ -100,6 +110,7 @@ class DetectorActor:
             self._desired = desired
             self._roles.update(desired.cameras)
             live = sum(role.live for role in desired.cameras.values())
+            self._only_live = live == len(desired.cameras)
             for camera_id, role in desired.cameras.items():
                 self._open_inbox(camera_id, role, live)
             for name in desired.processes:
@@ -117,7 +128,15 @@ class DetectorActor:
                 holding[self._process_of[camera_id]] += count
             waiting, oldest_s = self._inbox.backlog()
             load = replace(self._load_so_far, waiting=waiting, oldest_s=oldest_s)
-            return DetectorReport(self._desired.version, holding, self._tuning, load, this_node(), self._tally())
+            return DetectorReport(
+                self._desired.version,
+                holding,
+                self._tuning,
+                load,
+                this_node(),
+                self._tally(),
+                self._plan.model.fingerprint,
+            )
 
     def pid(self) -> int:
         """Process id."""
@@ -141,12 +160,16 @@ class DetectorActor:
         from pipeline.inference.engine import Engine
 
         torch.set_num_threads(plan.threads)
+        server = plan.model.server
+        copy = None if server is None else copier_from(ActorClient(server), plan.model)
+        # As long as this process lives: what it compiles is made of these files, too.
+        folder, card = self._model_held.enter_context(held_model(plan.model, copy))
         engine = Engine.ready(
-            plan.model_folder,
+            folder,
             plan.runtime,
             device=plan.device,
-            expected=plan.expected_model,
-            agree=partial(_agreed, ActorClient(plan.scorers[0])),
+            card=card,
+            agree=partial(_agreed, ActorClient(plan.scorers[0]), plan.model.fingerprint),
         )
         self._tuning = str(engine.tuning)
         return engine.predict_as
@@ -156,7 +179,7 @@ class DetectorActor:
 
         Live cameras together fill about one batch: more would only age here, where newer frames cannot replace them.
         """
-        max_frames = self._plan.batch.max_frames
+        max_frames = self._plan.batch_frames
         if role.live:
             depth = max(1, max_frames // max(1, live_cameras))
             self._inbox.add_camera(camera_id, depth, "drop_oldest", role.max_frame_age_s)
@@ -178,9 +201,10 @@ class DetectorActor:
                     self._plan.name,
                     self._incarnation,
                     dict(self._confirmed),
-                    self._plan.batch.max_frames,
+                    self._plan.batch_frames,
                     _LOOK_AGAIN_S if unwanted else _TAKE_TIMEOUT_S,
                     unwanted,
+                    self._wait_s() if self._only_live else 0.0,
                 ),
                 answer_within_s=_ANSWER_TIMEOUT_S,
             )
@@ -197,12 +221,15 @@ class DetectorActor:
 
     def _receive(self, process: str, batch: FrameBatch) -> None:
         with self._lock:
+            self._company.add(len(batch), time.monotonic())
             for header in (*batch.headers, *(dropped.header for dropped in batch.dropped)):
                 self._process_of[header.camera_id] = process
                 self._held[header.camera_id] += 1
         self._left_inbox.extend(batch.dropped)
         for frame in self._inbox.put_all(batch.frames()):
-            _log.error("camera %s: expected a camera that this detector is to score", frame.header.camera_id)
+            camera_id = frame.header.camera_id
+            said = "camera %s: expected a camera that this detector is to score"
+            _log.error(said, camera_id, extra={"camera": camera_id, "session": frame.header.session})
             self._left_inbox.append(Dropped(frame.header, "detector_lost"))
 
     def _note_dropped(self, frame: Frame, reason: DropReason) -> None:
@@ -215,13 +242,19 @@ class DetectorActor:
     def _predict(self) -> None:
         """Close batches and run the model on them."""
         while True:
-            frames = self._inbox.take(self._plan.batch, timeout_s=_TAKE_TIMEOUT_S)
+            policy = BatchPolicy(self._plan.batch_frames, self._wait_s())
+            frames = self._inbox.take(policy, timeout_s=_TAKE_TIMEOUT_S)
             left = self._pop_left(len(frames))
-            if left:
-                predictions = iter(self._predictions(frames))
-                results = [item if isinstance(item, Dropped) else next(predictions) for item in left]
-                for name, own in self._slices.split(results, _camera_of).items():
-                    self._senders[name].send(own)
+            predictions = iter(self._predictions(frames))
+            results = [item if isinstance(item, Dropped) else next(predictions) for item in left]
+            for name, own in self._parts.add(results, time.monotonic(), lambda: self._inbox.waiting() > 0):
+                self._senders[name].send(own)
+
+    def _wait_s(self) -> float:
+        """How long a frame may wait for others in its camera process, and again here: half of the whole at each."""
+        if not self._only_live and self._plan.runtime.batch_wait_s is None:
+            return 0.0
+        return self._company.wait_s(time.monotonic()) / 2
 
     def _predictions(self, frames: list[Frame]) -> list[Prediction]:
         if not frames:
@@ -262,8 +295,8 @@ def _camera_of(result: Prediction | Dropped) -> str:
     return result.header.camera_id
 
 
-def _agreed(scorer: ActorClient, tuning: Tuning) -> Tuning:
-    """How the run's detectors run the model. Measured by each for itself, one frame could get two scores."""
-    while (said := scorer.call("agree", tuning.as_json(), answer_within_s=_ANSWER_TIMEOUT_S)) is None:
+def _agreed(scorer: ActorClient, model: str, tuning: Tuning) -> Tuning:
+    """How the run's detectors run a model. Measured by each for itself, one frame could get two scores."""
+    while (said := scorer.call("agree", tuning.as_json(), model, answer_within_s=_ANSWER_TIMEOUT_S)) is None:
         pass  # it is restarting; ``call`` has waited a moment
     return tuning.of_json(said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -12,20 +13,27 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.actor_monitor import ActorMonitor, wait_for_start
+from actors.actor_monitor import ActorMonitor, cause_of, wait_for_start
 from actors.camera import CameraActor
 from actors.cluster import actor_class
+from actors.cluster_nodes import living_nodes
 from actors.detector import DetectorActor, DetectorPlan
 from actors.local_ray import dead_ray_processes
+from actors.model_server import ModelServer
 from actors.scorer import ScorerActor
-from pipeline.errors import BadInputError
-from pipeline.runtime.batching import BatchPolicy
+from pipeline.errors import BadInputError, RunError
+from pipeline.models.source import ModelSource
+from pipeline.runtime.nodes import ROLE_LABEL, ClusterNode, nodes_for
 from pipeline.runtime.plan import RunPlan
 
-_CAMERA_CPUS = 0.1  # Ray's resources only place actors; decoders share the cores with everyone
+_CAMERA_CPUS = 0  # each is placed by hand, and finds its place beside whatever detectors took
 _SCORER_CPUS = 0  # they have to be on this node, also where a cluster's head offers none
+_ROUNDING = 1e-6  # a third of a GPU, three times
+_NOT_FOR_OTHERS = "!in(decode,state)"  # nor for nobody: a node without the label. Ray takes blanks for parts of values
+_KEPT_WITHIN_S = 120.0
 _FOREVER = {"max_restarts": -1, "max_task_retries": 0}
 _DETACHED = {"lifetime": "detached", "get_if_exists": True}
 
@@ -42,8 +50,9 @@ class Fleet:
 
     Attributes:
         device: torch device of the detectors.
-        active: how many detectors work while all live.
-        detectors: names of all detectors, spare ones last.
+        active: how many detectors work while all live, at first and at least.
+        max_active: how many may work.
+        detectors: names of all detectors at first, spare ones last.
         scorers: names of all scorers, by number.
     """
 
@@ -52,16 +61,48 @@ class Fleet:
         self._lifetime = _DETACHED if detached else {}
         self.scorers = plan.scorers
         runtime = plan.runtime
-        gpus = int(ray.cluster_resources().get("GPU", 0))
+        gpus = ray.cluster_resources().get("GPU", 0.0)
         if runtime.device == "cuda" and gpus == 0:
             raise BadInputError("runtime.device: expected a GPU in the Ray cluster for 'cuda', got none")
         self.device = "cpu" if runtime.device == "cpu" or gpus == 0 else "cuda"
-        active = runtime.detectors or (gpus if self.device == "cuda" else 1)
-        self.active = min(active, gpus) if self.device == "cuda" else active
+        room = self._room_on(gpus)
+        if self.device == "cuda" and room == 0:
+            raise BadInputError(
+                f"runtime.gpus_per_detector: expected at most the {gpus:g} GPUs of the Ray cluster, "
+                f"got {runtime.gpus_per_detector:g}"
+            )
+        active = runtime.detectors or (room if self.device == "cuda" else 1)
+        self.active = min(active, room) if self.device == "cuda" else active
+        self.max_active = max(runtime.max_detectors or self.active, self.active)
+        self._nodes: tuple[ClusterNode, ...] = ()
         spare = runtime.spare_detectors
         if spare is None:  # several detectors take over from each other
             spare = int(self.active == 1 and any(camera.is_live for camera in plan.cameras))
+        self._model_server = None
+        if plan.model.server is not None:
+            self._model_server = serve_model(
+                plan.model,
+                plan.model.server,
+                plan.model_copies,
+                origin=model_origin(plan.name) if detached else None,
+                lifetime=self._lifetime,
+            )
         self.detectors = tuple(f"{plan.name}-detector-{number}" for number in range(self.active + spare))
+
+    def look_at_nodes(self) -> tuple[ClusterNode, ...]:
+        """The living nodes of the cluster, which new actors are placed by; waits for the head's answer.
+
+        Raises:
+            Exception: the head is away.
+        """
+        self._nodes = living_nodes()
+        return self._nodes
+
+    def room_for_detectors(self) -> int:
+        """How many detectors the cluster could hold, those that there are included."""
+        if self.device == "cpu":
+            return self.max_active
+        return sum(self._room_on(node.gpus) for node in self._detector_hosts())
 
     def lack_of_room(self) -> str | None:
         """What the cluster has not free at present and the first actors want, in one line; more nodes may come.
@@ -70,7 +111,7 @@ class Fleet:
         """
         share = self._detector_share()
         wanted = {
-            "CPU": _CAMERA_CPUS + self.active * share.get("num_cpus", 0.0),
+            "CPU": self.active * share.get("num_cpus", 0.0),
             "GPU": self.active * share.get("num_gpus", 0.0),
         }
         total, free = ray.cluster_resources(), ray.available_resources()
@@ -85,9 +126,9 @@ class Fleet:
         """The scorer of this number."""
         return ActorMonitor(lambda: create_scorer(self._plan, number, self._lifetime))
 
-    def camera_process(self, name: str) -> ActorMonitor:
-        """A process for some of the cameras, where there is room."""
-        return ActorMonitor(lambda: self._create_camera_process(name))
+    def camera_process(self, name: str, node: str) -> ActorMonitor:
+        """A process for some of the cameras, which lives and dies with its node; an empty one is any."""
+        return ActorMonitor(lambda: self._create_camera_process(name, node))
 
     def detector(self, name: str) -> ActorMonitor:
         """A detector, where there is room."""
@@ -107,13 +148,21 @@ class Fleet:
         questions = [actor.poll(time.monotonic()) for actor in actors]
         ray.wait(questions, num_returns=len(questions), timeout=within_s)
 
+    def close(self) -> None:
+        """End what belongs to no actor that has a monitor, and delete what it kept."""
+        if self._model_server is not None:
+            ray.kill(self._model_server)
+            shutil.rmtree(self._plan.model_copies, ignore_errors=True)
+
     def dead_processes(self) -> list[str]:
         """Which of Ray's own processes are dead, so that no actor can come back."""
         return dead_ray_processes()
 
-    def _create_camera_process(self, name: str) -> ActorHandle:
+    def _create_camera_process(self, name: str, node: str) -> ActorHandle:
         plan = self._plan
         options = {"name": name, "num_cpus": _CAMERA_CPUS, "max_concurrency": 6, **_FOREVER, **self._lifetime}
+        if node:
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
         return actor_class(CameraActor, options).remote(
             plan.size_px, plan.gap_s, plan.runtime.cameras_per_process, Path(plan.counters_folder.name), plan.quarantine
         )
@@ -122,25 +171,98 @@ class Fleet:
         plan, runtime = self._plan, self._plan.runtime
         detector_plan = DetectorPlan(
             name=name,
-            model_folder=plan.model_folder,
-            expected_model=plan.expected_model,
+            model=plan.model,
             device=self.device,
-            threads=runtime.threads or max(1, (os.cpu_count() or 1) // self.active),
-            batch=BatchPolicy(runtime.batch_frames, runtime.batch_wait_s),
+            threads=runtime.threads or max(1, (os.cpu_count() or 1) // self._on_one_node()),
+            batch_frames=runtime.batch_frames,
             scorers=plan.scorers,
             runtime=runtime,
             load_stand_in=plan.load_stand_in,
         )
         options = {"name": name, "max_concurrency": 4, **self._detector_share(), **_FOREVER, **self._lifetime}
+        hosts = self._detector_hosts()
+        if {node.role for node in hosts} == {"detect"}:
+            options["label_selector"] = {ROLE_LABEL: "detect"}
+        elif {node.role for node in hosts} == {""} and any(node.role for node in self._nodes):
+            options["label_selector"] = {ROLE_LABEL: _NOT_FOR_OTHERS}
+        if len(hosts) > 1:  # beside the cameras, on whatever node these are
+            options["scheduling_strategy"] = "SPREAD"
         return actor_class(DetectorActor, options).remote(detector_plan)
 
     def _detector_share(self) -> dict[str, float]:
         """What a detector takes of the cluster's resources, so that all of them find a place."""
-        total = len(self.detectors)
+        total, spare = len(self.detectors), len(self.detectors) - self.active
         if self.device == "cpu":
-            return {"num_cpus": min(1.0, 0.5 * ray.cluster_resources().get("CPU", 1.0) / total)}
-        # A spare one shares a GPU, on which it only keeps its weights; without one every detector has one to itself.
-        return {"num_gpus": 1.0 if total == self.active else self.active / total}
+            most = self.max_active + spare
+            return {"num_cpus": min(1.0, 0.5 * ray.cluster_resources().get("CPU", 1.0) / most)}
+        # A spare one shares GPUs with the others, for it only keeps its weights there.
+        return {"num_gpus": self._plan.runtime.gpus_per_detector * self.active / total}
+
+    def _on_one_node(self) -> int:
+        """How many detectors work on one node."""
+        return -(-self.active // max(1, len(self._detector_hosts())))
+
+    def _detector_hosts(self) -> tuple[ClusterNode, ...]:
+        """The nodes for detectors; with a GPU, where they need one."""
+        able = [node for node in self._nodes if node.gpus > 0] if self.device == "cuda" else self._nodes
+        return nodes_for("detect", able)
+
+    def _room_on(self, gpus: float) -> int:
+        """How many detectors so many GPUs hold, each of which several may share."""
+        share = self._plan.runtime.gpus_per_detector
+        return int(gpus) * int(1.0 / share + _ROUNDING) if share <= 1.0 else int(gpus / share)
+
+
+def model_origin(run: str) -> str:
+    """Name of the actor that brings a service its model, from the node of the command that starts it."""
+    return f"{run}-origin"
+
+
+def serve_model(
+    source: ModelSource,
+    name: str,
+    folder: Path,
+    *,
+    origin: str | None = None,
+    lifetime: Mapping[str, Any] = MappingProxyType({}),
+) -> ActorHandle:
+    """The actor on this node that hands out a run's models, which has the first of them.
+
+    Args:
+        source: of the model.
+        name: of the actor.
+        folder: for its copies.
+        origin: name of such an actor on the node that has the model; None where it can be read here.
+        lifetime: Ray's options for how long it lives, where it does not end with this process.
+
+    Raises:
+        BadInputError: it cannot copy it.
+        RunError: it did not start.
+    """
+    options = {"name": name, "num_cpus": _SCORER_CPUS, "max_concurrency": 4, **_FOREVER, **_here(), **lifetime}
+    server = actor_class(ModelServer, options).remote(folder)
+    keep_model(server, source, origin)
+    return server
+
+
+def keep_model(server: ActorHandle, source: ModelSource, origin: str | None = None) -> None:
+    """Have a ``ModelServer`` take its copy of a model.
+
+    Args:
+        server: the actor.
+        source: of the model.
+        origin: as in ``serve_model``.
+
+    Raises:
+        BadInputError: it cannot.
+        RunError: it did not answer.
+    """
+    try:
+        ray.get(server.keep.remote(source, origin), timeout=_KEPT_WITHIN_S)
+    except RayTaskError as error:
+        raise BadInputError(cause_of(error)) from None
+    except RayError as error:
+        raise RunError(f"{source.server} did not take the model {source.short_fingerprint}: {error}") from None
 
 
 def create_scorer(plan: RunPlan, number: int = 0, lifetime: Mapping[str, Any] = MappingProxyType({})) -> ActorHandle:

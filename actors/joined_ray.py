@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from actors.ray_head import authentication_mode, check_node, head_address
 from actors.ray_settings import authentication_reader, environment
 from pipeline.errors import BadInputError, CflowError
 from pipeline.locked_folder import locked_folder
+from pipeline.logs import LOG_VARIABLE
 from pipeline.redaction import redact
 
 _ROOT = Path(__file__).resolve().parent.parent  # a checkout, or where packages are installed
@@ -27,6 +29,7 @@ _SETTINGS = {
     "RAY_max_direct_call_object_size": str(64 * 2**20),
     "RAY_task_rpc_inlined_bytes_limit": str(64 * 2**20),
 }
+_HANDED_ON = (LOG_VARIABLE,)  # of this process's environment to that of the actors
 
 
 @contextmanager
@@ -49,9 +52,10 @@ def joined_ray(address: str, **options: Any) -> Iterator[None]:
     try:
         with locked_folder(f"code-{secrets.token_hex(4)}") as folder:  # Ray sends it while it joins
             _copy_code(folder)
+            given = {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
             with environment(_SETTINGS), reached_head(address) as head:
                 check_node(head)
-                ray.init(address=head, runtime_env={"working_dir": str(folder)}, **options)
+                ray.init(address=head, runtime_env={"working_dir": str(folder), "env_vars": given}, **options)
         yield
     finally:
         ray.shutdown()

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from pipeline.config import CameraSettings, Config
 from pipeline.models.card import ModelCard
+from pipeline.models.source import ModelSource
 from pipeline.run_folder import RunFolder
 from pipeline.runtime.plan import RunPlan, SinkPlan
 from pipeline.sinks.base import SinkSettings
@@ -19,17 +20,17 @@ from pipeline.sinks.parquet import ParquetSinkSettings
 from pipeline.sinks.redis_stream import RedisSinkSettings
 
 
-def stream_plan(config: Config, card: ModelCard, model_folder: Path, redis_url: str) -> RunPlan:
+def stream_plan(config: Config, card: ModelCard, model: ModelSource | Path, redis_url: str) -> RunPlan:
     """The plan of ``stream``: the config's cameras, into its output folder.
 
     Args:
         config: the settings.
         card: of the model.
-        model_folder: where the model lies.
+        model: where it is, or its folder.
         redis_url: where scores and alerts go.
     """
     folder = RunFolder(config.output.folder)
-    plan = _plan(config, config.cameras, card, model_folder, redis_url, folder, folder.stream_scores)
+    plan = _plan(config, config.cameras, card, model, redis_url, folder, folder.stream_scores)
     sinks = replace(plan.sinks, maps=config.output.maps, others=config.sinks)
     return replace(plan, sinks=sinks, metrics=config.metrics)
 
@@ -38,7 +39,7 @@ def replay_plan(
     config: Config,
     cameras: Sequence[CameraSettings],
     card: ModelCard,
-    model_folder: Path,
+    model: ModelSource | Path,
     redis_url: str,
     scores_folder: Path,
 ) -> RunPlan:
@@ -48,12 +49,12 @@ def replay_plan(
         config: the settings.
         cameras: the clips.
         card: of the model.
-        model_folder: where the model lies.
+        model: where it is, or its folder.
         redis_url: where scores and alerts go.
         scores_folder: root of the Parquet data set; the run's state goes to a folder in it.
     """
     folder = RunFolder.of_replay(scores_folder)
-    plan = _plan(config, cameras, card, model_folder, redis_url, folder, scores_folder)
+    plan = _plan(config, cameras, card, model, redis_url, folder, scores_folder)
     return replace(plan, max_processes=os.cpu_count())
 
 
@@ -70,7 +71,7 @@ def _plan(
     config: Config,
     cameras: Sequence[CameraSettings],
     card: ModelCard,
-    model_folder: Path,
+    model: ModelSource | Path,
     redis_url: str,
     folder: RunFolder,
     scores_folder: Path,
@@ -89,8 +90,9 @@ def _plan(
         name=f"run-{uuid.uuid4().hex[:8]}",
         cameras=tuple(cameras),
         scene_references=dict(card.views),
-        model_folder=model_folder.resolve(),
-        expected_model=config.model if "model" in config.model_fields_set else None,
+        card=card,
+        model=model if isinstance(model, ModelSource) else ModelSource.of(card, model),
+        model_copies=folder.models,
         size_px=card.model.image_size_px,
         gap_s=card.model.motion.gap_s,
         runtime=config.runtime,

@@ -33,11 +33,12 @@ class ResultSender:
 
     Args:
         scorer: the scorer.
+        model: fingerprint of the model that makes the predictions.
         on_confirmed: called with the results that the scorer has taken, in order, by the thread that confirms.
     """
 
-    def __init__(self, scorer: ActorClient, on_confirmed: Callable[[FrameResults], None]) -> None:
-        self._scorer = scorer
+    def __init__(self, scorer: ActorClient, model: str, on_confirmed: Callable[[FrameResults], None]) -> None:
+        self._scorer, self._model = scorer, model
         self._on_confirmed = on_confirmed
         self._changed = threading.Condition()  # guards the calls, and that they are sent in order
         self._unanswered: deque[_PendingCall] = deque()
@@ -92,7 +93,7 @@ class ResultSender:
     def _call(self) -> None:
         """Make calls with what waits, as far as there is room."""
         while self._unsent and self._has_room():
-            self._unanswered.append(_PendingCall(self._scorer, self._unsent.popleft()))
+            self._unanswered.append(_PendingCall(self._scorer, self._unsent.popleft(), self._model))
         self._is_behind = self._is_behind and bool(self._unsent)
         if len(self._unanswered) >= _CALLS_IN_FLIGHT // 2:
             self._changed.notify_all()
@@ -101,13 +102,13 @@ class ResultSender:
 class _PendingCall:
     """A call with results on their way to the scorer."""
 
-    def __init__(self, scorer: ActorClient, results: FrameResults) -> None:
-        self.results = results
+    def __init__(self, scorer: ActorClient, results: FrameResults, model: str) -> None:
+        self.results, self._model = results, model
         self.resend(scorer)
 
     def resend(self, scorer: ActorClient) -> None:
         """Send it (again)."""
-        self.reference = scorer.submit("add", self.results)
+        self.reference = scorer.submit("add", self.results, self._model)
 
     def is_confirmed(self) -> bool:
         """Wait, within bounds, until the scorer has taken it."""

@@ -15,7 +15,6 @@ from actors.fleet import Fleet
 from actors.supervision_file import SupervisionFile
 from actors.supervisor import Supervisor
 from pipeline.errors import CflowError, RunError
-from pipeline.models.card import read_card
 from pipeline.monitoring.endpoint import served_metrics
 from pipeline.monitoring.run_watch import ModelInfo, RunWatch
 from pipeline.redaction import redact
@@ -58,6 +57,8 @@ def run(
         StoppedError: it was stopped before all actors had started.
         RunError: an actor did not start, or the run could not be ended in good order.
     """
+    if address is not None:  # whose nodes need not have the model's folder
+        plan = replace(plan, model=plan.model.served_by(f"{plan.name}-model"))
     redis_url, nothing = plan.sinks.redis_url.get_secret_value(), RunStatus((), done=False).totals()
     watch = RunWatch()
     with (
@@ -102,8 +103,7 @@ def supervised(
         StoppedError: it was stopped before all actors had started.
         RunError: an actor did not start, or the run could not be ended in good order.
     """
-    if plan.metrics.port is not None:
-        watch.tell_models((ModelInfo.of(read_card(plan.model_folder)),))
+    watch.tell_models((ModelInfo.of(plan.card),))
 
     def show(status: RunStatus) -> None:
         if (text := status_writer.trouble) is not None:
@@ -124,7 +124,9 @@ def supervised(
         with attended(supervisor.apply) as tell_end:
             while not _follow(supervisor, show) and not stop.is_set() and time.monotonic() < end_at:
                 stop.wait(max(0.0, min(_POLL_S, end_at - time.monotonic())))
-            final = _end(supervisor, ShutdownDeadline.starting_at(time.monotonic()), show)
+            deadline = ShutdownDeadline.starting_at(time.monotonic())
+            watch.tell_phase("ending")
+            final = _end(supervisor, deadline, show)
             watch.tell("ended", final)
             _write_status(status_writer, "ended", final)
             tell_end(final)

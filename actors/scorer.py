@@ -13,7 +13,7 @@ from typing import Any
 from actors.actor_client import this_node
 from actors.plans import sink_settings
 from pipeline.errors import RunError
-from pipeline.models.card import ModelCard, read_card
+from pipeline.logs import log_json_in_actor
 from pipeline.run_folder import RunFolder
 from pipeline.runtime.messages import DesiredScorerState, ScorerReport
 from pipeline.runtime.plan import RunPlan
@@ -54,8 +54,9 @@ class ScorerActor:
     """
 
     def __init__(self, plan: RunPlan, number: int = 0) -> None:
+        log_json_in_actor()
         os.umask(0o077)  # what it writes is this user's: on a cluster of one's own, it is not the command's child
-        card = read_card(plan.model_folder)
+        self._card = plan.card
         settings = sink_settings(plan.sinks)
         folder = RunFolder(plan.sinks.state_folder)
         self._speaks_for_run = number == 0
@@ -66,15 +67,15 @@ class ScorerActor:
         self.store = RunStore(folder.store_file(number), plan.name, names)
         states = self.store.states()
         confirmed = {name: CameraState.of_json(text).last for name, text in states.items()}
-        self._scorer = Scorer(card, states)
+        self._scorer = Scorer(plan.card, states)
         self.sinks: dict[str, Sink] = {}
         for sink in settings:
             alerts = self.store.alerts(sink.sink_name) if sink.takes_alerts else None
-            self.sinks[sink.sink_name] = sink.open(SinkContext(plan.name, card.fingerprint, confirmed, alerts, number))
+            self.sinks[sink.sink_name] = sink.open(SinkContext(plan.name, confirmed, alerts, number))
         self._end_abandoned()
         self._left: list[LeftStore] = []
         if self._speaks_for_run:
-            self._left = list(_left_stores(folder.left_store_files(len(plan.scorers)), plan.name, settings, card))
+            self._left = list(_left_stores(folder.left_store_files(len(plan.scorers)), plan.name, settings))
             if self._state.run is None:
                 self._begin(plan)
 
@@ -82,31 +83,39 @@ class ScorerActor:
     def _state(self) -> SavedRunState:
         return self.store.run_state
 
-    def agree(self, tuning: Mapping[str, Any]) -> dict[str, Any]:
-        """How all detectors of the run are to run the model, as long as it lasts: as the first one that asked would.
+    def agree(self, tuning: Mapping[str, Any], model: str = "") -> dict[str, Any]:
+        """How all detectors of the run are to run a model, as long as it lasts: as the first one that asked would.
 
         Args:
             tuning: what suits the detector that asks, as ``Tuning.as_json`` gives it.
+            model: fingerprint of its model.
         """
-        if not self._state.tuning:
-            self._commit({}, (), replace(self._state, tuning=dict(tuning)))
-        return dict(self._state.tuning)
+        if model not in self._state.tunings:
+            tunings = {**self._state.tunings, model: dict(tuning)}
+            self._commit({}, (), replace(self._state, tunings=tunings))
+        return dict(self._state.tunings[model])
 
     def configure(self, desired: DesiredScorerState) -> None:
         """Follow a desired state: score its cameras from now on, and end the open events of others."""
+        self._scorer.use(desired.cards or (self._card,))
         self._write(self._scorer.configure(desired.cameras, time.time(), desired.removed_cameras))
         self._version = desired.version
 
-    def add(self, results: Sequence[Prediction | Dropped]) -> bool:
+    def add(self, results: Sequence[Prediction | Dropped], model: str = "") -> bool:
         """Score frames and write what follows from them.
 
+        Args:
+            results: what became of frames.
+            model: fingerprint of the model that made the predictions; empty for the plan's.
+
         Returns:
-            False where a camera is not known yet and all of it is to be sent again.
+            False where a camera or the model is not known yet and all of it is to be sent again.
         """
-        if not self._scorer.knows(result.header.camera_id for result in results):
+        model = model or self._card.fingerprint
+        if not self._scorer.knows((result.header.camera_id for result in results), model):
             return False
         started_at = time.perf_counter()
-        outcome = self._scorer.update(results, time.time())
+        outcome = self._scorer.update(results, model, time.time())
         self._write(outcome)
         self._scoring.add(time.perf_counter() - started_at, times=len(outcome.scores))
         for score in outcome.scores:
@@ -253,12 +262,10 @@ def _ends_of(states: Mapping[str, str]) -> list[Alert | Notice]:
     return [end for camera, text in states.items() for end in end_abandoned(camera, CameraState.of_json(text), now_s)]
 
 
-def _left_stores(
-    paths: Sequence[Path], run: str, settings: Sequence[SinkSettings], card: ModelCard
-) -> Iterator[LeftStore]:
+def _left_stores(paths: Sequence[Path], run: str, settings: Sequence[SinkSettings]) -> Iterator[LeftStore]:
     for path in paths:
         try:
-            yield LeftStore(path, run, settings, card.fingerprint, _ends_of)
+            yield LeftStore(path, run, settings, _ends_of)
         except RunError as error:  # of another version, or unreadable: no reason to score nothing
             _log.error("%s; what an earlier run left in it waits for the next one", error)
 

@@ -18,7 +18,7 @@ from pipeline.runtime.supervision import SavedNotices
 from pipeline.types import Notice, Trouble
 
 _ABORT_WITHIN_S = 3.0
-_LAST_S = 1.5  # of the time for closing, kept for number 0: that the run is over is said after everything else
+_LAST_S = 1.0  # of the time for closing, kept for number 0: that the run is over is said after everything else
 
 
 class Scorers:
@@ -43,6 +43,7 @@ class Scorers:
         self._actors, self._slices, self._registry, self._deliveries = actors, slices, registry, deliveries
         self._notices = {name: NoticeQueue(saved.get(name)) for name in actors}
         self._finishing: dict[str, tuple[Answer, list[str]]] = {}
+        self._storage: dict[str, str] = {}  # why each cannot keep every row, as it last said
 
     @property
     def has_notices(self) -> bool:
@@ -56,6 +57,7 @@ class Scorers:
                 self._registry.update_scoring(report.cameras)
                 self._registry.update_alerts(name, report.alerts)
                 self._notices[name].acknowledge(report.notices)
+                self._storage[name] = report.storage
 
     def troubles(self) -> tuple[Trouble, ...]:
         """What stands in the way of writing; what several of them say in the same words is said once."""
@@ -99,9 +101,7 @@ class Scorers:
 
     def maintain(self) -> None:
         """Have them do what is due every second; number 0 is told what keeps others from keeping every row."""
-        reports = {name: actor.report for name, actor in self._actors.items() if actor.report is not None}
-        elsewhere = (report.storage for name, report in reports.items() if name != self._slices.first)
-        storage = next(filter(None, elsewhere), "")
+        storage = next((said for name, said in self._storage.items() if said and name != self._slices.first), "")
         for name, actor in self._actors.items():
             actor.call("maintain", *([storage] if name == self._slices.first else []))
 

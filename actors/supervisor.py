@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -15,21 +16,28 @@ from actors.scorers import Scorers
 from actors.supervision_file import SupervisionFile
 from pipeline.config import CameraSettings
 from pipeline.errors import BadInputError
+from pipeline.redaction import redact
 from pipeline.runtime.activity import RunActivity
 from pipeline.runtime.activity_meter import ActivityMeter
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.desired_state import DesiredState, DesiredStates
 from pipeline.runtime.plan import RunPlan
+from pipeline.runtime.scaling import DetectorScaling
 from pipeline.runtime.shutdown import ShutdownDeadline
 from pipeline.runtime.slices import ScorerSlices
 from pipeline.runtime.status import RunStatus
 from pipeline.runtime.supervision import Supervision
 from pipeline.types import Trouble
 
+_log = logging.getLogger(__name__)
+
 _START_TIMEOUT_S = 300.0  # importing torch and compiling the model in several processes of a small machine
 _TICK_S = 0.2
 _CALM_TICK_S = 0.25  # while every actor lives and follows its desired state: every question costs both sides CPU time
+_PAUSE_TO_STEP = 3.0  # a step takes as long as there are cameras: of ten thousand, it must not be all that is done
 _PUBLISH_S = 1.0
+_LOOK_AT_NODES_S = 1.0
+_JOIN_WITHIN_S = 3.0
 _FIND_OUT_WITHIN_S = 10.0
 _VERSIONS_EACH = 10**9  # desired states of one process of a supervisor: what actors follow is never taken for a newer
 
@@ -63,6 +71,7 @@ class Supervisor:
         self.failure: Exception | None = None
         before = memory.supervision if memory is not None else None
         self._adopts = before is not None
+        self._nodes = fleet.look_at_nodes()
         self._registry = CameraRegistry(plan.cameras, before and before.registry)
         slices = ScorerSlices(fleet.scorers)
         self._desired_states = DesiredStates(
@@ -74,6 +83,7 @@ class Supervisor:
             cameras_per_process=plan.runtime.cameras_per_process,
             max_processes=plan.max_processes,
             scene_references=plan.scene_references,
+            nodes=self._nodes,
             saved=before and before.assignments,
             first_version=memory.incarnation * _VERSIONS_EACH if memory is not None else 0,
         )
@@ -81,15 +91,18 @@ class Supervisor:
         self._deliveries = Deliveries()
         self._draining = before is not None and before.is_ending
         self._calm = False
+        self._step_s = 0.0
         self._closing = threading.Event()
+        self._nodes_watch = threading.Thread(target=self._watch_nodes, name="nodes", daemon=True)
         self._published_at = -math.inf
         self._status = RunStatus(cameras=(), done=False)
+        self._scaling = DetectorScaling(fleet.active, fleet.max_active)
         self._activity_meter, self._activity = ActivityMeter(plan.name, time.time()), self._status.activity
         self._actors = ActorSet(fleet)
         self._scorers = Scorers(
             self._actors.scorers, slices, self._registry, self._deliveries, before.notices if before is not None else {}
         )
-        self._actors.add_processes(self._desired_states.processes)
+        self._actors.keep_processes(self._desired_states.processes)
         self._actors.keep_detectors(self._desired_states.detectors if self._adopts else fleet.detectors[: fleet.active])
 
     def start(self, stop: threading.Event) -> None:
@@ -110,6 +123,7 @@ class Supervisor:
         self._actors.keep_detectors(self._desired_states.detectors)
         self._tick()
         threading.Thread(target=self._watch, name="supervisor", daemon=True).start()
+        self._nodes_watch.start()
 
     def status(self) -> RunStatus:
         """Status of the run."""
@@ -192,6 +206,9 @@ class Supervisor:
         with self._lock:
             for actor in self._actors.named().values():
                 actor.kill()
+            self._fleet.close()
+        if self._nodes_watch.is_alive():  # Ray ends next
+            self._nodes_watch.join(_JOIN_WITHIN_S)
 
     def step(self, now: float, now_s: float) -> None:
         """Collect all reports, and send what has changed. Waits for nobody.
@@ -209,7 +226,8 @@ class Supervisor:
             for actor in self._actors.named().values():
                 actor.collect(now)
             self._collect_reports()
-            states = self._actors.states()
+            states = self._actors.states(self._nodes)
+            self._resize_pool(now)
             desired_states = self._desired_states.update(states, now, draining=self._draining)
             self._scorers.add(self._registry.check_health(now_s))
             self._keep(now)  # before anybody follows it
@@ -260,13 +278,40 @@ class Supervisor:
             if not self._closing.is_set():
                 self.failure = error
 
+    def _watch_nodes(self) -> None:
+        """Look which nodes there are, again and again; the head may be long in answering, and nobody waits for it."""
+        while not self._closing.wait(_LOOK_AT_NODES_S):
+            try:
+                self._nodes = self._fleet.look_at_nodes()
+            except Exception as error:  # the head is away; nobody can come or go without it
+                _log.warning("the nodes of the cluster are not known at present: %s", redact(error))
+
+    def _resize_pool(self, now: float) -> None:
+        """Have more or fewer detectors, as they are busy."""
+        if self._draining or self._fleet.max_active == self._fleet.active:
+            return
+        working, active = self._desired_states.working_detectors(), self._desired_states.active_detectors
+        reports = {name: detector.report for name, detector in self._actors.detectors.items() if name in working}
+        wanted = self._scaling.update(
+            now,
+            {name: report.load for name, report in reports.items() if report is not None},
+            active=active,
+            dropped=self._registry.dropped_late(),
+            room=self._fleet.room_for_detectors(),
+        )
+        if wanted != active:
+            _log.info("%d detectors are to work instead of %d", wanted, active)
+            self._desired_states.resize_pool(wanted)
+
     def _tick(self) -> None:
         """Poll all actors, then take a step. Waits for nobody longer than a moment."""
         started_at = time.monotonic()
         self._fleet.poll(list(self._actors.named().values()), _TICK_S)
-        pause_s = _CALM_TICK_S if self._calm else _TICK_S
+        pause_s = max(_CALM_TICK_S if self._calm else _TICK_S, _PAUSE_TO_STEP * self._step_s)
         self._closing.wait(max(0.0, pause_s - (time.monotonic() - started_at)))
-        self.step(time.monotonic(), time.time())
+        now = time.monotonic()
+        self.step(now, time.time())
+        self._step_s = time.monotonic() - now
 
     def _collect_reports(self) -> None:
         """Take in what the actors report."""
@@ -295,9 +340,10 @@ class Supervisor:
         )
 
     def _send_desired_states(self, desired_states: Mapping[str, DesiredState]) -> None:
-        self._actors.add_processes(self._desired_states.processes)
-        for ended in self._actors.keep_detectors(self._desired_states.detectors):
-            self._deliveries.forget(ended)
+        ended = self._actors.keep_processes(self._desired_states.processes)
+        ended += self._actors.keep_detectors(self._desired_states.detectors)
+        for name in ended:
+            self._deliveries.forget(name)
         named = self._actors.named()
         for name, desired in desired_states.items():
             self._deliveries.send(name, desired.version, lambda n=name, d=desired: named[n].call("configure", d))

@@ -33,6 +33,19 @@ def spent(but: frozenset[int] = frozenset()) -> Counter[str]:
     return seconds
 
 
+def threads() -> dict[str, int]:
+    """Threads of this process and of each actor below it, by role; of several of one role the most."""
+    most: dict[str, int] = {}
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        try:
+            role = _role(process)
+            if role == "command" or role.endswith("Actor"):
+                most[role] = max(most.get(role, 0), process.num_threads())
+        except psutil.Error:
+            continue
+    return most
+
+
 def _add(process: psutil.Process, seconds: Counter[str]) -> None:
     role = _role(process)
     if role != "CameraActor":

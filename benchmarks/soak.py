@@ -5,6 +5,11 @@
 Needs Debian's gst-rtsp-server (see .ci/run) and redis-server. A seeded loop kills actors (SIGKILL), freezes and
 restarts the RTSP server, stalls and corrupts streams, drops all clients, and stops, kills and freezes Redis, one fault
 every ten seconds. The model is tiny: what is tested is everything around it. Ends with one JSON line.
+
+    .venv/bin/python -m benchmarks.soak --cameras 8 --minutes 10 --nodes 2 --kill-node-every 60
+
+does the same over a cluster on this machine: with all that runs on it, one of the nodes beside the head is killed every
+minute, and another one joins in its place.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +36,7 @@ from actors.run import run
 from benchmarks.chaos import Chaos, Fault, RedisServer, role_of
 from benchmarks.footage import encode
 from benchmarks.machine import describe, store
+from benchmarks.node_chaos import NodeChaos, node_chaos
 from pipeline.config import Config
 from pipeline.config_file import parse_config
 from pipeline.datasets.base import Clip, Dataset
@@ -108,39 +114,45 @@ class Observer:
         self.memory.append((time.time(), sizes))
 
 
-def soak(folder: Path, cameras: int, minutes: float, faults: bool, seed: int, err: Console) -> dict[str, Any]:
+def soak(options: argparse.Namespace, folder: Path, err: Console) -> dict[str, Any]:
     """One run; returns what was measured."""
-    ids = [f"cam{number}" for number in range(cameras)]
+    ids = [f"cam{number}" for number in range(options.cameras)]
     videos = [folder / "a.mp4", folder / "b.mp4"]
     for number, video in enumerate(videos):
         encode(video, fps=STREAM_FPS, skip=60 * STREAM_FPS * number)
     redis = RedisServer(folder)
-    with RtspServer({name: videos[number % 2] for number, name in enumerate(ids)}) as rtsp:
-        config = _config(folder, {name: rtsp.url(name) for name in ids}, redis.url)
+    with ExitStack() as stack:
+        rtsp = stack.enter_context(RtspServer({name: videos[number % 2] for number, name in enumerate(ids)}))
+        config = _config(folder, {name: rtsp.url(name) for name in ids}, redis.url, max(1, options.nodes))
         err.print("training a tiny model")
         train(config, Dataset("stc", folder, (Clip("01_001", "scene", str(videos[0]), None),), ()), folder / "model")
         plan = stream_plan(config, read_card(folder / "model"), folder / "model", redis.url)
         observer, stop = Observer(), threading.Event()
-        chaos = Chaos(rtsp, redis, ids, seed)
+        chaos, every_s = Chaos(rtsp, redis, ids, options.seed) if options.faults else None, EVERY_S
+        if options.nodes:
+            chaos, every_s = stack.enter_context(node_chaos(folder, options.nodes)), options.kill_node_every
         script = threading.Thread(
-            target=_direct, args=(chaos if faults else None, observer, ids, minutes, stop, err), daemon=True
+            target=_direct, args=(chaos, every_s, observer, ids, options.minutes, stop, err), daemon=True
         )
         script.start()
         final = run(plan, address=None, stop=stop, on_status=observer.see)
         script.join(60.0)
-        result = _summarise(final, plan.sinks.scores_folder, redis.url, chaos.faults, observer, minutes)
+        faults = chaos.faults if chaos is not None else []
+        name = "soak-nodes" if options.nodes else "soak" if options.faults else "soak-quiet"
+        result = _summarise(name, final, plan.sinks.scores_folder, redis.url, faults, observer, options.minutes)
     redis.end(signal.SIGTERM)
     return result
 
 
-def _config(folder: Path, urls: dict[str, str], redis_url: str) -> Config:
+def _config(folder: Path, urls: dict[str, str], redis_url: str, detectors: int) -> Config:
+    runtime = {"batch_frames": 8, "cameras_per_process": 4, "threads": 1, "device": "cpu", "compile": False}
     return parse_config(
         {
             "model": MODEL,
             "training": {"epochs": 1, "batch_frames": 16, "positions_per_frame": 32, "learning_rate": 1e-3},
             "camera_defaults": CAMERA,
             "cameras": [{"id": name, "url": url, "scene": "scene"} for name, url in urls.items()],
-            "runtime": {"batch_frames": 8, "cameras_per_process": 4, "threads": 1, "device": "cpu", "compile": False},
+            "runtime": {**runtime, "detectors": detectors},
             "redis": {"url": redis_url, "scores_maxlen": 1_000_000, "alerts_maxlen": 1_000_000},
             "output": {"folder": str(folder / "run"), "rotate_s": 30},
         }
@@ -148,9 +160,15 @@ def _config(folder: Path, urls: dict[str, str], redis_url: str) -> Config:
 
 
 def _direct(
-    chaos: Chaos | None, observer: Observer, ids: list[str], minutes: float, stop: threading.Event, err: Console
+    chaos: Chaos | NodeChaos | None,
+    every_s: float,
+    observer: Observer,
+    ids: list[str],
+    minutes: float,
+    stop: threading.Event,
+    err: Console,
 ) -> None:
-    """The script: wait for everyone, break one thing every ten seconds, then stop the run."""
+    """The script: wait for everyone, break one thing every few seconds, then stop the run."""
     try:
         _wait(lambda: observer.everyone_scores(ids, 0.0), 180.0)
         err.print("everyone scores")
@@ -166,7 +184,7 @@ def _direct(
                 whole = _wait(lambda since_s=since_s: observer.everyone_scores(ids, since_s), GIVE_UP_S)
                 slowest = f"{max(fault.recovered_s.values(), default=0.0):.1f} s" if whole else "NOT everyone"
                 err.print(f"{fault.kind}: {fault.ended_at_s - fault.began_at_s:.1f} s, everyone back after {slowest}")
-            strike_at = max(strike_at + EVERY_S, time.monotonic())
+            strike_at = max(strike_at + every_s, time.monotonic())
             time.sleep(max(0.0, min(strike_at, end_at) - time.monotonic()))
         time.sleep(5.0)
         observer.measure_memory()
@@ -184,7 +202,13 @@ def _wait(condition: Callable[[], bool], longest_s: float) -> bool:
 
 
 def _summarise(
-    final: RunStatus, scores: Path, redis_url: str, faults: list[Fault], observer: Observer, minutes: float
+    name: str,
+    final: RunStatus,
+    scores: Path,
+    redis_url: str,
+    faults: list[Fault],
+    observer: Observer,
+    minutes: float,
 ) -> dict[str, Any]:
     """Compare what the run says of itself with what arrived in Redis and Parquet."""
     alerts = list(read_alerts(redis_url))
@@ -215,7 +239,7 @@ def _summarise(
     for camera in final.cameras:
         total.update(camera.counts.dropped)
     return {
-        "benchmark": "soak" if faults else "soak-quiet",
+        "benchmark": name,
         **describe(),
         "minutes": minutes,
         "cameras": exact,
@@ -280,12 +304,14 @@ def main() -> None:
     parser.add_argument("--cameras", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--faults", action="store_true", help="break things")
+    parser.add_argument("--nodes", type=int, default=0, help="nodes beside the head, which are killed instead")
+    parser.add_argument("--kill-node-every", type=float, default=60.0, metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="a new folder for everything, instead of a temporary one")
     options = parser.parse_args()
     err = Console(stderr=True)
     with _folder(options.keep) as folder:
-        result = soak(folder, options.cameras, options.minutes, options.faults, options.seed, err)
+        result = soak(options, folder, err)
     table = Table(title="recovery after the end of a fault, seconds", title_justify="left")
     for heading in ("fault", "times", "p50", "max"):
         table.add_column(heading)

@@ -43,48 +43,23 @@ from rich.table import Table
 from actors.cluster import ray_cluster
 from actors.plans import stream_plan
 from actors.run import run
-from benchmarks.cpu_time import DECODING, spent
+from benchmarks.cpu_time import DECODING
 from benchmarks.footage import encode
 from benchmarks.machine import describe, store
+from benchmarks.window import StandIn, Window, frames_dropped
 from pipeline.config import Config, RuntimeSettings
 from pipeline.config_file import parse_config
 from pipeline.datasets.base import Clip, Dataset
 from pipeline.models.card import read_card
-from pipeline.runtime.messages import CameraRole
-from pipeline.runtime.plan import Predict
-from pipeline.runtime.status import RunStatus
 from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.training.train import train
-from pipeline.types import Frame, FrameBatch, FrameHeader, Prediction, PreviousLuma
+from pipeline.types import Frame, FrameBatch, FrameHeader, PreviousLuma
 from tests.rtsp import RtspServer
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("to the detector's hands", "to the scorer's verdict", "to the reader of Redis")
 MODEL_BATCH = 8
 _STRIDE = 8  # of the finest level, whose resolution maps have
-
-
-@dataclass(frozen=True)
-class StandIn:
-    """Makes a predictor that only counts; its score is minus the time at which it was asked.
-
-    A negative score opens no event, and tells the observer when the frame was in the detector.
-
-    Attributes:
-        map_shape: (rows, columns) of the maps it gives, as a model would.
-    """
-
-    map_shape: tuple[int, int]
-
-    def __call__(self) -> Predict:
-        """The predictor."""
-        blank = np.zeros(self.map_shape, np.float16)
-
-        def predict(batch: FrameBatch, roles: Sequence[CameraRole]) -> list[Prediction]:
-            now_s = time.time()
-            return [Prediction(header, -now_s, blank) for header in batch.headers]
-
-        return predict
 
 
 @dataclass(frozen=True)
@@ -121,56 +96,7 @@ def measure(config: Config, model: Path, redis_url: str, but: frozenset[int], op
     observer.wait(30.0)
     rows = np.load(out)
     rows = rows[(rows[:, 0] >= window.from_s) & (rows[:, 0] < window.to_s)]
-    return Measured(rows, window.seconds, window.to_s - window.from_s, (_dropped(final) - window.dropped).total())
-
-
-class Window:
-    """The stretch of a run that is measured.
-
-    Args:
-        warm_up_s: from the first score of every camera to its start.
-        lasting_s: how long it is.
-        cameras: their ids.
-    """
-
-    def __init__(self, warm_up_s: float, lasting_s: float, cameras: list[str]) -> None:
-        self.cameras = cameras
-        self.from_s = self.to_s = 0.0
-        self.seconds: Counter[str] = Counter()
-        self.dropped: Counter[str] = Counter()
-        self._status: RunStatus | None = None
-        self._warm_up_s, self._lasting_s = warm_up_s, lasting_s
-        self._scoring = threading.Event()
-
-    def see(self, status: RunStatus) -> None:
-        """Note when everyone scores."""
-        self._status = status
-        if len(status.cameras) == len(self.cameras) and all(c.scoring.scored for c in status.cameras):
-            self._scoring.set()
-
-    def watch(self, but: frozenset[int], stop: threading.Event) -> None:
-        """Measure, then have the run stopped."""
-        try:
-            if not self._scoring.wait(120.0):
-                return
-            time.sleep(self._warm_up_s)
-            assert self._status is not None
-            self.dropped = _dropped(self._status)  # before there was a detector, frames had nowhere to go
-            before, self.from_s = spent(but), time.time()
-            time.sleep(self._lasting_s)
-            self.seconds, self.to_s = spent(but), time.time()
-            self.seconds.subtract(before)
-        finally:
-            stop.set()
-
-
-def _dropped(status: RunStatus) -> Counter[str]:
-    """Frames dropped so far by reason; those of the run's end are no loss."""
-    total: Counter[str] = Counter()
-    for camera in status.cameras:
-        total.update(camera.counts.dropped)
-    del total["shutdown"]
-    return total
+    return Measured(rows, window.seconds, window.to_s - window.from_s, (frames_dropped(final) - window.dropped).total())
 
 
 def model_cpu_ms(folder: Path, size_px: tuple[int, int]) -> float:

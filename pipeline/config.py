@@ -231,14 +231,17 @@ class RuntimeSettings(Settings):
 
     Attributes:
         device: ``auto`` (GPUs where the cluster has any, else the CPU), ``cpu`` or ``cuda``.
-        detectors: detector actors; None takes one per GPU, or one on a CPU.
+        detectors: detector actors at first, and at least; None takes as many as the GPUs hold, or one on a CPU.
+        max_detectors: how many there may be, where those there are stay overloaded; None leaves it at ``detectors``.
+        gpus_per_detector: share of a GPU that each takes for itself; several share one below 1.
         spare_detectors: further ones that are loaded and idle, to take over at once when one dies (a new one takes as
             long as importing torch); None keeps one beside a single detector of live cameras.
         scorers: scorer processes, each with a fixed share of the cameras; None takes one per 200 cameras of the start.
         cameras_per_process: cameras whose decoders share one process.
         batch_frames: frames of any cameras in one forward pass, at most.
         batch_wait_s: how long a frame waits for others although the detector is idle; what comes while it is busy
-            makes the next batch in any case.
+            makes the next batch in any case. None lets frames of live cameras wait once they come in hundreds per
+            second, up to 40 ms, and all others not at all.
         threads: CPU threads of one detector; None shares the machine's cores among the detectors.
         precision: of the flows' matrix products: ``float32``, ``bfloat16``, or ``auto``, which measures at the start
             what the machine does fastest, and says so. The encoder is float32 always.
@@ -248,14 +251,22 @@ class RuntimeSettings(Settings):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     detectors: PositiveInt | None = None
+    max_detectors: PositiveInt | None = None
+    gpus_per_detector: PositiveFloat = 1.0
     spare_detectors: NonNegativeInt | None = None
     scorers: PositiveInt | None = None
     cameras_per_process: PositiveInt = 8
     batch_frames: PositiveInt = 16
-    batch_wait_s: Annotated[float, Field(ge=0.0)] = 0.0
+    batch_wait_s: Annotated[float, Field(ge=0.0)] | None = None
     threads: PositiveInt | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool | None = None
+
+    @model_validator(mode="after")
+    def _has_room_for_detectors(self) -> Self:
+        if self.max_detectors is not None and self.max_detectors < (self.detectors or 1):
+            raise ValueError(f"max_detectors: expected at least detectors ({self.detectors}), got {self.max_detectors}")
+        return self
 
 
 class RedisSettings(Settings):
@@ -317,7 +328,8 @@ class Config(Settings):
 
     Attributes:
         model: what makes a model; read by ``train``, and compared with the checkpoint by ``replay`` and ``stream``.
-        model_folder: the trained model that ``stream`` uses when none is named on the command line.
+        model_folder: the trained model that ``stream`` uses when none is named on the command line; a folder, or an
+            address such as ``s3://bucket/model``.
         training: how the flows are fitted.
         camera_defaults: settings of every camera.
         cameras: the cameras; each may override any key of ``camera_defaults``.
@@ -329,7 +341,7 @@ class Config(Settings):
     """
 
     model: ModelSettings = ModelSettings()
-    model_folder: Path | None = None
+    model_folder: str | None = None
     training: TrainingSettings = TrainingSettings()
     camera_defaults: CameraDefaults = CameraDefaults()
     cameras: tuple[CameraSettings, ...] = ()

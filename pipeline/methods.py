@@ -44,6 +44,7 @@ class Method:
         aliases: further names that the command line knows it by, each with the settings that it sets.
         fitted: what the progress of its training calls that which is fitted; its name by default.
         note: what a comparison says of it below the table.
+        is_shared: whether several workers can fit it together.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Method:
     aliases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fitted: str = ""
     note: str = ""
+    is_shared: bool = False
 
     @property
     def shares_features(self) -> bool:
@@ -89,6 +91,7 @@ METHODS: Mapping[str, Method] = {
             stated={"condition": "adaptive"},
             aliases={"conditional": {"condition": "position"}, "unconditional": {"condition": "none"}},
             fitted="flows",
+            is_shared=True,
         ),
         Method(
             "padim",
@@ -113,6 +116,7 @@ METHODS: Mapping[str, Method] = {
             note=(
                 "DifferNet scores whole frames: its pixel numbers are those of the frame's score on all of its pixels."
             ),
+            is_shared=True,
         ),
     )
 }

@@ -38,6 +38,23 @@ def user_folder(variable: str, below_home: str) -> Path:
         ) from None
 
 
+def cache_folder(name: str) -> Path:
+    """Where something is kept that can be had again: a folder that is this user's alone, so that it may be code.
+
+    Args:
+        name: of the folder, among those of this project.
+
+    Raises:
+        OSError: it cannot be made, or another user could have put something there.
+    """
+    root = user_folder("XDG_CACHE_HOME", ".cache")
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    own = root / "cflow-stream"
+    make_private(own)
+    make_private(own / name)
+    return own / name
+
+
 def temporary_folder() -> Path:
     """Where temporary files go.
 

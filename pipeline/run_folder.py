@@ -71,6 +71,11 @@ class RunFolder:
         return self.path / "redis"
 
     @property
+    def models(self) -> Path:
+        """Copies of the run's models, handed out to nodes that lack them (``actors/model_server``)."""
+        return self.path / "models"
+
+    @property
     def quarantine(self) -> Path:
         """Folder of frames that killed detectors."""
         return self.path / "quarantine"

@@ -13,7 +13,7 @@ def shipped_config(name: str) -> Path:
     """Where a config lies that came with the program.
 
     Args:
-        name: of the file, such as ``demo.yaml`` or ``encoders/convnext_tiny.yaml``.
+        name: of the file, such as ``demo.yaml`` or ``monitoring/alerts.yaml``.
 
     Raises:
         BadInputError: none has that name.
@@ -27,7 +27,7 @@ def shipped_config(name: str) -> Path:
 def shipped_configs() -> list[str]:
     """The names of all of them, in alphabetical order."""
     folder = _folder()
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml"))
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def _folder() -> Path:

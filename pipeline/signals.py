@@ -32,6 +32,12 @@ def asked_by() -> int | None:
     return _asked_by
 
 
+def forget_signal() -> None:
+    """Take the signal that asked this command to end for the usual way to end it: it left nothing undone."""
+    global _asked_by  # noqa: PLW0603  # signals are the process's own
+    _asked_by = None
+
+
 def end_on_signals() -> None:
     """Have SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread, as Ctrl-C does, but for a second one.
 

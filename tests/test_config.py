@@ -10,9 +10,9 @@ from pipeline.config_file import load_config, parse_config
 from pipeline.errors import ConfigError
 from tests.sinks.receiver import self_made_certificate
 
-_OF_OTHERS = {"cluster", "monitoring"}  # for Ray, Kubernetes and Prometheus
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
-CONFIGS = [path for path in CONFIGS if path.parent.name not in _OF_OTHERS]
+FOLDER = Path(__file__).parent.parent / "configs"
+OF_OTHER_PROGRAMS = {"cluster", "monitoring"}  # Ray, Kubernetes, Prometheus
+CONFIGS = sorted(path for path in FOLDER.rglob("*.yaml") if path.relative_to(FOLDER).parts[0] not in OF_OTHER_PROGRAMS)
 
 
 def written(folder: Path, text: str) -> Path:
@@ -325,3 +325,9 @@ def test_a_folder_of_images_may_say_how_fast_it_was_filmed_and_a_live_address_ma
 def test_only_cameras_loop():
     (line,) = complaints(camera_defaults={"loop": True})
     assert "camera_defaults.loop: unknown key" in line
+
+
+def test_fewer_detectors_at_most_than_at_least_are_refused():
+    with pytest.raises(ConfigError, match=r"max_detectors: expected at least detectors \(4\), got 2"):
+        parse_config({"runtime": {"detectors": 4, "max_detectors": 2}})
+    assert parse_config({"runtime": {"max_detectors": 2}}).runtime.max_detectors == 2

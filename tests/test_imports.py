@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = {path.parent.name for path in (ROOT / "pipeline").glob("*/__init__.py")}
 MODULES = sorted((ROOT / "pipeline").rglob("*.py")) + sorted((ROOT / "actors").rglob("*.py"))
 HOMES = {
+    "fsspec": ("pipeline/models/fetching.py",),
     "av": ("pipeline/video/", "pipeline/datasets/synthetic.py"),
     "timm": ("pipeline/models/",),
     "FrEIA": ("pipeline/models/", "pipeline/baselines/"),
@@ -37,6 +38,7 @@ TORCH_FREE = (
     "pipeline.runtime.desired_state",
     "pipeline.runtime.plan",
     "pipeline.models.card",
+    "pipeline.models.fetching",
     "pipeline.console.check",
     "pipeline.scoring.camera",
     "pipeline.sinks.redis_stream",
@@ -50,6 +52,7 @@ TORCH_FREE = (
     "actors.cluster",
     "actors.detector",
     "actors.fleet",
+    "actors.model_server",
     "actors.scorer",
     "actors.supervisor",
 )
@@ -57,7 +60,7 @@ TORCH_FREE = (
 BELOW = {
     "models": {"models"},
     "video": {"video", "runtime"},
-    "runtime": {"runtime", "sinks"},
+    "runtime": {"runtime", "models", "sinks"},
     "datasets": {"datasets", "video"},
     "baselines": {"baselines", "models"},
     "inference": {"inference", "baselines", "models", "runtime"},
@@ -73,12 +76,22 @@ BELOW = {
 ACTORS_BELOW = {
     "result_sender": {"actor_client"},
     "camera": {"actor_client"},
-    "detector": {"result_sender", "actor_client"},
+    "model_server": {"actor_client"},
+    "detector": {"result_sender", "model_server", "actor_client"},
     "local_ray": {"ray_settings"},
     "joined_ray": {"ray_head", "ray_settings"},
     "cluster": {"joined_ray", "local_ray"},
     "scorer": {"plans", "actor_client"},
-    "fleet": {"actor_monitor", "camera", "cluster", "detector", "local_ray", "scorer"},
+    "fleet": {
+        "actor_monitor",
+        "camera",
+        "cluster",
+        "cluster_nodes",
+        "detector",
+        "local_ray",
+        "model_server",
+        "scorer",
+    },
     "scorers": {"actor_monitor", "deliveries"},
     "actor_set": {"actor_monitor", "fleet"},
     "deliveries": {"actor_monitor"},
@@ -89,7 +102,9 @@ ACTORS_BELOW = {
     "commands": {"control", "control_socket", "plans", "run"},
     "service_requests": {"control", "joined_ray", "ray_settings", "requests", "service_directory"},
     "service": {"actor_client", "control", "fleet", "run", "service_directory", "service_requests", "supervision_file"},
-    "detach": {"cluster", "plans", "service", "service_directory"},
+    "detach": {"cluster", "fleet", "plans", "service", "service_directory"},
+    "training_worker": {"training_store"},
+    "training": {"cluster", "ray_settings", "training_store", "training_worker"},
     "demo": {"commands"},
 }
 

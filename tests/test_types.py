@@ -1,11 +1,15 @@
 """Values that pass between stages: what a batch keeps of its frames."""
 
+import pickle
+from dataclasses import fields
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipeline.types import Dropped, Frame, FrameBatch, FrameHeader, PreviousLuma
+from pipeline.types import Dropped, Frame, FrameBatch, FrameHeader, Prediction, PreviousLuma
 
 
 def frame(number, *, paired=True):
@@ -41,3 +45,20 @@ def test_a_frame_that_left_a_batch_does_not_keep_the_others_in_memory():
 def test_a_batch_may_hold_nothing_but_what_was_dropped():
     batch = FrameBatch.of([], [Dropped(frame(0).header, "stale")])
     assert (len(batch), batch.frames(), len(batch.dropped)) == (0, [], 1)
+
+
+@given(st.integers(-(2**63), 2**63), st.integers(1, 10**6), st.integers(1, 10**6))
+def test_media_time_is_the_nearest_number_to_pts_times_time_base(pts, ticks, per):
+    base = Fraction(ticks, per)
+    assert FrameHeader("gate", 0, 0, pts, base, 0.0).media_time_s == float(pts * base)
+
+
+def test_what_is_sent_arrives_whole_whatever_its_fields():
+    header = FrameHeader("gate", 1, 2, 3, Fraction(4, 5), 6.0, 7, "eight")
+    prediction = Prediction(header, 8.0, np.arange(6, dtype=np.float16).reshape(2, 3), True, 9.0)
+    came = pickle.loads(pickle.dumps(prediction))
+    for sent, got in ((header, came.header), (prediction, came)):
+        for field in fields(sent):
+            value = getattr(sent, field.name)
+            assert value is not field.default  # or it would arrive by itself
+            assert np.array_equal(getattr(got, field.name), value)

@@ -7,31 +7,36 @@ from pathlib import Path
 from pipeline.checks.finding import Finding
 from pipeline.config import Config
 from pipeline.errors import CflowError
-from pipeline.models.card import WEIGHTS_FILE, ModelCard, read_matching_card, unknown_scenes
+from pipeline.models.card import WEIGHTS_FILE, ModelCard, unknown_scenes
+from pipeline.models.fetching import FoundModel, find_model
 from pipeline.models.memory import check_memory
 
 
-def check_model(config: Config, folder: Path | None) -> list[Finding]:
+def check_model(config: Config, place: str | Path | None) -> list[Finding]:
     """Read the card, compare the weights' digest and the config's settings with it, and its scenes with the cameras.
 
     Args:
         config: the settings.
-        folder: of the model; None where none is named, without which no run starts.
+        place: folder or address of the model; None where none is named, without which no run starts.
     """
-    if folder is None:
+    if place is None:
         return [Finding("model", "failed", "expected a trained model (model_folder, or --model), got nothing")]
     try:
-        card = read_matching_card(config, folder)
-        weights = folder / WEIGHTS_FILE
+        found = find_model(place, config)
+        weights = found.folder / WEIGHTS_FILE
         check_memory(weights.stat().st_size, str(weights), "use another machine, or end what else runs on it")
     except (CflowError, OSError) as error:
         return [Finding("model", "failed", str(error))]
-    return [_described(card, folder), *_scenes(config, card)]
+    return [_described(found), *_scenes(config, found.card)]
 
 
-def _described(card: ModelCard, folder: Path) -> Finding:
+def _described(found: FoundModel) -> Finding:
+    card = found.card
     height, width = card.model.image_size_px
-    detail = f"{folder}: {card.model.method}, {card.model.encoder.name}, {width} x {height}, {card.short_fingerprint}"
+    detail = (
+        f"{found.source.shown}: {card.model.method}, {card.model.encoder.name}, {width} x {height}, "
+        f"{card.short_fingerprint}"
+    )
     if not card.provenance.completed:
         return Finding("model", "warning", f"{detail}; its training was interrupted")
     return Finding("model", "ok", detail)

@@ -18,13 +18,13 @@ from pipeline.config import Config
 _STYLES: dict[FindingState, str] = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 
-def check_run(settings: Config, config_file: Path, model_folder: Path | None, *, as_json: bool, out: Console) -> bool:
+def check_run(settings: Config, config_file: Path, model_place: str | None, *, as_json: bool, out: Console) -> bool:
     """Look at everything that a run of this config needs, and print what was found.
 
     Args:
         settings: of the run.
         config_file: where they were read from.
-        model_folder: the model; None where none is named.
+        model_place: folder or address of the model; None where none is named.
         as_json: one JSON object a line instead of a table.
         out: for the findings.
 
@@ -34,7 +34,7 @@ def check_run(settings: Config, config_file: Path, model_folder: Path | None, *,
     live = sum(camera.is_live for camera in settings.cameras)
     findings = [
         Finding("config", "ok", f"{config_file}: {len(settings.cameras)} cameras, {live} of them live"),
-        *check_model(settings, model_folder),
+        *check_model(settings, model_place),
         check_redis(settings),
         *check_sinks(settings),
         *check_output(settings),

@@ -9,11 +9,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from typing import IO, cast
 
 from rich.console import Console
 
+from pipeline.console.json_lines import JsonLines
 from pipeline.console.standard_streams import use_sound_streams
 from pipeline.errors import BadInputError, CflowError
+from pipeline.logs import log_json, wants_json
 from pipeline.private_folder import temporary_folder
 from pipeline.redaction import redact
 from pipeline.signals import asked_by, die_of_signals, end_on_signals
@@ -42,11 +45,22 @@ def run_command(app: Callable[[], object], err: Console) -> int:
     """
     use_sound_streams()
     os.umask(0o077)  # scores, alerts, recordings and logs are this user's; what a command starts inherits that
-    logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
     try:
+        _set_up_logging(err)
         return _after_signals(_run(app, err), err)
     finally:
         die_of_signals()  # while Python ends
+
+
+def _set_up_logging(err: Console) -> None:
+    """Lines for people, or JSON for all that goes to standard error."""
+    logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
+    try:
+        if wants_json():
+            log_json()
+            err.file = cast("IO[str]", JsonLines(sys.stderr))
+    except BadInputError as error:
+        sys.exit(_told(err, str(error), _BAD_INPUT))
 
 
 def _run(app: Callable[[], object], err: Console) -> int:

@@ -10,6 +10,13 @@ import typer
 ConfigOption = Annotated[Path, typer.Option("--config", help="YAML file with the settings.")]
 DataOption = Annotated[Path, typer.Option("--data", help="Folder of the data set, in its authors' layout.")]
 ModelOption = Annotated[Path, typer.Option("--model", help="Folder of the trained model.")]
+ModelPlaceOption = Annotated[
+    str, typer.Option("--model", help="Trained model: a folder, or an address such as s3://bucket/model.")
+]
+RunModelOption = Annotated[
+    str | None,
+    typer.Option("--model", help="Trained model, a folder or an address (s3://bucket/model); default: the config's."),
+]
 AddressOption = Annotated[
     str | None,
     typer.Option(

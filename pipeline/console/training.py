@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -13,23 +14,46 @@ from pipeline.datasets.base import Dataset
 from pipeline.errors import RunError
 from pipeline.methods import DEFAULT_METHOD, method_of
 from pipeline.models.card import ModelCard
+from pipeline.training.progress import TrainingProgress
+
+Fit = Callable[[Config, Dataset, Path, TrainingProgress], ModelCard]
+"""Trains a model as ``train`` does."""
 
 
 def train_with_bars(
-    config: Config, dataset: Dataset, out_folder: Path, *, out: Console, err: Console, features: Path | None = None
+    config: Config,
+    dataset: Dataset,
+    out_folder: Path,
+    *,
+    out: Console,
+    err: Console,
+    features: Path | None = None,
+    fit: Fit | None = None,
 ) -> ModelCard:
-    """Train, with progress bars, and say what came of it; ``features`` as for ``train``.
+    """Train, with progress bars, and say what came of it.
+
+    Args:
+        config: as for ``train``.
+        dataset: as for ``train``.
+        out_folder: of the model.
+        out: for what came of it.
+        err: for the bars.
+        features: as for ``train``.
+        fit: what trains instead of ``train``.
 
     Raises:
         BadInputError: settings, footage or output folder are not as expected.
         RunError: it was interrupted; the message says what was left behind.
     """
-    from pipeline.training.train import train  # imports torch: not before it is needed
-
     with progress_bars(err) as progress:
         method = method_of(config.model.method)
         bars = TrainingBars(progress, method.fitted or method.name)
-        card = train(config, dataset, out_folder, bars, features=features)
+        if fit is None:
+            from pipeline.training.train import train  # imports torch: not before it is needed
+
+            card = train(config, dataset, out_folder, bars, features=features)
+        else:
+            card = fit(config, dataset, out_folder, bars)
     made = card.provenance
     if not made.completed:
         raise RunError(

@@ -143,14 +143,14 @@ def measure_sinks(card: ModelCard, folder: Path, *, maps: bool, batch: int) -> f
     with EmbeddedRedis(written.redis) as url:
         store = RunStore(written.store_file(), "bench", ["redis"])
         redis = RedisSink(url, alerts=store.alerts("redis"))
-        parquet = ParquetSink(written.stream_scores, model_fingerprint=card.fingerprint, maps=maps, rotate_s=60.0)
+        parquet = ParquetSink(written.stream_scores, maps=maps, rotate_s=60.0)
         scorer = Scorer(card)
         scene = next(iter(card.scenes), "bench")
         cameras = [CameraSettings(id=f"cam{i}", url="bench", scene=scene) for i in range(8)]  # pyright: ignore[reportArgumentType]
         scorer.configure(cameras, time.time())
         before = time.process_time()
         for results in _predictions(card, cameras, batch):
-            outcome = scorer.update(results, time.time())
+            outcome = scorer.update(results, card.fingerprint, time.time())
             parquet.write(outcome.scores)
             store.commit(outcome.states, outcome.alerts)
             redis.write(outcome.scores)

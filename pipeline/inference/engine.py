@@ -105,7 +105,7 @@ class Engine:
         settings: RuntimeSettings,
         *,
         device: str = "cpu",
-        expected: ModelSettings | None = None,
+        card: ModelCard | None = None,
         agree: Callable[[Tuning], Tuning] = lambda tuning: tuning,
     ) -> Engine:
         """Read a checkpoint, decide how to run it here, and run it once: nothing is compiled once frames come.
@@ -116,14 +116,14 @@ class Engine:
             folder: as written by ``train``.
             settings: ``precision``, ``compile`` and ``batch_frames`` are read.
             device: torch device.
-            expected: the configuration's model settings; whatever they state must hold for the checkpoint.
+            card: its card, where ``read_card`` has just checked it against the weights; None reads it.
             agree: given what suits this process best, says how it is to be: all detectors of a run do it in one way.
 
         Raises:
-            CheckpointError: it is missing, damaged or not the model that was expected.
+            CheckpointError: it is missing or damaged.
             ModelSizeError: the memory there is cannot hold it.
         """
-        card = _expected_card(folder, expected)
+        card = read_card(folder) if card is None else card
         tuning = agree(choose_tuning(settings, torch.device(device), card.model.method))
         started = time.monotonic()
         try:

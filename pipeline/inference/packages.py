@@ -31,9 +31,10 @@ from torch import Tensor
 from pipeline.child import run_child
 from pipeline.errors import PackageError
 from pipeline.inference.package_store import PackageStore
-from pipeline.inference.tuning import Tuning, as_compiled, cache_folder
+from pipeline.inference.tuning import Tuning, as_compiled
 from pipeline.models.anomaly_model import AnomalyMaps, Encode, rows_of
 from pipeline.models.card import ModelCard
+from pipeline.private_folder import cache_folder
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from pipeline.config import RuntimeSettings
 from pipeline.methods import DEFAULT_METHOD, method_of
 from pipeline.models.anomaly_model import Encode
-from pipeline.private_folder import make_private, user_folder
+from pipeline.private_folder import cache_folder
 
 if TYPE_CHECKING:  # it imports timm, which most detectors can do without
     from pipeline.models.encoder import Encoder
@@ -155,23 +154,6 @@ def as_compiled(values: Tensor, order: torch.memory_format = torch.contiguous_fo
     if len(values) == 1:
         values = values.expand(2, *values.shape[1:])
     return values.contiguous(memory_format=order)
-
-
-def cache_folder(name: str) -> Path:
-    """Where what was compiled on this machine is kept, to be loaded as code: a folder that is this user's alone.
-
-    Args:
-        name: of the folder, among those of this project.
-
-    Raises:
-        OSError: it cannot be made, or another user could have put something there.
-    """
-    root = user_folder("XDG_CACHE_HOME", ".cache")
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    own = root / "cflow-stream"
-    make_private(own)
-    make_private(own / name)
-    return own / name
 
 
 def _products_per_s(device: torch.device) -> dict[str, float]:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
-from pipeline.config import CameraSettings, Config, TrainingSettings
+from pipeline.config import CameraSettings, TrainingSettings
 from pipeline.errors import CheckpointError
 from pipeline.methods import DEFAULT_METHOD, METHODS
 from pipeline.model_settings import ModelSettings
@@ -196,6 +196,26 @@ def read_card(folder: Path) -> ModelCard:
     for file in (path, weights):
         if not file.is_file():
             raise CheckpointError(f"{file}: expected a file of a model folder written by 'train', got nothing")
+    card, values = _read_description(path)
+    if card.fingerprint != _fingerprint(values, weights):
+        raise CheckpointError(
+            f"{weights}: expected the weights with fingerprint {card.short_fingerprint}, got others: the file is "
+            "damaged or belongs to another model"
+        )
+    return card
+
+
+def read_description(path: Path) -> ModelCard:
+    """Read a ``model.json`` alone, checked against its checksum; what its weights are is not looked at.
+
+    Raises:
+        CheckpointError: it is missing, damaged or of another format; one line that names it.
+    """
+    return _read_description(path)[0]
+
+
+def _read_description(path: Path) -> tuple[ModelCard, dict[str, Any]]:
+    """A card, and the values that its file holds."""
     values = _read_values(path)
     checksum = values.pop("checksum", None)
     if checksum != _checksum(values):
@@ -208,38 +228,21 @@ def read_card(folder: Path) -> ModelCard:
         first = error.errors(include_url=False)[0]
         said = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
         raise CheckpointError(f"{path}: {' '.join(said.split())}") from None
-    if card.fingerprint != _fingerprint(values, weights):
-        raise CheckpointError(
-            f"{weights}: expected the weights with fingerprint {card.short_fingerprint}, got others: the file is "
-            "damaged or belongs to another model"
-        )
-    return card
+    return card, values
 
 
-def check_matches(expected: ModelSettings, card: ModelCard, folder: Path) -> None:
+def check_matches(expected: ModelSettings, card: ModelCard, place: Path | str) -> None:
     """Compare a configuration with a model.
 
     Args:
         expected: the configuration's model settings; settings left to their defaults state nothing.
         card: of the model.
-        folder: of the model, for the message.
+        place: of the model, for the message.
 
     Raises:
         CheckpointError: at the first setting that the configuration states and the model was not trained with.
     """
-    _compare(expected, card.model, "model", folder, _unused_sections(card.model.method))
-
-
-def read_matching_card(config: Config, folder: Path) -> ModelCard:
-    """Read a model's card, compared with the configuration where that speaks of the model.
-
-    Raises:
-        CheckpointError: as ``read_card`` and ``check_matches``.
-    """
-    card = read_card(folder)
-    if "model" in config.model_fields_set:
-        check_matches(config.model, card, folder)
-    return card
+    _compare(expected, card.model, "model", place, _unused_sections(card.model.method))
 
 
 def unknown_scenes(cameras: Iterable[CameraSettings], known: Collection[str]) -> list[str]:
@@ -270,7 +273,7 @@ def _unused_sections(method: str) -> frozenset[str]:
     return frozenset(f"model.{other.section}" for name, other in METHODS.items() if name != method)
 
 
-def _compare(expected: BaseModel, found: BaseModel, where: str, folder: Path, passed_over: frozenset[str]) -> None:
+def _compare(expected: BaseModel, found: BaseModel, where: str, place: Path | str, passed_over: frozenset[str]) -> None:
     """Raise at the first setting that the configuration states and the checkpoint does not meet."""
     for name in sorted(expected.model_fields_set):
         path = f"{where}.{name}"
@@ -279,12 +282,11 @@ def _compare(expected: BaseModel, found: BaseModel, where: str, folder: Path, pa
         if path in passed_over:
             continue
         if isinstance(wanted, BaseModel) and isinstance(got, BaseModel):
-            _compare(wanted, got, path, folder, passed_over)
+            _compare(wanted, got, path, place, passed_over)
         elif wanted is not None and wanted != got and path not in _PROVENANCE | _LIMITS:
             shown = [list(value) if isinstance(value, tuple) else value for value in (wanted, got)]
             raise CheckpointError(
-                f"{folder}: {path}: expected {shown[0]!r} as in the configuration, got a model trained with "
-                f"{shown[1]!r}"
+                f"{place}: {path}: expected {shown[0]!r} as in the configuration, got a model trained with {shown[1]!r}"
             )
 
 

@@ -126,7 +126,7 @@ def _cameras(status: RunStatus) -> Iterator[Metric]:
     info = _gauge("camera_info", "A camera of the run; always 1.", "camera", "scene", "live")
     conditions = _gauge("camera_condition", "1 while it is out of order in that way.", "camera", "condition")
     frames = _counter("frames", "What became of the frames that were decoded.", "camera", "outcome")
-    of_each: list[tuple[Metric, Callable[[CameraStatus], float | None]]] = [
+    of_each: list[tuple[GaugeMetricFamily | CounterMetricFamily, Callable[[CameraStatus], float | None]]] = [
         (up, _is_up),
         (
             _gauge("camera_paused", "1 while nobody wants frames of it.", "camera"),
@@ -156,7 +156,7 @@ def _cameras(status: RunStatus) -> Iterator[Metric]:
         _add_outcomes(frames, [name], camera.counts)
         for family, value_of in of_each:
             if (value := value_of(camera)) is not None:
-                family.add_metric([name], float(value))  # pyright: ignore[reportAttributeAccessIssue]
+                family.add_metric([name], float(value))
     yield from (info, conditions, frames, *(family for family, _ in of_each))
 
 

@@ -86,6 +86,7 @@ class CameraAccounting:
         self._scored = saved.scored
         self._dropped: Mapping[str, int] = saved.dropped
         self._written_off: Counter[str] = Counter(saved.written_off)
+        self._counts: FrameCounts | None = None  # worked out when asked for, and kept until something else is said
         self._last: FrameCounts | None = None
         self._moved_at = 0.0
 
@@ -113,6 +114,7 @@ class CameraAccounting:
             counter_id: of the counters.
             reader: its counts now.
         """
+        self._counts = None
         self._readers.pop(counter_id, None)
         self._readers[counter_id] = reader
         if len(self._readers) <= _COUNTERS_KEPT:
@@ -131,6 +133,7 @@ class CameraAccounting:
             counter_id: of the counters.
             reader: their counts.
         """
+        self._counts = None
         known = self._readers.get(counter_id)
         if known is None and counter_id not in self._summed_up:
             self._readers = {counter_id: reader} | self._readers
@@ -145,6 +148,7 @@ class CameraAccounting:
             dropped: frames that were dispatched and got none, by reason.
             counted: as in ``ScoringStatus``; None where it does not say.
         """
+        self._counts = None
         self._scored, self._dropped = scored, dropped
         for counter_id, count in (counted or {}).items():
             if counter_id not in self._summed_up:
@@ -152,6 +156,11 @@ class CameraAccounting:
 
     def counts(self) -> FrameCounts:
         """The counts now. A frame that was scored has been decoded, though its reader may not have said so."""
+        if self._counts is None:
+            self._counts = self._work_out()
+        return self._counts
+
+    def _work_out(self) -> FrameCounts:
         dropped = Counter(self._dropped) + self._written_off + self._sums
         for counter_id in dict.fromkeys((*self._readers, *self._counted)):
             dropped.update(self._final(counter_id))
@@ -195,3 +204,4 @@ class CameraAccounting:
     def write_off(self, reason: str) -> None:
         """Give up what is in flight."""
         self._written_off[reason] += max(self.counts().in_flight, 0)
+        self._counts = None

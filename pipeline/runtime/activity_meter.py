@@ -37,7 +37,7 @@ class ActivityMeter:
             detectors: of the detectors, likewise.
         """
         reports: dict[str, _AnyReport | None] = {**scorers, **processes, **detectors}
-        self._tally.update({name: report.tally for name, report in reports.items() if report is not None})
+        self._tally.update({name: None if report is None else report.tally for name, report in reports.items()})
         return RunActivity(
             actors=(
                 *self._actors("scorer", scorers),

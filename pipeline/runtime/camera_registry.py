@@ -46,6 +46,8 @@ class CameraRegistry:
     def __init__(self, cameras: Sequence[CameraSettings], saved: SavedRegistry | None = None) -> None:
         self.paused: frozenset[str] = frozenset()
         """Ids of the cameras not to be read at present."""
+        self.cameras: tuple[CameraSettings, ...] = ()
+        """The cameras that are wanted."""
         self._cameras: dict[str, _Camera] = {}
         self._archive: dict[str, tuple[CameraAccounting, int | None]] = {}
         self._alerts: dict[str, Mapping[str, Any]] = {}  # by scorer
@@ -54,11 +56,6 @@ class CameraRegistry:
             self._restore(saved)
         else:
             self.apply(cameras, (), 0.0)  # there is no notice yet that a time would be needed for
-
-    @property
-    def cameras(self) -> tuple[CameraSettings, ...]:
-        """The cameras that are wanted."""
-        return tuple(camera.settings for camera in self._cameras.values() if not camera.removed)
 
     @property
     def removed_cameras(self) -> tuple[CameraSettings, ...]:
@@ -110,6 +107,7 @@ class CameraRegistry:
                 known.health = HealthTracker(camera_id, settings.health)
                 known.removed = known.settled = known.finished = False
                 known.reader = None  # it is of the former settings
+        self._note_wanted()
         self.paused = frozenset(wanted.keys() & set(paused))
         return notices
 
@@ -213,6 +211,12 @@ class CameraRegistry:
         cameras = self._cameras.values() if camera_id is None else [self._cameras[camera_id]]
         return sum(camera.accounting.counts().in_flight for camera in cameras)
 
+    def dropped_late(self) -> int:
+        """Frames that were too many or too late for the detectors, since the run began."""
+        reasons = ("overload", "stale")
+        counts = (camera.accounting.counts().dropped for camera in self._cameras.values())
+        return sum(dropped.get(reason, 0) for dropped in counts for reason in reasons)
+
     def write_off(self, reason: str) -> None:
         """Give up all frames in flight."""
         for camera in self._cameras.values():
@@ -274,6 +278,9 @@ class CameraRegistry:
             untimed=reader.untimed,
         )
 
+    def _note_wanted(self) -> None:
+        self.cameras = tuple(camera.settings for camera in self._cameras.values() if not camera.removed)
+
     def _saved(self, camera_id: str, camera: _Camera) -> SavedCamera:
         settings = None if camera.settings == self._first.get(camera_id) else revealed(camera.settings)
         return SavedCamera(
@@ -301,6 +308,7 @@ class CameraRegistry:
             )
         for name, (accounting, session) in saved.archive.items():
             self._archive[name] = CameraAccounting(_LOST_AFTER_S, accounting), session
+        self._note_wanted()
 
 
 def _counted(reader: ReaderStatus) -> tuple[str, ReaderCounts]:

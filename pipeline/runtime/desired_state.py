@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from pipeline.config import CameraSettings
-from pipeline.runtime.assignment import place, split_cameras
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.messages import (
     CameraReport,
@@ -18,11 +17,11 @@ from pipeline.runtime.messages import (
     DetectorReport,
     ScorerReport,
 )
+from pipeline.runtime.nodes import ClusterNode
+from pipeline.runtime.placement import CameraPlacement, PlacedProcess, SavedPlacement
 from pipeline.runtime.pool import DetectorPool, LivingDetector, SavedPool, TakenProcess
 from pipeline.runtime.slices import ScorerSlices
 from pipeline.types import SceneReference
-
-_GONE_AFTER_S = 5.0  # a camera process on a living node is back within three
 
 DesiredState = DesiredCameraState | DesiredDetectorState | DesiredScorerState
 _Desired = TypeVar("_Desired", DesiredCameraState, DesiredDetectorState, DesiredScorerState)
@@ -50,11 +49,13 @@ class ActorStates:
         scorers: the scorers, by name.
         processes: the camera processes, by name.
         detectors: the detectors that there are, by name.
+        nodes: the living nodes of the cluster; none where they are not known.
     """
 
     scorers: Mapping[str, ActorState[ScorerReport]]
     processes: Mapping[str, ActorState[CameraReport]]
     detectors: Mapping[str, ActorState[DetectorReport]]
+    nodes: tuple[ClusterNode, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +63,12 @@ class SavedAssignments:
     """Who reads what and who takes from whom.
 
     Attributes:
-        processes: camera processes.
-        placement: camera to process.
+        placement: who reads what, where.
         pool: who takes from whom.
         detectors_so_far: how many detectors there have been.
     """
 
-    processes: tuple[str, ...] = ()
-    placement: Mapping[str, str] = field(default_factory=dict[str, str])
+    placement: SavedPlacement = field(default_factory=SavedPlacement)
     pool: SavedPool = field(default_factory=SavedPool)
     detectors_so_far: int = 0
 
@@ -78,7 +77,8 @@ class DesiredStates:
     """The newest desired state of every actor, renewed as cameras and actors come and go.
 
     A desired state's number rises where it says something new, and only there. Every wanted camera is read by one
-    camera process, and stays there as long as that lives; a camera process is taken from by one detector at a time.
+    camera process at most (``CameraPlacement``), and a camera process is taken from by one detector at a time
+    (``DetectorPool``).
 
     Args:
         registry: the cameras.
@@ -87,8 +87,10 @@ class DesiredStates:
         detectors: names of all detectors at first, spare ones included.
         active: how many of them are to work while all live.
         cameras_per_process: cameras in one camera process.
-        max_processes: upper limit of camera processes, which then hold as many cameras as they must; None is none.
+        max_processes: upper limit of camera processes on a node, which then hold as many cameras as they must; None is
+            none.
         scene_references: what the model's scenes looked like in training, by scene.
+        nodes: the living nodes of the cluster; none where they are not known.
         saved: what was decided before, by a process that has died; None where there was none.
         first_version: desired states have numbers above it: those that actors follow are another process's.
     """
@@ -104,38 +106,30 @@ class DesiredStates:
         cameras_per_process: int,
         max_processes: int | None = None,
         scene_references: Mapping[str, SceneReference] | None = None,
+        nodes: Sequence[ClusterNode] = (),
         saved: SavedAssignments | None = None,
         first_version: int = 0,
     ) -> None:
         self._slices = slices
         self._registry, self._run, self._scene_references = registry, run, scene_references or {}
-        self._cameras_per_process, self._max_processes = cameras_per_process, max_processes
         self._pool = DetectorPool(detectors, active)
         self._detectors_so_far = len(detectors)
-        self._processes: list[str] = []
-        self._placement: dict[str, str] = {}
+        self._placement = CameraPlacement(run, cameras_per_process, max_processes)
         self._version = first_version
         self._desired_cameras: dict[str, DesiredCameraState] = {}
         self._desired_detectors: dict[str, DesiredDetectorState] = {}
         self._desired_scorers: dict[str, DesiredScorerState] = {}
-        if saved is not None:
-            self._processes += saved.processes
-            self._placement.update(saved.placement)
+        if saved is None:
+            self._placement.begin([camera.id for camera in registry.cameras], nodes, active)
+        else:
+            self._placement.restore(saved.placement)
             self._pool.restore(saved.pool)
             self._detectors_so_far = saved.detectors_so_far
-            return
-        for members in split_cameras(
-            [camera.id for camera in registry.cameras],
-            per_process=cameras_per_process,
-            detectors=active,
-            max_processes=max_processes,
-        ):
-            self._placement.update(dict.fromkeys(members, self._add_process()))
 
     @property
-    def processes(self) -> tuple[str, ...]:
-        """Names of the camera processes that there are to be."""
-        return tuple(self._processes)
+    def processes(self) -> dict[str, str]:
+        """The camera processes that there are to be, and the id of each one's node; empty is any node."""
+        return self._placement.processes
 
     @property
     def detectors(self) -> tuple[str, ...]:
@@ -144,12 +138,26 @@ class DesiredStates:
 
     @property
     def active_detectors(self) -> int:
-        """How many detectors are to work while all live; may be changed at any time."""
+        """How many detectors are to work while all live."""
         return self._pool.active
 
-    @active_detectors.setter
-    def active_detectors(self, active: int) -> None:
-        self._pool.active = active
+    def working_detectors(self) -> frozenset[str]:
+        """Names of all detectors but those that were retired."""
+        return frozenset(self._pool.detectors) - self._pool.retired
+
+    def resize_pool(self, active: int) -> None:
+        """Have another number of detectors at work: more are added, or those that have least to do are retired.
+
+        Args:
+            active: how many are to work while all live; spare ones are kept beside them.
+        """
+        surplus, self._pool.active = self._pool.active - active, active
+        if surplus < 0:
+            self.add_detectors(-surplus)
+        elif surplus > 0:
+            loads = {name: self._pool.load(name) for name in self._pool.detectors if name not in self._pool.retired}
+            by_load = sorted(loads, key=lambda name: (loads[name] == 0, loads[name]))  # who has nothing is a spare one
+            self.retire_detectors(by_load[:surplus])
 
     def add_detectors(self, count: int) -> tuple[str, ...]:
         """Have more detectors, beside those that there are; how many of all work at a time does not change.
@@ -181,13 +189,11 @@ class DesiredStates:
 
     def saved(self) -> SavedAssignments:
         """What was decided, to be gone on from."""
-        return SavedAssignments(
-            tuple(self._processes), dict(self._placement), self._pool.saved(), self._detectors_so_far
-        )
+        return SavedAssignments(self._placement.saved(), self._pool.saved(), self._detectors_so_far)
 
     def is_reader(self, process: str, camera_id: str) -> bool:
-        """Whether what a camera process says of a camera counts: no other one is to read it."""
-        return self._placement.get(camera_id, process) == process
+        """Whether what a camera process says of a camera is how it stands: no other one is to read it."""
+        return self._placement.is_reader(process, camera_id)
 
     def update(self, actors: ActorStates, now: float, *, draining: bool) -> dict[str, DesiredState]:
         """Decide anew what everyone is to do.
@@ -200,18 +206,24 @@ class DesiredStates:
         Returns:
             By the actor's name, desired states of living actors that do not follow them yet.
         """
-        if not draining:
-            self._place_cameras(actors.processes, now)
+        if draining:
+            self._placement.stay()
+        else:
+            self._place_cameras(actors, now)
+            self._leave_draining_nodes(actors)
         members = self._members()
-        taken = {name: _taken(actors.processes.get(name), cameras) for name, cameras in members.items()}
+        homes = self._placement.processes
+        taken = {name: TakenProcess(len(cameras), homes[name]) for name, cameras in members.items()}
         assigned = self._pool.assign(taken, self._living(actors.detectors))
         self._desired_detectors = {name: d for name, d in self._desired_detectors.items() if name in assigned}
         for name in [name for name in actors.detectors if name in assigned]:
             desired = _desired_detector(assigned[name], members)
             self._desired_detectors[name] = self._numbered(desired, self._desired_detectors.get(name))
         if not draining:
-            for name in self._processes:
-                desired = self._desired_camera(name, members[name], actors.processes.get(name, ActorState()).report)
+            paced = any(camera.is_live for camera in self._registry.cameras)
+            for name in homes:
+                report = actors.processes.get(name, ActorState()).report
+                desired = self._desired_camera(name, members[name], report, paced=paced)
                 self._desired_cameras[name] = self._numbered(desired, self._desired_cameras.get(name))
         for name, desired in self._slices_of(actors.scorers):
             self._desired_scorers[name] = self._numbered(desired, self._desired_scorers.get(name))
@@ -240,9 +252,9 @@ class DesiredStates:
             if _is_behind(actors.detectors[name], desired):
                 desired_states[name] = desired
         if not draining:
-            for name, process in actors.processes.items():
-                if _is_behind(process, self._desired_cameras[name]):
-                    desired_states[name] = self._with_counting(self._desired_cameras[name])
+            for name, desired in self._desired_cameras.items():
+                if name in actors.processes and _is_behind(actors.processes[name], desired):
+                    desired_states[name] = self._with_counting(desired)
         for name, scorer in actors.scorers.items():
             if _is_behind(scorer, self._desired_scorers[name]):
                 desired_states[name] = self._desired_scorers[name]
@@ -258,24 +270,35 @@ class DesiredStates:
             counter_ids={camera_id: counter_id for camera_id, counter_id in counter_ids.items() if counter_id},
         )
 
-    def _place_cameras(self, processes: Mapping[str, ActorState[CameraReport]], now: float) -> None:
-        """Find a process for every camera that is wanted; those of a process that is gone go to the others."""
-        gone: set[str] = set()
-        if any(process.report is not None for process in processes.values()):
-            died = {name: process.died_at for name, process in processes.items()}
-            gone = {name for name, died_at in died.items() if died_at is not None and now - died_at > _GONE_AFTER_S}
-        ids = [camera.id for camera in self._registry.cameras]
-        per_process = self._cameras_per_process if self._max_processes is None else len(ids)
-        placed = place(ids, self._placement, self._processes, gone=gone, per_process=per_process)
-        while (homeless := next((c for c, process in placed.items() if process is None), None)) is not None:
-            placed[homeless] = self._add_process()
-            kept = {c: process for c, process in placed.items() if process is not None}
-            placed = place(ids, kept, self._processes, gone=gone, per_process=per_process)
-        self._placement = {c: process for c, process in placed.items() if process is not None}
+    def _place_cameras(self, actors: ActorStates, now: float) -> None:
+        self._placement.update(
+            {camera.id: camera.is_live for camera in self._registry.cameras},
+            {name: self._placed(name, process) for name, process in actors.processes.items()},
+            actors.nodes,
+            detectors=self._pool.active,
+            in_flight=self._registry.in_flight,
+            now=now,
+        )
+        self._desired_cameras = {n: d for n, d in self._desired_cameras.items() if n in self._placement.processes}
 
-    def _add_process(self) -> str:
-        self._processes.append(f"{self._run}-camera-{len(self._processes)}")
-        return self._processes[-1]
+    def _placed(self, name: str, process: ActorState[CameraReport]) -> PlacedProcess:
+        report, desired = process.report, self._desired_cameras.get(name)
+        if report is None:
+            return PlacedProcess(died_at=process.died_at)
+        reading = frozenset(camera_id for camera_id, reader in report.readers.items() if not reader.ended)
+        follows = desired is not None and report.version == desired.version
+        return PlacedProcess(True, process.died_at, follows, reading, report.node)
+
+    def _leave_draining_nodes(self, actors: ActorStates) -> None:
+        """Have other detectors in the place of those whose node is about to leave, where there is another node."""
+        draining = {node.id for node in actors.nodes if node.draining}
+        if len(draining) < len(actors.nodes):
+            reports = {name: detector.report for name, detector in actors.detectors.items()}
+            leaving = {name for name, report in reports.items() if report is not None and report.node in draining}
+            leaving -= self._pool.retired
+            if leaving:
+                self.add_detectors(len(leaving))
+                self.retire_detectors(leaving)
 
     def _living(self, detectors: Mapping[str, ActorState[DetectorReport]]) -> dict[str, LivingDetector]:
         living: dict[str, LivingDetector] = {}
@@ -287,14 +310,14 @@ class DesiredStates:
         return living
 
     def _members(self) -> dict[str, list[CameraSettings]]:
-        members: dict[str, list[CameraSettings]] = {name: [] for name in self._processes}
+        members: dict[str, list[CameraSettings]] = {name: [] for name in self._placement.processes}
         for camera in self._registry.cameras:
-            if (process := self._placement.get(camera.id)) is not None:
+            if (process := self._placement.process(camera.id)) is not None:
                 members[process].append(camera)
         return members
 
     def _desired_camera(
-        self, name: str, cameras: list[CameraSettings], report: CameraReport | None
+        self, name: str, cameras: list[CameraSettings], report: CameraReport | None, *, paced: bool
     ) -> DesiredCameraState:
         known = report.readers if report is not None else ()
         return DesiredCameraState(
@@ -306,7 +329,7 @@ class DesiredStates:
             consumer=self._pool.owner(name),
             deaths=self._pool.deaths(name),
             forgotten=frozenset(camera_id for camera_id in known if not self._registry.is_shown(camera_id)),
-            paced=any(camera.is_live for camera in self._registry.cameras),
+            paced=paced,
         )
 
     def _slices_of(self, scorers: Iterable[str]) -> Iterator[tuple[str, DesiredScorerState]]:
@@ -324,11 +347,6 @@ class DesiredStates:
             return before
         self._version += 1
         return replace(desired, version=self._version)
-
-
-def _taken(process: ActorState[CameraReport] | None, cameras: list[CameraSettings]) -> TakenProcess:
-    report = None if process is None else process.report
-    return TakenProcess(len(cameras), "" if report is None else report.node)
 
 
 def _desired_detector(processes: tuple[str, ...], members: Mapping[str, list[CameraSettings]]) -> DesiredDetectorState:

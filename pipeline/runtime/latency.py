@@ -22,11 +22,11 @@ class LatencyHistogram:
         position = math.log(max(latency_s, _FLOOR_S) / _FLOOR_S) / math.log(_GROWTH)
         self._counts[min(int(position), _BINS - 1)] += 1
 
-    def quantile_s(self, q: float) -> float | None:
-        """The q-quantile in seconds, or None before the first value."""
-        total = int(self._counts.sum())
+    def quantiles_s(self, *of: float) -> tuple[float | None, ...]:
+        """These quantiles in seconds, each None before the first value; several cost as much as one."""
+        up_to = self._counts.cumsum()
+        total = int(up_to[-1])
         if total == 0:
-            return None
-        rank = max(1, math.ceil(q * total))
-        found = int(np.searchsorted(np.cumsum(self._counts), rank))
-        return _FLOOR_S * _GROWTH ** (found + 0.5)
+            return (None,) * len(of)
+        found = up_to.searchsorted([max(1, math.ceil(q * total)) for q in of])
+        return tuple(_FLOOR_S * _GROWTH ** (int(position) + 0.5) for position in found)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pipeline.config import CameraSettings
+from pipeline.models.card import ModelCard
 from pipeline.runtime.status import ReaderStatus, ScoringStatus
 from pipeline.runtime.tally import Tally
 from pipeline.types import SceneReference, Trouble
@@ -26,6 +27,7 @@ class TakeRequest(NamedTuple):
         max_frames: frames at most.
         timeout_s: longest wait for a first frame.
         unwanted: ids of cameras whose frames are to wait there: their scorer is away.
+        wait_s: how long the first frame may wait for others.
     """
 
     consumer: str
@@ -34,6 +36,7 @@ class TakeRequest(NamedTuple):
     max_frames: int
     timeout_s: float
     unwanted: frozenset[str] = frozenset()
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,7 @@ class DetectorReport:
         load: how busy it is.
         node: id of its node.
         tally: what its process has counted.
+        model: fingerprint of its model.
     """
 
     version: int
@@ -161,6 +165,7 @@ class DetectorReport:
     load: DetectorLoad = field(default_factory=DetectorLoad)
     node: str = ""
     tally: Tally = field(default_factory=Tally)
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +176,13 @@ class DesiredScorerState:
         version: number of the desired state; 0 is none.
         cameras: the cameras to score, all of its slice.
         removed_cameras: those of its slice that were removed; frames of theirs may still be on their way.
+        cards: of the models whose predictions may come, the one that is wanted last; none where it is the plan's alone.
     """
 
     version: int = 0
     cameras: tuple[CameraSettings, ...] = ()
     removed_cameras: tuple[CameraSettings, ...] = ()
+    cards: tuple[ModelCard, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

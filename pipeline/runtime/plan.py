@@ -9,7 +9,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from pipeline.config import CameraSettings, MetricsSettings, RuntimeSettings
-from pipeline.model_settings import ModelSettings
+from pipeline.models.card import ModelCard
+from pipeline.models.source import ModelSource
 from pipeline.private_folder import private_folder
 from pipeline.runtime.messages import CameraRole
 from pipeline.runtime.slices import scorer_count
@@ -53,8 +54,9 @@ class RunPlan:
         name: distinguishes the actors of runs that share a cluster.
         cameras: what to read at first.
         scene_references: what the model's scenes looked like in training, by scene.
-        model_folder: the checkpoint, at the same path on every node that runs a detector.
-        expected_model: settings that the checkpoint must have been trained with, or None.
+        card: of its model at first.
+        model: where detectors get that.
+        model_copies: folder of what is handed out to nodes that have no model.
         size_px: (height, width) of the model's input.
         gap_s: how much earlier than a frame the other half of its pair is to be.
         runtime: processes and batches.
@@ -69,8 +71,9 @@ class RunPlan:
     name: str
     cameras: tuple[CameraSettings, ...]
     scene_references: dict[str, SceneReference]
-    model_folder: Path
-    expected_model: ModelSettings | None
+    card: ModelCard
+    model: ModelSource
+    model_copies: Path
     size_px: tuple[int, int]
     gap_s: float
     runtime: RuntimeSettings

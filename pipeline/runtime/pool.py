@@ -129,7 +129,8 @@ class DetectorPool:
 
     def load(self, detector: str) -> int:
         """How many cameras a detector has at present."""
-        return sum(self._processes[process].cameras for process, owner in self._owners.items() if owner == detector)
+        known = self._processes  # of none, where another supervisor has decided so far
+        return sum(known.get(p, TakenProcess()).cameras for p, owner in self._owners.items() if owner == detector)
 
     def deaths(self, process: str) -> int:
         """How many detectors have died while they took from a process, or still held frames of it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from pipeline.runtime.activity import RunActivity
@@ -25,6 +25,7 @@ class ScoringStatus:
         scored_frame_at_s: Unix time at which the newest scored frame was captured; None before the first.
         threshold: the camera's threshold.
         light_changed: whether the camera's whole image looks different than in training.
+        model: fingerprint of the model that it is scored by.
         counted: by the id of frame counters, how many of the frames dispatched by them are scored or dropped: all below
             a serial. The last one is that of the newest frame; of those before only the newest few are here.
     """
@@ -38,6 +39,7 @@ class ScoringStatus:
     scored_frame_at_s: float | None
     threshold: float
     light_changed: bool = False
+    model: str = ""
     counted: dict[str, int] = field(default_factory=dict[str, int])
 
 
@@ -119,9 +121,7 @@ class CameraStatus:
 
     def as_json(self) -> dict[str, Any]:
         """A flat object, as documented in docs/alerts.md."""
-        scoring = asdict(self.scoring)
-        del scoring["scored"], scoring["dropped"], scoring["counted"]  # the frame counts hold them
-        del scoring["light_changed"]  # a condition
+        scoring = self.scoring
         return {
             "camera_id": self.camera_id,
             "scene": self.scene,
@@ -137,7 +137,12 @@ class CameraStatus:
             "last_frame_at_s": self.last_frame_at_s,
             "error": self.error,
             "untimed": self.untimed,
-            **scoring,
+            "events": scoring.events,
+            "latency_p50_s": scoring.latency_p50_s,
+            "latency_p99_s": scoring.latency_p99_s,
+            "scored_fps": scoring.scored_fps,
+            "scored_frame_at_s": scoring.scored_frame_at_s,
+            "threshold": scoring.threshold,
         }
 
 

@@ -116,13 +116,17 @@ class RunTally:
         """By sink."""
         return self._rows_lost
 
-    def update(self, tallies: Mapping[str, Tally]) -> None:
+    def update(self, tallies: Mapping[str, Tally | None]) -> None:
         """Take in what processes report.
 
         Args:
-            tallies: by the name of the actor that they run.
+            tallies: of every actor that there is, by its name; None of one that does not answer at present, which may
+                be the same process again when it does.
         """
+        self._seen = {name: tally for name, tally in self._seen.items() if name in tallies}
         for name, tally in tallies.items():
+            if tally is None:
+                continue
             before = self._seen.get(name)
             is_older = tally.began_at_s < self._began_at_s
             if before is not None and before.began_at_s != tally.began_at_s:

@@ -146,7 +146,7 @@ class ScoreCalibration:
         For a frame exchangeable with the held-out ones, :math:`P(p \le a) \le a`. Neighbouring frames resemble each
         other, so p-values of consecutive frames are far from independent.
         """
-        at_least = len(self._sorted) - int(np.searchsorted(self._sorted, score, side="left"))
+        at_least = len(self._sorted) - int(self._sorted.searchsorted(score))
         return (1 + at_least) / (len(self._sorted) + 1)
 
     def threshold(self, quantile: float, smoothing_s: float) -> float:

@@ -31,6 +31,7 @@ class CameraState:
         tracker: of events.
         threshold: that the open event was opened at.
         light: of what is said of the whole image.
+        model: fingerprint of the model by whose scores the rest was decided.
     """
 
     last: tuple[int, int] | None = None
@@ -43,6 +44,7 @@ class CameraState:
     tracker: TrackerState = field(default_factory=TrackerState)
     threshold: float = 0.0
     light: LightState = field(default_factory=LightState)
+    model: str = ""
 
     def as_json(self) -> str:
         """One line of JSON."""
@@ -77,6 +79,7 @@ _FORMER_COUNTERS = 3
 _STATES = TypeAdapter(CameraState)
 _RUN_LOST = "the run was lost"
 _UNWATCHED = "the camera is no longer watched"
+_CANNOT_TELL = "the model that scores now cannot tell"
 
 
 def end_abandoned(camera_id: str, state: CameraState, now_s: float) -> list[Alert | Notice]:
@@ -105,6 +108,7 @@ class CameraScoring:
         state: what an earlier process remembered.
         unpaired: as ``normal``, of frames without a pair; None where ``normal`` serves both.
         light: watches the whole image; None where nobody can tell, or wants to know, that it looks different.
+        model: fingerprint of the model whose normal frames these are.
     """
 
     def __init__(
@@ -116,6 +120,7 @@ class CameraScoring:
         *,
         unpaired: ScoreCalibration | None = None,
         light: LightMonitor | None = None,
+        model: str = "",
     ) -> None:
         self.camera_id = camera_id
         self.threshold = normal.threshold(settings.quantile, settings.smoothing_s)
@@ -132,7 +137,7 @@ class CameraScoring:
         self._tracker = EventTracker(
             camera_id, settings, self.threshold, close_threshold, unpaired_close_threshold=unpaired_close_threshold
         )
-        self._state = state or CameraState()
+        self._state = state or CameraState(model=model)
         self._smoother.state, self._tracker.state = self._state.smoother, self._state.tracker
         self._light = light
         if light is not None:
@@ -144,6 +149,11 @@ class CameraScoring:
         self._state.smoother, self._state.tracker = self._smoother.state, self._tracker.state
         self._state.threshold = self.threshold
         return self._state
+
+    @property
+    def model(self) -> str:
+        """Fingerprint of the model by whose scores what it remembers was decided."""
+        return self._state.model
 
     @property
     def scored(self) -> int:
@@ -211,8 +221,40 @@ class CameraScoring:
             anomaly_map=prediction.anomaly_map,
             paired=prediction.paired,
             common_surprise=prediction.common_surprise,
+            model=self._state.model,
         )
         return score, alerts
+
+    def is_new(self, header: FrameHeader) -> bool:
+        """Whether a frame is above all before it."""
+        return self._state.last is None or header.order > self._state.last
+
+    def leave_model(self, model: str, now_s: float) -> list[Alert | Notice]:
+        """End what was decided by one model's scores, before the first frame of another one.
+
+        Scores of two models share no scale. So the open event ends, whose peak and threshold are of the old one, and
+        smoothing starts anew; a change of light that was said lasts until the new one's frames tell that it is over.
+
+        Args:
+            model: fingerprint of the other model.
+            now_s: Unix time.
+        """
+        alerts = self._tracker.finish(now_s)
+        state = self.state
+        state.model = model
+        state.smoother = self._smoother.state = SmootherState()
+        state.light.smoother, state.light.turned_s = SmootherState(), None
+        return [*alerts]
+
+    def end_untold_light(self, now_s: float) -> list[Alert | Notice]:
+        """End a change of light that lasts, where the model cannot tell when it will be over.
+
+        Args:
+            now_s: Unix time.
+        """
+        if self._light is not None:
+            return []
+        return [*end_light_change(self.camera_id, self._state.light, now_s, now_s, _CANNOT_TELL)]
 
     def drop(self, dropped: Dropped) -> None:
         """Take in a frame that a detector did not score.
@@ -249,7 +291,7 @@ class CameraScoring:
         if header.camera_id != self.camera_id:
             raise ValueError(f"camera {self.camera_id}: expected its own frames, got one of camera {header.camera_id}")
         state = self._state
-        if state.last is not None and header.order <= state.last:
+        if not self.is_new(header):
             return False
         if header.counter_id != state.counter_id:
             state.count_by(header.counter_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.config import CameraSettings
@@ -34,20 +34,31 @@ class Outcome:
 
 
 class Scorer:
-    """Scores the frames of several cameras, each by its own normal footage.
+    """Scores the frames of several cameras, each by its own normal footage, as the model knows it that saw the frame.
 
     Args:
-        card: of the model whose predictions come.
+        card: of the model whose predictions come at first.
         states: what an earlier process of the same run remembered, as JSON by camera id.
     """
 
     def __init__(self, card: ModelCard, states: Mapping[str, str] | None = None) -> None:
-        self._card = card
+        self._cards = {card.fingerprint: card}
+        self._wanted = card.fingerprint
         self._states = dict(states or {})
         self._settings: dict[str, CameraSettings] = {}
+        self._settings_of: dict[str, CameraSettings] = {}  # of those below, removed ones included
         self._cameras: dict[str, CameraScoring] = {}
         self._meters: dict[str, _Meter] = {}
         self._archived: set[str] = set()  # removed long ago
+
+    def use(self, cards: Sequence[ModelCard]) -> None:
+        """Know these models, too; what was not seen by any is expected to be seen by the last of them.
+
+        Args:
+            cards: at least one; a model that was known before and is none of them may be forgotten.
+        """
+        self._cards = {card.fingerprint: card for card in cards}
+        self._wanted = cards[-1].fingerprint
 
     def configure(
         self, cameras: Iterable[CameraSettings], now_s: float, removed_cameras: Iterable[CameraSettings] = ()
@@ -81,7 +92,7 @@ class Scorer:
                 self._end(settings.id, now_s, outcome)
         for camera_id in self._cameras.keys() - wanted.keys() - {settings.id for settings in removed_cameras}:
             self._states[camera_id] = self._cameras.pop(camera_id).state.as_json()  # it may come back
-            del self._meters[camera_id]
+            del self._meters[camera_id], self._settings_of[camera_id]
         self._archived = self._states.keys() - self._cameras.keys()
         return outcome
 
@@ -101,19 +112,25 @@ class Scorer:
         self._settings.clear()
         return outcome
 
-    def knows(self, camera_ids: Iterable[str]) -> bool:
-        """Whether all of these cameras have been configured at some time."""
-        return self._cameras.keys() | self._archived >= set(camera_ids)
+    def knows(self, camera_ids: Iterable[str], model: str) -> bool:
+        """Whether a model is in use, and all of these cameras have been configured at some time.
 
-    def update(self, results: Iterable[Prediction | Dropped], now_s: float) -> Outcome:
+        Args:
+            camera_ids: the cameras.
+            model: its fingerprint.
+        """
+        return model in self._cards and self._cameras.keys() | self._archived >= set(camera_ids)
+
+    def update(self, results: Iterable[Prediction | Dropped], model: str, now_s: float) -> Outcome:
         """Take in what became of frames; those of one camera in order.
 
         Args:
             results: what detectors say; frames whose result is known already, or was decided long ago, are passed over.
+            model: fingerprint of the model that made all of these predictions.
             now_s: Unix time.
 
         Raises:
-            KeyError: a frame of a camera that was never configured.
+            KeyError: a frame of a camera that was never configured, or a model that is not in use.
         """
         outcome = Outcome()
         touched: set[str] = set()
@@ -125,6 +142,8 @@ class Scorer:
             if isinstance(result, Dropped):
                 camera.drop(result)
                 continue
+            if camera.model != model and camera.is_new(result.header):
+                camera = self._change_model(camera, model, now_s, outcome)
             score, raised = camera.update(result, now_s)
             if score is not None:
                 self._meters[camera.camera_id].add(score)
@@ -151,13 +170,22 @@ class Scorer:
         outcome.alerts.extend(camera.finish(now_s))
         outcome.states[camera_id] = camera.state.as_json()
 
+    def _change_model(self, camera: CameraScoring, model: str, now_s: float, outcome: Outcome) -> CameraScoring:
+        """Have a camera scored by another model from now on."""
+        outcome.alerts.extend(camera.leave_model(model, now_s))
+        changed = self._cameras[camera.camera_id] = self._scoring(self._settings_of[camera.camera_id])
+        outcome.alerts.extend(changed.end_untold_light(now_s))
+        return changed
+
     def _scoring(self, settings: CameraSettings) -> CameraScoring:
-        normal = ScoreCalibration.of_scene(
-            self._card.normal_scores, settings.scene_name, self._card.normal_fps, camera_id=settings.id
-        )
+        """A camera, by the model that it was scored by last, or else by the one that is wanted."""
+        self._settings_of[settings.id] = settings
         known = self._cameras.get(settings.id)
         state = known.state if known else self._restored(settings.id)
-        card = self._card
+        card = self._cards.get(state.model if state is not None else "") or self._cards[self._wanted]
+        normal = ScoreCalibration.of_scene(
+            card.normal_scores, settings.scene_name, card.normal_fps, camera_id=settings.id
+        )
         unpaired = ScoreCalibration.of_unpaired(
             card.unpaired_scores, card.normal_scores, settings.scene_name, card.normal_fps, camera_id=settings.id
         )
@@ -167,17 +195,9 @@ class Scorer:
             settings.alerts,
             state,
             unpaired=None if unpaired is None else unpaired.subsampled(settings.sample_fps),
-            light=self._light_monitor(settings),
+            light=_light_monitor(card, settings),
+            model=card.fingerprint,
         )
-
-    def _light_monitor(self, settings: CameraSettings) -> LightMonitor | None:
-        after_s = settings.health.light_changed_s
-        if after_s is None:
-            return None
-        threshold = light_threshold(
-            self._card.normal_common, settings.scene_name, self._card.normal_fps, settings.sample_fps
-        )
-        return None if threshold is None else LightMonitor(settings.id, threshold, after_s)
 
     def _restored(self, camera_id: str) -> CameraState | None:
         text = self._states.get(camera_id)
@@ -186,8 +206,16 @@ class Scorer:
         try:
             return CameraState.of_json(text)
         except ValueError as error:
-            _log.error("camera %s: its counts start at 0: %s", camera_id, error)
+            _log.error("camera %s: its counts start at 0: %s", camera_id, error, extra={"camera": camera_id})
             return None
+
+
+def _light_monitor(card: ModelCard, settings: CameraSettings) -> LightMonitor | None:
+    after_s = settings.health.light_changed_s
+    if after_s is None:
+        return None
+    threshold = light_threshold(card.normal_common, settings.scene_name, card.normal_fps, settings.sample_fps)
+    return None if threshold is None else LightMonitor(settings.id, threshold, after_s)
 
 
 class _Meter:
@@ -209,16 +237,18 @@ class _Meter:
 
     def status(self, camera: CameraScoring) -> ScoringStatus:
         lasted_s = self._last_at_s - self._first_at_s
+        p50_s, p99_s = self._latency.quantiles_s(0.50, 0.99)
         return ScoringStatus(
             scored=camera.scored,
             dropped=camera.dropped,
             events=camera.events,
-            latency_p50_s=self._latency.quantile_s(0.50),
-            latency_p99_s=self._latency.quantile_s(0.99),
+            latency_p50_s=p50_s,
+            latency_p99_s=p99_s,
             scored_fps=(self._scored - 1) / lasted_s if lasted_s > 0.0 else None,
             scored_frame_at_s=self._frame_at_s,
             threshold=camera.threshold,
             light_changed=camera.light_changed,
+            model=camera.model,
             counted=camera.counted,
         )
 

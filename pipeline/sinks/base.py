@@ -30,7 +30,6 @@ class SinkContext:
 
     Attributes:
         run: name of the run.
-        model_fingerprint: of the model that makes the scores.
         confirmed: of each camera (session, index) of the last frame whose score the run remembers, or None: frames
             above it will be scored again.
         alerts: the sink's end of the outbox; None for one whose settings take no alerts.
@@ -38,7 +37,6 @@ class SinkContext:
     """
 
     run: str
-    model_fingerprint: str
     confirmed: Mapping[str, tuple[int, int] | None]
     alerts: AlertQueue | None
     scorer: int = 0

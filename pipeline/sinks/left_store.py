@@ -24,7 +24,6 @@ class LeftStore:
         path: the file.
         run: name of the run that delivers it.
         settings: of the run's sinks.
-        model_fingerprint: of the run's model.
         end_events: makes of the states of cameras, by id, the ends of the events that are open in them.
 
     Raises:
@@ -36,7 +35,6 @@ class LeftStore:
         path: Path,
         run: str,
         settings: Sequence[SinkSettings],
-        model_fingerprint: str,
         end_events: Callable[[Mapping[str, str]], Sequence[Alert | Notice]],
     ) -> None:
         named = {one.sink_name: one for one in settings if one.takes_alerts}
@@ -44,8 +42,7 @@ class LeftStore:
         self._store = RunStore(path, run, list(named))
         self._store.forget_abandoned(end_events(self._store.abandoned()))
         self.sinks: dict[str, Sink] = {
-            name: one.open(SinkContext(run, model_fingerprint, {}, self._store.alerts(name)))
-            for name, one in named.items()
+            name: one.open(SinkContext(run, {}, self._store.alerts(name))) for name, one in named.items()
         }
         self.is_open = True
 
@@ -74,7 +71,7 @@ class LeftStore:
             sink.close(timeout_s)
         self._store.close()
         self.is_open = False
-        if self.is_delivered and self._store.trouble is None:
+        if self.is_delivered:
             try:
                 for path in (self._path.with_name(f"{self._path.name}-wal"), self._path):
                     path.unlink(missing_ok=True)

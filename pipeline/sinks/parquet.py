@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
@@ -73,7 +74,6 @@ class ParquetSinkSettings(SinkSettings):
         """
         return ParquetSink(
             self.folder,
-            model_fingerprint=context.model_fingerprint,
             maps=self.maps,
             rotate_s=self.rotate_s,
             run=context.run,
@@ -89,7 +89,6 @@ class ParquetSink(Sink):
 
     Args:
         root: folder of the data set.
-        model_fingerprint: written into every row.
         maps: whether rows hold the anomaly map.
         rotate_s: longest time before rows stand in a finished file, as long as ``write`` is called.
         run: name of the run, which its journals carry.
@@ -110,7 +109,6 @@ class ParquetSink(Sink):
         self,
         root: Path,
         *,
-        model_fingerprint: str,
         maps: bool,
         rotate_s: float,
         run: str = "",
@@ -120,7 +118,6 @@ class ParquetSink(Sink):
     ) -> None:
         self._root = root
         self._staging = staging_folder(root)
-        self._model = model_fingerprint
         self._maps = maps
         self._rotate_s = rotate_s
         self._run, self._scorer = run, scorer
@@ -224,7 +221,7 @@ class ParquetSink(Sink):
             self._map_shape = shape
         if self._journal is None:
             self._journal = Journal(self._staging, journal_schema(shape, self._run, self._scorer), self._now())
-        self._journal.append(rows_batch(scores, self._model, shape, self._journal.schema))
+        self._journal.append(rows_batch(scores, shape, self._journal.schema))
 
     def _rotate(self) -> None:
         if self._journal is not None:
@@ -286,15 +283,19 @@ def _convert(journal: Path, root: Path) -> Iterator[None]:
     Raises:
         OSError: a file cannot be written, or the journal not be read.
     """
-    for camera_id, day, part in _parts(journal):
+    for camera_id, day, number, part in _parts(journal):
         folder = root / f"camera={camera_id}" / f"date={day}"
-        _write_whole(for_readers(part), _staged(journal), folder / f"part-{journal.stem}.parquet")
+        name = f"part-{journal.stem}{f'-{number}' if number else ''}.parquet"
+        _write_whole(for_readers(part), _staged(journal), folder / name)
         yield
     journal.unlink()
 
 
-def _parts(journal: Path) -> Iterator[tuple[str, str, pa.Table]]:
-    """A journal's rows by camera and day, each part in the order of its frames."""
+def _parts(journal: Path) -> Iterator[tuple[str, str, int, pa.Table]]:
+    """A journal's rows by camera and day, each part in the order of its frames.
+
+    Where one model followed another, there are further parts of the same camera and day, which are numbered.
+    """
     batches, _ = read_journal(journal)
     if not batches:
         return
@@ -302,12 +303,13 @@ def _parts(journal: Path) -> Iterator[tuple[str, str, pa.Table]]:
     days = pa.array([_utc_day(at_s) for at_s in table["captured_at_s"].to_pylist()], pa.string())
     order = [(name, "ascending") for name in ("camera_id", "day", "session", "index")]
     table = table.append_column("day", days).sort_by(order)  # once: sorting per camera costs a pass over all rows each
-    names = zip(table["camera_id"].to_pylist(), table["day"].to_pylist(), strict=True)
+    names = zip(*(table[name].to_pylist() for name in ("camera_id", "day", "model")), strict=True)
     table = table.drop_columns(["day"])
-    begin = 0
-    for (camera_id, day), rows in groupby(names):
+    begin, parts = 0, Counter[tuple[str, str]]()
+    for (camera_id, day, _), rows in groupby(names):
         count = sum(1 for _ in rows)
-        yield camera_id, day, table.slice(begin, count)
+        yield camera_id, day, parts[camera_id, day], table.slice(begin, count)
+        parts[camera_id, day] += 1
         begin += count
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.sinks.parquet_journal import RUN_METADATA_KEY, SCORER_METADATA_KEY
-from pipeline.types import FrameHeader, Score
+from pipeline.types import Score
 
 MAP = "map"
 MAP_SHAPE = ("map_height", "map_width")
@@ -39,9 +39,6 @@ COLUMNS = (
     pa.field("model", pa.string(), nullable=False),
 )
 
-_OF_HEADER, _OF_SCORE = (
-    [column.name for column in COLUMNS if hasattr(source, column.name)] for source in (FrameHeader, Score)
-)
 _ROW = pa.struct(list(COLUMNS))
 
 
@@ -88,32 +85,46 @@ def for_readers(table: pa.Table) -> pa.Table:
     return table.set_column(at, field, table[MAP].cast(field.type))
 
 
-def rows_batch(
-    scores: Sequence[Score], model: str, map_shape: tuple[int, ...] | None, schema: pa.Schema
-) -> pa.RecordBatch:
+def rows_batch(scores: Sequence[Score], map_shape: tuple[int, ...] | None, schema: pa.Schema) -> pa.RecordBatch:
     """Scores as rows of a journal.
 
     Args:
         scores: at least one.
-        model: fingerprint of the model that made them.
         map_shape: (height, width) of their anomaly maps; None leaves maps out.
         schema: the journal's.
     """
     # One array of structs taken apart: a call per column costs more than all the rest of a small batch.
-    rows = [
-        {
-            **{name: getattr(score.header, name) for name in _OF_HEADER},
-            **{name: getattr(score, name) for name in _OF_SCORE},
-            "model": model,
-        }
-        for score in scores
-    ]
-    arrays = pa.array(rows, type=_ROW).flatten()
+    arrays = pa.array([_row(score) for score in scores], type=_ROW).flatten()
     if map_shape is not None:
         arrays += [pa.array([side] * len(scores), pa.int32()) for side in map_shape]
         maps = np.stack([_flat_map(score) for score in scores])
         arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(maps.ravel()), maps.shape[1]))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _row(score: Score) -> tuple[object, ...]:
+    """A score's values in the order of ``COLUMNS``."""
+    header = score.header
+    return (
+        header.camera_id,
+        header.session,
+        header.index,
+        header.pts,
+        header.media_time_s,
+        header.captured_at_s,
+        score.scored_at_s,
+        score.latency_s,
+        score.anomaly_score,
+        score.smoothed_score,
+        score.p_value,
+        score.threshold,
+        score.is_anomalous,
+        score.paired,
+        score.common_surprise,
+        score.event_id,
+        score.event_start_s,
+        score.model,
+    )
 
 
 def _flat_map(score: Score) -> npt.NDArray[np.float16]:

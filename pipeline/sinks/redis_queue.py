@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
 import redis
+from pydantic_core import to_json
 from redis.client import Pipeline
 
 from pipeline.sinks.schema import FIELD, score_object, scores_key
@@ -67,7 +67,7 @@ class InFlightQueue:
 def score_entry(score: Score) -> StreamEntry:
     """A score's entry; its id tells the frame's capture and index, so the same frame wants the same id again."""
     wanted = (unix_ms(score.header.captured_at_s), score.header.index)
-    return StreamEntry(scores_key(score.header.camera_id), json.dumps(score_object(score)), wanted)
+    return StreamEntry(scores_key(score.header.camera_id), to_json(score_object(score)).decode(), wanted)
 
 
 def put(pipe: Pipeline, *command: str | int) -> None:

@@ -16,14 +16,14 @@ class SavedRunState:
 
     Attributes:
         notices: number of the newest notice of the supervisor's that was taken in.
-        tuning: how all detectors of the run are to run the model, as ``Tuning.as_json`` gives it; empty before the
-            first one asked.
+        tunings: how all detectors of the run are to run a model, as ``Tuning.as_json`` gives it, by the model's
+            fingerprint; missing before the first one asked.
         storage: that rows cannot be written at present, as it was emitted; None where they can.
         run: that the run has begun or is over, as it was emitted last; None before the first process said so.
     """
 
     notices: int = 0
-    tuning: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    tunings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     storage: Notice | None = None
     run: Notice | None = None
 

@@ -41,6 +41,7 @@ def score_object(score: Score) -> dict[str, Any]:
         "is_anomalous": score.is_anomalous,
         "paired": score.paired,
         "common_surprise": score.common_surprise,
+        "model": score.model,
     }
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from pipeline.config import CameraSettings
+from pipeline.logs import log_about
 from pipeline.redaction import redact
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.frame_counters import FrameCounters
@@ -84,6 +85,7 @@ class FileReader:
         self._started = True
 
         def read_camera() -> None:  # the thread's name, too
+            log_about(camera=self._settings.id, session=self._counters["session"])
             self._read_to_end()
 
         self._start_thread(read_camera)

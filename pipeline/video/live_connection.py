@@ -13,6 +13,7 @@ from typing import Generic, Literal, TypeVar
 from pipeline.backoff import Backoff
 from pipeline.config import CameraSettings
 from pipeline.errors import RefusedError
+from pipeline.logs import log_about
 from pipeline.redaction import redact
 from pipeline.video.failures import explained
 
@@ -204,7 +205,7 @@ class LiveConnection(Generic[OpenedT]):
         self._stuck = [stuck for stuck in self._stuck if not stuck.returned]
         if len(self._stuck) >= MAX_STUCK_THREADS:
             return
-        _log.warning("%s", self.error)
+        _log.warning("%s", self.error, extra={"camera": self._settings.id})
         self._stuck.append(lease)
         self._revoke("opening")
         if not self._ending:
@@ -215,6 +216,7 @@ class LiveConnection(Generic[OpenedT]):
         self.state = "opening"
 
         def read_camera() -> None:  # the thread's name, too
+            log_about(camera=self._settings.id)
             try:
                 self._keep_connected(lease)
             finally:

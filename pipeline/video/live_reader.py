@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pipeline.config import CameraSettings
 from pipeline.errors import VideoError
+from pipeline.logs import log_about
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.frame_counters import FrameCounters
 from pipeline.runtime.status import ReaderStatus
@@ -211,6 +212,7 @@ class LiveReader:
             if self._session_is_used:
                 self._counters.add("session")
             self._session_is_used = True
+            log_about(session=self._counters["session"])
             self._arrivals.restart()
             self._forget_pictures()
             return True

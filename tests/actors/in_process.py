@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.exceptions import ActorDiedError, GetTimeoutError, RayTaskError
 
-from pipeline.runtime.messages import CameraReport, DetectorReport, ScorerReport
+from pipeline.runtime.messages import CameraReport, DetectorLoad, DetectorReport, ScorerReport
 
 
 @dataclass
@@ -110,8 +110,10 @@ class CameraProcess(Actor):
 
 
 class Detector(Actor):
+    load = DetectorLoad()
+
     def stands(self):
-        return DetectorReport(self.version, {}, "as it stands")
+        return DetectorReport(self.version, {}, "as it stands", self.load)
 
 
 class Scorer(Actor):
@@ -141,8 +143,9 @@ class Scorer(Actor):
 class Fleet:
     """Makes such actors, as ``actors.fleet.Fleet`` makes real ones."""
 
-    def __init__(self, run, *, active=1, spare=0, scorers=1):
-        self.active = active
+    def __init__(self, run, *, active=1, spare=0, max_active=1, nodes=(), scorers=1):
+        self.active, self.max_active = active, max(active, max_active)
+        self.nodes, self.homes = nodes, {}
         self.scorers = tuple(f"{run}-scorer-{number}" for number in range(scorers))
         self.detectors = tuple(f"{run}-detector-{number}" for number in range(active + spare))
         self.made = {}
@@ -151,7 +154,14 @@ class Fleet:
     def scorer(self, number):
         return self._make(self.scorers[number], Scorer())
 
-    def camera_process(self, name):
+    def look_at_nodes(self):
+        return self.nodes
+
+    def room_for_detectors(self):
+        return self.max_active
+
+    def camera_process(self, name, node):
+        self.homes[name] = node
         return self._make(name, CameraProcess())
 
     def detector(self, name):
@@ -161,6 +171,9 @@ class Fleet:
         self.started = list(actors)
 
     def poll(self, actors, within_s):
+        pass
+
+    def close(self):
         pass
 
     def dead_processes(self):

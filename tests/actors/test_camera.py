@@ -89,6 +89,12 @@ def test_pairs_are_dispatched_again_and_set_aside_with_their_frames(actor, tmp_p
     assert json.loads(Path(f"{kept}.json").read_text())["gap_s"] == expected.gap_s
 
 
+def test_frames_that_may_wait_for_others_come_as_a_full_batch(actor, files):
+    actor.configure(DesiredCameraState(1, tuple(files), consumer="detector"))
+    batch = actor.take(TakeRequest("detector", "first", {}, 8, 30.0, wait_s=30.0))
+    assert len(batch) == 8
+
+
 def test_files_are_paced_while_the_desired_state_says_so(actor, files):
     actor.configure(DesiredCameraState(1, tuple(files), consumer="detector", paced=True))
     captured_s, give_up_at = [], time.monotonic() + 60.0

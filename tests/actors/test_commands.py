@@ -224,7 +224,7 @@ def test_rows_of_a_replay_that_was_killed_do_not_appear_in_the_next_one(trained,
     killed = (
         "import os, sys; from fractions import Fraction; from pathlib import Path\n"
         "from pipeline.sinks.parquet import ParquetSink; from pipeline.types import FrameHeader, Score\n"
-        "sink = ParquetSink(Path(sys.argv[1]), model_fingerprint='old', maps=False, rotate_s=60)\n"
+        "sink = ParquetSink(Path(sys.argv[1]), maps=False, rotate_s=60)\n"
         "header = FrameHeader(sys.argv[2], 0, 0, 0, Fraction(1, 10), 1000.0)\n"
         "sink.write([Score(header, 1.0, 1.0, 0.5, 2.0, 1001.0, 1.0)]); os._exit(9)"
     )

@@ -4,14 +4,13 @@ import time
 import uuid
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 import ray
 
 from actors.detector import DetectorActor, DetectorPlan
 from pipeline.config import RuntimeSettings
-from pipeline.runtime.batching import BatchPolicy
+from pipeline.models.source import ModelSource
 from pipeline.runtime.messages import CameraRole, DesiredDetectorState
 from pipeline.types import Dropped, FrameBatch, FrameHeader
 
@@ -44,7 +43,7 @@ def peers():
         def __init__(self):
             self.results = []
 
-        def add(self, results):
+        def add(self, results, model):
             self.results += [(result.header.camera_id, result.reason) for result in results]
             return True
 
@@ -65,7 +64,13 @@ def test_only_of_files_it_says_what_became_of_their_frames():
 
     cameras, scorer = (actor(kind, kind.__name__) for kind in peers())
     plan = DetectorPlan(
-        f"{run}-detector", Path("model"), None, "cpu", 1, BatchPolicy(4, 0.0), (f"{run}-Scorer",), RuntimeSettings()
+        f"{run}-detector",
+        ModelSource("", "model"),
+        "cpu",
+        1,
+        4,
+        (f"{run}-Scorer",),
+        RuntimeSettings(),
     )
     detector = actor(DetectorActor, "detector", replace(plan, load_stand_in=without_model))
     roles = {"clip": CameraRole("plaza", False, 2.0), "gate": CameraRole("plaza", True, 2.0)}

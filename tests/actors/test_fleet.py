@@ -7,6 +7,7 @@ import pytest
 from actors.fleet import Fleet
 from pipeline.config import CameraSettings, RuntimeSettings
 from pipeline.errors import BadInputError
+from pipeline.models.source import ModelSource
 from pipeline.runtime.plan import RunPlan
 
 
@@ -21,8 +22,9 @@ def fleet(url="rtsp://10.0.0.1/x", **runtime):
         name="run",
         cameras=(CameraSettings(id="gate", url=url),),
         scene_references={},
-        model_folder=Path("model"),
-        expected_model=None,
+        card=None,  # nobody here scores
+        model=ModelSource("", "model"),
+        model_copies=Path("models"),
         size_px=(8, 8),
         gap_s=0.1,
         runtime=RuntimeSettings(**runtime),
@@ -66,3 +68,26 @@ def test_without_a_gpu_detectors_run_on_the_cpu_unless_one_is_asked_for(cluster)
     assert fleet().device == "cpu"
     with pytest.raises(BadInputError, match="expected a GPU in the Ray cluster for 'cuda', got none"):
         fleet(device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "share", "settings", "active", "max_active"),
+    [
+        (2, 0.5, {}, 4, 4),
+        (1, 0.4, {}, 2, 2),
+        (4, 2.0, {}, 2, 2),
+        (1, 1 / 3, {}, 3, 3),
+        (1, 1.0, {"detectors": 1, "max_detectors": 4}, 1, 4),
+        (2, 1.0, {"max_detectors": 4}, 2, 4),
+    ],
+)
+def test_detectors_share_gpus_as_the_settings_say(cluster, gpus, share, settings, active, max_active):
+    cluster(CPU=8.0, GPU=float(gpus))
+    made = fleet(gpus_per_detector=share, **settings)
+    assert (made.active, made.max_active) == (active, max_active)
+
+
+def test_a_detector_that_wants_more_gpus_than_there_are_is_refused(cluster):
+    cluster(CPU=8.0, GPU=1.0)
+    with pytest.raises(BadInputError, match="gpus_per_detector: expected at most the 1 GPUs of the Ray cluster, got 2"):
+        fleet(gpus_per_detector=2)

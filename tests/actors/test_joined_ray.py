@@ -92,7 +92,7 @@ def test_a_command_joins_a_cluster_waits_for_room_there_and_its_actors_run_its_c
         first = [running.stderr.readline(), running.stderr.readline()]
     out, err = running.communicate(timeout=120.0)
     assert running.returncode == 0, out + err
-    wanted = "CPU free, and this run wants 1.1: actors wait until there is room\n"
+    wanted = "CPU free, and this run wants 1: actors wait until there is room\n"
     assert f"warning: the Ray cluster has 0 of {CPUS} {wanted}" in first
 
     assert read_clip_scores(run / "scores")["film"].index.size == clip.frame_count

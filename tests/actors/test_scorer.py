@@ -101,12 +101,14 @@ def test_a_camera_removed_long_ago_is_no_longer_reported_holds_up_nobody_and_goe
     assert kinds(redis_url, "gate") == ["new", "end", "new", "end"]
 
 
-def test_a_change_of_light_is_told_once_however_often_the_scorer_dies_and_ends_with_the_run(plan, redis_url, tmp_path):
-    folder = shutil.copytree(plan.model_folder, tmp_path / "model")
+def test_a_change_of_light_is_told_once_however_often_the_scorer_dies_and_ends_with_the_run(
+    plan, trained, redis_url, tmp_path
+):
+    folder = shutil.copytree(trained.folder, tmp_path / "model")
     card = read_card(folder)
     common = {scene: [[0.0] * round(12 * card.normal_fps)] for scene in card.scenes}
     write_values(folder, {**read_values(folder), "normal_common": common})
-    plan = replace(plan, model_folder=folder)
+    plan = replace(plan, card=read_card(folder))
 
     def bright(first, count):
         return [replace(p, anomaly_score=-99.0, common_surprise=9.0) for p in predictions("gate", first, count)]

@@ -144,5 +144,5 @@ def test_state_is_kept_on_the_node_with_that_role_or_else_on_the_head_and_where_
     assert state_place(others, shared=True) == {}
     assert state_place([*others, node("state")], shared=False) == on_state
     assert state_place([node("state"), node("state")], shared=True) == on_state
-    with pytest.raises(BadInputError, match=r"expected one node with the label cflow/role=state, or .*, got 2 such"):
+    with pytest.raises(BadInputError, match=r"expected one node with the label cflow/role=state, or .*, got 2 of them"):
         state_place([node("state"), node("state")], shared=False)

@@ -10,6 +10,9 @@ import pytest
 from actors.supervisor import Supervisor
 from pipeline.config import CameraSettings, HealthSettings, RuntimeSettings
 from pipeline.errors import RunError
+from pipeline.models.source import ModelSource
+from pipeline.runtime.messages import DetectorLoad
+from pipeline.runtime.nodes import ClusterNode
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.shutdown import ShutdownDeadline
 from pipeline.runtime.status import ReaderStatus, ScoringStatus
@@ -34,8 +37,9 @@ class Run:
             name="run",
             cameras=tuple(camera(camera_id) for camera_id in camera_ids),
             scene_references={},
-            model_folder=Path("model"),
-            expected_model=None,
+            card=None,  # nobody here scores
+            model=ModelSource("", "model"),
+            model_copies=Path("models"),
             size_px=(8, 8),
             gap_s=0.1,
             runtime=RuntimeSettings(),
@@ -189,10 +193,39 @@ def test_of_a_camera_that_another_process_reads_now_the_former_one_is_heard_for_
     run.step(6.0)
     assert "c1" in [wanted.id for wanted in run[after].desired.cameras]
     run[before].come_back()
-    run[before].readers = {"c1": replace(READER, decoded=10, state="failed", session=7)}
-    run[after].readers = {"c1": replace(READER, decoded=11)}
+    run[after].readers = {"c1": replace(READER, counter_id="c", decoded=11, session=7)}
+    run.step()
+    run[before].readers = {"c1": replace(READER, decoded=12, dropped={"shutdown": 2}, state="stopped")}
     (status,) = run.step().cameras
-    assert (status.counts.decoded, status.state, status.session) == (11, READER.state, READER.session)
+    assert (status.state, status.session, status.counts.decoded) == ("streaming", 7, 11 + 12)
+
+
+def test_processes_are_made_on_the_nodes_for_them_and_those_of_a_lost_node_are_ended_and_replaced():
+    nodes = (ClusterNode("a", role="decode"), ClusterNode("b", role="decode"), ClusterNode("c"))
+    run = Run("gate", "yard", nodes=nodes)
+    assert run.fleet.homes == {"run-camera-0": "a", "run-camera-1": "b"}
+    run.step()
+    run.step()
+    run["run-camera-0"].die()
+    run.fleet.nodes = nodes[1:]
+    run.supervisor._nodes = run.fleet.nodes  # a thread of a started one looks
+    run.step()
+    run.step()
+    assert run["run-camera-0"].is_killed
+    assert sorted(wanted.id for wanted in run["run-camera-1"].desired.cameras) == ["gate", "yard"]
+    assert run.texts() == []
+
+
+def test_more_detectors_are_made_under_overload_and_ended_in_calm():
+    run = Run("gate", max_active=2)
+    for second in range(40):
+        run[DETECTOR].load = DetectorLoad(busy_s=float(second))
+        run.step(1.0)
+    assert "run-detector-1" in run.fleet.made
+    for _ in range(400):
+        run.step(1.0)
+    assert [run[name].is_killed for name in (DETECTOR, "run-detector-1")] in ([False, True], [True, False])
+    assert run.texts() == []
 
 
 def test_spare_detectors_are_not_waited_for():

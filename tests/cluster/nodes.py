@@ -72,7 +72,7 @@ class Nodes:
 
     def start_head(self, *, cpus: int = 2, labels: str = "") -> None:
         """Start the head, or start it again on its port."""
-        options = ["--head", f"--port={self.port}", "--include-dashboard=false", f"--temp-dir={self.folder}"]
+        options = ["--head", f"--port={self.port}", "--include-dashboard=false"]
         options.append(f"--ray-client-server-port={self.client_port}")
         # Ray would take other nodes on this machine for a head that runs.
         (self.folder / "ray_current_cluster").unlink(missing_ok=True)
@@ -89,6 +89,8 @@ class Nodes:
     def _start(self, name: str, options: list[str], cpus: int, labels: str, variables: Mapping[str, str]) -> Node:
         command = [_RAY, "start", *options, f"--num-cpus={cpus}", "--object-store-memory=100000000", "--block"]
         command += [f"--labels={labels}"] if labels else []
+        # In one folder two nodes would unpack the code that is sent at once, and an actor may find half of it.
+        command.append(f"--temp-dir={self.folder / name}")
         log = self.home / f"ray-{name}.txt"
         with log.open("w") as said:
             starter = subprocess.Popen(

@@ -1,6 +1,6 @@
 """Small labelled data sets and scores as the real sink writes them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -75,9 +75,9 @@ def score_rows(camera_id: str, scores, *, maps=None, frames=None, session: int =
 
 def write_scores(root: Path, *rows: list[Score], model: str = MODEL, maps: bool = False) -> Path:
     """Write rows through the real sink; each list of rows is written at once."""
-    sink = ParquetSink(root, model_fingerprint=model, maps=maps, rotate_s=1e9)
+    sink = ParquetSink(root, maps=maps, rotate_s=1e9)
     for several in rows:
-        sink.write(several)
+        sink.write([replace(score, model=model) for score in several])
     sink.close()
     assert sink.unwritten() == []
     return root

@@ -69,7 +69,7 @@ def test_rows_tell_exactly_the_events_that_were_emitted_and_their_decisions(tmp_
         alerts += raised
     alerts += camera.finish(2000.0)
     root = tmp_path_factory.mktemp("run") / "scores"
-    sink = ParquetSink(root, model_fingerprint="abc", maps=False, rotate_s=60.0)
+    sink = ParquetSink(root, maps=False, rotate_s=60.0)
     sink.write(scores)
     sink.close()
     if not scores:
@@ -88,7 +88,7 @@ def test_the_frames_that_opened_an_event_belong_to_it_and_the_quiet_ones_within_
     for index, value in enumerate([0.0, 5.0, 2.0, 2.0, 0.0, 0.5, 0.0, 0.0]):
         header = FrameHeader("gate", 0, index, index, Fraction(1, 10), 1000.0 + index)
         scores.append(camera.update(Prediction(header, value), 2000.0)[0])
-    sink = ParquetSink(tmp_path / "scores", model_fingerprint="abc", maps=False, rotate_s=60.0)
+    sink = ParquetSink(tmp_path / "scores", maps=False, rotate_s=60.0)
     sink.write(scores)
     sink.close()
     rows = read_clip_scores(tmp_path / "scores")["gate"]

@@ -79,9 +79,7 @@ class SmallScorer:
         self.states = {camera_id: json.loads(text) for camera_id, text in self.store.states().items()}
         confirmed = {camera_id: tuple(state["last"]) for camera_id, state in self.states.items()}
         self.redis = RedisSink(url, alerts=DyingQueue(self.store.alerts("redis"), death))  # pyright: ignore[reportArgumentType]
-        self.parquet = ParquetSink(
-            folder / "scores", model_fingerprint="abc", maps=False, rotate_s=0.0, run="run", confirmed=confirmed
-        )
+        self.parquet = ParquetSink(folder / "scores", maps=False, rotate_s=0.0, run="run", confirmed=confirmed)
 
     def add(self, number: int) -> None:
         scores, alerts = [], []

@@ -63,8 +63,7 @@ def test_a_frame_that_kills_three_detectors_is_kept_and_counted_and_every_other_
         )
         detector_plan = DetectorPlan(
             f"{plan.name}-detector-0",
-            trained.folder,
-            None,
+            plan.model,
             "cpu",
             1,
             BatchPolicy(4, 0.0),

@@ -66,8 +66,7 @@ def test_when_detectors_are_slow_the_newest_frames_win_and_the_others_are_counte
         detector = ray.remote(**options, name=detector_name)(slow()).remote(
             DetectorPlan(
                 detector_name,
-                trained.folder,
-                None,
+                plan.model,
                 "cpu",
                 1,
                 BatchPolicy(BATCH, 0.0),

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 import run_cluster
 from pipeline.errors import BadInputError, CflowError
 from pipeline.files import save_array, write_whole
-from pipeline.inference.tuning import cache_folder
 from pipeline.models.checkpoint import save_tensors
+from pipeline.private_folder import cache_folder
 from pipeline.sinks.locate import run_redis
 from tests.evaluation.footage import score_rows, write_scores
 from tests.models_for_tests import TINY, tiny_config

@@ -181,7 +181,7 @@ def test_alerts_that_redis_did_not_take_before_the_end_are_delivered_first_by_th
 def test_on_a_full_disk_rows_are_counted_as_lost_and_writing_resumes_by_itself(disk, caplog):
     root = disk.folder / "scores"
     now = [0.0]
-    sink = ParquetSink(root, model_fingerprint="abc", maps=True, rotate_s=10.0, now=lambda: now[0])
+    sink = ParquetSink(root, maps=True, rotate_s=10.0, now=lambda: now[0])
     batches = [[score(50 * k + i, map_shape=(16, 16)) for i in range(50)] for k in range(6)]
     sink.write(batches[0])
     now[0] = 10.0
@@ -216,7 +216,7 @@ def test_on_a_full_disk_rows_are_counted_as_lost_and_writing_resumes_by_itself(d
 def test_on_a_read_only_disk_scoring_goes_on_and_writing_resumes_by_itself(disk, monkeypatch):
     root = disk.folder / "scores"
     monkeypatch.chdir("/")
-    sink = ParquetSink(root, model_fingerprint="abc", maps=False, rotate_s=1e9)
+    sink = ParquetSink(root, maps=False, rotate_s=1e9)
     disk.remount("ro")
     sink.write([score(i) for i in range(10)])
     assert "Read-only file system" in str(sink.trouble)

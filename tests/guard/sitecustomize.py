@@ -11,6 +11,7 @@ PROGRAMS = {
     "gcs_server": "ray",
     "raylet": "ray",
     "redis-server": "server",
+    "prometheus": "server",
     "rtsp_server.py": "server",
     "g++": "compiler",
     "clang++": "compiler",

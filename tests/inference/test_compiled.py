@@ -16,11 +16,12 @@ from pipeline.config import RuntimeSettings
 from pipeline.errors import PackageError
 from pipeline.inference import packages
 from pipeline.inference.engine import Engine
-from pipeline.inference.tuning import Tuning, cache_folder, can_compile
+from pipeline.inference.tuning import Tuning, can_compile
 from pipeline.model_settings import ModelSettings
 from pipeline.models.card import read_card
 from pipeline.models.checkpoint import save_checkpoint
 from pipeline.models.encoder import build_encoder
+from pipeline.private_folder import cache_folder
 from pipeline.types import FrameBatch
 from tests.inference.test_engine import batch, scenes_of
 from tests.models.tiny import ENCODER, SIZE_PX, tiny_checkpoint, tiny_model

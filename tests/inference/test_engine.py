@@ -147,7 +147,7 @@ def test_a_start_reads_all_weights_once_to_check_them(tmp_path, monkeypatch):
     hashed = []
     real = hashlib.file_digest
     monkeypatch.setattr(hashlib, "file_digest", lambda file, *kind: hashed.append(file.name) or real(file, *kind))
-    Engine.ready(tmp_path / "m", RuntimeSettings(precision="float32", compile=False), expected=ModelSettings())
+    Engine.ready(tmp_path / "m", RuntimeSettings(precision="float32", compile=False))
     assert [Path(name) for name in hashed] == [tmp_path / "m" / WEIGHTS_FILE]
 
 

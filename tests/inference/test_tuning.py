@@ -10,7 +10,8 @@ import torch
 
 from pipeline.config import RuntimeSettings
 from pipeline.inference import tuning
-from pipeline.inference.tuning import Tuning, cache_folder, can_compile, choose_tuning
+from pipeline.inference.tuning import Tuning, can_compile, choose_tuning
+from pipeline.private_folder import cache_folder
 
 CPU = torch.device("cpu")
 

@@ -174,6 +174,32 @@ def test_the_backlog_is_what_waits_and_how_long_the_oldest_does():
     assert buffers.backlog() == (2, 2.5)
 
 
+@given(st.lists(st.sampled_from([*"abc", "take"]), max_size=80), st.integers(0, 6), st.integers(1, 3))
+def test_no_frame_makes_way_for_another_while_whoever_takes_has_room_for_both(steps, spare, max_frames):
+    dropped = []
+    buffers = FrameBuffers(lambda: 0.0, on_drop=lambda frame, reason: dropped.append(frame), spare=spare)
+    for camera_id in "abc":
+        buffers.add_camera(camera_id, 1, "drop_oldest")
+    put, taken = [], []
+    for step in steps:
+        if step == "take":
+            taken += names(buffers.take(BatchPolicy(max_frames, 0.0), 0.0)) if buffers.waiting() else []
+            continue
+        waiting, before = buffers.waiting(), len(dropped)
+        put.append((step, len(put)))
+        buffers.put(frame(*put[-1]))
+        assert len(dropped) == before or waiting >= spare
+        assert buffers.waiting() <= spare + 3
+    assert (
+        len(put)
+        == len(taken) + len(dropped) + buffers.waiting()
+        == len(taken) + len(dropped) + sum(buffers.waiting(camera_id) for camera_id in "abc")
+    )
+    for camera_id in "abc":
+        own = [number for name, number in taken if name == camera_id]
+        assert own == sorted(own)
+
+
 def test_how_long_frames_that_were_taken_had_waited_is_counted_and_of_others_it_is_not():
     clock = 10.0
     buffers = FrameBuffers(lambda: clock)

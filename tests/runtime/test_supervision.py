@@ -14,10 +14,9 @@ from tests.runtime.test_camera_registry import READER, SCORING, camera, registry
 def saved_and_read(made):
     """What is read of a registry that was saved, and the text."""
     waiting = tuple(enumerate(made.check_health(106.0), 5))
-    notices = SavedNotices(5, waiting)
-    run = SavedRun(
-        "run", 12.5, 2, 99.0, Supervision(made.saved(), SavedAssignments(("p",)), {"s": notices}, is_ending=True)
-    )
+    notices = {"run-scorer-0": SavedNotices(5, waiting)}
+    known = Supervision(made.saved(), SavedAssignments(detectors_so_far=2), notices, is_ending=True)
+    run = SavedRun("run", 12.5, 2, 99.0, known)
     text = run.as_json()
     assert SavedRun.of_json(text) == run
     return SavedRun.of_json(text).supervision.registry, text

@@ -7,7 +7,8 @@ from pipeline.runtime.tally import BATCH_FRAMES, SECONDS, Histogram, RunTally, T
 
 ACTORS = ("detector-0", "detector-1")
 STEPS = st.lists(
-    st.tuples(st.sampled_from(ACTORS), st.sampled_from(["count", "report", "die"]), st.integers(1, 300)), max_size=40
+    st.tuples(st.sampled_from(ACTORS), st.sampled_from(["count", "report", "say nothing", "die"]), st.integers(1, 300)),
+    max_size=40,
 )
 
 
@@ -34,9 +35,11 @@ def test_the_sums_are_what_was_reported_of_all_processes_whoever_died_in_between
         elif what == "die":
             began += 1.0
             living[name] = Process(began)
+        elif what == "say nothing":
+            run.update(dict.fromkeys(ACTORS))
         else:
             reported[process] = process.tally()
-            run.update({name: reported[process]})
+            run.update({**dict.fromkeys(ACTORS), name: reported[process]})
         counts = run.histograms["batch_frames"]
         before, sums = sums, (sum(counts.buckets), counts.total, run.rows_lost.get("parquet", 0))
         assert all(now >= then for now, then in zip(sums, before, strict=True))

@@ -14,8 +14,8 @@ class Clock:
         return self.now
 
 
-def make(root, *, maps=False, rotate_s=60.0, now=None, model="abc", **of_run) -> ParquetSink:
-    return ParquetSink(root, model_fingerprint=model, maps=maps, rotate_s=rotate_s, now=now or Clock(), **of_run)
+def make(root, *, maps=False, rotate_s=60.0, now=None, **of_run) -> ParquetSink:
+    return ParquetSink(root, maps=maps, rotate_s=rotate_s, now=now or Clock(), **of_run)
 
 
 def parquet_files(root) -> list[str]:

@@ -44,6 +44,7 @@ def score(index: int, *, map_shape: tuple[int, int] | None = None, scored_at_s: 
         anomaly_map=anomaly_map,
         paired=index > 0,
         common_surprise=index / 4,
+        model="abc",
     )
 
 

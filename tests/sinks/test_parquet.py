@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -200,7 +201,7 @@ from tests.sinks.made import score
 def limit(size): resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 clock = [0.0]
-sink = ParquetSink(Path(sys.argv[1]), model_fingerprint="abc", maps=True, rotate_s=10.0, now=lambda: clock[0])
+sink = ParquetSink(Path(sys.argv[1]), maps=True, rotate_s=10.0, now=lambda: clock[0])
 sink.write([score(i, map_shape=(16, 16)) for i in range(10)])
 limit(12_000)
 for start in range(10, 100, 10):
@@ -258,3 +259,17 @@ def test_the_time_to_write_a_row_is_small(tmp_path):
     sink.close()
     shutil.rmtree(tmp_path / "scores")
     assert used_s < 5.0
+
+
+def test_a_file_is_of_one_model_and_the_files_of_two_that_followed_each_other_are_read_as_one(tmp_path):
+    root = tmp_path / "scores"
+    sink = make(root)
+    sink.write([score(i, camera_id=name) for i in range(4) for name in ("gate", "yard")])
+    sink.write([replace(score(i), model="next") for i in range(4, 6)])
+    sink.write([replace(score(i), model="abc") for i in range(6, 7)])
+    sink.close()
+    files = parquet_files(root)
+    assert len(files) == 4
+    assert all(len(set(pq.read_table(root / name)["model"].to_pylist())) == 1 for name in files)
+    assert indices(root) == list(range(7))
+    assert read_clip_scores(root)["gate"].models == ("abc", "next")

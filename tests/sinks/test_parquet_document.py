@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.sinks.parquet_schema import scores_schema
+from pipeline.sinks.parquet_schema import journal_schema, rows_batch, scores_schema
+from tests.sinks.made import score
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "parquet.md").read_text(encoding="utf-8")
 
@@ -31,3 +32,10 @@ def test_columns_of_maps_come_last_and_only_with_maps():
     without, with_maps = scores_schema(None, "run"), scores_schema((2, 3), "run")
     assert with_maps.names == [*without.names, "map_height", "map_width", "map"]
     assert with_maps.field("map").type == pa.list_(pa.float32(), 6)
+
+
+def test_every_column_holds_what_the_score_has_under_its_name():
+    written = score(3, session=2)
+    (row,) = rows_batch([written], None, journal_schema(None, "run", 0)).to_pylist()
+    has = {name: getattr(written.header, name, None) for name in row}
+    assert row == {name: getattr(written, name, value) for name, value in has.items()}

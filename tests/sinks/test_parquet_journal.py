@@ -25,7 +25,7 @@ def test_a_killed_process_loses_no_row_that_write_returned_for(tmp_path):
     code = (
         "import os, sys; from pathlib import Path; from pipeline.sinks.parquet import ParquetSink\n"
         "from tests.sinks.made import score\n"
-        "sink = ParquetSink(Path(sys.argv[1]), model_fingerprint='abc', maps=True, rotate_s=1e9)\n"
+        "sink = ParquetSink(Path(sys.argv[1]), maps=True, rotate_s=1e9)\n"
         "for i in range(25): sink.write([score(i, map_shape=(4, 6))])\n"
         "print('written', flush=True); sys.stdin.read()"
     )
@@ -39,7 +39,7 @@ def test_a_killed_process_loses_no_row_that_write_returned_for(tmp_path):
     assert parquet_files(root) == []
     process.send_signal(signal.SIGKILL)
     process.wait()
-    sink = make(root, model="later")
+    sink = make(root)
     read = read_clip_scores(root)["gate"]
     assert read.index.tolist() == list(range(25))
     assert read.models == ("abc",)

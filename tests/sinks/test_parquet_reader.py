@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,9 +12,9 @@ from tests.sinks.made import score
 
 
 def write(root, *batches, maps=False, model="abc", rotate_s=1e9):
-    sink = ParquetSink(root, model_fingerprint=model, maps=maps, rotate_s=rotate_s)
+    sink = ParquetSink(root, maps=maps, rotate_s=rotate_s)
     for batch in batches:
-        sink.write(batch)
+        sink.write([replace(one, model=model) for one in batch])
     sink.close()
 
 

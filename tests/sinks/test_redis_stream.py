@@ -62,6 +62,7 @@ def test_a_reader_that_comes_late_finds_everything_as_documented(server, sink_of
         "is_anomalous": False,
         "paired": True,
         "common_surprise": 1.75,
+        "model": "abc",
     }
     assert [entry["index"] for entry in entries] == list(range(250))
     alerts = list(read_alerts(server.url))

@@ -66,7 +66,7 @@ def test_states_of_a_run_that_was_killed_whole_are_the_next_one_s_to_close_in_on
 def test_the_state_of_a_run_is_its_own_comes_back_and_is_there_for_the_next_run_until_it_forgets_it(tmp_path):
     path = tmp_path / "run.sqlite"
     begun = notice("run_started", camera_id=None)
-    state = SavedRunState(notices=7, tuning={"precision": "bfloat16"}, storage=None, run=begun)
+    state = SavedRunState(notices=7, tunings={"abc": {"precision": "bfloat16"}}, storage=None, run=begun)
     store = RunStore(path, "a", ["redis"])
     assert store.run_state == SavedRunState()
     store.commit({"gate": "1"}, [begun], state)

@@ -12,7 +12,7 @@ from pipeline.config_file import parse_config, with_method
 from pipeline.errors import ConfigError
 from pipeline.inference.engine import Engine
 from pipeline.methods import CHOICES
-from pipeline.models.card import read_matching_card
+from pipeline.models.fetching import find_model
 from pipeline.training.read_out import LIGHTS
 from pipeline.training.train import NullProgress, train
 from pipeline.types import Frame, FrameBatch, FrameHeader
@@ -50,7 +50,7 @@ def scored(config: Config, dataset, out) -> tuple[list[float], list[float], dict
     progress = NullProgress()
     progress.step = lambda epoch, step, total_steps, found: losses.update(found)
     train(config, dataset, out, progress)
-    card = read_matching_card(config, out)
+    card = find_model(out, config).card
     engine, scores = Engine.load(out), []
     for clip in dataset.train:
         with open_source(clip.url, card.model.image_size_px, gap_s=card.model.motion.gap_s) as source:
