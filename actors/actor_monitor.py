@@ -68,6 +68,8 @@ class ActorMonitor:
         """Its newest report; None before the first since it started."""
         self.died_at: float | None = None
         """When it was found dead, monotonic; None while it lives."""
+        self.failure = ""
+        """Why it could not be started, one line; empty while it lives, or where that is not why it is dead."""
         self._pending: ray.ObjectRef | None = None
         self._polled_at = 0.0
         self._created_at = 0.0
@@ -114,9 +116,11 @@ class ActorMonitor:
         pending, self._pending = self._pending, None
         try:
             self.report = ray.get(pending)
-            self.alive, self.died_at = True, None
+            self.alive, self.died_at, self.failure = True, None, ""
         except RayError as error:
             self._note_death(now)
+            if isinstance(error, ActorDiedError):
+                self.failure = _last_line(error)
             if isinstance(error, ActorDiedError) and now - self._created_at > _RECREATE_EVERY_S:
                 self._recreate(now)
 
@@ -130,6 +134,11 @@ class ActorMonitor:
             self.handle = self._create()
         except (RayError, ValueError) as error:  # ValueError: Ray has not released the name yet
             _log.warning("an actor that is gone could not be created yet: %s", error)
+
+
+def _last_line(error: RayError) -> str:
+    """What Ray says of a dead actor ends with what was raised in it."""
+    return redact(str(error).strip().splitlines()[-1].strip())
 
 
 def cause_of(error: RayTaskError) -> str:
@@ -157,8 +166,7 @@ def wait_for_start(answers: Mapping[ray.ObjectRef, str], stop: threading.Event, 
             try:
                 ray.get(answer)
             except RayError as error:
-                last_line = str(error).strip().splitlines()[-1].strip()
-                raise RunError(f"{answers[answer]} did not start: {redact(last_line)}") from None
+                raise RunError(f"{answers[answer]} did not start: {_last_line(error)}") from None
         if stop.is_set():
             raise StoppedError("stopped before all actors had started; nothing was scored")
         if waiting and time.monotonic() >= give_up_at:

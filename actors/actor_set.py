@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from actors.actor_monitor import ActorMonitor
 from actors.fleet import Fleet
 from pipeline.errors import RunError
-from pipeline.runtime.desired_state import ActorState, ActorStates
+from pipeline.runtime.actor_states import ActorState, ActorStates
 from pipeline.runtime.nodes import ClusterNode
 from pipeline.types import Trouble
 

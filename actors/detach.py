@@ -11,11 +11,12 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import ActorDiedError, ActorUnavailableError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
 from actors.cluster import actor_class, ray_cluster
-from actors.fleet import model_origin, serve_model
 from actors.plans import stream_plan
+from actors.served_models import ServedModels, model_origin
 from actors.service import SETTINGS, ServiceActor, ServicePlan, end_actors, service_name
 from actors.service_directory import ServiceDirectory, ServiceRecord
 from pipeline.config import Config
@@ -55,7 +56,7 @@ def start_service(
     for line in unknown_scenes(config.cameras, card.scenes):
         err.print(f"warning: {line}", markup=False, highlight=False, style="yellow")
     plan = stream_plan(config, card, model.source, config.redis.url.get_secret_value())
-    plan = replace(plan, model=plan.model.served_by(f"{plan.name}-model"))
+    plan = replace(plan, model_server=f"{plan.name}-model")
     service = ServicePlan(plan, config, tuple(card.scenes), duration_s)
     with ray_cluster(address):
         head = ray.get_runtime_context().gcs_address
@@ -105,15 +106,14 @@ def _model_offered(service: ServicePlan) -> Iterator[None]:
         BadInputError: the model cannot be read.
     """
     plan = service.plan
-    if plan.model.server is None:  # an address, which everybody reads
-        yield
-        return
     with locked_folder(model_origin(plan.name)) as folder:
-        origin = serve_model(plan.model, model_origin(plan.name), folder)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        offered = replace(plan, model_server=model_origin(plan.name), model_copies=folder)
+        models = ServedModels(offered, lambda: {"num_cpus": 0, "scheduling_strategy": here})
         try:
             yield
         finally:
-            ray.kill(origin)
+            models.close()
 
 
 def _clear(directory: ServiceDirectory) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -13,19 +12,17 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.actor_monitor import ActorMonitor, cause_of, wait_for_start
+from actors.actor_monitor import ActorMonitor, wait_for_start
 from actors.camera import CameraActor
 from actors.cluster import actor_class
 from actors.cluster_nodes import living_nodes
 from actors.detector import DetectorActor, DetectorPlan
 from actors.local_ray import dead_ray_processes
-from actors.model_server import ModelServer
 from actors.scorer import ScorerActor
-from pipeline.errors import BadInputError, RunError
-from pipeline.models.source import ModelSource
+from actors.served_models import ServedModels, model_origin
+from pipeline.errors import BadInputError
 from pipeline.runtime.nodes import ROLE_LABEL, ClusterNode, nodes_for
 from pipeline.runtime.plan import RunPlan
 
@@ -33,7 +30,6 @@ _CAMERA_CPUS = 0  # each is placed by hand, and finds its place beside whatever 
 _SCORER_CPUS = 0  # they have to be on this node, also where a cluster's head offers none
 _ROUNDING = 1e-6  # a third of a GPU, three times
 _NOT_FOR_OTHERS = "!in(decode,state)"  # nor for nobody: a node without the label. Ray takes blanks for parts of values
-_KEPT_WITHIN_S = 120.0
 _FOREVER = {"max_restarts": -1, "max_task_retries": 0}
 _DETACHED = {"lifetime": "detached", "get_if_exists": True}
 
@@ -54,6 +50,7 @@ class Fleet:
         max_active: how many may work.
         detectors: names of all detectors at first, spare ones last.
         scorers: names of all scorers, by number.
+        models: where each detector gets its model.
     """
 
     def __init__(self, plan: RunPlan, *, detached: bool = False) -> None:
@@ -78,15 +75,11 @@ class Fleet:
         spare = runtime.spare_detectors
         if spare is None:  # several detectors take over from each other
             spare = int(self.active == 1 and any(camera.is_live for camera in plan.cameras))
-        self._model_server = None
-        if plan.model.server is not None:
-            self._model_server = serve_model(
-                plan.model,
-                plan.model.server,
-                plan.model_copies,
-                origin=model_origin(plan.name) if detached else None,
-                lifetime=self._lifetime,
-            )
+        self.models = ServedModels(
+            plan,
+            lambda: {"num_cpus": _SCORER_CPUS, **_FOREVER, **_here(), **self._lifetime},
+            origin=model_origin(plan.name) if detached else None,
+        )
         self.detectors = tuple(f"{plan.name}-detector-{number}" for number in range(self.active + spare))
 
     def look_at_nodes(self) -> tuple[ClusterNode, ...]:
@@ -122,6 +115,26 @@ class Fleet:
         ]
         return f"the Ray cluster has {'; '.join(lacking)}: actors wait until there is room" if lacking else None
 
+    def check_room_beside(self, count: int, leaving: int) -> None:
+        """See whether detectors of another model find room beside those that there are.
+
+        Args:
+            count: of the former.
+            leaving: of the latter, those that make room first.
+
+        Raises:
+            BadInputError: they do not.
+        """
+        if self.device == "cpu":  # shares of CPUs only place actors, and shrink where there are more
+            return
+        share = self._detector_share()["num_gpus"]
+        free = ray.available_resources().get("GPU", 0.0) + leaving * share
+        if free + _ROUNDING < count * share:
+            raise BadInputError(
+                f"expected room for {count} more detectors beside those at work, which is {count * share:g} GPUs, got "
+                f"{free:g} free; with runtime.gpus_per_detector of at most half a GPU two models fit on one"
+            )
+
     def scorer(self, number: int) -> ActorMonitor:
         """The scorer of this number."""
         return ActorMonitor(lambda: create_scorer(self._plan, number, self._lifetime))
@@ -150,9 +163,7 @@ class Fleet:
 
     def close(self) -> None:
         """End what belongs to no actor that has a monitor, and delete what it kept."""
-        if self._model_server is not None:
-            ray.kill(self._model_server)
-            shutil.rmtree(self._plan.model_copies, ignore_errors=True)
+        self.models.close()
 
     def dead_processes(self) -> list[str]:
         """Which of Ray's own processes are dead, so that no actor can come back."""
@@ -171,7 +182,7 @@ class Fleet:
         plan, runtime = self._plan, self._plan.runtime
         detector_plan = DetectorPlan(
             name=name,
-            model=plan.model,
+            model=self.models.of(name),
             device=self.device,
             threads=runtime.threads or max(1, (os.cpu_count() or 1) // self._on_one_node()),
             batch_frames=runtime.batch_frames,
@@ -211,58 +222,6 @@ class Fleet:
         """How many detectors so many GPUs hold, each of which several may share."""
         share = self._plan.runtime.gpus_per_detector
         return int(gpus) * int(1.0 / share + _ROUNDING) if share <= 1.0 else int(gpus / share)
-
-
-def model_origin(run: str) -> str:
-    """Name of the actor that brings a service its model, from the node of the command that starts it."""
-    return f"{run}-origin"
-
-
-def serve_model(
-    source: ModelSource,
-    name: str,
-    folder: Path,
-    *,
-    origin: str | None = None,
-    lifetime: Mapping[str, Any] = MappingProxyType({}),
-) -> ActorHandle:
-    """The actor on this node that hands out a run's models, which has the first of them.
-
-    Args:
-        source: of the model.
-        name: of the actor.
-        folder: for its copies.
-        origin: name of such an actor on the node that has the model; None where it can be read here.
-        lifetime: Ray's options for how long it lives, where it does not end with this process.
-
-    Raises:
-        BadInputError: it cannot copy it.
-        RunError: it did not start.
-    """
-    options = {"name": name, "num_cpus": _SCORER_CPUS, "max_concurrency": 4, **_FOREVER, **_here(), **lifetime}
-    server = actor_class(ModelServer, options).remote(folder)
-    keep_model(server, source, origin)
-    return server
-
-
-def keep_model(server: ActorHandle, source: ModelSource, origin: str | None = None) -> None:
-    """Have a ``ModelServer`` take its copy of a model.
-
-    Args:
-        server: the actor.
-        source: of the model.
-        origin: as in ``serve_model``.
-
-    Raises:
-        BadInputError: it cannot.
-        RunError: it did not answer.
-    """
-    try:
-        ray.get(server.keep.remote(source, origin), timeout=_KEPT_WITHIN_S)
-    except RayTaskError as error:
-        raise BadInputError(cause_of(error)) from None
-    except RayError as error:
-        raise RunError(f"{source.server} did not take the model {source.short_fingerprint}: {error}") from None
 
 
 def create_scorer(plan: RunPlan, number: int = 0, lifetime: Mapping[str, Any] = MappingProxyType({})) -> ActorHandle:

@@ -58,7 +58,7 @@ def run(
         RunError: an actor did not start, or the run could not be ended in good order.
     """
     if address is not None:  # whose nodes need not have the model's folder
-        plan = replace(plan, model=plan.model.served_by(f"{plan.name}-model"))
+        plan = replace(plan, model_server=f"{plan.name}-model")
     redis_url, nothing = plan.sinks.redis_url.get_secret_value(), RunStatus((), done=False).totals()
     watch = RunWatch()
     with (

@@ -10,17 +10,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from actors.actor_set import ActorSet
+from actors.cluster_nodes import NodeWatch
 from actors.deliveries import Deliveries
 from actors.fleet import Fleet
+from actors.run_models import RunModels
 from actors.scorers import Scorers
 from actors.supervision_file import SupervisionFile
 from pipeline.config import CameraSettings
 from pipeline.errors import BadInputError
-from pipeline.redaction import redact
 from pipeline.runtime.activity import RunActivity
 from pipeline.runtime.activity_meter import ActivityMeter
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.desired_state import DesiredState, DesiredStates
+from pipeline.runtime.model_swap import RunModel
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.scaling import DetectorScaling
 from pipeline.runtime.shutdown import ShutdownDeadline
@@ -36,8 +38,6 @@ _TICK_S = 0.2
 _CALM_TICK_S = 0.25  # while every actor lives and follows its desired state: every question costs both sides CPU time
 _PAUSE_TO_STEP = 3.0  # a step takes as long as there are cameras: of ten thousand, it must not be all that is done
 _PUBLISH_S = 1.0
-_LOOK_AT_NODES_S = 1.0
-_JOIN_WITHIN_S = 3.0
 _FIND_OUT_WITHIN_S = 10.0
 _VERSIONS_EACH = 10**9  # desired states of one process of a supervisor: what actors follow is never taken for a newer
 
@@ -58,6 +58,7 @@ class Supervisor:
 
     Attributes:
         failure: what ended its watching, which nothing should; None while all is well.
+        models: its models, which can be changed.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Supervisor:
         self.failure: Exception | None = None
         before = memory.supervision if memory is not None else None
         self._adopts = before is not None
-        self._nodes = fleet.look_at_nodes()
+        self._node_watch = NodeWatch(fleet.look_at_nodes)
         self._registry = CameraRegistry(plan.cameras, before and before.registry)
         slices = ScorerSlices(fleet.scorers)
         self._desired_states = DesiredStates(
@@ -83,7 +84,7 @@ class Supervisor:
             cameras_per_process=plan.runtime.cameras_per_process,
             max_processes=plan.max_processes,
             scene_references=plan.scene_references,
-            nodes=self._nodes,
+            nodes=self._node_watch.nodes,
             saved=before and before.assignments,
             first_version=memory.incarnation * _VERSIONS_EACH if memory is not None else 0,
         )
@@ -93,7 +94,6 @@ class Supervisor:
         self._calm = False
         self._step_s = 0.0
         self._closing = threading.Event()
-        self._nodes_watch = threading.Thread(target=self._watch_nodes, name="nodes", daemon=True)
         self._published_at = -math.inf
         self._status = RunStatus(cameras=(), done=False)
         self._scaling = DetectorScaling(fleet.active, fleet.max_active)
@@ -102,6 +102,8 @@ class Supervisor:
         self._scorers = Scorers(
             self._actors.scorers, slices, self._registry, self._deliveries, before.notices if before is not None else {}
         )
+        model = RunModel(plan.card, plan.model)
+        self.models = RunModels(model, fleet, self._actors, self._desired_states, self._lock)
         self._actors.keep_processes(self._desired_states.processes)
         self._actors.keep_detectors(self._desired_states.detectors if self._adopts else fleet.detectors[: fleet.active])
 
@@ -123,7 +125,7 @@ class Supervisor:
         self._actors.keep_detectors(self._desired_states.detectors)
         self._tick()
         threading.Thread(target=self._watch, name="supervisor", daemon=True).start()
-        self._nodes_watch.start()
+        self._node_watch.start()
 
     def status(self) -> RunStatus:
         """Status of the run."""
@@ -188,7 +190,9 @@ class Supervisor:
             unwritten = self._scorers.close(deadline)
             self._actors.call_processes("close")
             status = self._registry.status(draining=True)
-            self._status = replace(status, unwritten=tuple(unwritten), activity=self._activity)
+            self._status = replace(
+                status, unwritten=tuple(unwritten), activity=self._activity, model=self.models.status()
+            )
         return self._status
 
     def abort(self, failure: str) -> None:
@@ -207,8 +211,7 @@ class Supervisor:
             for actor in self._actors.named().values():
                 actor.kill()
             self._fleet.close()
-        if self._nodes_watch.is_alive():  # Ray ends next
-            self._nodes_watch.join(_JOIN_WITHIN_S)
+        self._node_watch.end()
 
     def step(self, now: float, now_s: float) -> None:
         """Collect all reports, and send what has changed. Waits for nobody.
@@ -226,7 +229,8 @@ class Supervisor:
             for actor in self._actors.named().values():
                 actor.collect(now)
             self._collect_reports()
-            states = self._actors.states(self._nodes)
+            states = self._actors.states(self._node_watch.nodes)
+            self.models.step(now)
             self._resize_pool(now)
             desired_states = self._desired_states.update(states, now, draining=self._draining)
             self._scorers.add(self._registry.check_health(now_s))
@@ -278,17 +282,9 @@ class Supervisor:
             if not self._closing.is_set():
                 self.failure = error
 
-    def _watch_nodes(self) -> None:
-        """Look which nodes there are, again and again; the head may be long in answering, and nobody waits for it."""
-        while not self._closing.wait(_LOOK_AT_NODES_S):
-            try:
-                self._nodes = self._fleet.look_at_nodes()
-            except Exception as error:  # the head is away; nobody can come or go without it
-                _log.warning("the nodes of the cluster are not known at present: %s", redact(error))
-
     def _resize_pool(self, now: float) -> None:
         """Have more or fewer detectors, as they are busy."""
-        if self._draining or self._fleet.max_active == self._fleet.active:
+        if self._draining or self.models.is_changing or self._fleet.max_active == self._fleet.active:
             return
         working, active = self._desired_states.working_detectors(), self._desired_states.active_detectors
         reports = {name: detector.report for name, detector in self._actors.detectors.items() if name in working}
@@ -337,6 +333,7 @@ class Supervisor:
             ),
             tunings=self._actors.tunings(),
             activity=self._activity,
+            model=self.models.status(),
         )
 
     def _send_desired_states(self, desired_states: Mapping[str, DesiredState]) -> None:

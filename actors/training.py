@@ -75,7 +75,7 @@ def train_together(
     """
     if not method_of(config.model.method).is_shared:
         shared = ", ".join(method.name for method in METHODS.values() if method.is_shared)
-        raise ConfigError(f"--workers: expected a method that is fitted in steps ({shared}), got {config.model.method}")
+        raise ConfigError(f"--workers: expected a method that several can fit ({shared}), got {config.model.method}")
     _require_ray_train()
     check_out(out)
     task, folder = training_task(config, dataset), training_folder(out).absolute()

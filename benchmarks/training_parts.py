@@ -25,7 +25,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.distributed import HashStore, ProcessGroupGloo
+from torch.distributed import (
+    HashStore,  # pyright: ignore[reportPrivateImportUsage]
+    ProcessGroupGloo,
+)
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import footage
@@ -194,7 +197,8 @@ def _adding_up(values: int) -> float:
     shared, taken = HashStore(), [0.0, 0.0]
 
     def work(rank: int) -> None:
-        workers = Workers(ProcessGroupGloo(shared, rank, 2, timedelta(minutes=5)))
+        group: Any = ProcessGroupGloo(shared, rank, 2, timedelta(minutes=5))  # what a group has of one backend
+        workers = Workers(group)
         gradients = torch.ones(values)
         taken[rank] = _seconds(lambda: workers.add(gradients), rounds=3)
 

@@ -98,6 +98,7 @@ METHODS: Mapping[str, Method] = {
             section="padim",
             builder="pipeline.baselines.padim:build_padim",
             fit="pipeline.training.baselines:fit_padim",
+            is_shared=True,
         ),
         Method(
             "spade",

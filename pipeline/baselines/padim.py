@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,26 @@ class Moments:
         self._count += values.shape[1]
         self._total += values.sum(dim=1)
         self._products.baddbmm_(values.transpose(1, 2), values)
+
+    def add_up(self, add: Callable[..., None]) -> None:
+        """Take in what other processes measured of other frames; all of them call this.
+
+        Args:
+            add: puts the sum over all processes into each tensor that it is given.
+        """
+        positions, dims = self._total.shape
+        own = torch.zeros(positions, 1, dims, dtype=torch.float64) if self._origin is None else self._origin
+        origin, known = own.clone(), torch.tensor([float(self._origin is not None)])
+        add(origin, known)
+        origin /= known.double()
+        if self._origin is not None:  # sums around the origin that all have from now on
+            shift = (own - origin).squeeze(1)
+            self._products.baddbmm_(self._total.unsqueeze(2), shift.unsqueeze(1))
+            self._products.baddbmm_(shift.unsqueeze(2), (self._total + self._count * shift).unsqueeze(1))
+            self._total += self._count * shift
+        count = torch.tensor([self._count])
+        add(self._total, self._products, count)
+        self._origin, self._count = origin, int(count)
 
     def gaussians(self, ridge: float) -> tuple[Tensor, Tensor]:
         """Means and whitenings of all positions.

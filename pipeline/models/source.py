@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -40,14 +40,6 @@ class ModelSource:
         """
         text = str(place)
         return cls(card.fingerprint, text if is_address(text) else str(Path(text).resolve()))
-
-    def served_by(self, server: str) -> Self:
-        """The same, for nodes that need not have its folder; an address is everybody's own to read.
-
-        Args:
-            server: name of the actor that hands out its files.
-        """
-        return self if is_address(self.place) else replace(self, server=server)
 
     @property
     def short_fingerprint(self) -> str:

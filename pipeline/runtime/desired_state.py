@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from pipeline.config import CameraSettings
+from pipeline.models.card import ModelCard
+from pipeline.runtime.actor_states import ActorState, ActorStates
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.messages import (
     CameraReport,
@@ -15,7 +17,6 @@ from pipeline.runtime.messages import (
     DesiredDetectorState,
     DesiredScorerState,
     DetectorReport,
-    ScorerReport,
 )
 from pipeline.runtime.nodes import ClusterNode
 from pipeline.runtime.placement import CameraPlacement, PlacedProcess, SavedPlacement
@@ -25,37 +26,6 @@ from pipeline.types import SceneReference
 
 DesiredState = DesiredCameraState | DesiredDetectorState | DesiredScorerState
 _Desired = TypeVar("_Desired", DesiredCameraState, DesiredDetectorState, DesiredScorerState)
-_Report = TypeVar("_Report", CameraReport, DetectorReport, ScorerReport)
-
-
-@dataclass(frozen=True, slots=True)
-class ActorState(Generic[_Report]):
-    """What is known of an actor.
-
-    Attributes:
-        report: its newest; None while it is dead, or has not answered since it started.
-        died_at: when it was found dead, in monotonic seconds; None while it is not known to be.
-    """
-
-    report: _Report | None = None
-    died_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ActorStates:
-    """What is known of all actors of a run.
-
-    Attributes:
-        scorers: the scorers, by name.
-        processes: the camera processes, by name.
-        detectors: the detectors that there are, by name.
-        nodes: the living nodes of the cluster; none where they are not known.
-    """
-
-    scorers: Mapping[str, ActorState[ScorerReport]]
-    processes: Mapping[str, ActorState[CameraReport]]
-    detectors: Mapping[str, ActorState[DetectorReport]]
-    nodes: tuple[ClusterNode, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +81,10 @@ class DesiredStates:
         first_version: int = 0,
     ) -> None:
         self._slices = slices
-        self._registry, self._run, self._scene_references = registry, run, scene_references or {}
+        self._registry, self._run = registry, run
+        self.scene_references = scene_references or {}
+        self.cards: tuple[ModelCard, ...] = ()
+        """What scorers must know of models, see ``DesiredScorerState``; both may be changed at any time."""
         self._pool = DetectorPool(detectors, active)
         self._detectors_so_far = len(detectors)
         self._placement = CameraPlacement(run, cameras_per_process, max_processes)
@@ -158,6 +131,11 @@ class DesiredStates:
             loads = {name: self._pool.load(name) for name in self._pool.detectors if name not in self._pool.retired}
             by_load = sorted(loads, key=lambda name: (loads[name] == 0, loads[name]))  # who has nothing is a spare one
             self.retire_detectors(by_load[:surplus])
+
+    def spare_detectors(self) -> tuple[str, ...]:
+        """Names of those beyond the ones that are to work, none of which has anything to do."""
+        idle = [name for name in self._pool.detectors if name in self.working_detectors() and not self._pool.load(name)]
+        return tuple(idle[: max(0, len(self.working_detectors()) - self._pool.active)])
 
     def add_detectors(self, count: int) -> tuple[str, ...]:
         """Have more detectors, beside those that there are; how many of all work at a time does not change.
@@ -249,14 +227,14 @@ class DesiredStates:
     def _not_followed(self, actors: ActorStates, draining: bool) -> dict[str, DesiredState]:
         desired_states: dict[str, DesiredState] = {}
         for name, desired in self._desired_detectors.items():
-            if _is_behind(actors.detectors[name], desired):
+            if actors.detectors[name].is_behind(desired.version):
                 desired_states[name] = desired
         if not draining:
             for name, desired in self._desired_cameras.items():
-                if name in actors.processes and _is_behind(actors.processes[name], desired):
+                if name in actors.processes and actors.processes[name].is_behind(desired.version):
                     desired_states[name] = self._with_counting(desired)
         for name, scorer in actors.scorers.items():
-            if _is_behind(scorer, self._desired_scorers[name]):
+            if scorer.is_behind(self._desired_scorers[name].version):
                 desired_states[name] = self._desired_scorers[name]
         return desired_states
 
@@ -323,7 +301,7 @@ class DesiredStates:
         return DesiredCameraState(
             cameras=tuple(cameras),
             scene_references={
-                c.id: self._scene_references[c.scene_name] for c in cameras if c.scene_name in self._scene_references
+                c.id: self.scene_references[c.scene_name] for c in cameras if c.scene_name in self.scene_references
             },
             paused=frozenset(c.id for c in cameras if c.id in self._registry.paused),
             consumer=self._pool.owner(name),
@@ -338,7 +316,11 @@ class DesiredStates:
         for name in scorers:
             yield (
                 name,
-                DesiredScorerState(cameras=tuple(cameras.get(name, ())), removed_cameras=tuple(removed.get(name, ()))),
+                DesiredScorerState(
+                    cameras=tuple(cameras.get(name, ())),
+                    removed_cameras=tuple(removed.get(name, ())),
+                    cards=self.cards,
+                ),
             )
 
     def _numbered(self, desired: _Desired, before: _Desired | None) -> _Desired:
@@ -352,7 +334,3 @@ class DesiredStates:
 def _desired_detector(processes: tuple[str, ...], members: Mapping[str, list[CameraSettings]]) -> DesiredDetectorState:
     cameras = [camera for process in processes for camera in members[process]]
     return DesiredDetectorState(processes=processes, cameras={camera.id: CameraRole.of(camera) for camera in cameras})
-
-
-def _is_behind(actor: ActorState[_Report], desired: DesiredState) -> bool:
-    return actor.report is not None and actor.report.version != desired.version

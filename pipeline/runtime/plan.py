@@ -57,6 +57,7 @@ class RunPlan:
         card: of its model at first.
         model: where detectors get that.
         model_copies: folder of what is handed out to nodes that have no model.
+        model_server: name of the actor that does; None where all nodes have the folders of this one.
         size_px: (height, width) of the model's input.
         gap_s: how much earlier than a frame the other half of its pair is to be.
         runtime: processes and batches.
@@ -82,6 +83,7 @@ class RunPlan:
     max_processes: int | None = None
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     load_stand_in: Callable[[], Predict] | None = None
+    model_server: str | None = None
 
     @property
     def scorers(self) -> tuple[str, ...]:

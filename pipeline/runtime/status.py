@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from pipeline.runtime.activity import RunActivity
+from pipeline.runtime.model_swap import ModelStatus
 from pipeline.types import FrameCounts, Trouble
 
 
@@ -157,6 +158,7 @@ class RunStatus:
         troubles: what is wrong at present beside single cameras.
         alerts: how many were emitted, delivered to Redis, dropped, and wait.
         tunings: how the detectors' models are run, each way once.
+        model: how the run stands to its models.
         archived: frame counts of all cameras together that ``cameras`` leaves out: above all those that were removed
             long ago.
         paused: ids of the cameras that are not to be read at present.
@@ -170,6 +172,7 @@ class RunStatus:
     troubles: tuple[Trouble, ...] = ()
     alerts: dict[str, Any] = field(default_factory=dict[str, Any])
     tunings: tuple[str, ...] = ()
+    model: ModelStatus = field(default_factory=ModelStatus)
     archived: FrameCounts = field(default_factory=lambda: FrameCounts(0, 0, {}))
     paused: frozenset[str] = frozenset()
     unread: tuple[str, ...] = ()
@@ -192,6 +195,7 @@ class RunStatus:
             "scored": counts.scored,
             "dropped": counts.dropped,
             "alerts": dict(self.alerts),
+            "model": self.model.as_json(),
             "troubles": [trouble.text for trouble in self.troubles],
             "faults": list(self.unwritten),
         }

@@ -80,6 +80,7 @@ class ScoreCalibration:
             camera_id,
             scene,
             ", ".join(sorted(normal_scores)) or "none",
+            extra={"camera": camera_id},
         )
         return cls(_pooled(normal_scores), fps, source=source)
 

@@ -32,14 +32,18 @@ def fit_padim(inputs: FitInputs) -> FitResult:
     kept = draw_channels(sum(channels), model.padim.channels, inputs.config.training.seed)
     height, width = level_sizes(model.image_size_px, model.encoder.strides)[0]
     variants = len(inputs.clips[0].variants())
-    report = _Report(inputs.progress, variants * inputs.split.train_frames)
+    workers = inputs.workers
+    own = {scene: _own(inputs, scene) for scene in scenes_of(inputs.clips)}
+    report = _Report(inputs.progress, variants * sum(len(frames) for parts in own.values() for _, frames in parts))
     models = []
-    for scene in scenes_of(inputs.clips):
-        every = [(variant, frames) for clip, frames in _of_scene(inputs, scene) for variant in clip.variants()]
+    for parts in own.values():
+        every = [(variant, frames) for clip, frames in parts for variant in clip.variants()]
         moments = Moments(height * width, len(kept))
         for levels in _batches(inputs, every):
             moments.add(stack_levels(levels, kept).flatten(2).transpose(1, 2))
             report(len(levels[0]))
+        if workers.count > 1:
+            moments.add_up(workers.add)
         models.append(PadimScene(kept.clone(), *moments.gaussians(model.padim.ridge), model))
     return _fit_result(inputs, Padim(scenes_of(inputs.clips), models, model.score.top_fraction))
 
@@ -87,6 +91,13 @@ class _Report:
 def _of_scene(inputs: FitInputs, scene: str) -> list[tuple[ClipFeatures, range]]:
     pairs = zip(inputs.clips, inputs.split.train, strict=True)
     return [(clip, frames) for clip, frames in pairs if clip.clip.scene == scene and frames]
+
+
+def _own(inputs: FitInputs, scene: str) -> list[tuple[ClipFeatures, range]]:
+    """Those of a scene's clips that this worker measures."""
+    parts = _of_scene(inputs, scene)
+    owners = inputs.workers.share([len(frames) for _, frames in parts], [clip.holders for clip, _ in parts])
+    return [part for part, owner in zip(parts, owners, strict=True) if owner == inputs.workers.rank]
 
 
 def _batches(inputs: FitInputs, parts: Sequence[tuple[ClipFeatures, range]]) -> Iterator[list[Tensor]]:

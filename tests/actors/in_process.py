@@ -7,6 +7,7 @@ from typing import Any
 
 from ray.exceptions import ActorDiedError, GetTimeoutError, RayTaskError
 
+from pipeline.errors import BadInputError
 from pipeline.runtime.messages import CameraReport, DetectorLoad, DetectorReport, ScorerReport
 
 
@@ -41,6 +42,7 @@ class Actor:
     def __init__(self):
         self.report, self.died_at = None, None
         self.calls, self.refuses, self.is_slow = [], {}, False
+        self.failure = ""
         self.version = 0
         self.is_killed = False
         self._is_dead = False
@@ -140,6 +142,19 @@ class Scorer(Actor):
         return [], {"emitted": 1}
 
 
+class Models:
+    """Which model each detector was given, as ``actors.served_models.ServedModels``."""
+
+    def __init__(self):
+        self.given, self.wanted, self.no_room = {}, None, False
+
+    def offered(self, source):
+        return source
+
+    def give(self, detectors, source):
+        self.given |= dict.fromkeys(detectors, source)
+
+
 class Fleet:
     """Makes such actors, as ``actors.fleet.Fleet`` makes real ones."""
 
@@ -150,6 +165,7 @@ class Fleet:
         self.detectors = tuple(f"{run}-detector-{number}" for number in range(active + spare))
         self.made = {}
         self.dead = []
+        self.models = Models()
 
     def scorer(self, number):
         return self._make(self.scorers[number], Scorer())
@@ -159,6 +175,10 @@ class Fleet:
 
     def room_for_detectors(self):
         return self.max_active
+
+    def check_room_beside(self, count, leaving):
+        if self.models.no_room:
+            raise BadInputError("expected room")
 
     def camera_process(self, name, node):
         self.homes[name] = node

@@ -18,10 +18,12 @@ from pipeline.runtime.shutdown import ShutdownDeadline
 from pipeline.runtime.status import ReaderStatus, ScoringStatus
 from pipeline.types import Trouble
 from tests.actors.in_process import Fleet
+from tests.models.tiny import tiny_model
 
 READER = ReaderStatus("streaming", True, "b", 0, 10, 10, {}, 0, "", 100.0, frozenset())
 ENDED = replace(READER, state="finished", live=False, last_frame_at_s=None)
 SCORING = ScoringStatus(10, {}, 0, None, None, None, None, 1.0)
+CARD = tiny_model()[0]
 SCORER, CAMERAS, DETECTOR = "run-scorer-0", "run-camera-0", "run-detector-0"
 
 
@@ -37,7 +39,7 @@ class Run:
             name="run",
             cameras=tuple(camera(camera_id) for camera_id in camera_ids),
             scene_references={},
-            card=None,  # nobody here scores
+            card=CARD,
             model=ModelSource("", "model"),
             model_copies=Path("models"),
             size_px=(8, 8),
@@ -208,7 +210,7 @@ def test_processes_are_made_on_the_nodes_for_them_and_those_of_a_lost_node_are_e
     run.step()
     run["run-camera-0"].die()
     run.fleet.nodes = nodes[1:]
-    run.supervisor._nodes = run.fleet.nodes  # a thread of a started one looks
+    run.supervisor._node_watch.nodes = run.fleet.nodes  # a thread of a started one looks
     run.step()
     run.step()
     assert run["run-camera-0"].is_killed

@@ -96,7 +96,8 @@ class Service:
     def wait_for(self, condition, longest_s=120.0):
         give_up_at = time.monotonic() + longest_s
         while not condition():
-            assert time.monotonic() < give_up_at, "it did not happen in time"
+            stands = read_run(self.redis_url), read_statuses(self.redis_url)
+            assert time.monotonic() < give_up_at, f"it did not happen in time: {stands}"
             time.sleep(0.1)
 
     def check_books(self, *cameras):

@@ -17,7 +17,7 @@ FOLDER = ROOT / "configs" / "cluster"
 OF_RAY_UP = ("onprem", "aws", "gcp")
 OF_KUBERAY = ("raycluster", "rayjob")
 SETTING = re.compile(r"\b(RAY_\w+)=(\S+)")
-VARIABLES_OF_KUBERAY = {"RAY_JOB_STOP_WAIT_TIME_S", "RAY_USAGE_STATS_ENABLED"}  # `ray up`: the latter in the profile
+VARIABLES_OF_KUBERAY = {"RAY_JOB_STOP_WAIT_TIME_S"}
 
 
 def ray_up(name):
@@ -76,6 +76,7 @@ def test_every_node_asks_for_the_token_that_is_shipped_and_shows_its_dashboard_t
     head, worker = start(config["head_start_ray_commands"]), start(config["worker_start_ray_commands"])
     for command in (head, worker):
         assert command.index("RAY_AUTH_MODE=token ") < command.index("ray start")
+        assert "RAY_USAGE_STATS_ENABLED=0 " in command  # `ray up` exports 1 in front of it
         assert command.startswith("ulimit -n 65536;")
     assert "RAY_AUTH_MODE=token" in next(command for command in config["setup_commands"] if "profile <<" in command)
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"

@@ -1,7 +1,11 @@
 """What somebody who asks over HTTP is answered."""
 
+import json
 import socket
+import subprocess
+import sys
 from contextlib import closing
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,6 +16,8 @@ from pipeline.errors import BadInputError, ConfigError
 from pipeline.monitoring.endpoint import check_address, served_metrics
 from pipeline.monitoring.run_watch import STALE_AFTER_S
 from tests.monitoring.made import Clock, watch
+
+ROOT = Path(__file__).parents[2]
 
 
 def free_port():
@@ -93,3 +99,16 @@ def test_without_a_port_nobody_listens_and_an_address_of_ipv6_is_taken():
 def test_settings_that_cannot_be_meant_are_refused_with_their_path(metrics, line):
     with pytest.raises(ConfigError, match=line):
         parse_config({"metrics": metrics})
+
+
+def test_a_stream_whose_metrics_cannot_be_served_is_refused_before_anything_starts(tmp_path):
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        settings = {"metrics": {"port": taken.getsockname()[1]}, "output": {"folder": str(tmp_path / "run")}}
+        (tmp_path / "cameras.yaml").write_text(
+            json.dumps({**settings, "cameras": [{"id": "gate", "url": "rtsp://10.0.0.1/x"}]})
+        )
+        command = [sys.executable, ROOT / "run_cluster.py", "stream", "--config", tmp_path / "cameras.yaml"]
+        done = subprocess.run([*command, "--model", tmp_path], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert done.stderr.startswith("error: metrics: 127.0.0.1, port ")
+    assert not (tmp_path / "run").exists()

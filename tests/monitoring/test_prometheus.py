@@ -25,7 +25,7 @@ class WatchedRun(LiveRun):
 
     def _see(self, status):
         super()._see(status)
-        answer = httpx.get(f"http://127.0.0.1:{self.plan.metrics.port}/health")
+        answer = httpx.get(f"http://127.0.0.1:{self.plan.metrics.port}/health", timeout=60.0)
         self.told = [*getattr(self, "told", []), (answer.status_code, answer.text.strip())]
 
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pipeline.config import CameraSettings
+from pipeline.runtime.actor_states import ActorState, ActorStates
 from pipeline.runtime.camera_registry import CameraRegistry
-from pipeline.runtime.desired_state import ActorState, ActorStates, DesiredStates
+from pipeline.runtime.desired_state import DesiredStates
 from pipeline.runtime.messages import CameraReport, CameraRole, DetectorReport, ScorerReport
 from pipeline.runtime.nodes import ClusterNode, nodes_for
 from pipeline.runtime.slices import ScorerSlices

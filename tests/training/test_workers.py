@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.baselines.differnet import Differnet
+from pipeline.baselines.padim import Moments
 from pipeline.config import TrainingSettings
 from pipeline.errors import DatasetError, RunError
 from pipeline.training.condition_strength import foreground_likelihoods, independent_pieces
@@ -135,6 +136,25 @@ def test_two_workers_take_the_steps_that_one_takes(make):
     for name, value in alone.items():
         torch.testing.assert_close(first[name], value, rtol=2e-3, atol=2e-5)
     assert first_losses == pytest.approx(losses, rel=1e-4)
+
+
+def test_sums_around_other_origins_add_up_to_the_same_gaussians():
+    frames = 50.0 + torch.randn(40, 6, 3, generator=torch.Generator().manual_seed(0))
+
+    def measure(batches, workers):
+        moments = Moments(6, 3)
+        for batch in batches:
+            moments.add(batch)
+        if workers.count > 1:
+            moments.add_up(workers.add)
+        return moments.count, *moments.gaussians(0.01)
+
+    alone = measure(frames.split(8), ALONE)
+    parts = [frames[:8].split(4), frames[8:].split(16), ()]  # the last of three has none
+    for count, mean, whitening in in_group(3, lambda workers: measure(parts[workers.rank], workers)):
+        assert count == alone[0]
+        torch.testing.assert_close(mean, alone[1])
+        torch.testing.assert_close(whitening, alone[2])
 
 
 def test_what_is_measured_over_footage_is_what_one_worker_measures():

@@ -1,0 +1,117 @@
+"""The models of a run, as its supervisor deals with them: one in use, and at times another that follows it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+
+from actors.actor_set import ActorSet
+from actors.fleet import Fleet
+from pipeline.errors import BadInputError
+from pipeline.runtime.desired_state import DesiredStates
+from pipeline.runtime.messages import DesiredScorerState
+from pipeline.runtime.model_swap import ModelStatus, ModelSwap, RunModel
+
+_CHANGING = "expected a run whose model is not changing, got one where a change is under way"
+
+
+class RunModels:
+    """Changes the model; any thread may ask for it, and the supervisor's step carries it on.
+
+    Args:
+        model: the first.
+        fleet: makes detectors.
+        actors: those that there are.
+        desired_states: which of them are to be there, and what scorers must know.
+        lock: the supervisor's, which guards all of these.
+    """
+
+    def __init__(
+        self, model: RunModel, fleet: Fleet, actors: ActorSet, desired_states: DesiredStates, lock: threading.RLock
+    ) -> None:
+        self._fleet, self._actors, self._desired_states, self._lock = fleet, actors, desired_states, lock
+        self._swap = ModelSwap(model)
+        self._spare = len(fleet.detectors) - fleet.active
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether one model follows another at present."""
+        return self._swap.is_changing
+
+    @property
+    def current(self) -> RunModel:
+        """The one in use, or that is taking over."""
+        return self._swap.current
+
+    @property
+    def before(self) -> RunModel | None:
+        """The one that it followed; None where there was none."""
+        return self._swap.before
+
+    def status(self) -> ModelStatus:
+        """How the run stands to its models."""
+        return self._swap.status()
+
+    def check_can_change(self) -> None:
+        """See whether the model can be changed at present.
+
+        Raises:
+            BadInputError: it is changing.
+        """
+        if self.is_changing:
+            raise BadInputError(_CHANGING)
+
+    def change(self, model: RunModel) -> None:
+        """Have another model follow. Returns at once; ``status`` says what became of it.
+
+        Args:
+            model: read and checked.
+
+        Raises:
+            BadInputError: the model is changing, or two find no room beside each other; nothing has changed.
+            RunError: its files could not be brought to where other nodes get them.
+        """
+        self.check_can_change()
+        source = self._fleet.models.offered(model.source)
+        with self._lock:
+            self.check_can_change()
+            count, spare = self._desired_states.active_detectors, self._desired_states.spare_detectors()
+            self._fleet.check_room_beside(count, len(spare))
+            self._desired_states.retire_detectors(spare)  # makes room, also in memory
+            detectors = self._desired_states.add_detectors(count)
+            self._fleet.models.give(detectors, source)
+            self._swap.begin(replace(model, source=source), detectors, time.monotonic())
+            self._desired_states.cards = self._swap.cards
+
+    def step(self, now: float) -> None:
+        """Carry a change on, as detectors and scorers report. Waits for nobody.
+
+        Args:
+            now: monotonic seconds.
+        """
+        if not self.is_changing:
+            return
+        monitors, states = self._actors.detectors, self._desired_states
+        step = self._swap.step(
+            now,
+            detectors=states.detectors,
+            up={name for name, detector in monitors.items() if detector.report is not None},
+            failed={name: detector.failure for name, detector in monitors.items() if detector.failure},
+            scorers_follow=self._scorers_follow(),
+        )
+        states.retire_detectors(step.retire)
+        states.cards, states.scene_references = self._swap.cards, self.current.card.views
+        self._fleet.models.wanted = self.current.source
+        if step.spare:
+            states.add_detectors(self._spare)
+
+    def _scorers_follow(self) -> bool:
+        newest = self._desired_states.newest
+        for name, scorer in self._actors.scorers.items():
+            desired = newest.get(name)
+            if scorer.report is None or desired is None or scorer.report.version != desired.version:
+                return False
+            if isinstance(desired, DesiredScorerState) and desired.cards != self._swap.cards:  # it is still to be told
+                return False
+        return True

@@ -1,0 +1,86 @@
+"""A model that follows another while a run goes on, with actors that live in the process of the test."""
+
+import pytest
+
+from pipeline.errors import BadInputError
+from pipeline.models.source import ModelSource
+from pipeline.runtime.model_swap import RunModel
+from tests.actors.test_supervisor import CARD, READER, Run
+
+NEXT = RunModel(CARD.model_copy(update={"fingerprint": "b" * 64}), ModelSource("b" * 64, "/models/next"))
+OLD, SPARE, NEW = "run-detector-0", "run-detector-1", "run-detector-2"
+
+
+@pytest.fixture
+def run():
+    """One detector works, and a spare one."""
+    run = Run("gate", spare=1)
+    for _ in range(3):
+        run.step()
+    run["run-camera-0"].readers = {"gate": READER}
+    return run
+
+
+def detectors(run):
+    return set(run.supervisor._actors.detectors)
+
+
+def held_back(run, detector):
+    """It does not come up until it is let."""
+    made = run.fleet.detector
+
+    def make(name):
+        actor = made(name)
+        if name == detector:
+            actor.die()
+        return actor
+
+    run.fleet.detector = make
+
+
+def test_the_spare_detector_makes_room_the_new_one_loads_and_the_old_one_goes_once_it_is_empty(run):
+    held_back(run, NEW)
+    run.supervisor.models.change(NEXT)
+    run.step()
+    run.step()
+    assert detectors(run) == {OLD, NEW}
+    assert run.fleet.models.given == {NEW: NEXT.source}
+    assert run["run-camera-0"].desired.consumer == OLD
+    assert [card.fingerprint for card in run["run-scorer-0"].desired.cards] == [NEXT.card.fingerprint, CARD.fingerprint]
+    assert run.supervisor.status().model.phase == "loading"
+    run[NEW].come_back()
+    for _ in range(4):
+        run.step()
+    assert run["run-camera-0"].desired.consumer == NEW
+    assert run.supervisor.status().model.phase == "in use"
+    assert detectors(run) == {NEW, "run-detector-3"}  # a spare one again
+    assert run.fleet.models.wanted == NEXT.source
+    assert [card.fingerprint for card in run["run-scorer-0"].desired.cards] == [NEXT.card.fingerprint]
+    assert run.supervisor.status().totals()["model"]["fingerprint"] == NEXT.card.fingerprint
+
+
+def test_a_new_detector_that_cannot_start_leaves_everything_as_it_was_and_its_reason(run):
+    held_back(run, NEW)
+    run.supervisor.models.change(NEXT)
+    run.step()
+    run[NEW].failure = "no such weights"
+    for _ in range(4):
+        run.step()
+    assert run["run-camera-0"].desired.consumer == OLD
+    assert detectors(run) == {OLD, "run-detector-3"}
+    assert run["run-scorer-0"].desired.cards == ()
+    assert run.supervisor.status().model.failure.endswith("run-detector-2 did not start: no such weights")
+    assert run.supervisor.models.current.card == CARD
+
+
+def test_two_changes_at_a_time_and_one_without_room_are_refused_with_nothing_changed(run):
+    run.fleet.models.no_room = True
+    with pytest.raises(BadInputError, match="expected room"):
+        run.supervisor.models.change(NEXT)
+    run.step()
+    assert detectors(run) == {OLD, SPARE}
+    run.fleet.models.no_room = False
+    held_back(run, NEW)
+    run.supervisor.models.change(NEXT)
+    with pytest.raises(BadInputError, match="a change is under way"):
+        run.supervisor.models.change(NEXT)
