@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -437,7 +438,52 @@ def cameras_resume(
     _say(_ask({"do": "resume", "id": camera}, config, address, run))
 
 
-def _ask(request: dict[str, Any], config: Path | None, address: str | None, run: str | None) -> dict[str, Any]:
+model_app = typer.Typer(help="Show and change the model of the run under way.", no_args_is_help=True)
+app.add_typer(model_app, name="model")
+
+
+@model_app.command("show", epilog="Example: cflow-stream model show --json")
+def model_show(
+    as_json: JsonOption = False,
+    config: WhereOption = None,
+    address: ServiceOption = None,
+    run: ServiceNameOption = None,
+) -> None:
+    """Print which model scores, and how a change stands that was asked for."""
+    from pipeline.console.model import show_model
+
+    show_model(lambda request: _ask(request, config, address, run), as_json=as_json, out=out)
+
+
+@model_app.command("set", epilog="Example: cflow-stream model set models/retrained")
+def model_set(
+    model: Annotated[str, typer.Argument(help="Trained model: a folder, or an address such as s3://bucket/model.")],
+    config: WhereOption = None,
+    address: ServiceOption = None,
+    run: ServiceNameOption = None,
+) -> None:
+    """Have another model score from now on: it is loaded beside the one that does, and takes over without a lost frame.
+
+    Refused where it does not fit the run. Ends with 0 once it scores all cameras, with 1 where it could not be loaded.
+    """
+    from pipeline.console.model import change_model
+    from pipeline.models.source import is_address
+
+    place = model if is_address(model) else str(Path(model).resolve())
+    change_model(
+        lambda request: _ask(request, config, address, run), {"do": "model set", "place": place}, out=out, err=err
+    )
+
+
+@model_app.command("back", epilog="Example: cflow-stream model back")
+def model_back(config: WhereOption = None, address: ServiceOption = None, run: ServiceNameOption = None) -> None:
+    """Return to the model before the last change."""
+    from pipeline.console.model import change_model
+
+    change_model(lambda request: _ask(request, config, address, run), {"do": "model back"}, out=out, err=err)
+
+
+def _ask(request: Mapping[str, Any], config: Path | None, address: str | None, run: str | None) -> dict[str, Any]:
     """What a run answers: a service of a cluster, or one of this user's."""
     if address is not None:
         from actors.service_requests import ask_service

@@ -13,6 +13,7 @@ from actors.control import Apply, Attended, Ended, RunControl, unattended
 from actors.control_socket import serve_control
 from actors.plans import replay_plan, stream_plan
 from actors.run import run
+from actors.run_models import RunModels
 from pipeline.config import CameraSettings, Config
 from pipeline.console.footage import passed_over_count
 from pipeline.console.progress import Bar, progress_bars
@@ -163,12 +164,12 @@ def _run_shown(
     """Run a plan with a progress bar below and alerts above it."""
     watched = {camera.id for camera in plan.cameras}
 
-    def attended_and_watched(apply: Apply) -> AbstractContextManager[Ended]:
+    def attended_and_watched(apply: Apply, models: RunModels) -> AbstractContextManager[Ended]:
         def apply_and_watch(cameras: Sequence[CameraSettings], paused: frozenset[str]) -> None:
             watched.update(camera.id for camera in cameras)
             apply(cameras, paused)
 
-        return attended(apply_and_watch)
+        return attended(apply_and_watch, models)
 
     with progress_bars(err) as progress, _alerts_shown(plan, watched, err):
         bar = Bar(progress, "starting actors")
@@ -218,8 +219,8 @@ def _attending(
     """What is asked of a run while it lasts: by the commands ``cameras`` and ``stop``, and by SIGHUP."""
 
     @contextmanager
-    def attended(apply: Apply) -> Iterator[Ended]:
-        run_control = RunControl(config, config_file, card.scenes, apply, stop=signals.stop.set)
+    def attended(apply: Apply, models: RunModels) -> Iterator[Ended]:
+        run_control = RunControl(config, config_file, card.scenes, apply, models, stop=signals.stop.set)
 
         def reload_on_request() -> None:
             while not signals.stop.is_set():

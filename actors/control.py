@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from actors.model_control import ModelControl
+from actors.run_models import RunModels
 from pipeline.config import CameraSettings, Config
 from pipeline.config_file import load_config, parse_config
 from pipeline.errors import BadInputError, RunError
@@ -27,11 +29,11 @@ Apply = Callable[[Sequence[CameraSettings], frozenset[str]], None]
 Ended = Callable[[RunStatus], None]
 """Is told how a run ended."""
 
-Attended = Callable[[Apply], AbstractContextManager[Ended]]
+Attended = Callable[[Apply, RunModels], AbstractContextManager[Ended]]
 """Takes requests to a run while its block lasts."""
 
 
-def unattended(apply: Apply) -> AbstractContextManager[Ended]:
+def unattended(apply: Apply, models: RunModels) -> AbstractContextManager[Ended]:
     """Nobody changes the run or has it end."""
     return nullcontext(lambda final: None)
 
@@ -44,6 +46,7 @@ class RunControl:
         config_file: where they were read from, and are read from again by ``reload``; None where nobody can.
         scenes: what the model knows.
         apply: makes the run read these cameras and pause those of these ids.
+        models: the run's; None where nobody may change them.
         stop: asks the run to end.
         paused: ids of the config's cameras that are not read at first.
     """
@@ -54,11 +57,13 @@ class RunControl:
         config_file: Path | None,
         scenes: Collection[str],
         apply: Apply,
+        models: RunModels | None = None,
         *,
         stop: Callable[[], None],
         paused: Collection[str] = (),
     ) -> None:
         self._config, self._config_file, self._scenes, self._apply = config, config_file, scenes, apply
+        self._models = None if models is None else ModelControl(config, models, lambda: tuple(self._cameras.values()))
         self._stop = stop
         self._cameras = {camera.id: camera for camera in config.cameras}
         self._paused = frozenset(paused)
@@ -70,8 +75,8 @@ class RunControl:
         """Do what a request says.
 
         Args:
-            request: ``{"do": "list"}``, ``{"do": "add", "camera": {...}}``,
-                ``{"do": "remove" | "pause" | "resume", "id": ...}`` or ``{"do": "stop"}``.
+            request: ``{"do": "list"}``, ``{"do": "add", "camera": {...}}``, ``{"do": "remove" | "pause" | "resume",
+                "id": ...}`` or ``{"do": "stop"}``, or what ``ModelControl`` answers.
 
         Returns:
             ``{"said": one line}``, for ``add`` and ``stop`` also ``{"warnings": [lines]}``; for ``list``
@@ -83,6 +88,8 @@ class RunControl:
         """
         if request.get("do") == "stop":
             return self._end()
+        if self._models is not None and str(request.get("do")).startswith("model "):
+            return self._models.answer(request)
         with self._lock:
             match request.get("do"):
                 case "list":

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from actors.cluster import actor_class, ray_cluster
 from actors.plans import stream_plan
-from actors.served_models import ServedModels, model_origin
+from actors.served_models import ServedModels
 from actors.service import SETTINGS, ServiceActor, ServicePlan, end_actors, service_name
 from actors.service_directory import ServiceDirectory, ServiceRecord
 from pipeline.config import Config
@@ -24,8 +24,10 @@ from pipeline.errors import BadInputError, RunError
 from pipeline.locked_folder import locked_folder
 from pipeline.models.card import unknown_scenes
 from pipeline.models.fetching import find_model
+from pipeline.models.source import ModelSource, is_address
 from pipeline.redaction import redact
 from pipeline.runtime.nodes import ROLE_LABEL
+from pipeline.runtime.plan import RunPlan
 
 _LOOK_EVERY_S = 0.2
 _HEAD = "node:__internal_head__"  # a resource that Ray gives a cluster's head
@@ -56,14 +58,16 @@ def start_service(
     for line in unknown_scenes(config.cameras, card.scenes):
         err.print(f"warning: {line}", markup=False, highlight=False, style="yellow")
     plan = stream_plan(config, card, model.source, config.redis.url.get_secret_value())
-    plan = replace(plan, model_server=f"{plan.name}-model")
+    origin = f"{plan.name}-origin"
+    brought = model.source if is_address(model.source.place) else replace(model.source, server=origin)
+    plan = replace(plan, model=brought, model_server=f"{plan.name}-model")
     service = ServicePlan(plan, config, tuple(card.scenes), duration_s)
     with ray_cluster(address):
         head = ray.get_runtime_context().gcs_address
         directory = ServiceDirectory.at(head)
         _clear(directory)
         try:
-            with _model_offered(service):
+            with _model_offered(plan, model.source, origin):
                 record = _started(service, directory, shared=config.output.shared)
         except BaseException:
             end_actors(plan.name)
@@ -99,16 +103,15 @@ def state_place(nodes: Sequence[Mapping[str, Any]], *, shared: bool) -> dict[str
 
 
 @contextmanager
-def _model_offered(service: ServicePlan) -> Iterator[None]:
-    """Have an actor on this node bring the service its model while the block lasts.
+def _model_offered(plan: RunPlan, source: ModelSource, name: str) -> Iterator[None]:
+    """Have an actor on this node, which may alone have the model, bring it to the service while the block lasts.
 
     Raises:
         BadInputError: the model cannot be read.
     """
-    plan = service.plan
-    with locked_folder(model_origin(plan.name)) as folder:
+    with locked_folder(name) as folder:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        offered = replace(plan, model_server=model_origin(plan.name), model_copies=folder)
+        offered = replace(plan, model=source, model_server=name, model_copies=folder)
         models = ServedModels(offered, lambda: {"num_cpus": 0, "scheduling_strategy": here})
         try:
             yield

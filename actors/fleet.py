@@ -21,7 +21,7 @@ from actors.cluster_nodes import living_nodes
 from actors.detector import DetectorActor, DetectorPlan
 from actors.local_ray import dead_ray_processes
 from actors.scorer import ScorerActor
-from actors.served_models import ServedModels, model_origin
+from actors.served_models import ServedModels
 from pipeline.errors import BadInputError
 from pipeline.runtime.nodes import ROLE_LABEL, ClusterNode, nodes_for
 from pipeline.runtime.plan import RunPlan
@@ -75,11 +75,7 @@ class Fleet:
         spare = runtime.spare_detectors
         if spare is None:  # several detectors take over from each other
             spare = int(self.active == 1 and any(camera.is_live for camera in plan.cameras))
-        self.models = ServedModels(
-            plan,
-            lambda: {"num_cpus": _SCORER_CPUS, **_FOREVER, **_here(), **self._lifetime},
-            origin=model_origin(plan.name) if detached else None,
-        )
+        self.models = ServedModels(plan, lambda: {"num_cpus": _SCORER_CPUS, **_FOREVER, **_here(), **self._lifetime})
         self.detectors = tuple(f"{plan.name}-detector-{number}" for number in range(self.active + spare))
 
     def look_at_nodes(self) -> tuple[ClusterNode, ...]:
@@ -182,7 +178,7 @@ class Fleet:
         plan, runtime = self._plan, self._plan.runtime
         detector_plan = DetectorPlan(
             name=name,
-            model=self.models.of(name),
+            model=self.models.source_of(name),
             device=self.device,
             threads=runtime.threads or max(1, (os.cpu_count() or 1) // self._on_one_node()),
             batch_frames=runtime.batch_frames,

@@ -41,18 +41,15 @@ class ModelServer:
         self._lock = threading.Lock()  # guards what is held
         self._held: dict[str, tuple[Path, ExitStack]] = {}  # by fingerprint, the one asked for last at the end
 
-    def keep(self, source: ModelSource, origin: str | None = None) -> None:
-        """Copy a model here, unless it is here.
-
-        Args:
-            source: of the model.
-            origin: name of another actor of this kind that has it; None where its place can be read here.
+    def keep(self, source: ModelSource) -> None:
+        """Copy a model here, unless it is here: from its place, or from another such actor.
 
         Raises:
             CheckpointError: it cannot be had, or is another one than it should be.
         """
-        fetch = copier(source) if origin is None else copier_from(ActorClient(origin), source)
-        self._folder(source.fingerprint, fetch)
+        elsewhere = source.server
+        copy = copier(source) if elsewhere is None else copier_from(ActorClient(elsewhere), source)
+        self._folder(source.fingerprint, copy)
 
     def sizes(self, fingerprint: str) -> dict[str, int]:
         """Bytes of a model's files, by their names.

@@ -46,7 +46,7 @@ def run(
         stop: set from outside to end the run in good order, within ten seconds.
         duration_s: longest time to read cameras.
         on_status: called with every new status.
-        attended: given the function that changes the run's cameras; its block lasts until the run has ended.
+        attended: given what changes the run's cameras and its model; its block lasts until the run has ended.
 
     Returns:
         How the run ended, after all files are closed.
@@ -121,7 +121,7 @@ def supervised(
         end_at = math.inf if duration_s is None else time.monotonic() + duration_s
         if duration_s is not None and memory is not None:
             end_at = time.monotonic() + memory.left_s(duration_s)
-        with attended(supervisor.apply) as tell_end:
+        with attended(supervisor.apply, supervisor.models) as tell_end:
             while not _follow(supervisor, show) and not stop.is_set() and time.monotonic() < end_at:
                 stop.wait(max(0.0, min(_POLL_S, end_at - time.monotonic())))
             deadline = ShutdownDeadline.starting_at(time.monotonic())

@@ -18,6 +18,7 @@ from actors.actor_client import start_vital_thread
 from actors.control import Apply, Ended, RunControl
 from actors.fleet import Fleet
 from actors.run import supervised
+from actors.run_models import RunModels
 from actors.service_directory import ServiceDirectory, ServiceRecord
 from actors.service_requests import answering
 from actors.supervision_file import SupervisionFile
@@ -125,9 +126,9 @@ class ServiceActor:
                 self._stop.set()
 
             @contextmanager
-            def attended(apply: Apply) -> Iterator[Ended]:
+            def attended(apply: Apply, models: RunModels) -> Iterator[Ended]:
                 _say(directory, replace(record, state="running"))
-                run_control = self._run_control(memory, apply)
+                run_control = self._run_control(memory, apply, models)
                 with answering(directory, plan.name, run_control):
                     yield run_control.over
 
@@ -151,7 +152,7 @@ class ServiceActor:
             memory.remove()
         return final
 
-    def _run_control(self, memory: SupervisionFile, apply: Apply) -> RunControl:
+    def _run_control(self, memory: SupervisionFile, apply: Apply, models: RunModels) -> RunControl:
         """What is asked of the run, which may have been asked of a process before this one."""
         config, before = self._service.config, memory.supervision
         registry = CameraRegistry(self._service.plan.cameras, before and before.registry)
@@ -160,6 +161,7 @@ class ServiceActor:
             None,
             self._service.scenes,
             apply,
+            models,
             stop=self._stop.set,
             paused=registry.paused,
         )

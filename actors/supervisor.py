@@ -22,7 +22,6 @@ from pipeline.runtime.activity import RunActivity
 from pipeline.runtime.activity_meter import ActivityMeter
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.desired_state import DesiredState, DesiredStates
-from pipeline.runtime.model_swap import RunModel
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.scaling import DetectorScaling
 from pipeline.runtime.shutdown import ShutdownDeadline
@@ -102,8 +101,9 @@ class Supervisor:
         self._scorers = Scorers(
             self._actors.scorers, slices, self._registry, self._deliveries, before.notices if before is not None else {}
         )
-        model = RunModel(plan.card, plan.model)
-        self.models = RunModels(model, fleet, self._actors, self._desired_states, self._lock)
+        self.models = RunModels(
+            plan.card, fleet, self._actors, self._desired_states, self._lock, before and before.models
+        )
         self._actors.keep_processes(self._desired_states.processes)
         self._actors.keep_detectors(self._desired_states.detectors if self._adopts else fleet.detectors[: fleet.active])
 
@@ -259,11 +259,9 @@ class Supervisor:
     def _keep(self, now: float) -> None:
         """Save what this process alone knows, where that has changed."""
         if self._memory is not None:
-            assignments, notices = self._desired_states.saved(), self._scorers.saved()
-            unreported = (self._registry.unreported(), assignments, notices, self._draining)
-            self._memory.keep(
-                unreported, now, lambda: Supervision(self._registry.saved(), assignments, notices, self._draining)
-            )
+            known = self._desired_states.saved(), self._scorers.saved(), self._draining, self.models.saved
+            unreported = (self._registry.unreported(), *known)
+            self._memory.keep(unreported, now, lambda: Supervision(self._registry.saved(), *known))
 
     def _abandon(self, deadline: ShutdownDeadline) -> None:
         """Discard what waits in camera processes, and give the detectors a moment for what they hold."""

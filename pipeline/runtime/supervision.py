@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import RunError
 from pipeline.runtime.desired_state import SavedAssignments
+from pipeline.runtime.model_swap import SavedSwap
 from pipeline.runtime.saved_cameras import SavedRegistry
 from pipeline.types import Notice
 
@@ -40,12 +41,14 @@ class Supervision:
         assignments: who reads what and who takes from whom.
         notices: for the scorers, by scorer.
         is_ending: whether the run was asked to end.
+        models: of a run whose model was changed; None where it has its first.
     """
 
     registry: SavedRegistry
     assignments: SavedAssignments
     notices: Mapping[str, SavedNotices]
     is_ending: bool = False
+    models: SavedSwap | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,8 +79,8 @@ class LiveRun:
 
     def _run(self) -> None:
         @contextmanager
-        def attended(apply):
-            self.control = RunControl(self._config, self.config_file, (), apply, stop=self._stop.set)
+        def attended(apply, models):
+            self.control = RunControl(self._config, self.config_file, (), apply, models, stop=self._stop.set)
             with serve_control(self.control, self.folder):
                 yield self.control.over
 
