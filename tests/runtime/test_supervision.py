@@ -7,8 +7,10 @@ import pytest
 from pipeline.errors import RunError
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.desired_state import SavedAssignments
+from pipeline.runtime.model_swap import SavedSwap
 from pipeline.runtime.supervision import SavedNotices, SavedRun, Supervision
 from tests.runtime.test_camera_registry import READER, SCORING, camera, registry
+from tests.runtime.test_model_swap import A, B
 
 
 def saved_and_read(made):
@@ -80,6 +82,14 @@ def test_passwords_of_the_plans_cameras_are_not_saved_and_those_of_others_are_re
     read, text = saved_and_read(made)
     assert "hunter2" not in text
     assert CameraRegistry([first], read).cameras == (first, added)
+
+
+def test_models_that_follow_one_another_are_saved_with_their_cards_and_places():
+    swap = SavedSwap(current=B, before=A, left=A, new=("d1",), leaving=frozenset({"d0"}), failure="")
+    known = Supervision(CameraRegistry([]).saved(), SavedAssignments(), {}, models=swap)
+    read = SavedRun.of_json(SavedRun("run", 0.0, 1, supervision=known).as_json()).supervision.models
+    assert read == swap
+    assert read.current.card.fingerprint == B.card.fingerprint
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"run": "x", "started_at_s": "soon", "incarnation": 1}'])
