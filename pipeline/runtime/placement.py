@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.runtime.assignment import split_cameras
 from pipeline.runtime.nodes import ClusterNode, nodes_for
@@ -31,6 +31,23 @@ class PlacedProcess:
     follows: bool = False
     reading: frozenset[str] = frozenset()
     node: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPlacement:
+    """Who reads what, where.
+
+    Attributes:
+        homes: camera process to the id of its node; empty is any node.
+        processes_so_far: how many camera processes there have been.
+        placed: camera to process.
+        moves: camera to the process that it moves to, and whether the other one was told to release it.
+    """
+
+    homes: Mapping[str, str] = field(default_factory=dict[str, str])
+    processes_so_far: int = 0
+    placed: Mapping[str, str] = field(default_factory=dict[str, str])
+    moves: Mapping[str, tuple[str, bool]] = field(default_factory=dict[str, tuple[str, bool]])
 
 
 @dataclass(slots=True)
@@ -86,6 +103,17 @@ class CameraPlacement:
         """Whether no other process is to read a camera, nor is this one to release it."""
         move = self._moves.get(camera_id)
         return (move is None or not move.begun) and self._placed.get(camera_id, process) == process
+
+    def saved(self) -> SavedPlacement:
+        """All of it, to be gone on from."""
+        moves = {camera_id: (move.to, move.begun) for camera_id, move in self._moves.items()}
+        return SavedPlacement(dict(self._homes), self._processes_so_far, dict(self._placed), moves)
+
+    def restore(self, saved: SavedPlacement) -> None:
+        """Go on from what ``saved`` gave."""
+        self._homes, self._processes_so_far = dict(saved.homes), saved.processes_so_far
+        self._placed = dict(saved.placed)
+        self._moves = {camera_id: _Move(to, begun) for camera_id, (to, begun) in saved.moves.items()}
 
     def stay(self) -> None:
         """Give up moves: all cameras are to end."""
