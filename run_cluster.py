@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +30,8 @@ from pipeline.console.options import (
     ModelPlaceOption,
     OverwriteOption,
     RunModelOption,
+    ServiceNameOption,
+    ServiceOption,
     WhereOption,
 )
 from pipeline.errors import BadInputError, ConfigError
@@ -173,6 +175,9 @@ def stream(
         float | None, typer.Option("--duration", min=0.0, help="Seconds to run; default: until the cameras end.")
     ] = None,
     address: AddressOption = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Leave it to the cluster at --address as a service, until `stop`.")
+    ] = False,
 ) -> None:
     """Score the config's cameras until they end, the time is up or Ctrl-C."""
     from pipeline.monitoring.endpoint import check_address
@@ -182,6 +187,13 @@ def stream(
     place = model or settings.model_folder
     if not place:
         raise ConfigError(f"{config}: model_folder: expected a trained model here or with --model, got nothing")
+    if detach:
+        if address is None:
+            raise BadInputError("--detach: expected --address of the Ray cluster that is to run it, got none")
+        from actors.detach import start_service
+
+        start_service(settings, place, duration_s=duration, address=address, out=out, err=err)
+        return
     check_unused(settings.output.folder)  # before Ray is even imported; the run itself takes the lock
     check_address(settings.metrics)
 
@@ -307,6 +319,8 @@ def alerts(
     follow: Annotated[bool, typer.Option("--follow", help="Keep waiting for new alerts until Ctrl-C.")] = False,
     as_json: JsonOption = False,
     config: WhereOption = None,
+    address: ServiceOption = None,
+    run: ServiceNameOption = None,
 ) -> None:
     """Print the alerts of the newest run (or of the config's Redis), oldest first.
 
@@ -314,10 +328,12 @@ def alerts(
     """
     from pipeline.console.run_state import run_watched
     from pipeline.console.tables import alert_line, print_object
-    from pipeline.sinks.locate import readable_redis
     from pipeline.sinks.redis_reader import read_alerts
 
-    with readable_redis(config, waits=follow) as url, run_watched(url, _say_aside) if follow else nullcontext():
+    with (
+        _readable(config, address, run, waits=follow) as url,
+        run_watched(url, _say_aside) if follow else nullcontext(),
+    ):
         for alert in read_alerts(url, follow=follow):
             print_object(alert, alert_line, as_json=as_json, out=out)
 
@@ -327,6 +343,8 @@ def status(
     as_json: JsonOption = False,
     watch: Annotated[bool, typer.Option("--watch", help="A table that is renewed every second until Ctrl-C.")] = False,
     config: WhereOption = None,
+    address: ServiceOption = None,
+    run: ServiceNameOption = None,
 ) -> None:
     """Print how the newest run (or that of the config's Redis) and its cameras stand.
 
@@ -334,11 +352,10 @@ def status(
     where Redis or the config cannot be read. With --json the first line is the run's: {"run": null} where none began.
     """
     from pipeline.console.status import show_status, watch_status
-    from pipeline.sinks.locate import readable_redis
 
     if watch and as_json:
         raise BadInputError("status: expected --watch or --json, got both")
-    with readable_redis(config) as url:
+    with _readable(config, address, run) as url:
         is_healthy = watch_status(url, out=out) if watch else show_status(url, as_json=as_json, out=out, err=err)
     if not is_healthy:
         raise typer.Exit(1)
@@ -348,16 +365,27 @@ def _say_aside(line: str) -> None:
     err.print(line, markup=False, highlight=False)
 
 
+@app.command(epilog="Example: cflow-stream stop")
+def stop(config: WhereOption = None, address: ServiceOption = None, run: ServiceNameOption = None) -> None:
+    """End the run under way in good order, as Ctrl-C does, and say what became of its frames."""
+    _say(_ask({"do": "stop"}, config, address, run))
+
+
 cameras_app = typer.Typer(help="List and change the cameras of the run under way.", no_args_is_help=True)
 app.add_typer(cameras_app, name="cameras")
 
 
 @cameras_app.command("list", epilog="Example: cflow-stream cameras list --json")
-def cameras_list(as_json: JsonOption = False, config: WhereOption = None) -> None:
+def cameras_list(
+    as_json: JsonOption = False,
+    config: WhereOption = None,
+    address: ServiceOption = None,
+    run: ServiceNameOption = None,
+) -> None:
     """Print the cameras of the run, without credentials."""
     from pipeline.console.tables import camera_line, print_object
 
-    for camera in _ask({"do": "list"}, config)["cameras"]:
+    for camera in _ask({"do": "list"}, config, address, run)["cameras"]:
         print_object(camera, camera_line, as_json=as_json, out=out)
 
 
@@ -368,31 +396,48 @@ def cameras_add(
     scene: Annotated[str | None, typer.Option("--scene", help="Name under which the model knows its view.")] = None,
     sample_fps: Annotated[float | None, typer.Option("--sample-fps", help="Frames per second to score.")] = None,
     config: WhereOption = None,
+    address: ServiceOption = None,
+    run: ServiceNameOption = None,
 ) -> None:
     """Read one more camera until the run ends; it gets the config's camera_defaults."""
     from pipeline.config_file import fill_variables
 
     given = {"id": camera, "url": url, "scene": scene, "sample_fps": sample_fps}
     wanted = {key: value for key, value in given.items() if value is not None}
-    _say(_ask({"do": "add", "camera": fill_variables(wanted, source="cameras add")}, config))
+    _say(_ask({"do": "add", "camera": fill_variables(wanted, source="cameras add")}, config, address, run))
 
 
 @cameras_app.command("remove", epilog="Example: cflow-stream cameras remove yard")
-def cameras_remove(camera: CameraArgument, config: WhereOption = None) -> None:
+def cameras_remove(
+    camera: CameraArgument,
+    config: WhereOption = None,
+    address: ServiceOption = None,
+    run: ServiceNameOption = None,
+) -> None:
     """Stop reading a camera; its open event ends."""
-    _say(_ask({"do": "remove", "id": camera}, config))
+    _say(_ask({"do": "remove", "id": camera}, config, address, run))
 
 
 @cameras_app.command("pause", epilog="Example: cflow-stream cameras pause yard")
-def cameras_pause(camera: CameraArgument, config: WhereOption = None) -> None:
+def cameras_pause(
+    camera: CameraArgument,
+    config: WhereOption = None,
+    address: ServiceOption = None,
+    run: ServiceNameOption = None,
+) -> None:
     """Close a camera's stream until `resume`; no offline alert follows."""
-    _say(_ask({"do": "pause", "id": camera}, config))
+    _say(_ask({"do": "pause", "id": camera}, config, address, run))
 
 
 @cameras_app.command("resume", epilog="Example: cflow-stream cameras resume yard")
-def cameras_resume(camera: CameraArgument, config: WhereOption = None) -> None:
+def cameras_resume(
+    camera: CameraArgument,
+    config: WhereOption = None,
+    address: ServiceOption = None,
+    run: ServiceNameOption = None,
+) -> None:
     """Read a paused camera again."""
-    _say(_ask({"do": "resume", "id": camera}, config))
+    _say(_ask({"do": "resume", "id": camera}, config, address, run))
 
 
 model_app = typer.Typer(help="Show and change the model of the run under way.", no_args_is_help=True)
@@ -400,17 +445,29 @@ app.add_typer(model_app, name="model")
 
 
 @model_app.command("show", epilog="Example: cflow-stream model show --json")
-def model_show(as_json: JsonOption = False, config: WhereOption = None) -> None:
+def model_show(
+    as_json: JsonOption = False,
+    config: WhereOption = None,
+    address: ServiceOption = None,
+    run: ServiceNameOption = None,
+) -> None:
     """Print which model scores, and how a change stands that was asked for."""
     from pipeline.console.model import show_model
 
-    show_model(lambda request: _ask(request, config), as_json=as_json, out=out)
+    show_model(lambda request: _ask(request, config, address, run), as_json=as_json, out=out)
 
 
 @model_app.command("set", epilog="Example: cflow-stream model set models/retrained")
 def model_set(
-    model: Annotated[str, typer.Argument(help="Trained model: a folder, or an address such as s3://bucket/model.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Trained model: an address (s3://bucket/model), or a folder of the machine with the run's state."
+        ),
+    ],
     config: WhereOption = None,
+    address: ServiceOption = None,
+    run: ServiceNameOption = None,
 ) -> None:
     """Have another model score from now on: it is loaded beside the one that does, and takes over without a lost frame.
 
@@ -420,22 +477,49 @@ def model_set(
     from pipeline.models.source import is_address
 
     place = model if is_address(model) else str(Path(model).resolve())
-    change_model(lambda request: _ask(request, config), {"do": "model set", "place": place}, out=out, err=err)
+    change_model(
+        lambda request: _ask(request, config, address, run), {"do": "model set", "place": place}, out=out, err=err
+    )
 
 
 @model_app.command("back", epilog="Example: cflow-stream model back")
-def model_back(config: WhereOption = None) -> None:
+def model_back(config: WhereOption = None, address: ServiceOption = None, run: ServiceNameOption = None) -> None:
     """Return to the model before the last change."""
     from pipeline.console.model import change_model
 
-    change_model(lambda request: _ask(request, config), {"do": "model back"}, out=out, err=err)
+    change_model(lambda request: _ask(request, config, address, run), {"do": "model back"}, out=out, err=err)
 
 
-def _ask(request: Mapping[str, Any], config: Path | None) -> dict[str, Any]:
-    from actors.control import ask_run
+def _ask(request: Mapping[str, Any], config: Path | None, address: str | None, run: str | None) -> dict[str, Any]:
+    """What a run answers: a service of a cluster, or one of this user's."""
+    if address is not None:
+        from actors.service_requests import ask_service
+
+        _check_one_place(config)
+        return ask_service(address, run, request)
+    from actors.control_socket import ask_run
     from pipeline.sinks.locate import state_folder
 
     return ask_run(state_folder(config), request)
+
+
+def _readable(
+    config: Path | None, address: str | None, run: str | None, *, waits: bool = False
+) -> AbstractContextManager[str]:
+    """The Redis of a service, or of a run of this user."""
+    from pipeline.sinks.locate import known_redis, readable_redis
+
+    if address is not None:
+        from actors.service_requests import service_at
+
+        _check_one_place(config)
+        return known_redis(service_at(address, run).redis_url.get_secret_value(), waits=waits)
+    return readable_redis(config, waits=waits)
+
+
+def _check_one_place(config: Path | None) -> None:
+    if config is not None:
+        raise BadInputError("--address: expected it without --config, which leads elsewhere, got both")
 
 
 def _say(answer: dict[str, Any]) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
-from actors.control import Apply, Attended, CameraControl, serve_control
+from actors.control import Apply, Attended, Ended, RunControl, unattended
+from actors.control_socket import serve_control
 from actors.plans import replay_plan, stream_plan
 from actors.run import run
 from actors.run_models import RunModels
@@ -158,12 +159,12 @@ def _run_shown(
     address: str | None,
     duration_s: float | None,
     err: Console,
-    attended: Attended = lambda apply, models: nullcontext(),
+    attended: Attended = unattended,
 ) -> RunStatus:
     """Run a plan with a progress bar below and alerts above it."""
     watched = {camera.id for camera in plan.cameras}
 
-    def attended_and_watched(apply: Apply, models: RunModels) -> AbstractContextManager[object]:
+    def attended_and_watched(apply: Apply, models: RunModels) -> AbstractContextManager[Ended]:
         def apply_and_watch(cameras: Sequence[CameraSettings], paused: frozenset[str]) -> None:
             watched.update(camera.id for camera in cameras)
             apply(cameras, paused)
@@ -215,11 +216,11 @@ def _told_once(status: RunStatus) -> Iterator[str]:
 def _attending(
     config: Config, config_file: Path, card: ModelCard, folder: Path, signals: Signals, err: Console
 ) -> Attended:
-    """What changes a run's cameras while it lasts: the ``cameras`` commands, and SIGHUP after the config was edited."""
+    """What is asked of a run while it lasts: by the commands ``cameras`` and ``stop``, and by SIGHUP."""
 
     @contextmanager
-    def attended(apply: Apply, models: RunModels) -> Iterator[None]:
-        camera_control = CameraControl(config, config_file, card.scenes, apply, models)
+    def attended(apply: Apply, models: RunModels) -> Iterator[Ended]:
+        run_control = RunControl(config, config_file, card.scenes, apply, models, stop=signals.stop.set)
 
         def reload_on_request() -> None:
             while not signals.stop.is_set():
@@ -228,7 +229,7 @@ def _attending(
                 if signals.stop.is_set() or done.is_set():
                     return
                 try:
-                    lines = camera_control.reload()
+                    lines = run_control.reload()
                 except CflowError as error:
                     lines = [f"not reloaded: {line}" for line in str(error).splitlines()]
                 for line in lines:
@@ -237,9 +238,9 @@ def _attending(
         done = threading.Event()
         thread = threading.Thread(target=reload_on_request, name="reload", daemon=True)
         thread.start()
-        with serve_control(camera_control, folder):
+        with serve_control(run_control, folder):
             try:
-                yield
+                yield run_control.over
             finally:
                 done.set()
                 signals.reload.set()

@@ -1,18 +1,14 @@
-"""Changing a running run's cameras from another terminal: a Unix socket that only its user can reach.
+"""What a run does when it is asked to while it lasts: change its cameras, end.
 
-Not through Redis: whoever can write there could otherwise have any address opened, and addresses hold passwords.
+Its user asks from another terminal (``control_socket``), or from any machine that has a cluster's token
+(``service_requests``).
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
-import socket
-import socketserver
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,63 +16,78 @@ from actors.model_control import ModelControl
 from actors.run_models import RunModels
 from pipeline.config import CameraSettings, Config
 from pipeline.config_file import load_config, parse_config
-from pipeline.errors import BadInputError, CflowError
-from pipeline.files import write_whole
+from pipeline.errors import BadInputError, RunError
 from pipeline.models.card import unknown_scenes
-from pipeline.private_folder import private_socket
 from pipeline.redaction import redact
-from pipeline.run_folder import RunFolder
+from pipeline.runtime.status import RunStatus, totals_line
 
-_log = logging.getLogger(__name__)
-
-_TIMEOUT_S = 10.0
-_LONGEST_REQUEST_BYTES = 1 << 20
+_ENDS_WITHIN_S = 25.0  # ten are promised; the rest is a machine that is busy
 
 Apply = Callable[[Sequence[CameraSettings], frozenset[str]], None]
 """Makes a run read these cameras, and pause those of these ids."""
 
-Attended = Callable[[Apply, RunModels], AbstractContextManager[object]]
+Ended = Callable[[RunStatus], None]
+"""Is told how a run ended."""
+
+Attended = Callable[[Apply, RunModels], AbstractContextManager[Ended]]
 """Takes requests to a run while its block lasts."""
 
 
-class CameraControl:
+def unattended(apply: Apply, models: RunModels) -> AbstractContextManager[Ended]:
+    """Nobody changes the run or has it end."""
+    return nullcontext(lambda final: None)
+
+
+class RunControl:
     """Decides which cameras a run reads: the config's at first, then as its user says. Any thread may call it.
 
     Args:
         config: the run's settings.
-        config_file: where they were read from, and are read from again by ``reload``.
+        config_file: where they were read from, and are read from again by ``reload``; None where nobody can.
         scenes: what the model knows.
         apply: makes the run read these cameras and pause those of these ids.
         models: the run's; None where nobody may change them.
+        stop: asks the run to end.
+        paused: ids of the config's cameras that are not read at first.
     """
 
     def __init__(
         self,
         config: Config,
-        config_file: Path,
+        config_file: Path | None,
         scenes: Collection[str],
         apply: Apply,
         models: RunModels | None = None,
+        *,
+        stop: Callable[[], None],
+        paused: Collection[str] = (),
     ) -> None:
         self._config, self._config_file, self._scenes, self._apply = config, config_file, scenes, apply
         self._models = None if models is None else ModelControl(config, models, lambda: tuple(self._cameras.values()))
+        self._stop = stop
         self._cameras = {camera.id: camera for camera in config.cameras}
-        self._paused: frozenset[str] = frozenset()
+        self._paused = frozenset(paused)
         self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._final: RunStatus | None = None
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Do what a request says.
 
         Args:
-            request: ``{"do": "list"}``, ``{"do": "add", "camera": {...}}`` or
-                ``{"do": "remove" | "pause" | "resume", "id": ...}``, or what ``ModelControl`` answers.
+            request: ``{"do": "list"}``, ``{"do": "add", "camera": {...}}``, ``{"do": "remove" | "pause" | "resume",
+                "id": ...}`` or ``{"do": "stop"}``, or what ``ModelControl`` answers.
 
         Returns:
-            ``{"said": one line}``, for ``add`` also ``{"warnings": [lines]}``; for ``list`` ``{"cameras": [...]}``.
+            ``{"said": one line}``, for ``add`` and ``stop`` also ``{"warnings": [lines]}``; for ``list``
+            ``{"cameras": [...]}``. The answer to ``stop`` comes when the run has ended.
 
         Raises:
             BadInputError: the request cannot be met; nothing has changed.
+            RunError: the run did not end in good order.
         """
+        if request.get("do") == "stop":
+            return self._end()
         if self._models is not None and str(request.get("do")).startswith("model "):
             return self._models.answer(request)
         with self._lock:
@@ -88,7 +99,17 @@ class CameraControl:
                 case "remove" | "pause" | "resume" as what:
                     return {"said": self._change(what, str(request.get("id", "")))}
                 case what:
-                    raise BadInputError(f"expected list, add, remove, pause or resume, got {what!r}")
+                    raise BadInputError(f"expected list, add, remove, pause, resume or stop, got {what!r}")
+
+    def over(self, final: RunStatus | None) -> None:
+        """Note that the run is over, once, and answer whoever asked it to end.
+
+        Args:
+            final: how it ended; None where it failed.
+        """
+        if not self._over.is_set():
+            self._final = final
+            self._over.set()
 
     def reload(self) -> list[str]:
         """Take over what has changed among the cameras of the config file; returns what was done, in lines.
@@ -98,6 +119,8 @@ class CameraControl:
         Raises:
             BadInputError: the file is not as it should be; nothing has changed.
         """
+        if self._config_file is None:
+            raise BadInputError("expected a run that has its config file at hand, got one that has not")
         new = load_config(self._config_file)
         with self._lock:
             before, after = _by_id(self._config), _by_id(new)
@@ -115,6 +138,14 @@ class CameraControl:
             lines += [f"warning: {line}" for line in unknown_scenes(changed, self._scenes)]
             self._config = new
         return lines or ["nothing has changed"]
+
+    def _end(self) -> dict[str, Any]:
+        self._stop()
+        if not self._over.wait(_ENDS_WITHIN_S):
+            raise RunError(f"expected the run to end within {_ENDS_WITHIN_S:g} s, it did not")
+        if self._final is None:
+            raise RunError("expected the run to end in good order, it failed: see `status`")
+        return {"said": totals_line(self._final.totals()), "warnings": list(self._final.unwritten)}
 
     def _add(self, camera: Any) -> dict[str, Any]:
         defaults = self._config.camera_defaults.model_dump(mode="json")
@@ -146,106 +177,6 @@ class CameraControl:
     def _shown(self, camera: CameraSettings) -> dict[str, Any]:
         url = redact(camera.url.get_secret_value())
         return {"id": camera.id, "url": url, "scene": camera.scene_name, "paused": camera.id in self._paused}
-
-
-@contextmanager
-def serve_control(camera_control: CameraControl, state_folder: Path) -> Iterator[None]:
-    """Let other commands of this user reach the run while the block lasts; without room for that, the run goes on.
-
-    Args:
-        camera_control: answers.
-        state_folder: of the run; says where the socket is.
-    """
-    record = RunFolder(state_folder).control_file
-    with contextlib.ExitStack() as stack:
-        try:
-            path = stack.enter_context(_listening(camera_control, state_folder))
-            stack.callback(_forget, record)
-            write_whole(record, json.dumps({"socket": str(path)}) + "\n")
-        except OSError as error:  # a full disk
-            _log.warning("%s: `cameras` commands will not reach this run: %s", record, error.strerror)
-        yield
-
-
-def _forget(record: Path) -> None:
-    with contextlib.suppress(OSError):  # a read-only disk: what it says leads nowhere then
-        record.unlink()
-
-
-class _Server(socketserver.ThreadingUnixStreamServer):
-    """One thread per request."""
-
-    daemon_threads = True
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Whoever asked has gone or said nothing in time, which is no matter of the run's."""
-        _log.debug("a request was not answered", exc_info=True)
-
-
-@contextmanager
-def _listening(camera_control: CameraControl, state_folder: Path) -> Iterator[Path]:
-    """Answer at a socket, whose path this gives, while the block lasts."""
-    path = private_socket("control", state_folder)
-    path.unlink(missing_ok=True)  # a run that was killed left it behind
-
-    class Handler(socketserver.StreamRequestHandler):
-        timeout = _TIMEOUT_S
-
-        def handle(self) -> None:
-            line = self.rfile.readline(_LONGEST_REQUEST_BYTES)
-            self.wfile.write(json.dumps(_answer(camera_control, line)).encode() + b"\n")
-
-    try:
-        with _Server(str(path), Handler) as server:
-            threading.Thread(target=server.serve_forever, name="control", daemon=True).start()
-            try:
-                yield path
-            finally:
-                server.shutdown()
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def ask_run(state_folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Send a request to the run that uses a state folder.
-
-    Args:
-        state_folder: of the run.
-        request: see ``CameraControl.answer``.
-
-    Raises:
-        BadInputError: no run is there, or it cannot meet the request.
-    """
-    try:
-        path = json.loads(RunFolder(state_folder).control_file.read_text(encoding="utf-8"))["socket"]
-        with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection:
-            connection.settimeout(_TIMEOUT_S)
-            connection.connect(path)
-            connection.sendall(json.dumps(request).encode() + b"\n")
-            answer = json.loads(connection.makefile("rb").readline(_LONGEST_REQUEST_BYTES) or b"{}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInputError(
-            f"{state_folder}: expected a run under way, found none ({error.__class__.__name__})"
-        ) from None
-    if "error" in answer:
-        raise BadInputError(answer["error"])
-    return answer
-
-
-def _answer(camera_control: CameraControl, line: bytes) -> dict[str, Any]:
-    try:
-        request = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return {"error": f"expected a JSON object, got something else ({error.__class__.__name__})"}
-    try:
-        if not isinstance(request, dict):
-            raise BadInputError(f"expected a JSON object, got {type(request).__name__}")
-        return camera_control.answer(request)
-    except CflowError as error:
-        return {"error": redact(error)}
-    except Exception as error:  # whatever it is, the one who asked gets an answer, and the run goes on
-        _log.exception("a request failed")
-        return {"error": f"the run could not do it: {redact(error)}"}
 
 
 def _by_id(config: Config) -> dict[str, CameraSettings]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from ray.exceptions import RayError, RayTaskError
 
 from actors.actor_monitor import Answer, cause_of
+from pipeline.runtime.supervision import SavedNotices
 from pipeline.types import Notice, Trouble
 
 
@@ -60,13 +61,21 @@ class Deliveries:
 class NoticeQueue:
     """Notices for the scorer, numbered from 1, until it has taken them in.
 
+    Args:
+        saved: those that waited before, and the number of the newest.
+
     Attributes:
         waiting: those it has not, in order, each with its number.
     """
 
-    def __init__(self) -> None:
-        self.waiting: tuple[tuple[int, Notice], ...] = ()
-        self._newest = 0
+    def __init__(self, saved: SavedNotices | None = None) -> None:
+        saved = saved or SavedNotices()
+        self.waiting = saved.waiting
+        self._newest = saved.newest
+
+    def saved(self) -> SavedNotices:
+        """All of it, to be gone on from."""
+        return SavedNotices(self._newest, self.waiting)
 
     def add(self, notices: Iterable[Notice]) -> None:
         """Number notices and let them wait."""

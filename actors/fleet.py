@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import ray
 from ray.actor import ActorHandle
@@ -30,6 +32,7 @@ _RAYS_UNIT = 1e-4  # it counts shares in these
 _ROUNDING = 1e-6  # a third of a GPU, three times
 _NOT_FOR_OTHERS = "!in(decode,state)"  # nor for nobody: a node without the label. Ray takes blanks for parts of values
 _FOREVER = {"max_restarts": -1, "max_task_retries": 0}
+_DETACHED = {"lifetime": "detached", "get_if_exists": True}
 
 
 class Fleet:
@@ -37,6 +40,7 @@ class Fleet:
 
     Args:
         plan: the run.
+        detached: whether its actors outlive this process, and those that are there already are taken over.
 
     Raises:
         BadInputError: ``cuda`` was asked for and the cluster has no GPU.
@@ -50,8 +54,9 @@ class Fleet:
         models: where each detector gets its model.
     """
 
-    def __init__(self, plan: RunPlan) -> None:
+    def __init__(self, plan: RunPlan, *, detached: bool = False) -> None:
         self._plan = plan
+        self._lifetime = _DETACHED if detached else {}
         self.scorers = plan.scorers
         runtime = plan.runtime
         gpus = ray.cluster_resources().get("GPU", 0.0)
@@ -71,7 +76,7 @@ class Fleet:
         spare = runtime.spare_detectors
         if spare is None:  # several detectors take over from each other
             spare = int(self.active == 1 and any(camera.is_live for camera in plan.cameras))
-        self.models = ServedModels(plan, lambda: {"num_cpus": _SCORER_CPUS, **_FOREVER, **_here()})
+        self.models = ServedModels(plan, lambda: {"num_cpus": _SCORER_CPUS, **_FOREVER, **_here(), **self._lifetime})
         self.detectors = tuple(f"{plan.name}-detector-{number}" for number in range(self.active + spare))
 
     def look_at_nodes(self) -> tuple[ClusterNode, ...]:
@@ -129,7 +134,7 @@ class Fleet:
 
     def scorer(self, number: int) -> ActorMonitor:
         """The scorer of this number."""
-        return ActorMonitor(lambda: create_scorer(self._plan, number))
+        return ActorMonitor(lambda: create_scorer(self._plan, number, self._lifetime))
 
     def camera_process(self, name: str, node: str) -> ActorMonitor:
         """A process for some of the cameras, which lives and dies with its node; an empty one is any."""
@@ -163,7 +168,7 @@ class Fleet:
 
     def _create_camera_process(self, name: str, node: str) -> ActorHandle:
         plan = self._plan
-        options = {"name": name, "num_cpus": _CAMERA_CPUS, "max_concurrency": 6, **_FOREVER}
+        options = {"name": name, "num_cpus": _CAMERA_CPUS, "max_concurrency": 6, **_FOREVER, **self._lifetime}
         if node:
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
         return actor_class(CameraActor, options).remote(
@@ -182,7 +187,7 @@ class Fleet:
             runtime=runtime,
             load_stand_in=plan.load_stand_in,
         )
-        options = {"name": name, "max_concurrency": 4, **self._detector_share(), **_FOREVER}
+        options = {"name": name, "max_concurrency": 4, **self._detector_share(), **_FOREVER, **self._lifetime}
         hosts = self._detector_hosts()
         if {node.role for node in hosts} == {"detect"}:
             options["label_selector"] = {ROLE_LABEL: "detect"}
@@ -218,9 +223,15 @@ class Fleet:
         return int(gpus) * int(1.0 / share + _ROUNDING) if share <= 1.0 else int(gpus / share)
 
 
-def create_scorer(plan: RunPlan, number: int = 0) -> ActorHandle:
-    """A scorer of a run, on this node, where its files belong."""
-    options = {"name": plan.scorers[number], "num_cpus": _SCORER_CPUS, **_FOREVER, **_here()}
+def create_scorer(plan: RunPlan, number: int = 0, lifetime: Mapping[str, Any] = MappingProxyType({})) -> ActorHandle:
+    """A scorer of a run, on this node, where its files belong.
+
+    Args:
+        plan: the run.
+        number: which of its scorers.
+        lifetime: Ray's options for how long it lives, where it does not end with this process.
+    """
+    options = {"name": plan.scorers[number], "num_cpus": _SCORER_CPUS, **_FOREVER, **_here(), **lifetime}
     return actor_class(ScorerActor, options).remote(plan, number)
 
 

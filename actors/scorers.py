@@ -14,6 +14,7 @@ from actors.deliveries import Deliveries, NoticeQueue
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.shutdown import ShutdownDeadline
 from pipeline.runtime.slices import ScorerSlices
+from pipeline.runtime.supervision import SavedNotices
 from pipeline.types import Notice, Trouble
 
 _ABORT_WITHIN_S = 3.0
@@ -28,6 +29,7 @@ class Scorers:
         slices: who has which cameras.
         registry: gets what they say of cameras and alerts.
         deliveries: takes notices to them.
+        saved: notices that were on their way before, by scorer.
     """
 
     def __init__(
@@ -36,9 +38,10 @@ class Scorers:
         slices: ScorerSlices,
         registry: CameraRegistry,
         deliveries: Deliveries,
+        saved: Mapping[str, SavedNotices],
     ) -> None:
         self._actors, self._slices, self._registry, self._deliveries = actors, slices, registry, deliveries
-        self._notices = {name: NoticeQueue() for name in actors}
+        self._notices = {name: NoticeQueue(saved.get(name)) for name in actors}
         self._finishing: dict[str, tuple[Answer, list[str]]] = {}
         self._storage: dict[str, str] = {}  # why each cannot keep every row, as it last said
 
@@ -61,10 +64,17 @@ class Scorers:
         reports = [actor.report for actor in self._actors.values() if actor.report is not None]
         return tuple(dict.fromkeys(trouble for report in reports for trouble in report.troubles))
 
-    def notify(self, notices: Iterable[Notice]) -> None:
-        """Send notices to the scorers of their cameras, which emit them; repeated until they have them."""
+    def saved(self) -> dict[str, SavedNotices]:
+        """Notices on their way, by scorer, to be gone on from."""
+        return {name: notices.saved() for name, notices in self._notices.items()}
+
+    def add(self, notices: Iterable[Notice]) -> None:
+        """Number notices for the scorers of their cameras, to be sent."""
         for name, own in self._slices.split(notices, lambda notice: notice.camera_id).items():
             self._notices[name].add(own)
+
+    def send(self) -> None:
+        """Send notices to scorers, which emit them; to be repeated until they have them."""
         for name, actor in self._actors.items():
             waiting = self._notices[name].waiting
             if waiting and actor.report is not None:

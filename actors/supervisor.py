@@ -15,7 +15,9 @@ from actors.deliveries import Deliveries
 from actors.fleet import Fleet
 from actors.run_models import RunModels
 from actors.scorers import Scorers
+from actors.supervision_file import SupervisionFile
 from pipeline.config import CameraSettings
+from pipeline.errors import BadInputError
 from pipeline.runtime.activity import RunActivity
 from pipeline.runtime.activity_meter import ActivityMeter
 from pipeline.runtime.camera_registry import CameraRegistry
@@ -25,6 +27,7 @@ from pipeline.runtime.scaling import DetectorScaling
 from pipeline.runtime.shutdown import ShutdownDeadline
 from pipeline.runtime.slices import ScorerSlices
 from pipeline.runtime.status import RunStatus
+from pipeline.runtime.supervision import Supervision
 from pipeline.types import Trouble
 
 _log = logging.getLogger(__name__)
@@ -34,10 +37,12 @@ _TICK_S = 0.2
 _CALM_TICK_S = 0.25  # while every actor lives and follows its desired state: every question costs both sides CPU time
 _PAUSE_TO_STEP = 3.0  # a step takes as long as there are cameras: of ten thousand, it must not be all that is done
 _PUBLISH_S = 1.0
+_FIND_OUT_WITHIN_S = 10.0
+_VERSIONS_EACH = 10**9  # desired states of one process of a supervisor: what actors follow is never taken for a newer
 
 
 class Supervisor:
-    """Owns the actors of one run; lives in the command's own process, in a thread of it.
+    """Owns the actors of one run; lives in a thread of the command's own process, or of a service's.
 
     What everyone is to do is decided by ``DesiredStates``; here it is brought to the actors, and what they report is
     taken in.
@@ -47,17 +52,28 @@ class Supervisor:
         fleet: makes the actors.
         publish: called every second with the run's status and whether it is ending, for whoever watches it from
             outside.
+        memory: what outlives this process, and what is known of a run whose supervisor died; None where the run dies
+            with it.
 
     Attributes:
         failure: what ended its watching, which nothing should; None while all is well.
         models: its models, which can be changed.
     """
 
-    def __init__(self, plan: RunPlan, fleet: Fleet, publish: Callable[[RunStatus, bool], None]) -> None:
-        self._fleet, self._publish_status = fleet, publish
+    def __init__(
+        self,
+        plan: RunPlan,
+        fleet: Fleet,
+        publish: Callable[[RunStatus, bool], None],
+        memory: SupervisionFile | None = None,
+    ) -> None:
+        self._fleet, self._publish_status, self._memory = fleet, publish, memory
         self.failure: Exception | None = None
+        before = memory.supervision if memory is not None else None
+        self._adopts = before is not None
         self._node_watch = NodeWatch(fleet.look_at_nodes)
-        self._registry, slices = CameraRegistry(plan.cameras), ScorerSlices(fleet.scorers)
+        self._registry = CameraRegistry(plan.cameras, before and before.registry)
+        slices = ScorerSlices(fleet.scorers)
         self._desired_states = DesiredStates(
             self._registry,
             run=plan.name,
@@ -68,10 +84,12 @@ class Supervisor:
             max_processes=plan.max_processes,
             scene_references=plan.scene_references,
             nodes=self._node_watch.nodes,
+            saved=before and before.assignments,
+            first_version=memory.incarnation * _VERSIONS_EACH if memory is not None else 0,
         )
         self._lock = threading.RLock()  # guards everything; held for a step, never while waiting for an actor
         self._deliveries = Deliveries()
-        self._draining = False
+        self._draining = before is not None and before.is_ending
         self._calm = False
         self._step_s = 0.0
         self._closing = threading.Event()
@@ -80,10 +98,14 @@ class Supervisor:
         self._scaling = DetectorScaling(fleet.active, fleet.max_active)
         self._activity_meter, self._activity = ActivityMeter(plan.name, time.time()), self._status.activity
         self._actors = ActorSet(fleet)
-        self._scorers = Scorers(self._actors.scorers, slices, self._registry, self._deliveries)
-        self.models = RunModels(plan.card, fleet, self._actors, self._desired_states, self._lock)
+        self._scorers = Scorers(
+            self._actors.scorers, slices, self._registry, self._deliveries, before.notices if before is not None else {}
+        )
+        self.models = RunModels(
+            plan.card, fleet, self._actors, self._desired_states, self._lock, before and before.models
+        )
         self._actors.keep_processes(self._desired_states.processes)
-        self._actors.keep_detectors(fleet.detectors[: fleet.active])
+        self._actors.keep_detectors(self._desired_states.detectors if self._adopts else fleet.detectors[: fleet.active])
 
     def start(self, stop: threading.Event) -> None:
         """Wait until all actors but spare detectors answer, then begin to watch them.
@@ -95,7 +117,10 @@ class Supervisor:
             StoppedError: ``stop`` was set.
             RunError: an actor did not come up.
         """
-        self._fleet.wait_for_start(self._actors.named(), stop, _START_TIMEOUT_S)
+        if self._adopts:
+            self._find_out()
+        else:
+            self._fleet.wait_for_start(self._actors.named(), stop, _START_TIMEOUT_S)
         # Loading beside the others, spare ones would only have kept the first frame waiting.
         self._actors.keep_detectors(self._desired_states.detectors)
         self._tick()
@@ -112,9 +137,16 @@ class Supervisor:
         Args:
             cameras: the cameras; one whose settings differ from before is opened anew.
             paused: ids of those not to be read at present.
+
+        Raises:
+            BadInputError: the run is ending.
         """
         with self._lock:
-            self._scorers.notify(self._registry.apply(cameras, paused, time.time()))
+            if self._draining:
+                raise BadInputError("expected a run that goes on, got one that is ending")
+            self._scorers.add(self._registry.apply(cameras, paused, time.time()))
+            self._keep(time.monotonic())  # before whoever asked is told that it is so
+            self._scorers.send()
 
     def add_detectors(self, count: int) -> tuple[str, ...]:
         """Make more detectors, beside those that there are; how many of all work at a time does not change.
@@ -126,17 +158,21 @@ class Supervisor:
             Their names.
         """
         with self._lock:
-            return self._desired_states.add_detectors(count)
+            names = self._desired_states.add_detectors(count)
+            self._keep(time.monotonic())
+            return names
 
     def retire_detectors(self, names: Iterable[str]) -> None:
         """Give these detectors no frames any more, and end each once it holds none."""
         with self._lock:
             self._desired_states.retire_detectors(names)
+            self._keep(time.monotonic())
 
     def drain(self) -> None:
         """End all cameras; frames that were decoded are still scored."""
         with self._lock:
             self._draining = True
+            self._keep(time.monotonic())
             self._actors.call_processes("stop")
 
     def close(self, deadline: ShutdownDeadline) -> RunStatus:
@@ -196,8 +232,11 @@ class Supervisor:
             states = self._actors.states(self._node_watch.nodes)
             self.models.step(now)
             self._resize_pool(now)
-            self._send_desired_states(self._desired_states.update(states, now, draining=self._draining))
-            self._scorers.notify(self._registry.check_health(now_s))
+            desired_states = self._desired_states.update(states, now, draining=self._draining)
+            self._scorers.add(self._registry.check_health(now_s))
+            self._keep(now)  # before anybody follows it
+            self._send_desired_states(desired_states)
+            self._scorers.send()
             self._scorers.finish_settled(now, draining=self._draining)
             self._registry.archive()
             self._publish(now)
@@ -205,6 +244,24 @@ class Supervisor:
             self._calm = (
                 self._desired_states.all_follow(states) and not self._scorers.has_notices and not self._draining
             )
+
+    def _find_out(self) -> None:
+        """Wait a moment for the reports of actors that live: what is not known to live would count as dead."""
+        give_up_at = time.monotonic() + _FIND_OUT_WITHIN_S
+        actors = list(self._actors.named().values())
+        while any(actor.report is None and actor.died_at is None for actor in actors):
+            if time.monotonic() >= give_up_at:
+                return
+            self._fleet.poll(actors, _TICK_S)
+            for actor in actors:
+                actor.collect(time.monotonic())
+
+    def _keep(self, now: float) -> None:
+        """Save what this process alone knows, where that has changed."""
+        if self._memory is not None:
+            known = self._desired_states.saved(), self._scorers.saved(), self._draining, self.models.saved
+            unreported = (self._registry.unreported(), *known)
+            self._memory.keep(unreported, now, lambda: Supervision(self._registry.saved(), *known))
 
     def _abandon(self, deadline: ShutdownDeadline) -> None:
         """Discard what waits in camera processes, and give the detectors a moment for what they hold."""
@@ -265,7 +322,13 @@ class Supervisor:
         self._scorers.take_reports()
         self._status = replace(
             self._registry.status(draining=self._draining),
-            troubles=(*self._scorers.troubles(), *self._actors.deaths(), *self._deliveries.troubles(), *unread),
+            troubles=(
+                *self._scorers.troubles(),
+                *self._actors.deaths(),
+                *self._deliveries.troubles(),
+                *unread,
+                *(self._memory.troubles if self._memory is not None else ()),
+            ),
             tunings=self._actors.tunings(),
             activity=self._activity,
             model=self.models.status(),

@@ -296,11 +296,14 @@ class OutputSettings(Settings):
         folder: where this run writes: ``scores/`` (Parquet), ``redis/`` (an embedded Redis's data), ``run.json``.
         maps: whether Parquet also holds every frame's anomaly map.
         rotate_s: longest time before rows that were scored stand in a finished Parquet file.
+        shared: whether ``folder`` is one and the same on all nodes of a cluster that may keep it, so that a service
+            goes on on another one when its own is lost.
     """
 
     folder: Path = Path("runs/stream")
     maps: bool = False
     rotate_s: PositiveFloat = 60.0
+    shared: bool = False
 
 
 class MetricsSettings(Settings):

@@ -43,6 +43,11 @@ class RunFolder:
         """At which socket the run takes requests, JSON, while it lasts (``actors/control``)."""
         return self.path / "control.json"
 
+    @property
+    def supervision_file(self) -> Path:
+        """What a service's supervisor must not forget, JSON, with cameras' passwords (``actors/supervision_file``)."""
+        return self.path / "supervision.json"
+
     def store_file(self, scorer: int = 0) -> Path:
         """SQLite database of one scorer's cameras' states and undelivered alerts (``sinks/run_store``).
 

@@ -28,4 +28,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per li
 WhereOption = Annotated[
     Path | None, typer.Option("--config", help="The run's YAML file; without it the newest run of this user is read.")
 ]
+ServiceOption = Annotated[
+    str | None,
+    typer.Option("--address", help="Head of the Ray cluster with the service that is meant, HOST:PORT or auto."),
+]
+ServiceNameOption = Annotated[
+    str | None, typer.Option("--run", help="Name of the service's run, where a cluster has several.")
+]
 CameraArgument = Annotated[str, typer.Argument(help="Id of the camera.")]

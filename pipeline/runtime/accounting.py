@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.types import FrameCounts
 
@@ -34,6 +34,31 @@ _DECODED = "decoded"
 _COUNTERS_KEPT = 8  # of a camera that moves every few hours for years
 
 
+@dataclass(frozen=True, slots=True)
+class SavedAccounting:
+    """One camera's frame counts.
+
+    Attributes:
+        readers: by frame counters, in the order in which they were counted in, the newest last.
+        counted: by frame counters, frames of them that the scorer has heard of.
+        newest_counted: of which the scorer has heard last.
+        summed_up: counters that are over, of which only the sums are kept.
+        sums: those sums, by reason.
+        scored: frames that got a score.
+        dropped: frames that were dispatched and got none, by reason.
+        written_off: frames that were given up, by reason.
+    """
+
+    readers: tuple[tuple[str, ReaderCounts], ...] = ()
+    counted: Mapping[str, int] = field(default_factory=dict[str, int])
+    newest_counted: str = ""
+    summed_up: frozenset[str] = frozenset()
+    sums: Mapping[str, int] = field(default_factory=dict[str, int])
+    scored: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict[str, int])
+    written_off: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
 class CameraAccounting:
     """One camera's frame counts over all frame counters it was counted in, and the decision when they are settled.
 
@@ -47,21 +72,40 @@ class CameraAccounting:
 
     Args:
         patience_s: longest silence of the frame counts of a camera that ended.
+        saved: what was counted before.
     """
 
-    def __init__(self, patience_s: float) -> None:
+    def __init__(self, patience_s: float, saved: SavedAccounting | None = None) -> None:
+        saved = saved or SavedAccounting()
         self._patience_s = patience_s
-        self._readers: dict[str, ReaderCounts] = {}  # in the order in which they were counted in
-        self._counted: dict[str, int] = {}
-        self._newest_counted = ""
-        self._summed_up: set[str] = set()  # counters that are over, of which only the sums are kept
-        self._sums: Counter[str] = Counter()
-        self._scored = 0
-        self._dropped: Mapping[str, int] = {}
-        self._written_off: Counter[str] = Counter()
+        self._readers: dict[str, ReaderCounts] = dict(saved.readers)  # in the order in which they were counted in
+        self._counted: dict[str, int] = dict(saved.counted)
+        self._newest_counted = saved.newest_counted
+        self._summed_up: set[str] = set(saved.summed_up)  # counters that are over, of which only the sums are kept
+        self._sums: Counter[str] = Counter(saved.sums)
+        self._scored = saved.scored
+        self._dropped: Mapping[str, int] = saved.dropped
+        self._written_off: Counter[str] = Counter(saved.written_off)
         self._counts: FrameCounts | None = None  # worked out when asked for, and kept until something else is said
         self._last: FrameCounts | None = None
         self._moved_at = 0.0
+
+    def saved(self) -> SavedAccounting:
+        """All of it, to be counted on from."""
+        return SavedAccounting(
+            readers=tuple(self._readers.items()),
+            counted=dict(self._counted),
+            newest_counted=self._newest_counted,
+            summed_up=frozenset(self._summed_up),
+            sums=dict(self._sums),
+            scored=self._scored,
+            dropped=self._dropped,
+            written_off=dict(self._written_off),
+        )
+
+    def unreported(self) -> tuple[object, ...]:
+        """What in it nobody will report again, in a form that is compared quickly."""
+        return tuple(self._readers), len(self._summed_up), tuple(self._written_off.items())
 
     def update_reader(self, counter_id: str, reader: ReaderCounts) -> None:
         """Take in what was counted in one set of counters; that of the latest call is the one that is counted in now.

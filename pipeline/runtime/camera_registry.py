@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.config import CameraSettings
 from pipeline.runtime.accounting import CameraAccounting, ReaderCounts
 from pipeline.runtime.health import HealthTracker
+from pipeline.runtime.saved_cameras import SavedCamera, SavedRegistry, revealed
 from pipeline.runtime.status import CameraStatus, ReaderStatus, RunStatus, ScoringStatus, sum_counts
 from pipeline.types import FrameCounts, Notice
 
@@ -39,9 +40,10 @@ class CameraRegistry:
 
     Args:
         cameras: the cameras at first.
+        saved: how it stood before, with the same cameras at first; None where it is new.
     """
 
-    def __init__(self, cameras: Sequence[CameraSettings]) -> None:
+    def __init__(self, cameras: Sequence[CameraSettings], saved: SavedRegistry | None = None) -> None:
         self.paused: frozenset[str] = frozenset()
         """Ids of the cameras not to be read at present."""
         self.cameras: tuple[CameraSettings, ...] = ()
@@ -49,12 +51,31 @@ class CameraRegistry:
         self._cameras: dict[str, _Camera] = {}
         self._archive: dict[str, tuple[CameraAccounting, int | None]] = {}
         self._alerts: dict[str, Mapping[str, Any]] = {}  # by scorer
-        self.apply(cameras, (), 0.0)  # there is no notice yet that a time would be needed for
+        self._first = {camera.id: camera for camera in cameras}
+        if saved is not None:
+            self._restore(saved)
+        else:
+            self.apply(cameras, (), 0.0)  # there is no notice yet that a time would be needed for
 
     @property
     def removed_cameras(self) -> tuple[CameraSettings, ...]:
         """The cameras that were removed, but for those before the newest hundred."""
         return tuple(camera.settings for camera in self._cameras.values() if camera.removed)
+
+    def saved(self) -> SavedRegistry:
+        """All of it, to be gone on from."""
+        return SavedRegistry(
+            cameras=tuple(self._saved(camera_id, camera) for camera_id, camera in self._cameras.items()),
+            paused=self.paused,
+            archive={name: (accounting.saved(), session) for name, (accounting, session) in self._archive.items()},
+        )
+
+    def unreported(self) -> tuple[object, ...]:
+        """What in it no actor will report again, in a form that is compared quickly."""
+        cameras = tuple(
+            (c.settings, c.removed, c.accounting.unreported(), c.health.conditions) for c in self._cameras.values()
+        )
+        return cameras, self.paused, len(self._archive)
 
     def apply(self, cameras: Sequence[CameraSettings], paused: Iterable[str], now_s: float) -> list[Notice]:
         """Want these cameras from now on, and no others.
@@ -86,8 +107,8 @@ class CameraRegistry:
                 known.health = HealthTracker(camera_id, settings.health)
                 known.removed = known.settled = known.finished = False
                 known.reader = None  # it is of the former settings
-        self.cameras = tuple(camera.settings for camera in self._cameras.values() if not camera.removed)
-        self.paused = frozenset(paused) & wanted.keys()
+        self._note_wanted()
+        self.paused = frozenset(wanted.keys() & set(paused))
         return notices
 
     def update_reader(self, camera_id: str, reader: ReaderStatus) -> None:
@@ -256,6 +277,38 @@ class CameraRegistry:
             settled=camera.settled,
             untimed=reader.untimed,
         )
+
+    def _note_wanted(self) -> None:
+        self.cameras = tuple(camera.settings for camera in self._cameras.values() if not camera.removed)
+
+    def _saved(self, camera_id: str, camera: _Camera) -> SavedCamera:
+        settings = None if camera.settings == self._first.get(camera_id) else revealed(camera.settings)
+        return SavedCamera(
+            camera_id=camera_id,
+            settings=settings,
+            removed=camera.removed,
+            session=camera.session,
+            reader=camera.reader,
+            accounting=camera.accounting.saved(),
+            health=camera.health.saved(),
+        )
+
+    def _restore(self, saved: SavedRegistry) -> None:
+        self.paused = saved.paused
+        for camera in saved.cameras:
+            name, given = camera.camera_id, camera.settings
+            settings = self._first[name] if given is None else CameraSettings.model_validate(given)
+            self._cameras[name] = _Camera(
+                settings,
+                CameraAccounting(_LOST_AFTER_S, camera.accounting),
+                HealthTracker(name, settings.health, camera.health),
+                reader=camera.reader,
+                session=camera.session,
+                removed=camera.removed,
+            )
+        for name, (accounting, session) in saved.archive.items():
+            self._archive[name] = CameraAccounting(_LOST_AFTER_S, accounting), session
+        self._note_wanted()
 
 
 def _counted(reader: ReaderStatus) -> tuple[str, ReaderCounts]:

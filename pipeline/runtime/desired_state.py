@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from pipeline.config import CameraSettings
 from pipeline.models.card import ModelCard
 from pipeline.runtime.actor_states import ActorState, ActorStates
-from pipeline.runtime.assignment import PlacedProcess
+from pipeline.runtime.assignment import PlacedProcess, SavedPlacement
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.messages import (
     CameraReport,
@@ -21,12 +21,27 @@ from pipeline.runtime.messages import (
 )
 from pipeline.runtime.nodes import ClusterNode
 from pipeline.runtime.placement import CameraPlacement
-from pipeline.runtime.pool import DetectorPool, LivingDetector, TakenProcess
+from pipeline.runtime.pool import DetectorPool, LivingDetector, SavedPool, TakenProcess
 from pipeline.runtime.slices import ScorerSlices
 from pipeline.types import SceneReference
 
 DesiredState = DesiredCameraState | DesiredDetectorState | DesiredScorerState
 _Desired = TypeVar("_Desired", DesiredCameraState, DesiredDetectorState, DesiredScorerState)
+
+
+@dataclass(frozen=True, slots=True)
+class SavedAssignments:
+    """Who reads what and who takes from whom.
+
+    Attributes:
+        placement: who reads what, where.
+        pool: who takes from whom.
+        detectors_so_far: how many detectors there have been.
+    """
+
+    placement: SavedPlacement = field(default_factory=SavedPlacement)
+    pool: SavedPool = field(default_factory=SavedPool)
+    detectors_so_far: int = 0
 
 
 class DesiredStates:
@@ -47,6 +62,8 @@ class DesiredStates:
             none.
         scene_references: what the model's scenes looked like in training, by scene.
         nodes: the living nodes of the cluster; none where they are not known.
+        saved: what was decided before, by a process that has died; None where there was none.
+        first_version: desired states have numbers above it: those that actors follow are another process's.
     """
 
     def __init__(
@@ -61,6 +78,8 @@ class DesiredStates:
         max_processes: int | None = None,
         scene_references: Mapping[str, SceneReference] | None = None,
         nodes: Sequence[ClusterNode] = (),
+        saved: SavedAssignments | None = None,
+        first_version: int = 0,
     ) -> None:
         self._slices = slices
         self._registry, self._run = registry, run
@@ -70,12 +89,17 @@ class DesiredStates:
         self._pool = DetectorPool(detectors, active)
         self._detectors_so_far = len(detectors)
         self._placement = CameraPlacement(run, cameras_per_process, max_processes)
-        ids = [camera.id for camera in registry.cameras]
-        self._placement.begin(ids, nodes, active, scorer_of=slices.scorer_of if slices.are_many else None)
-        self._version = 0
+        self._version = first_version
         self._desired_cameras: dict[str, DesiredCameraState] = {}
         self._desired_detectors: dict[str, DesiredDetectorState] = {}
         self._desired_scorers: dict[str, DesiredScorerState] = {}
+        if saved is None:
+            ids = [camera.id for camera in registry.cameras]
+            self._placement.begin(ids, nodes, active, scorer_of=slices.scorer_of if slices.are_many else None)
+        else:
+            self._placement.restore(saved.placement)
+            self._pool.restore(saved.pool)
+            self._detectors_so_far = saved.detectors_so_far
 
     @property
     def processes(self) -> dict[str, str]:
@@ -142,6 +166,10 @@ class DesiredStates:
     def newest(self) -> dict[str, DesiredState]:
         """The newest desired state of every actor, by its name."""
         return {**self._desired_scorers, **self._desired_detectors, **self._desired_cameras}
+
+    def saved(self) -> SavedAssignments:
+        """What was decided, to be gone on from."""
+        return SavedAssignments(self._placement.saved(), self._pool.saved(), self._detectors_so_far)
 
     def is_reader(self, process: str, camera_id: str) -> bool:
         """Whether what a camera process says of a camera is how it stands: no other one is to read it."""
@@ -257,7 +285,7 @@ class DesiredStates:
         for name, detector in detectors.items():
             if detector.report is not None:
                 desired = self._desired_detectors.get(name)
-                current = desired is None or detector.report.version == desired.version
+                current = desired is not None and detector.report.version == desired.version
                 living[name] = LivingDetector(current, detector.report.holding, detector.report.node)
         return living
 

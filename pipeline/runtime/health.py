@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from pipeline.config import HealthSettings
 from pipeline.types import Notice, NoticeKind
@@ -15,25 +15,46 @@ _NOTICE_KINDS: dict[str, tuple[NoticeKind, str]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class SavedHealth:
+    """What is known of a live camera's health.
+
+    Attributes:
+        open: what is out of order, by condition, as it was said.
+        seen_at_s: Unix time at which its newest frame was noticed; None before the first look.
+        frame_at_s: Unix time of that frame, by its own node's clock; None before the first.
+    """
+
+    open: Mapping[str, Notice] = field(default_factory=dict[str, Notice])
+    seen_at_s: float | None = None
+    frame_at_s: float | None = None
+
+
 class HealthTracker:
     """Watches one live camera through what its reader reports. Pure: no clock of its own.
 
     Args:
         camera_id: the camera.
         settings: how long each condition is borne, from the first ``update`` on.
+        saved: what was known before.
     """
 
-    def __init__(self, camera_id: str, settings: HealthSettings) -> None:
+    def __init__(self, camera_id: str, settings: HealthSettings, saved: SavedHealth | None = None) -> None:
+        saved = saved or SavedHealth()
         self._camera_id = camera_id
         self._settings = settings
-        self._seen_at_s: float | None = None
-        self._frame_at_s: float | None = None  # what was said of the newest frame
-        self._open: dict[str, Notice] = {}
+        self._seen_at_s = saved.seen_at_s
+        self._frame_at_s = saved.frame_at_s  # what was said of the newest frame
+        self._open = dict(saved.open)
 
     @property
     def conditions(self) -> frozenset[str]:
         """What is out of order: ``offline``, ``frozen``, ``dark``, ``moved``."""
         return frozenset(self._open)
+
+    def saved(self) -> SavedHealth:
+        """All of it, to be gone on from."""
+        return SavedHealth(dict(self._open), self._seen_at_s, self._frame_at_s)
 
     def update(
         self, *, last_frame_at_s: float | None, conditions: Iterable[str], error: str, paused: bool, now_s: float

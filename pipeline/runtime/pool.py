@@ -35,6 +35,29 @@ class LivingDetector:
     node: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class SavedPool:
+    """Who takes from whom.
+
+    Attributes:
+        active: how many detectors are to work while all live.
+        detectors: names of all detectors.
+        retired: those of them that were retired.
+        owners: camera process to the detector that takes from it.
+        moving: camera process to the detector that it is moved away from.
+        bound_for: camera process to the detector that it is moved to, where that is decided.
+        deaths: by camera process, detectors that have died while they took from it.
+    """
+
+    active: int = 1
+    detectors: tuple[str, ...] = ()
+    retired: frozenset[str] = frozenset()
+    owners: Mapping[str, str] = field(default_factory=dict[str, str])
+    moving: Mapping[str, str] = field(default_factory=dict[str, str])
+    bound_for: Mapping[str, str] = field(default_factory=dict[str, str])
+    deaths: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
 class DetectorPool:
     """Deals camera processes out to living detectors; a process belongs to one at a time, which keeps frames in order.
 
@@ -81,13 +104,33 @@ class DetectorPool:
         """Give these detectors nothing any more, and let them go once they hold nothing."""
         self._retired |= set(names) & set(self._detectors)
 
+    def saved(self) -> SavedPool:
+        """All of it, to be gone on from."""
+        return SavedPool(
+            active=self.active,
+            detectors=tuple(self._detectors),
+            retired=frozenset(self._retired),
+            owners=dict(self._owners),
+            moving=dict(self._moving),
+            bound_for=dict(self._bound_for),
+            deaths=dict(self._deaths),
+        )
+
+    def restore(self, saved: SavedPool) -> None:
+        """Go on from what ``saved`` gave."""
+        self.active = saved.active
+        self._detectors, self._retired = list(saved.detectors), set(saved.retired)
+        self._owners, self._moving = dict(saved.owners), dict(saved.moving)
+        self._bound_for, self._deaths = dict(saved.bound_for), Counter(saved.deaths)
+
     def owner(self, process: str) -> str | None:
         """The detector that takes from a process; None while there is none."""
         return self._owners.get(process)
 
     def load(self, detector: str) -> int:
         """How many cameras a detector has at present."""
-        return sum(self._processes[process].cameras for process, owner in self._owners.items() if owner == detector)
+        known = self._processes  # of none, where another supervisor has decided so far
+        return sum(known.get(p, TakenProcess()).cameras for p, owner in self._owners.items() if owner == detector)
 
     def deaths(self, process: str) -> int:
         """How many detectors have died while they took from a process, or still held frames of it."""

@@ -206,6 +206,20 @@ class RunStatus:
         return {camera.camera_id: camera.as_json() for camera in self.cameras if camera.state != "removed"}
 
 
+def totals_line(totals: Mapping[str, Any]) -> str:
+    """What became of all frames and alerts of a run, in one line.
+
+    Args:
+        totals: as ``RunStatus.totals`` gives them.
+    """
+    dropped, alerts = totals["dropped"], totals["alerts"]
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(dropped.items()))
+    frames = f"{totals['decoded']:,} frames decoded, {totals['scored']:,} scored, {sum(dropped.values()):,} dropped"
+    frames += f" ({reasons})" if reasons else ""
+    waiting = alerts.get("waiting", 0)
+    return f"{frames}; {alerts.get('emitted', 0):,} alerts" + (f", {waiting:,} not delivered yet" if waiting else "")
+
+
 def sum_counts(all_counts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Counts added up key by key, also where a value is a mapping of counts in its turn.
 

@@ -86,11 +86,26 @@ def readable_redis(config_file: Path | None, *, waits: bool = False) -> Generato
             record = _read_record(state_folder)
     if record["redis"] == "external":
         url = load_config(Path(record["config"]), only={"redis"}).redis.url.get_secret_value()
-        (wait_for_redis if waits else check_redis)(url)
-        yield url
+        with known_redis(url, waits=waits):
+            yield url
     else:
         with _embedded_redis(RunFolder(state_folder).redis, record["url"]) as url:
             yield url
+
+
+@contextmanager
+def known_redis(url: str, *, waits: bool = False) -> Generator[str, None, None]:
+    """A Redis that a reader should ask, which somebody else runs.
+
+    Args:
+        url: its address.
+        waits: wait for it, as long as it takes, where nobody answers yet.
+
+    Raises:
+        RedisError: nobody answers, or lets nobody in.
+    """
+    (wait_for_redis if waits else check_redis)(url)
+    yield url
 
 
 @contextmanager

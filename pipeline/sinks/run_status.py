@@ -48,12 +48,16 @@ class RunStatusWriter:
         url: the server's address.
         run: name of the run.
         totals: as ``write`` takes them, until it is called.
+        started_at_s: Unix time at which a process before this one began the run; nothing is written then until
+            ``write`` is called, for what that one wrote still holds. None where the run begins.
 
     Raises:
         RedisError: the address is not one.
     """
 
-    def __init__(self, url: str, run: str, totals: Totals = MappingProxyType({})) -> None:
+    def __init__(
+        self, url: str, run: str, totals: Totals = MappingProxyType({}), started_at_s: float | None = None
+    ) -> None:
         self._servers = RedisServers(url, retries=0)
         self._redacted_url = redact(url)
         self._last_error: str | None = None
@@ -62,8 +66,9 @@ class RunStatusWriter:
             "run": run,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "started_at_s": time.time(),
+            "started_at_s": time.time() if started_at_s is None else started_at_s,
         }
+        self._silent = started_at_s is not None
         self._newest: tuple[RunPhase, Totals, Cameras, str] = ("starting", totals, {}, "")
         self._changed = threading.Condition()
         self._over = False
@@ -109,6 +114,7 @@ class RunStatusWriter:
         """
         with self._changed:
             self._newest = state, totals, cameras, reason
+            self._silent = False
             if state in ENDED_PHASES:
                 self._changed.notify_all()
 
@@ -117,7 +123,8 @@ class RunStatusWriter:
         while not over:
             with self._changed:
                 over, newest = self._over, self._newest
-            self._last_error = self._try_to_send(newest)
+            if not self._silent:
+                self._last_error = self._try_to_send(newest)
             with self._changed:
                 if not over:
                     self._changed.wait_for(lambda sent=newest: self._over or self._ends_after(sent), _RENEW_EVERY_S)

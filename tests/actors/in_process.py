@@ -198,5 +198,4 @@ class Fleet:
         return self.dead
 
     def _make(self, name, actor):
-        self.made[name] = actor
-        return actor
+        return self.made.setdefault(name, actor)

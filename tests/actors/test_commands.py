@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from actors.commands import replay_dataset, stream_cameras
+from actors.control_socket import ask_run
 from actors.plans import stream_plan
 from actors.scorer import ScorerActor
 from pipeline.config_file import load_config
@@ -24,6 +25,7 @@ from pipeline.console.evaluation import evaluate_scores
 from pipeline.datasets.base import Clip
 from pipeline.errors import BadInputError, CheckpointError, VideoError
 from pipeline.models.card import read_card, write_card
+from pipeline.runtime.status import totals_line
 from pipeline.sinks.locate import readable_redis
 from pipeline.sinks.parquet import staging_folder
 from pipeline.sinks.parquet_reader import read_clip_scores
@@ -188,8 +190,8 @@ def endless(path):
     return times * frames
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_told_to_stop_scores_or_counts_what_was_decoded_and_closes_its_files(trained, tmp_path, number):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, "stop"])
+def test_a_run_that_is_told_to_stop_scores_or_counts_what_was_decoded_and_closes_its_files(trained, tmp_path, how):
     frames = endless(tmp_path / "long.mp4")
 
     def scoring():
@@ -201,14 +203,21 @@ def test_a_run_that_is_told_to_stop_scores_or_counts_what_was_decoded_and_closes
 
     def stop_when_scoring():
         wait_for(scoring)
-        os.kill(os.getpid(), number)
+        if how == "stop":
+            answers.append(ask_run(tmp_path / "run", {"do": "stop"}))
+        else:
+            os.kill(os.getpid(), how)
 
-    threading.Thread(target=stop_when_scoring, daemon=True).start()
+    answers = []
+    asking = threading.Thread(target=stop_when_scoring, daemon=True)
+    asking.start()
     final, scores = stream(trained, tmp_path, {"long": tmp_path / "long.mp4"})
     counts = counts_by_camera(final)["long"]
     assert 0 < counts.scored < frames
     assert counts.in_flight == 0
     assert counts.dropped.keys() <= {"shutdown"}
+    asking.join(10.0)
+    assert [answer["said"] for answer in answers] == ([totals_line(final.totals())] if how == "stop" else [])
     assert scores["long"].index.tolist() == list(range(counts.scored))
     assert not list(tmp_path.glob("run/.*staging/*"))
 

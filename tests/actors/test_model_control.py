@@ -8,7 +8,7 @@ import time
 import pytest
 from rich.console import Console
 
-from actors.control import CameraControl
+from actors.control import RunControl
 from pipeline.config import CameraSettings, Config
 from pipeline.config_file import parse_config
 from pipeline.console.model import change_model, show_model
@@ -28,7 +28,7 @@ class Terminal:
             self.run.step()
         self.run["run-camera-0"].readers = {"gate": READER}
         config = config or Config(cameras=(CameraSettings(id="gate", url="rtsp://h/x", scene="nowhere"),))
-        self.control = CameraControl(config, None, (), lambda *what: None, self.run.supervisor.models)
+        self.control = RunControl(config, None, (), lambda *what: None, self.run.supervisor.models, stop=lambda: None)
         self.said, self.told = io.StringIO(), io.StringIO()
 
     def ask(self, request):

@@ -34,8 +34,8 @@ def camera(camera_id):
 class Run:
     """A supervisor and its actors; a step takes a quarter of a second of the test's own time."""
 
-    def __init__(self, *camera_ids, **fleet):
-        plan = RunPlan(
+    def __init__(self, *camera_ids, memory=None, **fleet):
+        self.plan = RunPlan(
             name="run",
             cameras=tuple(camera(camera_id) for camera_id in camera_ids),
             scene_references={},
@@ -50,8 +50,14 @@ class Run:
         )
         self.published = []
         self.fleet = Fleet("run", **fleet)
-        self.supervisor = Supervisor(plan, self.fleet, lambda status, is_ending: self.published.append(is_ending))
         self.now = 1000.0
+        self.supervise(memory)
+
+    def supervise(self, memory=None):
+        """A supervisor begins."""
+        self.supervisor = Supervisor(
+            self.plan, self.fleet, lambda status, is_ending: self.published.append(is_ending), memory
+        )
 
     def __getitem__(self, name):
         return self.fleet.made[name]

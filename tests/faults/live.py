@@ -13,7 +13,8 @@ from typing import Any
 
 import psutil
 
-from actors.control import CameraControl, ask_run, serve_control
+from actors.control import RunControl
+from actors.control_socket import ask_run, serve_control
 from actors.plans import stream_plan
 from actors.run import run
 from pipeline.config import Config
@@ -79,9 +80,9 @@ class LiveRun:
     def _run(self) -> None:
         @contextmanager
         def attended(apply, models):
-            self.control = CameraControl(self._config, self.config_file, (), apply, models)
+            self.control = RunControl(self._config, self.config_file, (), apply, models, stop=self._stop.set)
             with serve_control(self.control, self.folder):
-                yield
+                yield self.control.over
 
         try:
             final = run(self.plan, address=None, stop=self._stop, on_status=self._see, attended=attended)

@@ -15,6 +15,7 @@ from pipeline.runtime.messages import CameraReport, CameraRole, DetectorReport, 
 from pipeline.runtime.nodes import ClusterNode, nodes_for
 from pipeline.runtime.slices import ScorerSlices
 from pipeline.runtime.status import ReaderStatus
+from pipeline.runtime.supervision import SavedRun, Supervision
 from pipeline.types import SceneReference
 
 DETECTORS = ("d0", "d1", "d2")
@@ -68,25 +69,39 @@ class Run:
     def __init__(
         self, cameras, *, active=1, cameras_per_process=2, max_processes=None, scene_references=None, nodes=()
     ):
-        self.registry = CameraRegistry(cameras)
-        self.desired_states = DesiredStates(
-            self.registry,
-            run="run",
-            slices=ScorerSlices(SCORERS),
-            detectors=DETECTORS,
-            active=active,
-            cameras_per_process=cameras_per_process,
-            max_processes=max_processes,
-            scene_references=scene_references,
-            nodes=nodes,
-        )
-        self.nodes = nodes
+        self.cameras, self.nodes = cameras, nodes
+        self.limits = {"active": active, "cameras_per_process": cameras_per_process, "max_processes": max_processes}
+        self.scene_references = scene_references
+        self.supervisors = 0
+        self.begin(None)
         self.now = 1000.0
         self.scorers = {name: Actor() for name in SCORERS}
         self.detectors = {name: Actor() for name in DETECTORS}
         self.processes = {}
         self.before = {}
         self.make_processes()
+
+    def begin(self, before):
+        """A supervisor begins, where there was one before with what that one saved."""
+        self.registry = CameraRegistry(self.cameras, before and before.registry)
+        self.desired_states = DesiredStates(
+            self.registry,
+            run="run",
+            slices=ScorerSlices(SCORERS),
+            detectors=DETECTORS,
+            scene_references=self.scene_references,
+            nodes=self.nodes,
+            saved=before and before.assignments,
+            first_version=1000 * self.supervisors,
+            **self.limits,
+        )
+        self.supervisors += 1
+
+    def restart(self):
+        """The supervisor dies, and another one goes on."""
+        saved = Supervision(self.registry.saved(), self.desired_states.saved(), {})
+        text = SavedRun("run", 0.0, 1, supervision=saved).as_json()
+        self.begin(SavedRun.of_json(text).supervision)
 
     def make_processes(self):
         homes = self.desired_states.processes
@@ -214,6 +229,10 @@ class Upheaval(RuleBasedStateMachine):
             desired = self.run.desired_states.newest.get(name)
             if actor.lives and desired is not None and actor.version == desired.version:
                 actor.reads = {wanted.id for wanted in desired.cameras}
+
+    @rule()
+    def restart_supervisor(self):
+        self.run.restart()
 
     @rule(detector=st.integers(0, 3), process=st.integers(0, 5), frames=st.integers(0, 2))
     def hold(self, detector, process, frames):
@@ -355,6 +374,23 @@ class Upheaval(RuleBasedStateMachine):
 
 TestUpheaval = Upheaval.TestCase
 TestUpheaval.settings = settings(max_examples=60, stateful_step_count=30)
+
+
+def test_a_supervisor_that_was_started_again_tells_everyone_the_same_with_numbers_of_its_own():
+    run = Run([camera(camera_id) for camera_id in "abcdefg"], active=2)
+    run.settle()
+    run.registry.apply([camera(camera_id) for camera_id in "abcdefgh"], ["c"], run.now)
+    run.detectors["d1"].died_at = run.now
+    run.settle()
+    before = run.desired_states.newest
+    run.restart()
+    told, after = run.step(), run.desired_states.newest
+    assert told.keys() == after.keys() - {"d1"}
+    assert {name: content(desired) for name, desired in after.items()} == {
+        name: content(desired) for name, desired in before.items()
+    }
+    assert min(desired.version for desired in told.values()) > max(desired.version for desired in before.values())
+    assert run.step() == {}
 
 
 def test_an_actor_that_was_started_again_is_told_the_same_again():
