@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -105,9 +106,11 @@ def train(
         str | None, typer.Option("--method", help=f"{', '.join(CHOICES)}; default: the config's.")
     ] = None,
     overwrite: OverwriteOption = False,
-    address: AddressOption = None,
+    address: Annotated[
+        str | None, typer.Option("--address", help="Head of a Ray cluster to train on, HOST:PORT or auto.")
+    ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes on that cluster, with a GPU each if it has any.")
+        int | None, typer.Option("--workers", min=1, help="Processes there, with a GPU each if it has any.")
     ] = None,
     cpus: Annotated[int, typer.Option("--cpus-per-worker", min=1, help="CPUs of each of them.")] = 1,
 ) -> None:
@@ -392,7 +395,43 @@ def cameras_resume(camera: CameraArgument, config: WhereOption = None) -> None:
     _say(_ask({"do": "resume", "id": camera}, config))
 
 
-def _ask(request: dict[str, Any], config: Path | None) -> dict[str, Any]:
+model_app = typer.Typer(help="Show and change the model of the run under way.", no_args_is_help=True)
+app.add_typer(model_app, name="model")
+
+
+@model_app.command("show", epilog="Example: cflow-stream model show --json")
+def model_show(as_json: JsonOption = False, config: WhereOption = None) -> None:
+    """Print which model scores, and how a change stands that was asked for."""
+    from pipeline.console.model import show_model
+
+    show_model(lambda request: _ask(request, config), as_json=as_json, out=out)
+
+
+@model_app.command("set", epilog="Example: cflow-stream model set models/retrained")
+def model_set(
+    model: Annotated[str, typer.Argument(help="Trained model: a folder, or an address such as s3://bucket/model.")],
+    config: WhereOption = None,
+) -> None:
+    """Have another model score from now on: it is loaded beside the one that does, and takes over without a lost frame.
+
+    Refused where it does not fit the run. Ends with 0 once it scores all cameras, with 1 where it could not be loaded.
+    """
+    from pipeline.console.model import change_model
+    from pipeline.models.source import is_address
+
+    place = model if is_address(model) else str(Path(model).resolve())
+    change_model(lambda request: _ask(request, config), {"do": "model set", "place": place}, out=out, err=err)
+
+
+@model_app.command("back", epilog="Example: cflow-stream model back")
+def model_back(config: WhereOption = None) -> None:
+    """Return to the model before the last change."""
+    from pipeline.console.model import change_model
+
+    change_model(lambda request: _ask(request, config), {"do": "model back"}, out=out, err=err)
+
+
+def _ask(request: Mapping[str, Any], config: Path | None) -> dict[str, Any]:
     from actors.control import ask_run
     from pipeline.sinks.locate import state_folder
 

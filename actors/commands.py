@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
 
-from actors.control import Apply, CameraControl, serve_control
+from actors.control import Apply, Attended, CameraControl, serve_control
 from actors.plans import replay_plan, stream_plan
 from actors.run import run
+from actors.run_models import RunModels
 from pipeline.config import CameraSettings, Config
 from pipeline.console.footage import passed_over_count
 from pipeline.console.progress import Bar, progress_bars
@@ -157,17 +158,17 @@ def _run_shown(
     address: str | None,
     duration_s: float | None,
     err: Console,
-    attended: Callable[[Apply], AbstractContextManager[object]] = lambda apply: nullcontext(),
+    attended: Attended = lambda apply, models: nullcontext(),
 ) -> RunStatus:
     """Run a plan with a progress bar below and alerts above it."""
     watched = {camera.id for camera in plan.cameras}
 
-    def attended_and_watched(apply: Apply) -> AbstractContextManager[object]:
+    def attended_and_watched(apply: Apply, models: RunModels) -> AbstractContextManager[object]:
         def apply_and_watch(cameras: Sequence[CameraSettings], paused: frozenset[str]) -> None:
             watched.update(camera.id for camera in cameras)
             apply(cameras, paused)
 
-        return attended(apply_and_watch)
+        return attended(apply_and_watch, models)
 
     with progress_bars(err) as progress, _alerts_shown(plan, watched, err):
         bar = Bar(progress, "starting actors")
@@ -213,12 +214,12 @@ def _told_once(status: RunStatus) -> Iterator[str]:
 
 def _attending(
     config: Config, config_file: Path, card: ModelCard, folder: Path, signals: Signals, err: Console
-) -> Callable[[Apply], AbstractContextManager[object]]:
+) -> Attended:
     """What changes a run's cameras while it lasts: the ``cameras`` commands, and SIGHUP after the config was edited."""
 
     @contextmanager
-    def attended(apply: Apply) -> Iterator[None]:
-        camera_control = CameraControl(config, config_file, card.scenes, apply)
+    def attended(apply: Apply, models: RunModels) -> Iterator[None]:
+        camera_control = CameraControl(config, config_file, card.scenes, apply, models)
 
         def reload_on_request() -> None:
             while not signals.stop.is_set():

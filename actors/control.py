@@ -12,10 +12,12 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from actors.model_control import ModelControl
+from actors.run_models import RunModels
 from pipeline.config import CameraSettings, Config
 from pipeline.config_file import load_config, parse_config
 from pipeline.errors import BadInputError, CflowError
@@ -31,6 +33,10 @@ _TIMEOUT_S = 10.0
 _LONGEST_REQUEST_BYTES = 1 << 20
 
 Apply = Callable[[Sequence[CameraSettings], frozenset[str]], None]
+"""Makes a run read these cameras, and pause those of these ids."""
+
+Attended = Callable[[Apply, RunModels], AbstractContextManager[object]]
+"""Takes requests to a run while its block lasts."""
 
 
 class CameraControl:
@@ -41,10 +47,19 @@ class CameraControl:
         config_file: where they were read from, and are read from again by ``reload``.
         scenes: what the model knows.
         apply: makes the run read these cameras and pause those of these ids.
+        models: the run's; None where nobody may change them.
     """
 
-    def __init__(self, config: Config, config_file: Path, scenes: Collection[str], apply: Apply) -> None:
+    def __init__(
+        self,
+        config: Config,
+        config_file: Path,
+        scenes: Collection[str],
+        apply: Apply,
+        models: RunModels | None = None,
+    ) -> None:
         self._config, self._config_file, self._scenes, self._apply = config, config_file, scenes, apply
+        self._models = None if models is None else ModelControl(config, models, lambda: tuple(self._cameras.values()))
         self._cameras = {camera.id: camera for camera in config.cameras}
         self._paused: frozenset[str] = frozenset()
         self._lock = threading.Lock()
@@ -54,7 +69,7 @@ class CameraControl:
 
         Args:
             request: ``{"do": "list"}``, ``{"do": "add", "camera": {...}}`` or
-                ``{"do": "remove" | "pause" | "resume", "id": ...}``.
+                ``{"do": "remove" | "pause" | "resume", "id": ...}``, or what ``ModelControl`` answers.
 
         Returns:
             ``{"said": one line}``, for ``add`` also ``{"warnings": [lines]}``; for ``list`` ``{"cameras": [...]}``.
@@ -62,6 +77,8 @@ class CameraControl:
         Raises:
             BadInputError: the request cannot be met; nothing has changed.
         """
+        if self._models is not None and str(request.get("do")).startswith("model "):
+            return self._models.answer(request)
         with self._lock:
             match request.get("do"):
                 case "list":

@@ -42,12 +42,14 @@ class ModelServer:
         self._held: dict[str, tuple[Path, ExitStack]] = {}  # by fingerprint, the one asked for last at the end
 
     def keep(self, source: ModelSource) -> None:
-        """Copy a model here, unless it is here.
+        """Copy a model here, unless it is here: from its place, or from another such actor.
 
         Raises:
             CheckpointError: it cannot be had, or is another one than it should be.
         """
-        self._folder(source.fingerprint, copier(source))
+        elsewhere = source.server
+        copy = copier(source) if elsewhere is None else copier_from(ActorClient(elsewhere), source)
+        self._folder(source.fingerprint, copy)
 
     def sizes(self, fingerprint: str) -> dict[str, int]:
         """Bytes of a model's files, by their names.

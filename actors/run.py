@@ -7,11 +7,11 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 
 from actors.cluster import ray_cluster
-from actors.control import Apply
+from actors.control import Attended
 from actors.fleet import Fleet
 from actors.supervisor import Supervisor
 from pipeline.errors import CflowError, RunError
@@ -36,7 +36,7 @@ def run(
     stop: threading.Event,
     duration_s: float | None = None,
     on_status: Callable[[RunStatus], None] = lambda status: None,
-    attended: Callable[[Apply], AbstractContextManager[object]] = lambda apply: nullcontext(),
+    attended: Attended = lambda apply, models: nullcontext(),
 ) -> RunStatus:
     """Run a plan until every camera ended, ``stop`` is set or the time is up; then drain.
 
@@ -46,7 +46,7 @@ def run(
         stop: set from outside to end the run in good order, within ten seconds.
         duration_s: longest time to read cameras.
         on_status: called with every new status.
-        attended: given the function that changes the run's cameras; its block lasts as long as they are read.
+        attended: given what changes the run's cameras and its model; its block lasts as long as cameras are read.
 
     Returns:
         How the run ended, after all files are closed.
@@ -76,6 +76,7 @@ def run(
         def publish(status: RunStatus, is_ending: bool) -> None:
             phase: RunPhase = "ending" if is_ending else "running"
             watch.tell(phase, status)
+            watch.tell_models(tuple(ModelInfo.of(model.card) for model in supervisor.models.scoring()))
             _write_status(status_writer, phase, status)
 
         fleet = Fleet(plan)
@@ -85,7 +86,7 @@ def run(
         try:
             supervisor.start(stop)
             end_at = math.inf if duration_s is None else time.monotonic() + duration_s
-            with attended(supervisor.apply):
+            with attended(supervisor.apply, supervisor.models):
                 while not _follow(supervisor, show) and not stop.is_set() and time.monotonic() < end_at:
                     stop.wait(max(0.0, min(_POLL_S, end_at - time.monotonic())))
                 deadline = ShutdownDeadline.starting_at(time.monotonic())

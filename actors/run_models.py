@@ -9,9 +9,10 @@ from dataclasses import replace
 from actors.actor_set import ActorSet
 from actors.fleet import Fleet
 from pipeline.errors import BadInputError
+from pipeline.models.card import ModelCard
 from pipeline.runtime.desired_state import DesiredStates
 from pipeline.runtime.messages import DesiredScorerState
-from pipeline.runtime.model_swap import ModelStatus, ModelSwap, RunModel
+from pipeline.runtime.model_swap import ModelStatus, ModelSwap, RunModel, SavedSwap
 
 _CHANGING = "expected a run whose model is not changing, got one where a change is under way"
 
@@ -20,19 +21,29 @@ class RunModels:
     """Changes the model; any thread may ask for it, and the supervisor's step carries it on.
 
     Args:
-        model: the first.
+        card: of the first.
         fleet: makes detectors.
         actors: those that there are.
         desired_states: which of them are to be there, and what scorers must know.
         lock: the supervisor's, which guards all of these.
+        saved: where a process before this one has changed them.
     """
 
     def __init__(
-        self, model: RunModel, fleet: Fleet, actors: ActorSet, desired_states: DesiredStates, lock: threading.RLock
+        self,
+        card: ModelCard,
+        fleet: Fleet,
+        actors: ActorSet,
+        desired_states: DesiredStates,
+        lock: threading.RLock,
+        saved: SavedSwap | None = None,
     ) -> None:
         self._fleet, self._actors, self._desired_states, self._lock = fleet, actors, desired_states, lock
-        self._swap = ModelSwap(model)
+        self._swap = ModelSwap(RunModel(card, fleet.models.first), saved, time.monotonic())
         self._spare = len(fleet.detectors) - fleet.active
+        fleet.models.source_of = self._swap.source_of
+        if saved is not None:
+            self._tell()
 
     @property
     def is_changing(self) -> bool:
@@ -49,9 +60,21 @@ class RunModels:
         """The one that it followed; None where there was none."""
         return self._swap.before
 
+    def scoring(self) -> tuple[RunModel, ...]:
+        """Those that score frames at present: the one in use, and the one before as long as cameras go over from it."""
+        before = self.before if self.status().phase == "taking over" else None
+        return (self.current,) if before is None else (self.current, before)
+
     def status(self) -> ModelStatus:
         """How the run stands to its models."""
-        return self._swap.status()
+        with self._lock:
+            return self._swap.status()
+
+    @property
+    def saved(self) -> SavedSwap | None:
+        """What is to be remembered where this process dies; None where the run has its first model."""
+        saved = self._swap.saved
+        return saved if self.is_changing or saved.before is not None or saved.failure else None
 
     def check_can_change(self) -> None:
         """See whether the model can be changed at present.
@@ -75,14 +98,14 @@ class RunModels:
         self.check_can_change()
         source = self._fleet.models.offered(model.source)
         with self._lock:
-            self.check_can_change()
             count, spare = self._desired_states.active_detectors, self._desired_states.spare_detectors()
-            self._fleet.check_room_beside(count, len(spare))
+        self._fleet.check_room_beside(count, len(spare))
+        with self._lock:
+            self.check_can_change()
             self._desired_states.retire_detectors(spare)  # makes room, also in memory
             detectors = self._desired_states.add_detectors(count)
-            self._fleet.models.give(detectors, source)
             self._swap.begin(replace(model, source=source), detectors, time.monotonic())
-            self._desired_states.cards = self._swap.cards
+            self._tell()
 
     def step(self, now: float) -> None:
         """Carry a change on, as detectors and scorers report. Waits for nobody.
@@ -101,10 +124,13 @@ class RunModels:
             scorers_follow=self._scorers_follow(),
         )
         states.retire_detectors(step.retire)
-        states.cards, states.scene_references = self._swap.cards, self.current.card.views
-        self._fleet.models.wanted = self.current.source
+        self._tell()
         if step.spare:
             states.add_detectors(self._spare)
+
+    def _tell(self) -> None:
+        self._desired_states.cards = self._swap.cards
+        self._desired_states.scene_references = self.current.card.views
 
     def _scorers_follow(self) -> bool:
         newest = self._desired_states.newest

@@ -1,9 +1,9 @@
-"""Where each detector of a run gets its model, on whatever node it is."""
+"""Where the detectors of a run get their models, on whatever node they are."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ _KEPT_WITHIN_S = 120.0
 
 
 class ServedModels:
-    """The models of a run, by detector.
+    """The models of a run, for all of its nodes.
 
     Args:
         plan: the run.
@@ -31,22 +31,17 @@ class ServedModels:
     Raises:
         BadInputError: the plan's model cannot be copied.
         RunError: that actor does not answer.
+
+    Attributes:
+        first: where detectors get the plan's model.
+        source_of: gives where a detector gets its model, by its name.
     """
 
     def __init__(self, plan: RunPlan, options: Callable[[], Mapping[str, Any]]) -> None:
         self._name, self._copies, self._options = plan.model_server, plan.model_copies, options
         self._server: ActorHandle | None = None
-        self._source_of: dict[str, ModelSource] = {}
-        self.wanted = self.offered(plan.model)
-        """What a detector gets that was given no model by its name."""
-
-    def of(self, detector: str) -> ModelSource:
-        """Where a detector is to get its model."""
-        return self._source_of.get(detector, self.wanted)
-
-    def give(self, detectors: Iterable[str], source: ModelSource) -> None:
-        """Have these detectors use a model, whenever they are started."""
-        self._source_of.update(dict.fromkeys(detectors, source))
+        self.first = self.offered(plan.model)
+        self.source_of: Callable[[str], ModelSource] = lambda detector: self.first
 
     def offered(self, source: ModelSource) -> ModelSource:
         """A model's source for every node of the run; a folder is copied for that where the run has other nodes.
@@ -60,8 +55,9 @@ class ServedModels:
         if self._server is None:
             options = {"name": self._name, "max_concurrency": 4, **self._options()}
             self._server = actor_class(ModelServer, options).remote(self._copies)
+        kept = self._server.keep.remote(source)  # pyright: ignore[reportOptionalMemberAccess] # Ray types no actors
         try:
-            ray.get(self._server.keep.remote(source), timeout=_KEPT_WITHIN_S)
+            ray.get(kept, timeout=_KEPT_WITHIN_S)
         except RayTaskError as error:
             raise BadInputError(cause_of(error)) from None
         except RayError as error:

@@ -20,7 +20,6 @@ from pipeline.runtime.activity import RunActivity
 from pipeline.runtime.activity_meter import ActivityMeter
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.desired_state import DesiredState, DesiredStates
-from pipeline.runtime.model_swap import RunModel
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.scaling import DetectorScaling
 from pipeline.runtime.shutdown import ShutdownDeadline
@@ -82,8 +81,7 @@ class Supervisor:
         self._activity_meter, self._activity = ActivityMeter(plan.name, time.time()), self._status.activity
         self._actors = ActorSet(fleet)
         self._scorers = Scorers(self._actors.scorers, slices, self._registry, self._deliveries)
-        model = RunModel(plan.card, plan.model)
-        self.models = RunModels(model, fleet, self._actors, self._desired_states, self._lock)
+        self.models = RunModels(plan.card, fleet, self._actors, self._desired_states, self._lock)
         self._actors.keep_processes(self._desired_states.processes)
         self._actors.keep_detectors(fleet.detectors[: fleet.active])
 

@@ -1,8 +1,45 @@
-"""Cameras dealt out to processes."""
+"""Cameras in camera processes: what is known of these, what is kept of that, and how the first ones are dealt out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedProcess:
+    """What is known of a camera process.
+
+    Attributes:
+        answers: whether it lives and has reported.
+        died_at: when it was found dead, in monotonic seconds; None while it is not known to be.
+        follows: whether it follows what it was told last.
+        reading: cameras that it has not released.
+        node: id of its node; empty where that is not known.
+    """
+
+    answers: bool = False
+    died_at: float | None = None
+    follows: bool = False
+    reading: frozenset[str] = frozenset()
+    node: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPlacement:
+    """Where cameras are read.
+
+    Attributes:
+        homes: camera process to the id of its node; empty is any node.
+        placed: camera to the process that reads it, or has yet to release it.
+        moving: camera to the process that it goes to, once it was released.
+        processes_so_far: how many camera processes there have been.
+    """
+
+    homes: Mapping[str, str] = field(default_factory=dict[str, str])
+    placed: Mapping[str, str] = field(default_factory=dict[str, str])
+    moving: Mapping[str, str] = field(default_factory=dict[str, str])
+    processes_so_far: int = 0
 
 
 def split_cameras(

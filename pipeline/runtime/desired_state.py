@@ -9,6 +9,7 @@ from typing import TypeVar
 from pipeline.config import CameraSettings
 from pipeline.models.card import ModelCard
 from pipeline.runtime.actor_states import ActorState, ActorStates
+from pipeline.runtime.assignment import PlacedProcess
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.messages import (
     CameraReport,
@@ -19,7 +20,7 @@ from pipeline.runtime.messages import (
     DetectorReport,
 )
 from pipeline.runtime.nodes import ClusterNode
-from pipeline.runtime.placement import CameraPlacement, PlacedProcess
+from pipeline.runtime.placement import CameraPlacement
 from pipeline.runtime.pool import DetectorPool, LivingDetector, TakenProcess
 from pipeline.runtime.slices import ScorerSlices
 from pipeline.types import SceneReference

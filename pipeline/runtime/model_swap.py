@@ -77,27 +77,63 @@ class SwapStep:
     spare: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class SavedSwap:
+    """What is to be remembered of a run's models where the process that changes them dies.
+
+    Attributes:
+        current: the one in use.
+        before: the one that it followed.
+        coming: the one that is loaded.
+        left: the one whose detectors are leaving.
+        new: names of the detectors that load the one that is coming.
+        leaving: names of those that are leaving.
+        failure: why the last change was given up.
+    """
+
+    current: RunModel
+    before: RunModel | None = None
+    coming: RunModel | None = None
+    left: RunModel | None = None
+    new: tuple[str, ...] = ()
+    leaving: frozenset[str] = frozenset()
+    failure: str = ""
+
+
 class ModelSwap:
     """The models of a run: one in use, perhaps one coming, and the one before.
 
     Args:
         model: the first.
+        saved: where a process before this one has changed them.
+        now: monotonic seconds.
 
     Attributes:
         current: the one in use.
         before: the one that it followed; None while there was none.
     """
 
-    def __init__(self, model: RunModel) -> None:
-        self.current = model
-        self.before: RunModel | None = None
-        self._coming: RunModel | None = None
+    def __init__(self, model: RunModel, saved: SavedSwap | None = None, now: float = 0.0) -> None:
         self._first = model
-        self._new: tuple[str, ...] = ()
-        self._leaving: frozenset[str] = frozenset()
-        self._left: RunModel | None = None  # whose detectors those are
-        self._give_up_at = 0.0
-        self._failure = ""
+        saved = saved or SavedSwap(model)
+        self.current, self.before, self._coming = saved.current, saved.before, saved.coming
+        self._new = saved.new
+        self._leaving, self._left = saved.leaving, saved.left  # detectors, and the model that they have
+        self._give_up_at = now + LOADED_WITHIN_S
+        self._failure = saved.failure
+
+    @property
+    def saved(self) -> SavedSwap:
+        """What is to be remembered."""
+        return SavedSwap(self.current, self.before, self._coming, self._left, self._new, self._leaving, self._failure)
+
+    def source_of(self, detector: str) -> ModelSource:
+        """Where a detector gets its model, be it started for the first time or again."""
+        if self._coming is not None and detector in self._new:
+            return self._coming.source
+        if self._left is not None and detector in self._leaving:
+            return self._left.source
+        return self.current.source
 
     @property
     def is_changing(self) -> bool:
@@ -106,14 +142,14 @@ class ModelSwap:
 
     @property
     def _is_taking_over(self) -> bool:
-        return self._left is not None and self._left is self.before
+        return self._left is not None and self._leaving.isdisjoint(self._new)
 
     @property
     def cards(self) -> tuple[ModelCard, ...]:
         """What scorers must know: the models whose results may come, the wanted one last; none for the first alone."""
         models = [self._coming] if self._coming is not None else []
         models += [self._left] if self._left is not None else []
-        if not models and self.current is self._first:
+        if not models and self.current.card.fingerprint == self._first.card.fingerprint:
             return ()
         return tuple(model.card for model in (*models, self.current))
 

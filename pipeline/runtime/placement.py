@@ -6,31 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.runtime.assignment import split_cameras
+from pipeline.runtime.assignment import PlacedProcess, SavedPlacement, split_cameras
 from pipeline.runtime.nodes import ClusterNode, nodes_for
 
 _GONE_AFTER_S = 5.0  # a camera process on a living node is back within three
 _MOVES_AT_ONCE = 4  # where nothing hurries: each is a second without frames of that camera
 _IN_FLIGHT_FOR_S = 3.0  # how long a camera that moves waits for the results of its last frames
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedProcess:
-    """What is known of a camera process.
-
-    Attributes:
-        answers: whether it lives and has reported.
-        died_at: when it was found dead, in monotonic seconds; None while it is not known to be.
-        follows: whether it follows what it was told last.
-        reading: cameras that it has not released.
-        node: id of its node; empty where that is not known.
-    """
-
-    answers: bool = False
-    died_at: float | None = None
-    follows: bool = False
-    reading: frozenset[str] = frozenset()
-    node: str = ""
 
 
 @dataclass(slots=True)
@@ -86,6 +67,17 @@ class CameraPlacement:
         """Whether no other process is to read a camera, nor is this one to release it."""
         move = self._moves.get(camera_id)
         return (move is None or not move.begun) and self._placed.get(camera_id, process) == process
+
+    def saved(self) -> SavedPlacement:
+        """What is decided, to be gone on from; moves that have not begun are decided again."""
+        moving = {camera_id: move.to for camera_id, move in self._moves.items() if move.begun}
+        return SavedPlacement(dict(self._homes), dict(self._placed), moving, self._processes_so_far)
+
+    def restore(self, saved: SavedPlacement) -> None:
+        """Go on from what ``saved`` gave, instead of with ``begin``."""
+        self._homes, self._placed = dict(saved.homes), dict(saved.placed)
+        self._moves = {camera_id: _Move(to, begun=True) for camera_id, to in saved.moving.items()}
+        self._processes_so_far = saved.processes_so_far
 
     def stay(self) -> None:
         """Give up moves: all cameras are to end."""

@@ -144,6 +144,7 @@ class CameraStatus:
             "scored_fps": scoring.scored_fps,
             "scored_frame_at_s": scoring.scored_frame_at_s,
             "threshold": scoring.threshold,
+            "model": scoring.model,
         }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from ray.exceptions import ActorDiedError, GetTimeoutError, RayTaskError
 
 from pipeline.errors import BadInputError
+from pipeline.models.source import ModelSource
 from pipeline.runtime.messages import CameraReport, DetectorLoad, DetectorReport, ScorerReport
 
 
@@ -143,16 +144,13 @@ class Scorer(Actor):
 
 
 class Models:
-    """Which model each detector was given, as ``actors.served_models.ServedModels``."""
+    """Which model detectors get, as ``actors.served_models.ServedModels`` says."""
 
     def __init__(self):
-        self.given, self.wanted, self.no_room = {}, None, False
+        self.first, self.no_room = ModelSource("a" * 64, "/models/first"), False
 
     def offered(self, source):
         return source
-
-    def give(self, detectors, source):
-        self.given |= dict.fromkeys(detectors, source)
 
 
 class Fleet:

@@ -44,17 +44,20 @@ def test_the_spare_detector_makes_room_the_new_one_loads_and_the_old_one_goes_on
     run.step()
     run.step()
     assert detectors(run) == {OLD, NEW}
-    assert run.fleet.models.given == {NEW: NEXT.source}
+    sources = [run.fleet.models.source_of(name) for name in (OLD, NEW)]
+    assert sources == [run.fleet.models.first, NEXT.source]
     assert run["run-camera-0"].desired.consumer == OLD
     assert [card.fingerprint for card in run["run-scorer-0"].desired.cards] == [NEXT.card.fingerprint, CARD.fingerprint]
     assert run.supervisor.status().model.phase == "loading"
+    assert [model.card for model in run.supervisor.models.scoring()] == [CARD]
     run[NEW].come_back()
     for _ in range(4):
         run.step()
     assert run["run-camera-0"].desired.consumer == NEW
     assert run.supervisor.status().model.phase == "in use"
+    assert run.supervisor.models.scoring() == (NEXT,)
     assert detectors(run) == {NEW, "run-detector-3"}  # a spare one again
-    assert run.fleet.models.wanted == NEXT.source
+    assert run.fleet.models.source_of("run-detector-3") == NEXT.source
     assert [card.fingerprint for card in run["run-scorer-0"].desired.cards] == [NEXT.card.fingerprint]
     assert run.supervisor.status().totals()["model"]["fingerprint"] == NEXT.card.fingerprint
 

@@ -23,7 +23,7 @@ from tests.models.tiny import tiny_model
 READER = ReaderStatus("streaming", True, "b", 0, 10, 10, {}, 0, "", 100.0, frozenset())
 ENDED = replace(READER, state="finished", live=False, last_frame_at_s=None)
 SCORING = ScoringStatus(10, {}, 0, None, None, None, None, 1.0)
-CARD = tiny_model()[0]
+CARD = tiny_model()[0].model_copy(update={"fingerprint": "a" * 64})
 SCORER, CAMERAS, DETECTOR = "run-scorer-0", "run-camera-0", "run-detector-0"
 
 

@@ -78,8 +78,8 @@ class LiveRun:
 
     def _run(self) -> None:
         @contextmanager
-        def attended(apply):
-            self.control = CameraControl(self._config, self.config_file, (), apply)
+        def attended(apply, models):
+            self.control = CameraControl(self._config, self.config_file, (), apply, models)
             with serve_control(self.control, self.folder):
                 yield
 

@@ -77,3 +77,19 @@ def test_nobody_waits_for_ever_for_a_new_detector(swap):
 def test_scorers_that_are_slow_to_follow_are_waited_for_since_they_come_back(swap):
     assert step(swap, 2 * LOADED_WITHIN_S, up=("d0", "d1"), scorers_follow=False) == NOTHING
     assert step(swap, 2 * LOADED_WITHIN_S, up=("d0", "d1")) == SwapStep(retire=("d0",))
+
+
+def test_a_process_that_goes_on_with_a_change_knows_what_the_one_before_knew(swap):
+    again = ModelSwap(A, swap.saved, now=9.0)
+    assert again.cards == swap.cards
+    assert (again.source_of("d0"), again.source_of("d1")) == (A.source, B.source)
+    assert step(again, up=("d0", "d1")) == SwapStep(retire=("d0",))
+    again = ModelSwap(A, again.saved)
+    assert (again.status().phase, again.current, again.before) == ("taking over", B, A)
+    assert [again.source_of(name) for name in ("d0", "d1", "d2")] == [A.source, B.source, B.source]
+    assert step(again, detectors=("d1",)) == SwapStep(spare=True)
+    assert ModelSwap(A, again.saved).cards == (B.card,)
+    given_up = ModelSwap(A, swap.saved)
+    step(given_up, up=("d0",), failed={"d1": "no such weights"})
+    assert ModelSwap(A, given_up.saved).status().phase == "in use"
+    assert given_up.source_of("d1") == B.source
