@@ -73,6 +73,7 @@ class Fleet:
         self.active = min(active, room) if self.device == "cuda" else active
         self.max_active = max(runtime.max_detectors or self.active, self.active)
         self._nodes: tuple[ClusterNode, ...] = ()
+        self._places: dict[str, str] = {}
         spare = runtime.spare_detectors
         if spare is None:  # several detectors take over from each other
             spare = int(self.active == 1 and any(camera.is_live for camera in plan.cameras))
@@ -87,6 +88,19 @@ class Fleet:
         """
         self._nodes = living_nodes()
         return self._nodes
+
+    def spread_over(self) -> list[str]:
+        """Ids of the nodes that detectors are to be spread over: on a CPU; GPUs spread them by themselves."""
+        return [node.id for node in self._detector_hosts()] if self.device == "cpu" else []
+
+    def place_detector(self, name: str, node: str) -> None:
+        """Have a detector made on a node, where there is room and as long as it is there.
+
+        Args:
+            name: of the detector, which is made later.
+            node: id of the node.
+        """
+        self._places[name] = node
 
     def room_for_detectors(self) -> int:
         """How many detectors the cluster could hold, those that there are included."""
@@ -195,6 +209,8 @@ class Fleet:
             options["label_selector"] = {ROLE_LABEL: _NOT_FOR_OTHERS}
         if len(hosts) > 1:  # beside the cameras, on whatever node these are
             options["scheduling_strategy"] = "SPREAD"
+        if (node := self._places.get(name)) is not None:
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
         return actor_class(DetectorActor, options).remote(detector_plan)
 
     def _detector_share(self) -> dict[str, float]:

@@ -13,6 +13,7 @@ from actors.actor_set import ActorSet
 from actors.cluster_nodes import NodeWatch
 from actors.deliveries import Deliveries
 from actors.fleet import Fleet
+from actors.pool_keeper import PoolKeeper
 from actors.run_models import RunModels
 from actors.scorers import Scorers
 from actors.supervision_file import SupervisionFile
@@ -23,7 +24,6 @@ from pipeline.runtime.activity_meter import ActivityMeter
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.desired_state import DesiredState, DesiredStates
 from pipeline.runtime.plan import RunPlan
-from pipeline.runtime.scaling import DetectorScaling
 from pipeline.runtime.shutdown import ShutdownDeadline
 from pipeline.runtime.slices import ScorerSlices
 from pipeline.runtime.status import RunStatus
@@ -95,9 +95,9 @@ class Supervisor:
         self._closing = threading.Event()
         self._published_at = -math.inf
         self._status = RunStatus(cameras=(), done=False)
-        self._scaling = DetectorScaling(fleet.active, fleet.max_active)
         self._activity_meter, self._activity = ActivityMeter(plan.name, time.time()), self._status.activity
         self._actors = ActorSet(fleet)
+        self._pool_keeper = PoolKeeper(fleet, self._desired_states, self._actors)
         self._scorers = Scorers(
             self._actors.scorers, slices, self._registry, self._deliveries, before.notices if before is not None else {}
         )
@@ -231,7 +231,8 @@ class Supervisor:
             self._collect_reports()
             states = self._actors.states(self._node_watch.nodes)
             self.models.step(now)
-            self._resize_pool(now)
+            if not self._draining and not self.models.is_changing:
+                self._pool_keeper.step(now, self._registry.dropped_late)
             desired_states = self._desired_states.update(states, now, draining=self._draining)
             self._scorers.add(self._registry.check_health(now_s))
             self._keep(now)  # before anybody follows it
@@ -279,23 +280,6 @@ class Supervisor:
         except Exception as error:  # whatever it is: the command ends the run, and says so
             if not self._closing.is_set():
                 self.failure = error
-
-    def _resize_pool(self, now: float) -> None:
-        """Have more or fewer detectors, as they are busy."""
-        if self._draining or self.models.is_changing or self._fleet.max_active == self._fleet.active:
-            return
-        working, active = self._desired_states.working_detectors(), self._desired_states.active_detectors
-        reports = {name: detector.report for name, detector in self._actors.detectors.items() if name in working}
-        wanted = self._scaling.update(
-            now,
-            {name: report.load for name, report in reports.items() if report is not None},
-            active=active,
-            dropped=self._registry.dropped_late(),
-            room=self._fleet.room_for_detectors(),
-        )
-        if wanted != active:
-            _log.info("%d detectors are to work instead of %d", wanted, active)
-            self._desired_states.resize_pool(wanted)
 
     def _tick(self) -> None:
         """Poll all actors, then take a step. Waits for nobody longer than a moment."""

@@ -120,6 +120,10 @@ class DesiredStates:
         """Names of all detectors but those that were retired."""
         return frozenset(self._pool.detectors) - self._pool.retired
 
+    def detector_loads(self) -> dict[str, int]:
+        """How many cameras each detector has at present."""
+        return {name: self._pool.load(name) for name in self._pool.detectors}
+
     def resize_pool(self, active: int) -> None:
         """Have another number of detectors at work: more are added, or those that have least to do are retired.
 
@@ -130,7 +134,7 @@ class DesiredStates:
         if surplus < 0:
             self.add_detectors(-surplus)
         elif surplus > 0:
-            loads = {name: self._pool.load(name) for name in self._pool.detectors if name not in self._pool.retired}
+            loads = {name: load for name, load in self.detector_loads().items() if name not in self._pool.retired}
             by_load = sorted(loads, key=lambda name: (loads[name] == 0, loads[name]))  # who has nothing is a spare one
             self.retire_detectors(by_load[:surplus])
 

@@ -113,10 +113,10 @@ class CameraProcess(Actor):
 
 
 class Detector(Actor):
-    load = DetectorLoad()
+    load, node = DetectorLoad(), ""
 
     def stands(self):
-        return DetectorReport(self.version, {}, "as it stands", self.load)
+        return DetectorReport(self.version, {}, "as it stands", self.load, self.node)
 
 
 class Scorer(Actor):
@@ -170,6 +170,12 @@ class Fleet:
 
     def look_at_nodes(self):
         return self.nodes
+
+    def spread_over(self):
+        return [node.id for node in self.nodes]
+
+    def place_detector(self, name, node):
+        self.homes[name] = node
 
     def room_for_detectors(self):
         return self.max_active

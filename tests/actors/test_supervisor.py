@@ -396,3 +396,27 @@ def test_a_detector_that_was_added_takes_over_from_one_that_was_retired_which_is
     assert run[CAMERAS].desired.consumer == added
     assert run[DETECTOR].is_killed
     assert run.texts() == []
+
+
+def test_on_a_node_that_comes_a_detector_replaces_one_of_several_elsewhere_once_it_has_loaded_its_model():
+    run = Run("gate", "yard", active=2, nodes=(ClusterNode("a"),))
+    for detector in (DETECTOR, "run-detector-1"):
+        run[detector].node = "a"
+    for _ in range(4):
+        run.step()
+    run.supervisor._node_watch.nodes = run.fleet.nodes = (ClusterNode("a"), ClusterNode("b"))
+    run.step()
+    comes = "run-detector-2"
+    assert run.fleet.homes[comes] == "b"
+    run[comes].node = "b"
+    run[comes].die()  # it loads its model
+    for _ in range(4):
+        run.step()
+    assert not run[DETECTOR].is_killed
+    run[comes].come_back()
+    for _ in range(12):
+        run.step()
+    assert [run[name].is_killed for name in (DETECTOR, "run-detector-1", comes)].count(True) == 1
+    assert not run[comes].is_killed
+    assert run[comes].desired.processes
+    assert "run-detector-3" not in run.fleet.made
