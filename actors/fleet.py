@@ -28,6 +28,7 @@ from pipeline.runtime.plan import RunPlan
 
 _CAMERA_CPUS = 0  # each is placed by hand, and finds its place beside whatever detectors took
 _SCORER_CPUS = 0  # they have to be on this node, also where a cluster's head offers none
+_RAYS_UNIT = 1e-4  # it counts shares in these
 _ROUNDING = 1e-6  # a third of a GPU, three times
 _NOT_FOR_OTHERS = "!in(decode,state)"  # nor for nobody: a node without the label. Ray takes blanks for parts of values
 _FOREVER = {"max_restarts": -1, "max_task_retries": 0}
@@ -121,14 +122,14 @@ class Fleet:
         Raises:
             BadInputError: they do not.
         """
-        if self.device == "cpu":  # shares of CPUs only place actors, and shrink where there are more
-            return
-        share = self._detector_share()["num_gpus"]
-        free = ray.available_resources().get("GPU", 0.0) + leaving * share
-        if free + _ROUNDING < count * share:
+        kind, share = ("CPU", "num_cpus") if self.device == "cpu" else ("GPU", "num_gpus")
+        each = self._detector_share()[share]
+        free = ray.available_resources().get(kind, 0.0) + leaving * each
+        if free + _ROUNDING < count * each:
+            hint = "; with runtime.gpus_per_detector of at most 0.5 two models fit on a GPU" if kind == "GPU" else ""
             raise BadInputError(
-                f"expected room for {count} more detectors beside those at work, which is {count * share:g} GPUs, got "
-                f"{free:g} free; with runtime.gpus_per_detector of at most half a GPU two models fit on one"
+                f"expected room for {count} more detectors beside those at work, {count * each:g} {kind}, got {free:g} "
+                f"{kind} free{hint}"
             )
 
     def scorer(self, number: int) -> ActorMonitor:
@@ -201,7 +202,9 @@ class Fleet:
         total, spare = len(self.detectors), len(self.detectors) - self.active
         if self.device == "cpu":
             most = self.max_active + spare
-            return {"num_cpus": min(1.0, 0.5 * ray.cluster_resources().get("CPU", 1.0) / most)}
+            share = min(1.0, 0.5 * ray.cluster_resources().get("CPU", 1.0) / most)
+            # Rounded down: while the model changes there are twice as many, and they fit.
+            return {"num_cpus": int(share / _RAYS_UNIT + _ROUNDING) * _RAYS_UNIT}
         # A spare one shares GPUs with the others, for it only keeps its weights there.
         return {"num_gpus": self._plan.runtime.gpus_per_detector * self.active / total}
 

@@ -60,6 +60,11 @@ class RunModels:
         """The one that it followed; None where there was none."""
         return self._swap.before
 
+    def scoring(self) -> tuple[RunModel, ...]:
+        """Those that score frames at present: the one in use, and the one before as long as cameras go over from it."""
+        before = self.before if self.status().phase == "taking over" else None
+        return (self.current,) if before is None else (self.current, before)
+
     def status(self) -> ModelStatus:
         """How the run stands to its models."""
         with self._lock:
@@ -93,9 +98,10 @@ class RunModels:
         self.check_can_change()
         source = self._fleet.models.offered(model.source)
         with self._lock:
-            self.check_can_change()
             count, spare = self._desired_states.active_detectors, self._desired_states.spare_detectors()
-            self._fleet.check_room_beside(count, len(spare))
+        self._fleet.check_room_beside(count, len(spare))
+        with self._lock:
+            self.check_can_change()
             self._desired_states.retire_detectors(spare)  # makes room, also in memory
             detectors = self._desired_states.add_detectors(count)
             self._swap.begin(replace(model, source=source), detectors, time.monotonic())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from pipeline.config import CameraSettings
 from pipeline.models.card import ModelCard
 from pipeline.runtime.actor_states import ActorState, ActorStates
+from pipeline.runtime.assignment import PlacedProcess, SavedAssignments
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.messages import (
     CameraReport,
@@ -19,28 +20,13 @@ from pipeline.runtime.messages import (
     DetectorReport,
 )
 from pipeline.runtime.nodes import ClusterNode
-from pipeline.runtime.placement import CameraPlacement, PlacedProcess, SavedPlacement
-from pipeline.runtime.pool import DetectorPool, LivingDetector, SavedPool, TakenProcess
+from pipeline.runtime.placement import CameraPlacement
+from pipeline.runtime.pool import DetectorPool, LivingDetector, TakenProcess
 from pipeline.runtime.slices import ScorerSlices
 from pipeline.types import SceneReference
 
 DesiredState = DesiredCameraState | DesiredDetectorState | DesiredScorerState
 _Desired = TypeVar("_Desired", DesiredCameraState, DesiredDetectorState, DesiredScorerState)
-
-
-@dataclass(frozen=True, slots=True)
-class SavedAssignments:
-    """Who reads what and who takes from whom.
-
-    Attributes:
-        placement: who reads what, where.
-        pool: who takes from whom.
-        detectors_so_far: how many detectors there have been.
-    """
-
-    placement: SavedPlacement = field(default_factory=SavedPlacement)
-    pool: SavedPool = field(default_factory=SavedPool)
-    detectors_so_far: int = 0
 
 
 class DesiredStates:
@@ -93,7 +79,8 @@ class DesiredStates:
         self._desired_detectors: dict[str, DesiredDetectorState] = {}
         self._desired_scorers: dict[str, DesiredScorerState] = {}
         if saved is None:
-            self._placement.begin([camera.id for camera in registry.cameras], nodes, active)
+            ids = [camera.id for camera in registry.cameras]
+            self._placement.begin(ids, nodes, active, scorer_of=slices.scorer_of if slices.are_many else None)
         else:
             self._placement.restore(saved.placement)
             self._pool.restore(saved.pool)

@@ -35,6 +35,11 @@ class ScorerSlices:
         self._scorers = tuple(scorers)
         self.first = self._scorers[0]
 
+    @property
+    def are_many(self) -> bool:
+        """Whether there is more than one."""
+        return len(self._scorers) > 1
+
     def scorer_of(self, camera_id: str | None) -> str:
         """Name of the scorer that a camera belongs to; None stands for the run itself."""
         if camera_id is None:

@@ -91,3 +91,27 @@ def test_a_detector_that_wants_more_gpus_than_there_are_is_refused(cluster):
     cluster(CPU=8.0, GPU=1.0)
     with pytest.raises(BadInputError, match="gpus_per_detector: expected at most the 1 GPUs of the Ray cluster, got 2"):
         fleet(gpus_per_detector=2)
+
+
+@pytest.mark.parametrize(
+    ("resources", "settings", "count", "leaving", "fits"),
+    [
+        ({"CPU": 8.0, "GPU": 1.0}, {}, 1, 1, True),  # the spare one makes room
+        ({"CPU": 8.0, "GPU": 1.0}, {"spare_detectors": 0}, 1, 0, False),
+        ({"CPU": 8.0, "GPU": 1.0}, {"spare_detectors": 0, "detectors": 1, "gpus_per_detector": 0.5}, 1, 0, True),
+        ({"CPU": 4.0}, {"detectors": 3}, 3, 0, True),
+    ],
+)
+def test_two_models_fit_beside_each_other_where_there_is_a_share_left(
+    cluster, monkeypatch, resources, settings, count, leaving, fits
+):
+    cluster(**resources)
+    made = fleet(**settings)
+    kind, share = ("GPU", "num_gpus") if "GPU" in resources else ("CPU", "num_cpus")
+    taken = len(made.detectors) * made._detector_share()[share]
+    monkeypatch.setattr("ray.available_resources", lambda: {kind: resources[kind] - taken})
+    if fits:
+        made.check_room_beside(count, leaving)
+    else:
+        with pytest.raises(BadInputError, match=r"expected room for 1 more .* 1 GPU, got 0 GPU free; with .* 0\.5 two"):
+            made.check_room_beside(count, leaving)
