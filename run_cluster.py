@@ -459,7 +459,12 @@ def model_show(
 
 @model_app.command("set", epilog="Example: cflow-stream model set models/retrained")
 def model_set(
-    model: Annotated[str, typer.Argument(help="Trained model: a folder, or an address such as s3://bucket/model.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Trained model: an address (s3://bucket/model), or a folder of the machine with the run's state."
+        ),
+    ],
     config: WhereOption = None,
     address: ServiceOption = None,
     run: ServiceNameOption = None,

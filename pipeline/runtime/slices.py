@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-_CAMERAS_PER_SCORER = 200  # at 5 frames/s each: about a quarter of what one process can score
+from pipeline.config import CAMERAS_PER_SCORER
 
 _Item = TypeVar("_Item")
 
@@ -18,7 +18,7 @@ def scorer_count(cameras: int, wanted: int | None) -> int:
         cameras: how many it begins with.
         wanted: ``runtime.scorers``; None is one for every 200 cameras.
     """
-    return wanted or max(1, -(-cameras // _CAMERAS_PER_SCORER))
+    return wanted or max(1, -(-cameras // CAMERAS_PER_SCORER))
 
 
 class ScorerSlices:

@@ -17,7 +17,6 @@ import yaml
 from pipeline.models.card import WEIGHTS_FILE, read_card, write_card
 from pipeline.run_folder import RunFolder
 from pipeline.scoring.calibration import ScoreCalibration
-from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.sinks.redis_reader import read_statuses
 from pipeline.sinks.run_status import read_run
 from tests.cluster.nodes import ray_nodes
@@ -32,7 +31,7 @@ COMMAND = [sys.executable, str(ROOT / "run_cluster.py")]
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """The head has no CPU to offer, so that whatever reads cameras or runs the model does so on the other node."""
+    """The head has no CPU to offer, so that whatever runs the model does so on the other node."""
     home = tmp_path_factory.mktemp("home")
     with ray_nodes(home) as nodes:
         nodes.start_head(cpus=0)
@@ -40,140 +39,167 @@ def cluster(tmp_path_factory):
         yield nodes
 
 
-def until(condition, what, longest_s=180.0):
-    give_up_at = time.monotonic() + longest_s
-    while not condition():
-        assert time.monotonic() < give_up_at, f"not within {longest_s:g} s: {what}"
-        time.sleep(0.1)
+@pytest.fixture
+def run(cluster, trained, redis_url, tmp_path):
+    return Run(cluster, trained, redis_url, tmp_path)
 
 
-@contextmanager
-def stream(cluster, config, model, log):
-    """The command, until the block ends."""
-    words = ["stream", "--config", str(config), "--model", str(model), "--address", cluster.address]
-    with log.open("w") as said:
-        running = subprocess.Popen([*COMMAND, *words], stdout=said, stderr=said, env=cluster.environment)
-    try:
-        yield running
-    finally:
-        if running.poll() is None:
-            running.send_signal(signal.SIGTERM)
-        assert running.wait(60.0) == 0, log.read_text()
+class Run:
+    """What its user types and sees."""
+
+    def __init__(self, cluster, trained, redis_url, folder):
+        self.cluster, self.redis_url, self.folder = cluster, redis_url, folder / "run"
+        self.config, self.log, self.clip = folder / "c.yaml", folder / "log.txt", trained.dataset.test[0]
+
+    def write(self, *cameras):
+        """Cameras that lose no frame while nobody has time for them."""
+        sections = {
+            "camera_defaults": {**QUICK, "max_frame_age_s": 60, "buffer_frames": 500},
+            "cameras": [{"id": name, "url": self.clip.url, "scene": self.clip.scene, "loop": True} for name in cameras],
+            "runtime": {**TINY["runtime"], "batch_frames": 64, "cameras_per_process": 1, "spare_detectors": 0},
+            "redis": {"url": self.redis_url},
+            "output": {"folder": str(self.folder), "rotate_s": 5},
+        }
+        self.config.write_text(yaml.safe_dump({**TINY, **sections}))
+
+    def begin(self, *words):
+        with self.log.open("a") as said:
+            return subprocess.Popen([*COMMAND, *words], stdout=said, stderr=said, env=self.cluster.environment)
+
+    def type(self, *words):
+        done = [*COMMAND, *map(str, words)]
+        return subprocess.run(
+            done, capture_output=True, text=True, check=False, timeout=240.0, env=self.cluster.environment
+        )
+
+    @contextmanager
+    def streaming(self, model):
+        """The command, until the block ends."""
+        words = ["--config", str(self.config), "--model", str(model), "--address", self.cluster.address]
+        running = self.begin("stream", *words)
+        try:
+            yield
+        finally:
+            if running.poll() is None:
+                running.send_signal(signal.SIGTERM)
+            assert running.wait(60.0) == 0, self.log.read_text()
+
+    def until(self, condition, what, longest_s=180.0):
+        give_up_at = time.monotonic() + longest_s
+        while not condition():
+            assert time.monotonic() < give_up_at, f"not within {longest_s:g} s: {what}; {self.log.read_text()}"
+            time.sleep(0.1)
+
+    def newest_score(self):
+        """When the newest scored frame of all cameras was captured."""
+        if read_run(self.redis_url) is None:
+            return 0.0
+        return max((camera["scored_frame_at_s"] or 0.0 for camera in read_statuses(self.redis_url).values()), default=0)
+
+    def scored_by(self, fingerprint):
+        """Whether every camera is."""
+        return {camera["model"] for camera in read_statuses(self.redis_url).values()} == {fingerprint}
+
+    def wait_for_frames(self, model):
+        self.until(lambda: self.newest_score() > 0.0 and self.scored_by(model), "frames are scored")
+
+    def kill(self, kind):
+        """All processes of a kind of actor, on all nodes."""
+        found = [process for node in self.cluster.nodes.values() for process in node.processes()]
+        pids = [process.pid for process in found if " ".join(process.cmdline()).startswith(f"ray::{kind}")]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        return len(pids)
+
+    def check_rows(self, cards, models):
+        """Every frame was scored once and judged by the model that saw it; each camera had these, one after another."""
+        for name, status in read_statuses(self.redis_url).items():
+            assert status["decoded"] == status["scored"] + sum(status["dropped"].values())
+            assert "detector_lost" not in status["dropped"]
+            files = (self.folder / "scores" / f"camera={name}").rglob("*.parquet")
+            rows = sorted(
+                (row for file in files for row in pq.read_table(file).to_pylist()),
+                key=lambda row: (row["session"], row["index"]),
+            )
+            assert len({(row["session"], row["index"]) for row in rows}) == len(rows) == status["scored"]
+            assert [model for model, _ in itertools.groupby(row["model"] for row in rows)] == models
+            for row in filter(lambda row: row["paired"], rows):
+                card = cards[row["model"]]
+                normal = ScoreCalibration.of_scene(
+                    card.normal_scores, self.clip.scene, card.normal_fps, camera_id=name
+                ).subsampled(QUICK["sample_fps"])
+                assert row["p_value"] == normal.p_value(row["anomaly_score"])
 
 
-def detectors(cluster):
-    found = [process for node in cluster.nodes.values() for process in node.processes()]
-    return [process.pid for process in found if " ".join(process.cmdline()).startswith("ray::DetectorActor")]
-
-
-def newest_score(redis_url):
-    """When the newest scored frame of all cameras was captured."""
-    if read_run(redis_url) is None:
-        return 0.0
-    return max((camera["scored_frame_at_s"] or 0.0 for camera in read_statuses(redis_url).values()), default=0.0)
-
-
-def test_a_model_reaches_nodes_without_its_folder_and_outlives_that_on_them(trained, cluster, redis_url, tmp_path):
-    model, run, config = shutil.copytree(trained.folder, tmp_path / "mine"), tmp_path / "run", tmp_path / "c.yaml"
-    clip = trained.dataset.test[0]
-    sections = {
-        "camera_defaults": QUICK,
-        "cameras": [{"id": "gate", "url": clip.url, "scene": clip.scene, "loop": True}],
-        "runtime": {**TINY["runtime"], "spare_detectors": 0},
-        "redis": {"url": redis_url},
-        "output": {"folder": str(run)},
-    }
-    config.write_text(yaml.safe_dump({**TINY, **sections}))
-    with stream(cluster, config, model, tmp_path / "log.txt"):
-        until(lambda: newest_score(redis_url) > 0.0, "frames are scored")
-        fingerprint = read_card(model).fingerprint
-        kept = RunFolder(run).models / fingerprint / WEIGHTS_FILE
-        copy = cluster.home / "far" / "cflow-stream" / "models" / fingerprint / WEIGHTS_FILE
-        assert kept.read_bytes() == copy.read_bytes() == (model / WEIGHTS_FILE).read_bytes()
-        shutil.rmtree(model)
-        shutil.rmtree(kept.parent)
-        (detector,) = detectors(cluster)
-        os.kill(detector, signal.SIGKILL)
-        killed_at_s = time.time()
-        until(lambda: newest_score(redis_url) > killed_at_s, "the detector is back, with what its node has kept")
-    assert not RunFolder(run).models.exists()
-
-
-def other(cluster, config, *words):
-    """Another terminal."""
-    command = [*COMMAND, *words, "--config", str(config)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240.0, env=cluster.environment)
-
-
-def test_a_model_follows_another_under_load_with_every_frame_scored_once_and_goes_back(
-    trained, cluster, redis_url, tmp_path
-):
-    """The second has other normal scores, so that it tells by every row which of them judged it."""
-    first, run, config = trained.folder, tmp_path / "run", tmp_path / "c.yaml"
-    second = shutil.copytree(first, tmp_path / "second")
-    card = read_card(first)
+@pytest.fixture
+def second(trained, tmp_path):
+    """A model with other normal scores, so that every row tells by which of the two it was judged."""
+    folder, card = shutil.copytree(trained.folder, tmp_path / "second"), read_card(trained.folder)
     normal = {
         scene: tuple(tuple(2.0 * score + 1.0 for score in scores) for scores in clips)
         for scene, clips in card.normal_scores.items()
     }
-    write_card(card.model_copy(update={"normal_scores": normal}), second)
-    cards = {card.fingerprint: card for card in map(read_card, (first, second))}
+    write_card(card.model_copy(update={"normal_scores": normal}), folder)
+    return folder
+
+
+def test_a_model_reaches_nodes_without_its_folder_and_outlives_that_on_them(run, trained, tmp_path):
+    model = shutil.copytree(trained.folder, tmp_path / "mine")
+    fingerprint = read_card(model).fingerprint
+    run.write("gate")
+    with run.streaming(model):
+        run.wait_for_frames(fingerprint)
+        kept = RunFolder(run.folder).models / fingerprint / WEIGHTS_FILE
+        copy = run.cluster.home / "far" / "cflow-stream" / "models" / fingerprint / WEIGHTS_FILE
+        assert kept.read_bytes() == copy.read_bytes() == (model / WEIGHTS_FILE).read_bytes()
+        shutil.rmtree(model)
+        shutil.rmtree(kept.parent)
+        assert run.kill("DetectorActor") == 1
+        killed_at_s = time.time()
+        run.until(lambda: run.newest_score() > killed_at_s, "the detector is back, with what its node has kept")
+    assert not RunFolder(run.folder).models.exists()
+
+
+def test_a_model_follows_another_under_load_with_every_frame_scored_once_and_goes_back(run, trained, second, tmp_path):
+    cards = {card.fingerprint: card for card in map(read_card, (trained.folder, second))}
     before, after = cards
-    clip = trained.dataset.test[0]
-    sections = {
-        "camera_defaults": {**QUICK, "max_frame_age_s": 60, "buffer_frames": 500},
-        "cameras": [
-            {"id": name, "url": clip.url, "scene": clip.scene, "loop": True} for name in ("gate", "yard", "roof")
-        ],
-        "runtime": {**TINY["runtime"], "batch_frames": 64, "cameras_per_process": 1, "spare_detectors": 0},
-        "redis": {"url": redis_url},
-        "output": {"folder": str(run), "rotate_s": 5},
-    }
-    config.write_text(yaml.safe_dump({**TINY, **sections}))
-
-    def scored_by(fingerprint):
-        return {camera["model"] for camera in read_statuses(redis_url).values()} == {fingerprint}
-
-    with stream(cluster, config, first, tmp_path / "log.txt"):
-        until(lambda: newest_score(redis_url) > 0.0 and scored_by(before), "frames are scored")
-        for words, wanted in ((["set", str(second)], after), (["back"], before)):
-            done = other(cluster, config, "model", *words)
+    run.write("gate", "yard", "roof")
+    here = ("--config", run.config)
+    with run.streaming(trained.folder):
+        run.wait_for_frames(before)
+        for words, wanted in ((["set", second], after), (["back"], before)):
+            done = run.type("model", *words, *here)
             assert done.returncode == 0, done.stderr
             assert f"model {wanted[:12]} (" in done.stdout
-            until(lambda wanted=wanted: scored_by(wanted), "every camera is scored by it")
-        (refused, absent) = (other(cluster, config, "model", "set", str(place)) for place in (first, tmp_path / "none"))
-        assert refused.returncode == absent.returncode == 2
-        assert f"expected another model than {before[:12]}, got that one" in refused.stderr
+            run.until(lambda wanted=wanted: run.scored_by(wanted), "every camera is scored by it")
+        same, absent = (run.type("model", "set", place, *here) for place in (trained.folder, tmp_path / "none"))
+        assert (same.returncode, absent.returncode) == (2, 2)
+        assert f"expected another model than {before[:12]}, got that one" in same.stderr
         assert "expected a model folder written by 'train', got no such folder" in absent.stderr
-        assert "Traceback" not in refused.stderr + absent.stderr
-        assert read_run(redis_url)["model"]["fingerprint"] == before
+        assert "Traceback" not in same.stderr + absent.stderr
+        assert read_run(run.redis_url)["model"]["fingerprint"] == before
+    run.check_rows(cards, [before, after, before])
 
-    scores, statuses = read_clip_scores(run / "scores"), read_statuses(redis_url)
-    for name, rows in scores.items():
-        status = statuses[name]
-        assert status["decoded"] == status["scored"] + sum(status["dropped"].values())
-        assert "detector_lost" not in status["dropped"]
-        assert (
-            len(set(zip(rows.session.tolist(), rows.index.tolist(), strict=True)))
-            == status["scored"]
-            == rows.index.size
+
+def test_a_service_whose_supervisor_dies_while_its_model_changes_goes_on_with_the_change(run, trained, second):
+    cards = {card.fingerprint: card for card in map(read_card, (trained.folder, second))}
+    before, after = cards
+    run.write("gate")
+    there = ("--address", run.cluster.address)
+    done = run.type("stream", "--config", run.config, "--model", trained.folder, "--detach", *there)
+    assert done.returncode == 0, done.stderr
+    try:
+        run.wait_for_frames(before)
+        asking = run.begin("model", "set", str(second), *there)
+        run.until(lambda: read_run(run.redis_url)["model"]["coming"] == after, "the other model is loaded")
+        assert run.kill("ServiceActor") == 1
+        run.until(
+            lambda: (read_run(run.redis_url)["model"]["phase"], run.scored_by(after)) == ("in use", True),
+            "it scores every camera",
         )
-        judged = [(row["model"], row["anomaly_score"], row["p_value"], row["paired"]) for row in rows_of(run, name)]
-        order = [model for model, _ in itertools.groupby(model for model, *_ in judged)]
-        assert order == [before, after, before]
-        for model, score, p_value, paired in judged:
-            if paired:
-                normal = ScoreCalibration.of_scene(
-                    cards[model].normal_scores, clip.scene, cards[model].normal_fps, camera_id=name
-                )
-                assert p_value == normal.subsampled(QUICK["sample_fps"]).p_value(score)
-
-
-def rows_of(run, camera):
-    """A camera's rows in the order of its frames."""
-    rows = [
-        row
-        for path in (run / "scores" / f"camera={camera}").rglob("*.parquet")
-        for row in pq.read_table(path).to_pylist()
-    ]
-    return sorted(rows, key=lambda row: (row["session"], row["index"]))
+        asking.terminate()
+        asking.wait(30.0)
+    finally:
+        stopped = run.type("stop", *there)
+    assert stopped.returncode == 0, stopped.stderr
+    run.check_rows(cards, [before, after])
