@@ -194,7 +194,7 @@ class ModelSwap:
             scorers_follow: whether every scorer knows the cards.
         """
         if self._leaving and not self._leaving & set(detectors):
-            self._leaving, self._left = frozenset(), None
+            self._leaving, self._left = frozenset[str](), None
             return SwapStep(spare=True)
         if self._coming is None:
             return SwapStep()
