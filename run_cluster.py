@@ -108,9 +108,11 @@ def train(
         str | None, typer.Option("--method", help=f"{', '.join(CHOICES)}; default: the config's.")
     ] = None,
     overwrite: OverwriteOption = False,
-    address: AddressOption = None,
+    address: Annotated[
+        str | None, typer.Option("--address", help="Head of a Ray cluster to train on, HOST:PORT or auto.")
+    ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes on that cluster, with a GPU each if it has any.")
+        int | None, typer.Option("--workers", min=1, help="Processes there, with a GPU each if it has any.")
     ] = None,
     cpus: Annotated[int, typer.Option("--cpus-per-worker", min=1, help="CPUs of each of them.")] = 1,
 ) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # it imports torch
 _log = logging.getLogger(__name__)
 
 _TAKE_TIMEOUT_S = 1.0  # how long a camera process may wait for a frame before it answers "none"
-_LOOK_AGAIN_S = 0.1  # the same while a scorer is behind: it may be back before a frame of another's camera comes
+_LOOK_AGAIN_S = 0.02  # the same while a scorer is behind: it may be back before a frame of another's camera comes
 _ANSWER_TIMEOUT_S = 30.0  # how long an answer of a living actor may take on an overloaded machine
 
 
@@ -99,7 +99,10 @@ class DetectorActor:
         self._slices = ScorerSlices(plan.scorers)
         self._parts = GatheredParts[Prediction | Dropped](self._slices, _camera_of)
         model = plan.model.fingerprint
-        self._senders = {name: ResultSender(ActorClient(name), model, self._on_confirmed) for name in plan.scorers}
+        self._senders = {
+            name: ResultSender(ActorClient(name), model, self._on_confirmed, is_only=len(plan.scorers) == 1)
+            for name in plan.scorers
+        }
         start_vital_thread(self._predict)
         for sender in self._senders.values():
             start_vital_thread(sender.confirm)

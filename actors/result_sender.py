@@ -20,7 +20,7 @@ _CALLS_IN_FLIGHT = 8  # unanswered batches at the scorer: bounds memory, keeps t
 _CONFIRM_EVERY_S = 0.05  # nobody waits for an answer, and waking up for each costs more than sending
 _ANSWER_TIMEOUT_S = 30.0  # how long an answer of a living scorer may take on an overloaded machine
 _RETRY_S = 0.1
-_PATIENCE_S = 1.0  # for which everyone's frames wait for one scorer: one that lives is never behind for so long
+_PATIENCE_S = 1.0  # for which a detector stands still for its only scorer: one that lives is never behind for so long
 
 FrameResults = list[Prediction | Dropped]
 
@@ -35,10 +35,14 @@ class ResultSender:
         scorer: the scorer.
         model: fingerprint of the model that makes the predictions.
         on_confirmed: called with the results that the scorer has taken, in order, by the thread that confirms.
+        is_only: whether the run has no other scorer, so that the detector may as well wait for this one.
     """
 
-    def __init__(self, scorer: ActorClient, model: str, on_confirmed: Callable[[FrameResults], None]) -> None:
+    def __init__(
+        self, scorer: ActorClient, model: str, on_confirmed: Callable[[FrameResults], None], *, is_only: bool
+    ) -> None:
         self._scorer, self._model = scorer, model
+        self._patience_s, self._most_unsent = (_PATIENCE_S, 0) if is_only else (0.0, _CALLS_IN_FLIGHT)
         self._on_confirmed = on_confirmed
         self._changed = threading.Condition()  # guards the calls, and that they are sent in order
         self._unanswered: deque[_PendingCall] = deque()
@@ -47,16 +51,17 @@ class ResultSender:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the scorer has left too many calls unanswered for too long, and results wait for it here."""
+        """Whether so many results wait here for the scorer that no more frames of its cameras should be asked for."""
         return self._is_behind
 
     def send(self, results: FrameResults) -> None:
-        """Send results to the scorer; waits for a moment while too many calls are unanswered."""
+        """Send results to the scorer, or keep them for it; for the only one it waits for a moment."""
         with self._changed:
             if not self._is_behind:
-                self._is_behind = not self._changed.wait_for(self._has_room, _PATIENCE_S)
+                self._changed.wait_for(self._has_room, self._patience_s)
             self._unsent.append(results)
             self._call()
+            self._is_behind = self._is_behind or len(self._unsent) > self._most_unsent
 
     def confirm(self) -> None:
         """Take in answers, for ever."""

@@ -113,6 +113,7 @@ def supervised(
     def publish(status: RunStatus, is_ending: bool) -> None:
         phase: RunPhase = "ending" if is_ending else "running"
         watch.tell(phase, status)
+        watch.tell_models(tuple(ModelInfo.of(model.card) for model in supervisor.models.scoring()))
         _write_status(status_writer, phase, status)
 
     supervisor = Supervisor(plan, fleet, publish, memory)

@@ -60,6 +60,11 @@ class RunModels:
         """The one that it followed; None where there was none."""
         return self._swap.before
 
+    def scoring(self) -> tuple[RunModel, ...]:
+        """Those that score frames at present: the one in use, and the one before as long as cameras go over from it."""
+        before = self.before if self.status().phase == "taking over" else None
+        return (self.current,) if before is None else (self.current, before)
+
     def status(self) -> ModelStatus:
         """How the run stands to its models."""
         with self._lock:

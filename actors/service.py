@@ -39,6 +39,7 @@ _log = logging.getLogger(__name__)
 _SAY_WITHIN_S = 60.0  # a head that is started again meanwhile
 _SAY_EVERY_S = 1.0
 _LOCKED_WITHIN_S = 30.0
+_FLEET_WITHIN_S, _FLEET_EVERY_S = 600.0, 5.0
 SETTINGS = {"RAY_max_direct_call_object_size": str(2**20)}
 """Of its process and of all actors that it makes: what they are built from outlives it (``joined_ray`` has more)."""
 
@@ -84,73 +85,74 @@ class ServiceActor:
 
     def _serve(self) -> None:
         """Run it to its end, say how it ended, and leave nothing of it behind."""
-        context = ray.get_runtime_context()
-        directory = ServiceDirectory.at(context.gcs_address)
-        plan = self._service.plan
+        directory, plan = ServiceDirectory.at(ray.get_runtime_context().gcs_address), self._service.plan
         record = ServiceRecord(
             run=plan.name,
             state="starting",
             started_at_s=time.time(),
             node=ray.util.get_node_ip_address(),
-            folder=str(_folder(plan).path),
+            folder=str(plan.sinks.state_folder),
             redis_url=plan.sinks.redis_url,
         )
-        try:
-            final = self._run(directory, record)
-            _log.warning("%s ended: %s", plan.name, totals_line(final.totals()))
-            _say(directory, replace(record, state="ended"))
-        except Exception as error:  # whatever it is: nobody else would say it
-            _log.exception("%s failed", plan.name)
-            _, reason = how_it_ended(error)
-            is_bad_input = isinstance(error, BadInputError)
-            _say(directory, replace(record, state="failed", reason=reason, is_bad_input=is_bad_input))
-        finally:
-            end_actors(plan.name)
+        if not _is_over(directory, plan.name):
+            with ExitStack() as held:
+                _say(directory, self._run(held, directory, record))
+        end_actors(plan.name)
 
-    def _run(self, directory: ServiceDirectory, record: ServiceRecord) -> RunStatus:
-        """The run, from where a process before this one left it.
+    def _run(self, held: ExitStack, directory: ServiceDirectory, record: ServiceRecord) -> ServiceRecord:
+        """The run to its end, from where a process before this one left it; what is to be said of it then.
 
-        Raises:
-            BadInputError: another run uses the folder, or Redis does not answer.
-            RunError: an actor did not start, or the run could not be ended in good order.
+        Args:
+            held: gets what is to be released once that was said; a process that is killed before finds the run ending.
+            directory: takes how it stands.
+            record: of the service.
         """
-        plan, folder = self._service.plan, _folder(self._service.plan)
-        redis_url = plan.sinks.redis_url.get_secret_value()
-        with _locked(folder.path, within_s=_LOCKED_WITHIN_S if folder.supervision_file.exists() else 0.0):
+        plan, folder = self._service.plan, RunFolder(self._service.plan.sinks.state_folder)
+        try:
+            _hold(folder.path, held, within_s=_LOCKED_WITHIN_S if folder.supervision_file.exists() else 0.0)
             memory = SupervisionFile(folder.supervision_file, plan.name)
+            held.callback(memory.remove)
             record = replace(record, started_at_s=memory.started_at_s)
             if memory.is_new:
-                check_redis(redis_url)
+                check_redis(plan.sinks.redis_url.get_secret_value())
                 _say(directory, record)
             elif memory.supervision is not None and memory.supervision.is_ending:
                 self._stop.set()
+            final = self._supervised(memory, directory, replace(record, state="running"))
+        except Exception as error:  # whatever it is: nobody else would say it
+            _log.exception("%s failed", plan.name)
+            is_bad_input = isinstance(error, BadInputError)
+            return replace(record, state="failed", reason=how_it_ended(error)[1], is_bad_input=is_bad_input)
+        _log.warning("%s ended: %s", plan.name, totals_line(final.totals()))
+        return replace(record, state="ended")
 
-            @contextmanager
-            def attended(apply: Apply, models: RunModels) -> Iterator[Ended]:
-                _say(directory, replace(record, state="running"))
-                run_control = self._run_control(memory, apply, models)
-                with answering(directory, plan.name, run_control):
-                    yield run_control.over
+    def _supervised(self, memory: SupervisionFile, directory: ServiceDirectory, record: ServiceRecord) -> RunStatus:
+        plan, watch = self._service.plan, RunWatch()
+        nothing = RunStatus((), done=False).totals()
 
-            begun_at_s = None if memory.is_new else memory.started_at_s
-            nothing, watch = RunStatus((), done=False).totals(), RunWatch()
-            with (
-                served_metrics(plan.metrics, watch),
-                RunStatusWriter(redis_url, plan.name, nothing, begun_at_s) as status_writer,
-            ):
-                final = supervised(
-                    plan,
-                    Fleet(plan, detached=True),
-                    status_writer,
-                    watch,
-                    stop=self._stop,
-                    duration_s=self._service.duration_s,
-                    on_status=_Told(),
-                    attended=attended,
-                    memory=memory,
-                )
-            memory.remove()
-        return final
+        @contextmanager
+        def attended(apply: Apply, models: RunModels) -> Iterator[Ended]:
+            _say(directory, record)
+            run_control = self._run_control(memory, apply, models)
+            with answering(directory, plan.name, run_control):
+                yield run_control.over
+
+        redis_url, begun_at_s = plan.sinks.redis_url.get_secret_value(), None if memory.is_new else record.started_at_s
+        with (
+            served_metrics(plan.metrics, watch),
+            RunStatusWriter(redis_url, plan.name, nothing, begun_at_s) as status_writer,
+        ):
+            return supervised(
+                plan,
+                _fleet(plan, within_s=0.0 if memory.is_new else _FLEET_WITHIN_S),
+                status_writer,
+                watch,
+                stop=self._stop,
+                duration_s=self._service.duration_s,
+                on_status=_Told(),
+                attended=attended,
+                memory=memory,
+            )
 
     def _run_control(self, memory: SupervisionFile, apply: Apply, models: RunModels) -> RunControl:
         """What is asked of the run, which may have been asked of a process before this one."""
@@ -167,24 +169,46 @@ class ServiceActor:
         )
 
 
-@contextmanager
-def _locked(folder: Path, within_s: float) -> Iterator[None]:
+def _hold(folder: Path, held: ExitStack, within_s: float) -> None:
     """Hold the run's folder; a run that came while this one's supervisor was away does not start, and leaves it again.
+
+    Args:
+        folder: made where it is missing.
+        held: until it ends.
+        within_s: for how long it is tried.
 
     Raises:
         BadInputError: another run uses it.
     """
     give_up_at = time.monotonic() + within_s
-    with ExitStack() as held:
-        while True:
-            try:
-                held.enter_context(run_lock(folder))
-                break
-            except BadInputError:
-                if time.monotonic() >= give_up_at:
-                    raise
-            time.sleep(_SAY_EVERY_S)
-        yield
+    while True:
+        try:
+            return held.enter_context(run_lock(folder))
+        except BadInputError:
+            if time.monotonic() >= give_up_at:
+                raise
+        time.sleep(_SAY_EVERY_S)
+
+
+def _fleet(plan: RunPlan, within_s: float) -> Fleet:
+    """What makes the run's actors.
+
+    Args:
+        plan: the run.
+        within_s: for how long the cluster may lack what it had: the nodes with it may be on their way, too.
+
+    Raises:
+        BadInputError: it lacks it.
+    """
+    give_up_at = time.monotonic() + within_s
+    while True:
+        try:
+            return Fleet(plan, detached=True)
+        except BadInputError as error:
+            if time.monotonic() >= give_up_at:
+                raise
+            _log.warning("%s; waiting for it", error)
+        time.sleep(_FLEET_EVERY_S)
 
 
 class _Told:
@@ -208,8 +232,12 @@ def end_actors(run: str) -> None:
             ray.kill(ray.get_actor(name), no_restart=True)
 
 
-def _folder(plan: RunPlan) -> RunFolder:
-    return RunFolder(plan.sinks.state_folder)
+def _is_over(directory: ServiceDirectory, run: str) -> bool:
+    """Whether a process before this one has said how the run ended, and died before it ended itself."""
+    try:
+        return any(record.is_over for record in directory.records() if record.run == run)
+    except RunError:  # what it finds in the run's folder tells it as well
+        return False
 
 
 def _say(directory: ServiceDirectory, record: ServiceRecord) -> None:

@@ -154,7 +154,7 @@ def measure_all(loads: Sequence[Load], options: argparse.Namespace) -> list[dict
                 folder = Path(name)
                 video = write_video(
                     folder / "clip.mp4",
-                    options.frames if load.fps is None else 60 * load.fps,
+                    max(2000, options.frames // load.cameras) if load.fps is None else 60 * load.fps,
                     fps=load.fps or _FILE_FPS,
                     gop=_FILE_FPS,
                 )
@@ -189,7 +189,9 @@ def main() -> None:
     parser.add_argument("--per-process", type=int, default=8)
     parser.add_argument("--detectors", type=int, default=1)
     parser.add_argument("--scorers", type=int, default=1)
-    parser.add_argument("--frames", type=int, default=20_000, help="of a file")
+    parser.add_argument(
+        "--frames", type=int, default=100_000, help="of all files together; no file is shorter than 2000"
+    )
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--warm-up", type=float, default=5.0, help="seconds before the window")
     parser.add_argument("--seconds", type=float, default=15.0, help="of the window")

@@ -146,8 +146,11 @@ def scored_rows(run_folder: Path) -> npt.NDArray[np.float64]:
         Shape (frames, 2), Unix times in no order.
     """
     columns, scores = ["captured_at_s", "scored_at_s"], RunFolder(run_folder).stream_scores
-    tables = [pq.ParquetFile(path).read(columns=columns) for path in scores.rglob("*.parquet")]
-    for path in staging_folder(scores).glob(f"*{JOURNAL_SUFFIX}"):
+    journals = list(staging_folder(scores).glob(f"*{JOURNAL_SUFFIX}"))
+    twice = {f"part-{path.stem}.parquet" for path in journals}  # made of a journal that was not turned over whole
+    files = [path for path in scores.rglob("*.parquet") if path.name not in twice]
+    tables = [pq.ParquetFile(path).read(columns=columns) for path in files]
+    for path in journals:
         batches, _ = read_journal(path)
         tables += [pa.Table.from_batches(batches).select(columns)] if batches else []
     if not tables:

@@ -27,6 +27,9 @@ from pipeline.model_settings import ModelSettings, Seed, Settings
 from pipeline.sinks.base import SinkSettings
 from pipeline.sinks.kinds import parse_sink
 
+CAMERAS_PER_SCORER = 200
+"""Where nobody says how many scorers there are to be: at 5 frames/s each, a tenth of what one process can score."""
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 

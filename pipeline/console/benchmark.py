@@ -61,7 +61,7 @@ def bench(
         model, card, video=video, video_size_px=size_px, device=device, runtime=config.runtime,
         maps=config.output.maps, seconds=seconds,
     )  # fmt: skip
-    carried = capacity(costs, scored_fps=scored, stream_fps=sent)
+    carried = capacity(costs, scored_fps=scored, stream_fps=sent, scorers=config.runtime.scorers)
     if as_json:
         line = json.dumps(bench_object(costs, carried, scored, sent), allow_nan=False)
         out.print(line, markup=False, highlight=False, soft_wrap=True)

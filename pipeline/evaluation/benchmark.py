@@ -5,9 +5,10 @@ those of them that are scored, C cores and h the part of the machine that may be
 
     N (g d + f (i + s)) <= h C      all processes share the cores
     N f w <= h                      one device; w its seconds per frame at the best batch size
-    N f s <= h                      one scorer process, which is one thread
+    n f s <= h                      a scorer, which is one thread, and scores n of the cameras
 
-On a GPU inference is counted with the device, and with its host thread's CPU time in i.
+Scorers are as many as the config says, or one per 200 cameras. On a GPU inference is counted with the device, and with
+its host thread's CPU time in i.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from pipeline.config import CAMERAS_PER_SCORER
 
 PipelineStage = Literal["decode", "inference", "sinks"]
 STAGES: tuple[PipelineStage, ...] = ("decode", "inference", "sinks")
@@ -82,13 +85,16 @@ class Capacity:
     device_used: float | None
 
 
-def capacity(costs: Costs, *, scored_fps: float, stream_fps: float, usable: float = USABLE) -> Capacity:
+def capacity(
+    costs: Costs, *, scored_fps: float, stream_fps: float, scorers: int | None = None, usable: float = USABLE
+) -> Capacity:
     """How many cameras fit.
 
     Args:
         costs: of a frame.
         scored_fps: frames per second of a camera that are scored.
         stream_fps: frames per second that it sends; all of them are decoded.
+        scorers: ``runtime.scorers``.
         usable: part of the machine that may be used, in (0, 1].
 
     Raises:
@@ -106,10 +112,10 @@ def capacity(costs: Costs, *, scored_fps: float, stream_fps: float, usable: floa
     }
     limits: list[tuple[float, PipelineStage]] = [
         (usable * costs.cores / sum(cores.values()), max(STAGES, key=lambda stage: cores[stage])),
-        (usable / cores["sinks"], "sinks"),
+        (scorers_carry := _scorers_carry(usable / cores["sinks"], scorers), "sinks"),
     ]
     alone: dict[PipelineStage, float] = {stage: usable * costs.cores / cores[stage] for stage in STAGES}
-    alone["sinks"] = min(alone["sinks"], usable / cores["sinks"])
+    alone["sinks"] = min(alone["sinks"], scorers_carry)
     if not on_cpu:
         alone["inference"] = usable / (scored_fps * best.wall_s)
         limits.append((alone["inference"], "inference"))
@@ -123,6 +129,13 @@ def capacity(costs: Costs, *, scored_fps: float, stream_fps: float, usable: floa
         cores_used={stage: cameras * spent for stage, spent in cores.items()},
         device_used=None if on_cpu else cameras * scored_fps * best.wall_s,
     )
+
+
+def _scorers_carry(one: float, scorers: int | None) -> float:
+    """Cameras that all scorers together carry, where one carries so many."""
+    if scorers is not None:
+        return scorers * one
+    return math.inf if one >= CAMERAS_PER_SCORER else one
 
 
 def batch_sizes(largest: int) -> Sequence[int]:

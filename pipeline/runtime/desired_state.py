@@ -9,6 +9,7 @@ from typing import TypeVar
 from pipeline.config import CameraSettings
 from pipeline.models.card import ModelCard
 from pipeline.runtime.actor_states import ActorState, ActorStates
+from pipeline.runtime.assignment import PlacedProcess, SavedPlacement
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.messages import (
     CameraReport,
@@ -19,7 +20,7 @@ from pipeline.runtime.messages import (
     DetectorReport,
 )
 from pipeline.runtime.nodes import ClusterNode
-from pipeline.runtime.placement import CameraPlacement, PlacedProcess, SavedPlacement
+from pipeline.runtime.placement import CameraPlacement
 from pipeline.runtime.pool import DetectorPool, LivingDetector, SavedPool, TakenProcess
 from pipeline.runtime.slices import ScorerSlices
 from pipeline.types import SceneReference
@@ -93,7 +94,8 @@ class DesiredStates:
         self._desired_detectors: dict[str, DesiredDetectorState] = {}
         self._desired_scorers: dict[str, DesiredScorerState] = {}
         if saved is None:
-            self._placement.begin([camera.id for camera in registry.cameras], nodes, active)
+            ids = [camera.id for camera in registry.cameras]
+            self._placement.begin(ids, nodes, active, scorer_of=slices.scorer_of if slices.are_many else None)
         else:
             self._placement.restore(saved.placement)
             self._pool.restore(saved.pool)

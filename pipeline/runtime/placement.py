@@ -4,50 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from pipeline.runtime.assignment import split_cameras
+from pipeline.runtime.assignment import PlacedProcess, SavedPlacement, split_cameras
 from pipeline.runtime.nodes import ClusterNode, nodes_for
 
 _GONE_AFTER_S = 5.0  # a camera process on a living node is back within three
 _MOVES_AT_ONCE = 4  # where nothing hurries: each is a second without frames of that camera
 _IN_FLIGHT_FOR_S = 3.0  # how long a camera that moves waits for the results of its last frames
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedProcess:
-    """What is known of a camera process.
-
-    Attributes:
-        answers: whether it lives and has reported.
-        died_at: when it was found dead, in monotonic seconds; None while it is not known to be.
-        follows: whether it follows what it was told last.
-        reading: cameras that it has not released.
-        node: id of its node; empty where that is not known.
-    """
-
-    answers: bool = False
-    died_at: float | None = None
-    follows: bool = False
-    reading: frozenset[str] = frozenset()
-    node: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class SavedPlacement:
-    """Who reads what, where.
-
-    Attributes:
-        homes: camera process to the id of its node; empty is any node.
-        processes_so_far: how many camera processes there have been.
-        placed: camera to process.
-        moves: camera to the process that it moves to, and whether the other one was told to release it.
-    """
-
-    homes: Mapping[str, str] = field(default_factory=dict[str, str])
-    processes_so_far: int = 0
-    placed: Mapping[str, str] = field(default_factory=dict[str, str])
-    moves: Mapping[str, tuple[str, bool]] = field(default_factory=dict[str, tuple[str, bool]])
 
 
 @dataclass(slots=True)
@@ -105,27 +69,38 @@ class CameraPlacement:
         return (move is None or not move.begun) and self._placed.get(camera_id, process) == process
 
     def saved(self) -> SavedPlacement:
-        """All of it, to be gone on from."""
-        moves = {camera_id: (move.to, move.begun) for camera_id, move in self._moves.items()}
-        return SavedPlacement(dict(self._homes), self._processes_so_far, dict(self._placed), moves)
+        """What is decided, to be gone on from; moves that have not begun are decided again."""
+        moving = {camera_id: move.to for camera_id, move in self._moves.items() if move.begun}
+        return SavedPlacement(dict(self._homes), dict(self._placed), moving, self._processes_so_far)
 
     def restore(self, saved: SavedPlacement) -> None:
-        """Go on from what ``saved`` gave."""
-        self._homes, self._processes_so_far = dict(saved.homes), saved.processes_so_far
-        self._placed = dict(saved.placed)
-        self._moves = {camera_id: _Move(to, begun) for camera_id, (to, begun) in saved.moves.items()}
+        """Go on from what ``saved`` gave, instead of with ``begin``."""
+        self._homes, self._placed = dict(saved.homes), dict(saved.placed)
+        self._moves = {camera_id: _Move(to, begun=True) for camera_id, to in saved.moving.items()}
+        self._processes_so_far = saved.processes_so_far
 
     def stay(self) -> None:
         """Give up moves: all cameras are to end."""
         self._moves.clear()
 
-    def begin(self, camera_ids: Sequence[str], nodes: Sequence[ClusterNode], detectors: int) -> None:
-        """Place the first cameras.
+    def begin(
+        self,
+        camera_ids: Sequence[str],
+        nodes: Sequence[ClusterNode],
+        detectors: int,
+        *,
+        scorer_of: Callable[[str], str] | None = None,
+    ) -> None:
+        """Place the first cameras, those of one scorer together.
+
+        A batch is told to every scorer that it has frames for, and a call costs as much for one frame as for many: were
+        each process to read cameras of all scorers, every scorer would get a call for every batch in the cluster.
 
         Args:
             camera_ids: the cameras.
             nodes: the living nodes; none where they are not known.
             detectors: how many are to have a process to take from, where there are cameras enough.
+            scorer_of: a camera's scorer; None where there is only one.
         """
         self._look_at(nodes)
         shares: dict[str, list[str]] = {node: [] for node in self._hosts}
@@ -136,7 +111,7 @@ class CameraPlacement:
         for node, share in shares.items():
             wanted = -(-detectors * len(share) // len(camera_ids)) if share else 0
             for members in split_cameras(
-                share, per_process=self._per_process, detectors=wanted, max_processes=self._max_processes
+                share, per_process=self._per_process, detectors=wanted, max_processes=self._max_processes, key=scorer_of
             ):
                 self._placed.update(dict.fromkeys(members, self._add_process(node)))
 

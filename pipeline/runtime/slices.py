@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-_CAMERAS_PER_SCORER = 200  # at 5 frames/s each: about a quarter of what one process can score
+from pipeline.config import CAMERAS_PER_SCORER
 
 _Item = TypeVar("_Item")
 
@@ -18,7 +18,7 @@ def scorer_count(cameras: int, wanted: int | None) -> int:
         cameras: how many it begins with.
         wanted: ``runtime.scorers``; None is one for every 200 cameras.
     """
-    return wanted or max(1, -(-cameras // _CAMERAS_PER_SCORER))
+    return wanted or max(1, -(-cameras // CAMERAS_PER_SCORER))
 
 
 class ScorerSlices:
@@ -34,6 +34,11 @@ class ScorerSlices:
     def __init__(self, scorers: Sequence[str]) -> None:
         self._scorers = tuple(scorers)
         self.first = self._scorers[0]
+
+    @property
+    def are_many(self) -> bool:
+        """Whether there is more than one."""
+        return len(self._scorers) > 1
 
     def scorer_of(self, camera_id: str | None) -> str:
         """Name of the scorer that a camera belongs to; None stands for the run itself."""

@@ -49,11 +49,13 @@ def test_the_spare_detector_makes_room_the_new_one_loads_and_the_old_one_goes_on
     assert run["run-camera-0"].desired.consumer == OLD
     assert [card.fingerprint for card in run["run-scorer-0"].desired.cards] == [NEXT.card.fingerprint, CARD.fingerprint]
     assert run.supervisor.status().model.phase == "loading"
+    assert [model.card for model in run.supervisor.models.scoring()] == [CARD]
     run[NEW].come_back()
     for _ in range(4):
         run.step()
     assert run["run-camera-0"].desired.consumer == NEW
     assert run.supervisor.status().model.phase == "in use"
+    assert run.supervisor.models.scoring() == (NEXT,)
     assert detectors(run) == {NEW, "run-detector-3"}  # a spare one again
     assert run.fleet.models.source_of("run-detector-3") == NEXT.source
     assert [card.fingerprint for card in run["run-scorer-0"].desired.cards] == [NEXT.card.fingerprint]

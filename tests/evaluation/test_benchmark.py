@@ -32,9 +32,13 @@ def test_a_slow_gpu_is_the_bottleneck_and_a_fast_one_leaves_it_to_the_cores():
     assert fast.bottleneck == "decode"
 
 
-def test_there_is_one_scorer_however_many_cores_there_are():
-    found = capacity(costs(decode=1e-5, wall=1e-5, cpu=1e-5, sinks=0.01, cores=64), scored_fps=1, stream_fps=1)
-    assert (found.cameras, found.bottleneck) == (75, "sinks")
+def test_a_scorer_has_one_core_however_many_there_are_and_there_are_more_scorers_where_many_cameras_are():
+    slow, fast = (costs(decode=1e-5, wall=1e-5, cpu=1e-5, sinks=sinks, cores=64) for sinks in (0.01, 0.001))
+    found = capacity(slow, scored_fps=1, stream_fps=1)
+    assert (found.cameras, found.bottleneck, found.alone["sinks"]) == (75, "sinks", 75)
+    assert [capacity(slow, scored_fps=1, stream_fps=1, scorers=scorers).cameras for scorers in (1, 2)] == [75, 150]
+    assert capacity(fast, scored_fps=1, stream_fps=1, scorers=1).cameras == 750
+    assert capacity(fast, scored_fps=1, stream_fps=1).cameras > 10_000  # one scorer per 200 of them
 
 
 def test_threads_that_wait_for_each_other_are_not_taken_for_free():
@@ -45,7 +49,7 @@ def test_threads_that_wait_for_each_other_are_not_taken_for_free():
 @given(seconds, seconds, seconds, seconds, st.integers(1, 64), st.sampled_from(["cpu", "cuda"]), st.floats(0.1, 60.0))
 def test_what_is_predicted_fits_and_one_more_camera_does_not(decode, wall, cpu, sinks, cores, device, fps):
     of = costs(decode=decode, wall=wall, cpu=cpu, sinks=sinks, cores=cores, device=device)
-    found = capacity(of, scored_fps=fps, stream_fps=fps, usable=0.75)
+    found = capacity(of, scored_fps=fps, stream_fps=fps, scorers=1, usable=0.75)
     assert all(found.cameras <= alone + 1e-6 for alone in found.alone.values())
     one = {stage: fps * used for stage, used in (("decode", decode), ("sinks", sinks))}
     inference = fps * (max(cpu, wall) if device == "cpu" else cpu)

@@ -8,6 +8,7 @@ from pipeline.backoff import Backoff
 from pipeline.runtime.assignment import split_cameras
 from pipeline.runtime.batching import LONGEST_WAIT_S, BatchPolicy, CompanyWait
 from pipeline.runtime.latency import LatencyHistogram
+from pipeline.runtime.slices import ScorerSlices
 
 
 def test_a_full_batch_closes_at_once_and_a_young_one_waits():
@@ -56,10 +57,20 @@ def test_a_wait_that_the_config_states_is_the_wait(arrivals, fixed_s):
         assert company.wait_s(now) == fixed_s
 
 
-@given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 9), st.none() | st.integers(1, 9))
-def test_every_camera_is_in_one_process(cameras, per_process, detectors, limit):
+@given(
+    st.integers(1, 60),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.none() | st.integers(1, 9),
+    st.none() | st.integers(1, 5),
+)
+def test_every_camera_is_in_one_process_beside_those_of_its_scorer(cameras, per_process, detectors, limit, scorers):
     ids = [f"c{number}" for number in range(cameras)]
-    processes = split_cameras(ids, per_process=per_process, detectors=detectors, max_processes=limit)
+    scorer_of = None if scorers is None else ScorerSlices([f"s{number}" for number in range(scorers)]).scorer_of
+    processes = split_cameras(ids, per_process=per_process, detectors=detectors, max_processes=limit, key=scorer_of)
+    if scorer_of is not None:
+        told = {(number, scorer_of(camera)) for number, process in enumerate(processes) for camera in process}
+        assert len(told) <= len(processes) + scorers - 1
     assert sorted(camera for process in processes for camera in process) == sorted(ids)
     sizes = [len(process) for process in processes]
     assert min(sizes) >= 1

@@ -8,8 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pipeline.runtime.assignment import PlacedProcess
 from pipeline.runtime.nodes import ClusterNode, nodes_for
-from pipeline.runtime.placement import CameraPlacement, PlacedProcess
+from pipeline.runtime.placement import CameraPlacement
 
 IDS = tuple("abcdef")
 
@@ -274,6 +275,24 @@ def test_cameras_of_a_process_that_stays_away_crowd_the_others_of_its_node_and_l
     cluster.processes["run-camera-0"].died_at = None
     cluster.settle()
     assert cluster.spread() == {"a": 2, "b": 2}
+
+
+def test_another_one_goes_on_from_what_was_saved_in_the_middle_of_moves():
+    cluster = Cluster("abcd", [ClusterNode("a")])
+    cluster.settle()
+    cluster.nodes.append(ClusterNode("b"))
+    cluster.step()
+    cluster.step()
+    moving = [camera_id for camera_id in "abcd" if cluster.placement.process(camera_id) is None]
+    assert moving
+    before, cluster.placement = cluster.placement, CameraPlacement("run", 2)
+    cluster.placement.restore(before.saved())
+    cluster.step()
+    assert [camera_id for camera_id in "abcd" if cluster.placement.process(camera_id) is None] == moving
+    assert cluster.homes == before.processes
+    cluster.settle()
+    assert cluster.spread() == {"a": 2, "b": 2}
+    assert cluster.homes == before.processes
 
 
 def test_a_run_that_ends_moves_nothing_any_more():
