@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from actors.actor_monitor import ActorMonitor
@@ -11,6 +12,7 @@ from pipeline.runtime.actor_states import ActorState, ActorStates
 from pipeline.runtime.nodes import ClusterNode
 from pipeline.types import Trouble
 
+_LOOK_EVERY_S = 0.2
 _LOST_AFTER_S = 60.0  # without any actor at all; Ray brings each back within seconds
 
 
@@ -59,6 +61,20 @@ class ActorSet:
         """Call a method of every camera process, and wait for no answer."""
         for process in self.processes.values():
             process.call(method)
+
+    def hear_from_all(self, within_s: float) -> None:
+        """Wait a moment for the reports of those that live: who is not known to live would count as dead.
+
+        Args:
+            within_s: longest wait.
+        """
+        give_up_at, actors = time.monotonic() + within_s, list(self.named().values())
+        while any(actor.report is None and actor.died_at is None for actor in actors):
+            if time.monotonic() >= give_up_at:
+                return
+            self._fleet.poll(actors, _LOOK_EVERY_S)
+            for actor in actors:
+                actor.collect(time.monotonic())
 
     def deaths(self) -> tuple[Trouble, ...]:
         """Of those that were found dead and are not back."""

@@ -18,6 +18,7 @@ from pipeline.models.card import CARD_FILE, WEIGHTS_FILE
 from pipeline.models.fetching import copier
 from pipeline.models.source import ModelSource
 
+_FILES = (CARD_FILE, WEIGHTS_FILE)
 _PART_BYTES = 8 * 2**20  # an answer each, which dies with whoever asked for it
 _HELD = 3  # the model in use, the one before, and one on its way
 _ANSWER_WITHIN_S = 30.0
@@ -58,14 +59,16 @@ class ModelServer:
             CheckpointError: the model is not here.
         """
         folder = self._folder(fingerprint, _absent)
-        return {name: (folder / name).stat().st_size for name in (CARD_FILE, WEIGHTS_FILE)}
+        return {name: (folder / name).stat().st_size for name in _FILES}
 
     def part(self, fingerprint: str, name: str, offset: int) -> bytes:
         """Some of a file, from a byte on; nothing at its end.
 
         Raises:
-            CheckpointError: the model is not here.
+            CheckpointError: the model is not here, or has no such file.
         """
+        if name not in _FILES:
+            raise CheckpointError(f"expected one of {', '.join(_FILES)}, got {name!r}")
         with (self._folder(fingerprint, _absent) / name).open("rb") as file:
             return os.pread(file.fileno(), _PART_BYTES, offset)
 

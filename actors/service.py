@@ -24,6 +24,7 @@ from actors.service_requests import answering
 from actors.supervision_file import SupervisionFile
 from pipeline.config import Config
 from pipeline.errors import BadInputError, RunError
+from pipeline.logs import log_json_in_actor
 from pipeline.monitoring.endpoint import served_metrics
 from pipeline.monitoring.run_watch import RunWatch
 from pipeline.run_folder import RunFolder
@@ -74,6 +75,7 @@ class ServiceActor:
     """
 
     def __init__(self, service: ServicePlan) -> None:
+        log_json_in_actor()
         os.umask(0o077)  # what it writes is this user's
         self._service = service
         self._stop = threading.Event()

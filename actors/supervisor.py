@@ -37,7 +37,7 @@ _TICK_S = 0.2
 _CALM_TICK_S = 0.25  # while every actor lives and follows its desired state: every question costs both sides CPU time
 _PAUSE_TO_STEP = 3.0  # a step takes as long as there are cameras: of ten thousand, it must not be all that is done
 _PUBLISH_S = 1.0
-_FIND_OUT_WITHIN_S = 10.0
+_HEARD_WITHIN_S = 10.0
 _VERSIONS_EACH = 10**9  # desired states of one process of a supervisor: what actors follow is never taken for a newer
 
 
@@ -118,7 +118,7 @@ class Supervisor:
             RunError: an actor did not come up.
         """
         if self._adopts:
-            self._find_out()
+            self._actors.hear_from_all(_HEARD_WITHIN_S)
         else:
             self._fleet.wait_for_start(self._actors.named(), stop, _START_TIMEOUT_S)
         # Loading beside the others, spare ones would only have kept the first frame waiting.
@@ -245,17 +245,6 @@ class Supervisor:
             self._calm = (
                 self._desired_states.all_follow(states) and not self._scorers.has_notices and not self._draining
             )
-
-    def _find_out(self) -> None:
-        """Wait a moment for the reports of actors that live: what is not known to live would count as dead."""
-        give_up_at = time.monotonic() + _FIND_OUT_WITHIN_S
-        actors = list(self._actors.named().values())
-        while any(actor.report is None and actor.died_at is None for actor in actors):
-            if time.monotonic() >= give_up_at:
-                return
-            self._fleet.poll(actors, _TICK_S)
-            for actor in actors:
-                actor.collect(time.monotonic())
 
     def _keep(self, now: float) -> None:
         """Save what this process alone knows, where that has changed."""

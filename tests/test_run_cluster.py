@@ -81,7 +81,7 @@ def test_a_shell_completes_commands():
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **shell}, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["stream", "status"]
+    assert done.stdout.split() == ["stream", "status", "stop"]
 
 
 def test_an_unknown_yaml_key_is_named(tmp_path):
@@ -100,6 +100,7 @@ def test_an_unknown_yaml_key_is_named(tmp_path):
         (("status",), "cameras", "with run.json"),
         (("alerts",), "cameras", "with run.json"),
         (("cameras", "list"), "cameras redis", "expected a run under way"),
+        (("stop",), "cameras redis", "expected a run under way"),
         # What a command does need:
         (("stream", "--model", "none"), "cameras", "url: expected the environment variable SECRET"),
         (("record", "--out", "f"), "cameras", "url: expected the environment variable SECRET"),
@@ -117,6 +118,15 @@ def test_a_command_asks_for_the_secrets_that_it_needs_and_no_others(tmp_path, ar
     done = command(*arguments, "--config", path, cwd=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
     assert named in done.stderr.splitlines()[0], done.stderr
+
+
+def test_where_a_service_is_to_run_has_to_be_said_and_where_it_is_asked_in_one_way_only(tmp_path):
+    path = config_file(tmp_path, cameras=[{"id": "gate", "url": "x.mp4"}])
+    refused(command("stream", "--detach", "--config", path, "--model", "none"), "--detach: expected --address")
+    for words in (("stop",), ("status",), ("cameras", "list")):
+        refused(
+            command(*words, "--config", path, "--address", "127.0.0.1:9"), "--address: expected it without --config"
+        )
 
 
 @pytest.mark.parametrize("arguments", [("evaluate", "--scores", "s", "--data"), ("bench", "--model")])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.runtime.pool import SavedPool
+
 
 @dataclass(frozen=True, slots=True)
 class PlacedProcess:
@@ -40,6 +42,21 @@ class SavedPlacement:
     placed: Mapping[str, str] = field(default_factory=dict[str, str])
     moving: Mapping[str, str] = field(default_factory=dict[str, str])
     processes_so_far: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SavedAssignments:
+    """Who reads what and who takes from whom.
+
+    Attributes:
+        placement: who reads what, where.
+        pool: who takes from whom.
+        detectors_so_far: how many detectors there have been.
+    """
+
+    placement: SavedPlacement = field(default_factory=SavedPlacement)
+    pool: SavedPool = field(default_factory=SavedPool)
+    detectors_so_far: int = 0
 
 
 def split_cameras(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from pipeline.config import CameraSettings
 from pipeline.models.card import ModelCard
 from pipeline.runtime.actor_states import ActorState, ActorStates
-from pipeline.runtime.assignment import PlacedProcess, SavedPlacement
+from pipeline.runtime.assignment import PlacedProcess, SavedAssignments
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.messages import (
     CameraReport,
@@ -21,27 +21,12 @@ from pipeline.runtime.messages import (
 )
 from pipeline.runtime.nodes import ClusterNode
 from pipeline.runtime.placement import CameraPlacement
-from pipeline.runtime.pool import DetectorPool, LivingDetector, SavedPool, TakenProcess
+from pipeline.runtime.pool import DetectorPool, LivingDetector, TakenProcess
 from pipeline.runtime.slices import ScorerSlices
 from pipeline.types import SceneReference
 
 DesiredState = DesiredCameraState | DesiredDetectorState | DesiredScorerState
 _Desired = TypeVar("_Desired", DesiredCameraState, DesiredDetectorState, DesiredScorerState)
-
-
-@dataclass(frozen=True, slots=True)
-class SavedAssignments:
-    """Who reads what and who takes from whom.
-
-    Attributes:
-        placement: who reads what, where.
-        pool: who takes from whom.
-        detectors_so_far: how many detectors there have been.
-    """
-
-    placement: SavedPlacement = field(default_factory=SavedPlacement)
-    pool: SavedPool = field(default_factory=SavedPool)
-    detectors_so_far: int = 0
 
 
 class DesiredStates:

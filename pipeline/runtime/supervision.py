@@ -13,7 +13,7 @@ from functools import cache
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import RunError
-from pipeline.runtime.desired_state import SavedAssignments
+from pipeline.runtime.assignment import SavedAssignments
 from pipeline.runtime.model_swap import SavedSwap
 from pipeline.runtime.saved_cameras import SavedRegistry
 from pipeline.types import Notice

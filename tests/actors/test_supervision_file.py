@@ -96,7 +96,7 @@ def test_detectors_that_live_when_a_supervisor_begins_keep_their_processes_and_n
     for actor in run.fleet.made.values():
         actor.report = None  # as of an actor that was not asked yet
     run.supervise(memory)
-    run.supervisor._find_out()
+    run.supervisor._actors.hear_from_all(10.0)
     run.step()
     assert (run[CAMERAS].desired.consumer, run[CAMERAS].desired.deaths) == (DETECTOR, 0)
 

@@ -75,7 +75,7 @@ class Nodes:
         options = ["--head", f"--port={self.port}", "--include-dashboard=false"]
         options.append(f"--ray-client-server-port={self.client_port}")
         # Ray would take other nodes on this machine for a head that runs.
-        (self.folder / "ray_current_cluster").unlink(missing_ok=True)
+        (self.folder / "head" / "ray_current_cluster").unlink(missing_ok=True)
         self._start("head", options, cpus, labels, self.head_variables)
 
     def add(self, name: str, *, cpus: int = 2, labels: str = "", **variables: str) -> Node:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from pipeline.errors import RunError
+from pipeline.runtime.assignment import SavedAssignments
 from pipeline.runtime.camera_registry import CameraRegistry
-from pipeline.runtime.desired_state import SavedAssignments
 from pipeline.runtime.model_swap import SavedSwap
 from pipeline.runtime.supervision import SavedNotices, SavedRun, Supervision
 from tests.runtime.test_camera_registry import READER, SCORING, camera, registry
