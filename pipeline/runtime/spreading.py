@@ -36,5 +36,4 @@ class DetectorSpreading:
 def _crowded(nodes: Mapping[str, str], there: Collection[str]) -> list[str]:
     """The detectors of the node that has most, where that is more than one."""
     by_node = [[name for name, node in nodes.items() if node == of] for of in there]
-    most = max(by_node, key=len, default=[])
-    return most if len(most) > 1 else []
+    return max((names for names in by_node if len(names) > 1), key=len, default=list[str]())
