@@ -69,6 +69,10 @@ class ActorClient:
             self._handle = None
             return None
 
+    def lose(self) -> None:
+        """Look for it anew with the next call: it died for good, and another one may have its name by then."""
+        self._handle = None
+
     def call(self, method: str, *arguments: Any, answer_within_s: float) -> Any:
         """Call and wait for the answer; None, after a short pause, when the actor is away or too slow."""
         reference = self.submit(method, *arguments)
