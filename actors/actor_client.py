@@ -20,6 +20,7 @@ from pipeline.redaction import redact
 _log = logging.getLogger(__name__)
 
 _RETRY_S = 0.1
+_EXIT_AFTER_S = 2.0  # by then Ray knows that the actor is not to be started again
 
 
 def start_vital_thread(task: Callable[..., None], *arguments: Any) -> None:
@@ -40,6 +41,17 @@ def start_vital_thread(task: Callable[..., None], *arguments: Any) -> None:
             os._exit(1)
 
     threading.Thread(target=run, name=task.__name__, daemon=True).start()
+
+
+def exit_soon() -> None:
+    """End this process in a moment: for an actor that is being killed.
+
+    Ray's head loses sight of the process of an actor that was being made while the head was started again: it takes the
+    actor for dead when it is killed, and the process would stay.
+    """
+    ending = threading.Timer(_EXIT_AFTER_S, os._exit, (0,))
+    ending.daemon = True
+    ending.start()
 
 
 def this_node() -> str:
@@ -68,6 +80,10 @@ class ActorClient:
         except (RayError, ValueError):  # ValueError: ray knows no actor of this name
             self._handle = None
             return None
+
+    def lose(self) -> None:
+        """Look for it anew with the next call: it died for good, and another one may have its name by then."""
+        self._handle = None
 
     def call(self, method: str, *arguments: Any, answer_within_s: float) -> Any:
         """Call and wait for the answer; None, after a short pause, when the actor is away or too slow."""

@@ -84,6 +84,7 @@ class ActorMonitor:
 
     def kill(self) -> None:
         """End its process for good."""
+        self.handle.end.remote()
         ray.kill(self.handle)
 
     def poll(self, now: float) -> ray.ObjectRef:

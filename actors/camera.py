@@ -15,7 +15,7 @@ from typing import cast
 
 import numpy as np
 
-from actors.actor_client import start_vital_thread, this_node
+from actors.actor_client import exit_soon, start_vital_thread, this_node
 from pipeline.config import CameraSettings
 from pipeline.errors import RunError
 from pipeline.locked_folder import touch_folder
@@ -140,6 +140,10 @@ class CameraActor:
     def pid(self) -> int:
         """Process id."""
         return os.getpid()
+
+    def end(self) -> None:
+        """End its process, where being killed does not."""
+        exit_soon()
 
     def _forget(self, camera_ids: Collection[str]) -> None:
         """Delete what is left of cameras that were removed: their frame counts are kept elsewhere."""

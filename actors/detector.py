@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from actors.actor_client import ActorClient, start_vital_thread, this_node
+from actors.actor_client import ActorClient, exit_soon, start_vital_thread, this_node
 from actors.model_server import copier_from
 from actors.result_sender import FrameResults, ResultSender
 from pipeline.config import RuntimeSettings
@@ -144,6 +144,10 @@ class DetectorActor:
     def pid(self) -> int:
         """Process id."""
         return os.getpid()
+
+    def end(self) -> None:
+        """End its process, where being killed does not."""
+        exit_soon()
 
     def _tally(self) -> Tally:
         histograms = {

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from actors.actor_client import ActorClient
 from pipeline.types import Dropped, Prediction
@@ -89,7 +89,7 @@ class ResultSender:
         time.sleep(_RETRY_S)
         with self._changed:
             for call in self._unanswered:
-                call.resend(self._scorer)
+                call.resend()
         return False
 
     def _has_room(self) -> bool:
@@ -108,12 +108,12 @@ class _PendingCall:
     """A call with results on their way to the scorer."""
 
     def __init__(self, scorer: ActorClient, results: FrameResults, model: str) -> None:
-        self.results, self._model = results, model
-        self.resend(scorer)
+        self.results, self._model, self._scorer = results, model, scorer
+        self.resend()
 
-    def resend(self, scorer: ActorClient) -> None:
+    def resend(self) -> None:
         """Send it (again)."""
-        self.reference = scorer.submit("add", self.results, self._model)
+        self.reference = self._scorer.submit("add", self.results, self._model)
 
     def is_confirmed(self) -> bool:
         """Wait, within bounds, until the scorer has taken it."""
@@ -124,5 +124,8 @@ class _PendingCall:
         except RayTaskError:  # it arrived and could not be scored; a second time it could not either
             _log.exception("the scorer failed on %d frames", len(self.results))
             return True
+        except ActorDiedError:  # with its node; it was made anew elsewhere, or will be
+            self._scorer.lose()
+            return False
         except RayError:
             return False

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from actors.actor_client import this_node
+from actors.actor_client import exit_soon, this_node
 from actors.plans import sink_settings
 from pipeline.errors import RunError
 from pipeline.logs import log_json_in_actor
@@ -197,6 +197,10 @@ class ScorerActor:
     def pid(self) -> int:
         """Process id."""
         return os.getpid()
+
+    def end(self) -> None:
+        """End its process, where being killed does not."""
+        exit_soon()
 
     def _write(self, outcome: Outcome) -> None:
         """Rows first: those whose states were not committed when the process was killed are scored again."""

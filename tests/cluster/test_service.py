@@ -72,7 +72,7 @@ class Service:
         cameras = [{"id": name, "url": str(self.clip), "loop": True} for name in ("a", "b")]
         output = {"folder": str(self.folder / "run"), "rotate_s": 2}
         settings = {**TINY, "camera_defaults": QUICK, "cameras": cameras, "output": output}
-        settings |= {"runtime": {**TINY["runtime"], "spare_detectors": 0}, "redis": {"url": self.redis_url}, **sections}
+        settings |= {"redis": {"url": self.redis_url}, **sections}
         (self.folder / "c.yaml").write_text(json.dumps(settings))  # JSON is YAML
         return self.type("stream", "--config", "c.yaml", "--model", self.model, "--detach")
 
@@ -148,7 +148,7 @@ def test_what_cannot_become_a_service_is_answered_in_a_line_and_leaves_nothing(s
 
 
 def test_frames_are_scored_while_the_supervisor_hangs_and_one_that_was_killed_goes_on_with_exact_books(service):
-    started = service.start()
+    started = service.start(runtime={**TINY["runtime"], "spare_detectors": 0})
     assert started.returncode == 0, started.stderr
     assert f"stop: cflow-stream stop --address {service.nodes.address}" in started.stdout
     assert "camera once: added" in service.said("cameras", "add", "once", str(service.clip))
@@ -176,7 +176,7 @@ def test_frames_are_scored_while_the_supervisor_hangs_and_one_that_was_killed_go
 
 
 def test_a_service_outlives_the_head_and_goes_on_when_the_machine_with_its_state_is_back(service):
-    assert service.start().returncode == 0
+    assert service.start(runtime=TINY["runtime"]).returncode == 0  # a spare detector is loading when the head dies
     service.wait_for_frames("a", "b")
     supervisor = service.processes("ServiceActor")[0].pid
     service.nodes.kill("head")
