@@ -474,7 +474,7 @@ def model_set(
     Refused where it does not fit the run. Ends with 0 once it scores all cameras, with 1 where it could not be loaded.
     """
     from pipeline.console.model import change_model
-    from pipeline.models.source import is_address
+    from pipeline.remote_files import is_address
 
     place = model if is_address(model) else str(Path(model).resolve())
     change_model(

@@ -24,8 +24,9 @@ from pipeline.errors import BadInputError, RunError
 from pipeline.locked_folder import locked_folder
 from pipeline.models.card import unknown_scenes
 from pipeline.models.fetching import find_model
-from pipeline.models.source import ModelSource, is_address
+from pipeline.models.source import ModelSource
 from pipeline.redaction import redact
+from pipeline.remote_files import is_address
 from pipeline.runtime.nodes import ROLE_LABEL
 from pipeline.runtime.plan import RunPlan
 

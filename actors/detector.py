@@ -23,11 +23,11 @@ from pipeline.models.fetching import held_model
 from pipeline.models.source import ModelSource
 from pipeline.runtime.batching import BatchPolicy, CompanyWait
 from pipeline.runtime.buffer import FrameBuffers
-from pipeline.runtime.messages import CameraRole, DesiredDetectorState, DetectorLoad, DetectorReport, TakeRequest
+from pipeline.runtime.messages import CameraRole, DesiredDetectorState, DetectorReport, TakeRequest
 from pipeline.runtime.parts import GatheredParts
 from pipeline.runtime.plan import Predict
 from pipeline.runtime.slices import ScorerSlices
-from pipeline.runtime.tally import BATCH_FRAMES, SECONDS, Histogram, Tally
+from pipeline.runtime.tally import BATCH_FRAMES, SECONDS, DetectorLoad, Histogram, Tally
 from pipeline.types import Dropped, DropReason, Frame, FrameBatch, Prediction
 
 if TYPE_CHECKING:  # it imports torch

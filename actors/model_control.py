@@ -13,8 +13,8 @@ from pipeline.config import CameraSettings, Config
 from pipeline.errors import BadInputError, CflowError
 from pipeline.models.card import ModelCard, unknown_scenes
 from pipeline.models.fetching import find_model
-from pipeline.models.source import is_address
 from pipeline.redaction import redact
+from pipeline.remote_files import is_address
 from pipeline.runtime.model_swap import RunModel
 
 _log = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from actors.actor_monitor import cause_of
 from actors.cluster import actor_class
 from actors.model_server import ModelServer
 from pipeline.errors import BadInputError, RunError
-from pipeline.models.source import ModelSource, is_address
+from pipeline.models.source import ModelSource
+from pipeline.remote_files import is_address
 from pipeline.runtime.plan import RunPlan
 
 _KEPT_WITHIN_S = 120.0

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = {path.parent.name for path in (ROOT / "pipeline").glob("*/__init__.py")}
 MODULES = sorted((ROOT / "pipeline").rglob("*.py")) + sorted((ROOT / "actors").rglob("*.py"))
 HOMES = {
-    "fsspec": ("pipeline/models/fetching.py",),
+    "fsspec": ("pipeline/remote_files.py",),
     "av": ("pipeline/video/", "pipeline/datasets/synthetic.py"),
     "timm": ("pipeline/models/",),
     "FrEIA": ("pipeline/models/", "pipeline/baselines/"),

@@ -8,7 +8,10 @@ from typing import Annotated
 import typer
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="YAML file with the settings.")]
-DataOption = Annotated[Path, typer.Option("--data", help="Folder of the data set, in its authors' layout.")]
+DataOption = Annotated[
+    str,
+    typer.Option("--data", help="The data set, in its authors' layout: a folder, or an address (s3://bucket/folder)."),
+]
 ModelOption = Annotated[Path, typer.Option("--model", help="Folder of the trained model.")]
 ModelPlaceOption = Annotated[
     str, typer.Option("--model", help="Trained model: a folder, or an address such as s3://bucket/model.")

@@ -8,16 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.config import Config
 from pipeline.errors import CheckpointError
 from pipeline.models.cache import ModelCache
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, check_matches, read_card, read_description
-from pipeline.models.source import ModelSource, is_address
+from pipeline.models.source import ModelSource
 from pipeline.redaction import redact
-
-_LONGEST_REASON = 300
+from pipeline.remote_files import file_system, is_address, reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +115,7 @@ def _copy(place: str, name: str, folder: Path) -> None:
     """
     try:
         if is_address(place):
-            system, path = _file_system(place)
+            system, path = file_system(place, CheckpointError)
             system.get_file(f"{path.rstrip('/')}/{name}", str(folder / name))
         else:
             shutil.copyfile(Path(place, name), folder / name)
@@ -126,21 +124,7 @@ def _copy(place: str, name: str, folder: Path) -> None:
     except FileNotFoundError:
         raise CheckpointError(f"{redact(place)}: expected a model written by 'train', got no {name}") from None
     except Exception as error:  # every driver has errors of its own
-        reason = redact(" ".join(str(error).split()))[:_LONGEST_REASON] or error.__class__.__name__
-        raise CheckpointError(f"{redact(place)}: {name} cannot be fetched: {reason}") from None
-
-
-def _file_system(address: str) -> tuple[Any, str]:
-    """A file system, and the path of an address in it."""
-    import fsspec
-
-    try:
-        return fsspec.url_to_fs(address)
-    except (ImportError, ValueError) as error:  # no driver of it is installed, or nobody knows any
-        why = redact(" ".join(str(error).split()))[:_LONGEST_REASON]
-        raise CheckpointError(
-            f"{redact(address)}: expected an address that this machine can read, got: {why}"
-        ) from None
+        raise CheckpointError(f"{redact(place)}: {name} cannot be fetched: {reason(error)}") from None
 
 
 def _without(folder: Path, error: Exception) -> str:

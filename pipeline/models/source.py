@@ -8,11 +8,7 @@ from typing import Self
 
 from pipeline.models.card import ModelCard
 from pipeline.redaction import redact
-
-
-def is_address(place: str) -> bool:
-    """Whether a model's place is an address, and not a folder of this machine."""
-    return "://" in place
+from pipeline.remote_files import is_address
 
 
 @dataclass(frozen=True, slots=True)

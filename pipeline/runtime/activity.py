@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from pipeline.runtime.tally import HistogramCounts
-
-if TYPE_CHECKING:  # it knows of the status, which holds what is here
-    from pipeline.runtime.messages import DetectorLoad
+from pipeline.runtime.tally import DetectorLoad, HistogramCounts
 
 ActorKind = Literal["camera", "detector", "scorer"]
 

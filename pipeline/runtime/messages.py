@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from pipeline.config import CameraSettings
 from pipeline.models.card import ModelCard
 from pipeline.runtime.status import ReaderStatus, ScoringStatus
-from pipeline.runtime.tally import Tally
+from pipeline.runtime.tally import DetectorLoad, Tally
 from pipeline.types import SceneReference, Trouble
 
 
@@ -124,25 +124,6 @@ class DesiredDetectorState:
     version: int = 0
     processes: tuple[str, ...] = ()
     cameras: Mapping[str, CameraRole] = field(default_factory=dict[str, CameraRole])
-
-
-@dataclass(frozen=True, slots=True)
-class DetectorLoad:
-    """How busy a detector is.
-
-    Attributes:
-        busy_s: seconds that it predicted, since its process began.
-        batches: batches it predicted since then.
-        frames: frames in them.
-        waiting: frames that wait in it at present.
-        oldest_s: since when the oldest of them waits, in seconds; 0 where none does.
-    """
-
-    busy_s: float = 0.0
-    batches: int = 0
-    frames: int = 0
-    waiting: int = 0
-    oldest_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.runtime.messages import DetectorLoad
+from pipeline.runtime.tally import DetectorLoad
 
 _SAMPLE_EVERY_S = 1.0
 _WINDOW_S = 10.0

@@ -24,6 +24,25 @@ EDGES = {**dict.fromkeys((*STAGES, "all"), SECONDS), "batch_frames": BATCH_FRAME
 
 
 @dataclass(frozen=True, slots=True)
+class DetectorLoad:
+    """How busy a detector is.
+
+    Attributes:
+        busy_s: seconds that it predicted, since its process began.
+        batches: batches it predicted since then.
+        frames: frames in them.
+        waiting: frames that wait in it at present.
+        oldest_s: since when the oldest of them waits, in seconds; 0 where none does.
+    """
+
+    busy_s: float = 0.0
+    batches: int = 0
+    frames: int = 0
+    waiting: int = 0
+    oldest_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class HistogramCounts:
     """A histogram at one moment.
 

@@ -9,7 +9,8 @@ from ray.exceptions import ActorDiedError, GetTimeoutError, RayTaskError
 
 from pipeline.errors import BadInputError
 from pipeline.models.source import ModelSource
-from pipeline.runtime.messages import CameraReport, DetectorLoad, DetectorReport, ScorerReport
+from pipeline.runtime.messages import CameraReport, DetectorReport, ScorerReport
+from pipeline.runtime.tally import DetectorLoad
 
 
 @dataclass

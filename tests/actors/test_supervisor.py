@@ -11,11 +11,11 @@ from actors.supervisor import Supervisor
 from pipeline.config import CameraSettings, HealthSettings, RuntimeSettings
 from pipeline.errors import RunError
 from pipeline.models.source import ModelSource
-from pipeline.runtime.messages import DetectorLoad
 from pipeline.runtime.nodes import ClusterNode
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.shutdown import ShutdownDeadline
 from pipeline.runtime.status import ReaderStatus, ScoringStatus
+from pipeline.runtime.tally import DetectorLoad
 from pipeline.types import Trouble
 from tests.actors.in_process import Fleet
 from tests.models.tiny import tiny_model

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from pipeline.monitoring.run_watch import ModelInfo, RunWatch
 from pipeline.runtime.activity_meter import ActivityMeter
-from pipeline.runtime.messages import CameraReport, DetectorLoad, DetectorReport, ScorerReport
+from pipeline.runtime.messages import CameraReport, DetectorReport, ScorerReport
 from pipeline.runtime.status import CameraStatus, RunStatus, ScoringStatus
-from pipeline.runtime.tally import BATCH_FRAMES, SECONDS, Histogram, Tally
+from pipeline.runtime.tally import BATCH_FRAMES, SECONDS, DetectorLoad, Histogram, Tally
 from pipeline.types import FrameCounts, Trouble
 
 SCORING = ScoringStatus(90, {}, 2, 0.05, 0.2, 5.0, 1_700_000_000.0, 50.0)

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.runtime.messages import DetectorLoad
 from pipeline.runtime.scaling import DetectorScaling
+from pipeline.runtime.tally import DetectorLoad
 
 
 class Pool:
