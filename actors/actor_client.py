@@ -82,7 +82,7 @@ class ActorClient:
             return None
 
     def lose(self) -> None:
-        """Look for it anew with the next call: it died for good, and another one may have its name by then."""
+        """Look for it anew with the next call: it may have died for good, and another one have its name."""
         self._handle = None
 
     def call(self, method: str, *arguments: Any, answer_within_s: float) -> Any:

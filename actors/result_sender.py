@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 import ray
-from ray.exceptions import ActorDiedError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from actors.actor_client import ActorClient
 from pipeline.types import Dropped, Prediction
@@ -124,8 +124,6 @@ class _PendingCall:
         except RayTaskError:  # it arrived and could not be scored; a second time it could not either
             _log.exception("the scorer failed on %d frames", len(self.results))
             return True
-        except ActorDiedError:  # with its node; it was made anew elsewhere, or will be
+        except RayError:  # it is started again, or was lost with its node and made anew, which is another actor
             self._scorer.lose()
-            return False
-        except RayError:
             return False
