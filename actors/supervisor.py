@@ -148,26 +148,6 @@ class Supervisor:
             self._keep(time.monotonic())  # before whoever asked is told that it is so
             self._scorers.send()
 
-    def add_detectors(self, count: int) -> tuple[str, ...]:
-        """Make more detectors, beside those that there are; how many of all work at a time does not change.
-
-        Args:
-            count: how many.
-
-        Returns:
-            Their names.
-        """
-        with self._lock:
-            names = self._desired_states.add_detectors(count)
-            self._keep(time.monotonic())
-            return names
-
-    def retire_detectors(self, names: Iterable[str]) -> None:
-        """Give these detectors no frames any more, and end each once it holds none."""
-        with self._lock:
-            self._desired_states.retire_detectors(names)
-            self._keep(time.monotonic())
-
     def drain(self) -> None:
         """End all cameras; frames that were decoded are still scored."""
         with self._lock:

@@ -386,18 +386,6 @@ def test_that_the_run_is_over_is_said_by_number_0_after_all_others_and_their_ale
     }  # fmt: skip
 
 
-def test_a_detector_that_was_added_takes_over_from_one_that_was_retired_which_is_then_ended(run):
-    (added,) = run.supervisor.add_detectors(1)
-    run.step()
-    run.supervisor.retire_detectors([DETECTOR])
-    for _ in range(4):
-        run.step()
-    assert run[added].desired.processes == (CAMERAS,)
-    assert run[CAMERAS].desired.consumer == added
-    assert run[DETECTOR].is_killed
-    assert run.texts() == []
-
-
 def test_on_a_node_that_comes_a_detector_replaces_one_of_several_elsewhere_once_it_has_loaded_its_model():
     run = Run("gate", "yard", active=2, nodes=(ClusterNode("a"),))
     for detector in (DETECTOR, "run-detector-1"):
