@@ -9,6 +9,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -98,13 +99,42 @@ def pytest_runtest_teardown(item):
     return result
 
 
-@pytest.fixture(scope="session")
-def ray_session():
-    """One Ray for all tests that need one: starting it takes seconds."""
-    from actors.cluster import ray_cluster
+class _OneRay:
+    """A local Ray of this process, which begins with the first test that needs one."""
 
-    with ray_cluster():
-        yield
+    def __init__(self):
+        self._held = ExitStack()
+        self._runs = False
+
+    def begin(self):
+        from actors.cluster import ray_cluster
+
+        if not self._runs:
+            self._held.enter_context(ray_cluster())
+            self._runs = True
+
+    def end(self):
+        self._held.close()
+        self._runs = False
+
+
+@pytest.fixture(scope="session")
+def _one_ray():
+    one = _OneRay()
+    yield one
+    one.end()
+
+
+@pytest.fixture(scope="module")
+def ray_session(_one_ray):
+    """One Ray for all tests that need one: starting it takes seconds."""
+    _one_ray.begin()
+
+
+@pytest.fixture(scope="module")
+def no_ray(_one_ray):
+    """For tests that join a cluster of their own: a process is connected to one Ray at a time."""
+    _one_ray.end()
 
 
 @pytest.fixture(scope="session")

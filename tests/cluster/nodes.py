@@ -109,10 +109,10 @@ class Nodes:
 
 
 def this_address() -> str:
-    """The address by which Ray knows this machine."""
+    """The address by which Ray knows this machine, whatever Ray this process is connected to."""
     from ray._private import services
 
-    return services.get_node_ip_address()
+    return services.node_ip_address_from_perspective(None)
 
 
 @contextmanager

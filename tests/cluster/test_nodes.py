@@ -92,7 +92,7 @@ class Campus:
 
 
 @pytest.fixture(scope="module")
-def campus(tmp_path_factory, trained):
+def campus(no_ray, tmp_path_factory, trained):
     """Six cameras over two nodes; whatever the tests do to these, the books are exact in the end."""
     home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("nodes")
     with ray_nodes(home) as nodes, pytest.MonkeyPatch.context() as patch, EmbeddedRedis(folder / "redis") as redis_url:
