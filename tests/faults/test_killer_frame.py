@@ -13,7 +13,6 @@ from actors.detector import DetectorActor, DetectorPlan
 from actors.fleet import create_scorer
 from actors.plans import stream_plan
 from pipeline.models.card import read_card
-from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.messages import CameraRole, DesiredCameraState, DesiredDetectorState, DesiredScorerState
 from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.parquet_reader import read_clip_scores
@@ -66,7 +65,7 @@ def test_a_frame_that_kills_three_detectors_is_kept_and_counted_and_every_other_
             plan.model,
             "cpu",
             1,
-            BatchPolicy(4, 0.0),
+            4,
             plan.scorers,
             plan.runtime,
         )

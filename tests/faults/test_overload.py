@@ -11,7 +11,6 @@ from actors.detector import DetectorActor, DetectorPlan
 from actors.fleet import create_scorer
 from actors.plans import stream_plan
 from pipeline.models.card import read_card
-from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.messages import CameraRole, DesiredCameraState, DesiredDetectorState, DesiredScorerState
 from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.redis_reader import read_scores
@@ -69,7 +68,7 @@ def test_when_detectors_are_slow_the_newest_frames_win_and_the_others_are_counte
                 plan.model,
                 "cpu",
                 1,
-                BatchPolicy(BATCH, 0.0),
+                BATCH,
                 plan.scorers,
                 plan.runtime,
             )
