@@ -12,7 +12,7 @@ from pathlib import Path
 from actors.cluster import ray_cluster
 from actors.ray_settings import environment
 from benchmarks.chaos import Fault
-from tests.cluster.nodes import Nodes, ray_nodes
+from tests.cluster.nodes import FAST_HEALTH_CHECKS, Nodes, ray_nodes
 
 
 class NodeChaos:
@@ -52,12 +52,18 @@ class NodeChaos:
 
 
 @contextmanager
-def node_chaos(folder: Path, workers: int) -> Iterator[NodeChaos]:
-    """Have a cluster with so many nodes beside its head, which this process has joined."""
+def node_chaos(folder: Path, workers: int, *, slow_health_checks: bool = False) -> Iterator[NodeChaos]:
+    """Have a cluster with so many nodes beside its head, which this process has joined.
+
+    Args:
+        folder: for what nodes write.
+        workers: nodes beside the head.
+        slow_health_checks: whether the head looks as rarely as Ray does by itself, and not as in ``configs/cluster``.
+    """
     home = folder / "home"
     home.mkdir()
     with ExitStack() as stack:
-        nodes = stack.enter_context(ray_nodes(home))
+        nodes = stack.enter_context(ray_nodes(home, head_variables={} if slow_health_checks else FAST_HEALTH_CHECKS))
         stack.enter_context(environment({name: nodes.environment[name] for name in ("HOME", "RAY_AUTH_MODE")}))
         nodes.start_head(labels="cflow/role=state")
         stack.enter_context(ray_cluster(nodes.address))

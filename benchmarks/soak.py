@@ -130,7 +130,8 @@ def soak(options: argparse.Namespace, folder: Path, err: Console) -> dict[str, A
         observer, stop = Observer(), threading.Event()
         chaos, every_s = Chaos(rtsp, redis, ids, options.seed) if options.faults else None, EVERY_S
         if options.nodes:
-            chaos, every_s = stack.enter_context(node_chaos(folder, options.nodes)), options.kill_node_every
+            nodes = node_chaos(folder, options.nodes, slow_health_checks=options.slow_health_checks)
+            chaos, every_s = stack.enter_context(nodes), options.kill_node_every
         script = threading.Thread(
             target=_direct, args=(chaos, every_s, observer, ids, options.minutes, stop, err), daemon=True
         )
@@ -138,10 +139,17 @@ def soak(options: argparse.Namespace, folder: Path, err: Console) -> dict[str, A
         final = run(plan, address=None, stop=stop, on_status=observer.see)
         script.join(60.0)
         faults = chaos.faults if chaos is not None else []
-        name = "soak-nodes" if options.nodes else "soak" if options.faults else "soak-quiet"
+        name = _name(options)
         result = _summarise(name, final, plan.sinks.scores_folder, redis.url, faults, observer, options.minutes)
     redis.end(signal.SIGTERM)
     return result
+
+
+def _name(options: argparse.Namespace) -> str:
+    """What the result is filed under."""
+    if options.nodes:
+        return "soak-nodes-slow-checks" if options.slow_health_checks else "soak-nodes"
+    return "soak" if options.faults else "soak-quiet"
 
 
 def _config(folder: Path, urls: dict[str, str], redis_url: str, detectors: int) -> Config:
@@ -306,6 +314,7 @@ def main() -> None:
     parser.add_argument("--faults", action="store_true", help="break things")
     parser.add_argument("--nodes", type=int, default=0, help="nodes beside the head, which are killed instead")
     parser.add_argument("--kill-node-every", type=float, default=60.0, metavar="SECONDS")
+    parser.add_argument("--slow-health-checks", action="store_true", help="Ray's own, of a head that is not tuned")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="a new folder for everything, instead of a temporary one")
     options = parser.parse_args()
