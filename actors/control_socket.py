@@ -22,6 +22,7 @@ from pipeline.errors import BadInputError
 from pipeline.files import write_whole
 from pipeline.private_folder import private_socket
 from pipeline.run_folder import RunFolder
+from pipeline.sinks.run_lock import check_unused
 
 _log = logging.getLogger(__name__)
 
@@ -110,7 +111,14 @@ def ask_run(state_folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
             connection.sendall(json.dumps(request).encode() + b"\n")
             answer = json.loads(connection.makefile("rb").readline(_LONGEST_REQUEST_BYTES) or b"{}")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInputError(
-            f"{state_folder}: expected a run under way, found none ({error.__class__.__name__})"
-        ) from None
+        raise BadInputError(f"{state_folder}: {_missing(state_folder)} ({error.__class__.__name__})") from None
     return checked(answer)
+
+
+def _missing(state_folder: Path) -> str:
+    """Why nobody answers: a run has its folder before it takes requests, and until after it has stopped to."""
+    try:
+        check_unused(state_folder)
+    except BadInputError:
+        return "expected a run that takes requests, got one that is still starting, or ending"
+    return "expected a run under way, found none"

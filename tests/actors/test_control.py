@@ -13,6 +13,7 @@ from actors.control_socket import ask_run, serve_control
 from pipeline.config_file import load_config
 from pipeline.errors import BadInputError, RunError
 from pipeline.runtime.status import RunStatus
+from pipeline.sinks.run_lock import run_lock
 from pipeline.types import FrameCounts
 
 GATE = {"id": "gate", "url": "rtsp://user:secret@10.0.0.1/main"}
@@ -137,6 +138,11 @@ def test_what_the_run_could_not_be_told_has_not_happened(running):
         run_control.reload()
     (camera,) = run_control.answer({"do": "list"})["cameras"]
     assert (camera["id"], camera["paused"]) == ("gate", False)
+
+
+def test_of_a_run_that_is_still_starting_is_not_said_that_there_is_none(tmp_path):
+    with run_lock(tmp_path), pytest.raises(BadInputError, match="got one that is still starting, or ending"):
+        ask_run(tmp_path, {"do": "stop"})
 
 
 def test_the_socket_of_a_run_that_was_killed_is_used_again_by_the_next_one(running, tmp_path):
