@@ -100,6 +100,10 @@ class Service:
             assert time.monotonic() < give_up_at, f"it did not happen in time: {stands}"
             time.sleep(0.1)
 
+    def wait_for_status(self, *words):
+        """Wait until the command ``status`` prints them all."""
+        self.wait_for(lambda: all(word in self.said("status") for word in words))
+
     def check_books(self, *cameras):
         """Every frame was scored once or is counted once, and every alert was told once."""
         run, statuses = read_run(self.redis_url), read_statuses(self.redis_url)
@@ -164,8 +168,7 @@ def test_frames_are_scored_while_the_supervisor_hangs_and_one_that_was_killed_go
     assert successor.pid != supervisor.pid
     assert actors == [process.pid for kind in ("ScorerActor", "CameraActor") for process in service.processes(kind)]
     service.wait_for_frames("a")
-    status = service.said("status")
-    assert all(word in status for word in ("once", "paused", "running"))
+    service.wait_for_status("once", "paused", "running")  # the successor says so once it has asked the scorer
     totals = service.said("stop")
     service.check_books("a", "b", "once")
     run = read_run(service.redis_url)
