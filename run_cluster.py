@@ -5,24 +5,22 @@ Exit codes: 0 done, 1 failed, 2 bad input or config, 128 and a signal's number w
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from actors.addressed_run import ask, readable_redis
+from actors.run_commands import cameras_app, model_app
 from pipeline.config import Config
 from pipeline.config_file import load_config, load_run_config, with_method
 from pipeline.console.entry import run_command
 from pipeline.console.leaving import leaving_threads_behind
 from pipeline.console.options import (
     AddressOption,
-    CameraArgument,
     ConfigOption,
     DataOption,
     JsonOption,
@@ -34,6 +32,7 @@ from pipeline.console.options import (
     ServiceOption,
     WhereOption,
 )
+from pipeline.console.terminal import err, out, say_answer, say_aside
 from pipeline.errors import BadInputError, ConfigError
 from pipeline.files import remove_output
 from pipeline.methods import CHOICES, METHODS
@@ -47,14 +46,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(cameras_app, name="cameras")
+app.add_typer(model_app, name="model")
 _OF_TRAINING = ("model", "training", "runtime")
 _OF_REPLAY = ("model", "camera_defaults", "runtime", "redis", "output")
-if os.environ.get("COLUMNS") == "0":  # of a terminal that does not know its size; nothing at all would be shown
-    del os.environ["COLUMNS"]
-_PIPE_WIDTH = 120  # of tables in files and pipes, which have no width of their own
-_is_on_terminal = sys.stdout is not None and sys.stdout.isatty()  # None where it was closed
-out = Console(soft_wrap=True, width=None if _is_on_terminal else _PIPE_WIDTH)  # results
-err = Console(stderr=True, soft_wrap=True)  # progress, messages and errors
 
 
 def _print_version(wanted: bool) -> None:
@@ -331,8 +326,8 @@ def alerts(
     from pipeline.sinks.redis_reader import read_alerts
 
     with (
-        _readable(config, address, run, waits=follow) as url,
-        run_watched(url, _say_aside) if follow else nullcontext(),
+        readable_redis(config, address, run, waits=follow) as url,
+        run_watched(url, say_aside) if follow else nullcontext(),
     ):
         for alert in read_alerts(url, follow=follow):
             print_object(alert, alert_line, as_json=as_json, out=out)
@@ -355,177 +350,16 @@ def status(
 
     if watch and as_json:
         raise BadInputError("status: expected --watch or --json, got both")
-    with _readable(config, address, run) as url:
+    with readable_redis(config, address, run) as url:
         is_healthy = watch_status(url, out=out) if watch else show_status(url, as_json=as_json, out=out, err=err)
     if not is_healthy:
         raise typer.Exit(1)
 
 
-def _say_aside(line: str) -> None:
-    err.print(line, markup=False, highlight=False)
-
-
 @app.command(epilog="Example: cflow-stream stop")
 def stop(config: WhereOption = None, address: ServiceOption = None, run: ServiceNameOption = None) -> None:
     """End the run under way in good order, as Ctrl-C does, and say what became of its frames."""
-    _say(_ask({"do": "stop"}, config, address, run))
-
-
-cameras_app = typer.Typer(help="List and change the cameras of the run under way.", no_args_is_help=True)
-app.add_typer(cameras_app, name="cameras")
-
-
-@cameras_app.command("list", epilog="Example: cflow-stream cameras list --json")
-def cameras_list(
-    as_json: JsonOption = False,
-    config: WhereOption = None,
-    address: ServiceOption = None,
-    run: ServiceNameOption = None,
-) -> None:
-    """Print the cameras of the run, without credentials."""
-    from pipeline.console.tables import camera_line, print_object
-
-    for camera in _ask({"do": "list"}, config, address, run)["cameras"]:
-        print_object(camera, camera_line, as_json=as_json, out=out)
-
-
-@cameras_app.command("add", epilog="Example: cflow-stream cameras add yard 'rtsp://viewer:${YARD}@10.0.0.8/main'")
-def cameras_add(
-    camera: CameraArgument,
-    url: Annotated[str, typer.Argument(help="Its address; ${NAME} comes from the environment and stays unseen.")],
-    scene: Annotated[str | None, typer.Option("--scene", help="Name under which the model knows its view.")] = None,
-    sample_fps: Annotated[float | None, typer.Option("--sample-fps", help="Frames per second to score.")] = None,
-    config: WhereOption = None,
-    address: ServiceOption = None,
-    run: ServiceNameOption = None,
-) -> None:
-    """Read one more camera until the run ends; it gets the config's camera_defaults."""
-    from pipeline.config_file import fill_variables
-
-    given = {"id": camera, "url": url, "scene": scene, "sample_fps": sample_fps}
-    wanted = {key: value for key, value in given.items() if value is not None}
-    _say(_ask({"do": "add", "camera": fill_variables(wanted, source="cameras add")}, config, address, run))
-
-
-@cameras_app.command("remove", epilog="Example: cflow-stream cameras remove yard")
-def cameras_remove(
-    camera: CameraArgument,
-    config: WhereOption = None,
-    address: ServiceOption = None,
-    run: ServiceNameOption = None,
-) -> None:
-    """Stop reading a camera; its open event ends."""
-    _say(_ask({"do": "remove", "id": camera}, config, address, run))
-
-
-@cameras_app.command("pause", epilog="Example: cflow-stream cameras pause yard")
-def cameras_pause(
-    camera: CameraArgument,
-    config: WhereOption = None,
-    address: ServiceOption = None,
-    run: ServiceNameOption = None,
-) -> None:
-    """Close a camera's stream until `resume`; no offline alert follows."""
-    _say(_ask({"do": "pause", "id": camera}, config, address, run))
-
-
-@cameras_app.command("resume", epilog="Example: cflow-stream cameras resume yard")
-def cameras_resume(
-    camera: CameraArgument,
-    config: WhereOption = None,
-    address: ServiceOption = None,
-    run: ServiceNameOption = None,
-) -> None:
-    """Read a paused camera again."""
-    _say(_ask({"do": "resume", "id": camera}, config, address, run))
-
-
-model_app = typer.Typer(help="Show and change the model of the run under way.", no_args_is_help=True)
-app.add_typer(model_app, name="model")
-
-
-@model_app.command("show", epilog="Example: cflow-stream model show --json")
-def model_show(
-    as_json: JsonOption = False,
-    config: WhereOption = None,
-    address: ServiceOption = None,
-    run: ServiceNameOption = None,
-) -> None:
-    """Print which model scores, and how a change stands that was asked for."""
-    from pipeline.console.model import show_model
-
-    show_model(lambda request: _ask(request, config, address, run), as_json=as_json, out=out)
-
-
-@model_app.command("set", epilog="Example: cflow-stream model set models/retrained")
-def model_set(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="Trained model: an address (s3://bucket/model), or a folder of the machine with the run's state."
-        ),
-    ],
-    config: WhereOption = None,
-    address: ServiceOption = None,
-    run: ServiceNameOption = None,
-) -> None:
-    """Have another model score from now on: it is loaded beside the one that does, and takes over without a lost frame.
-
-    Refused where it does not fit the run. Ends with 0 once it scores all cameras, with 1 where it could not be loaded.
-    """
-    from pipeline.console.model import change_model
-    from pipeline.remote_files import is_address
-
-    place = model if is_address(model) else str(Path(model).resolve())
-    change_model(
-        lambda request: _ask(request, config, address, run), {"do": "model set", "place": place}, out=out, err=err
-    )
-
-
-@model_app.command("back", epilog="Example: cflow-stream model back")
-def model_back(config: WhereOption = None, address: ServiceOption = None, run: ServiceNameOption = None) -> None:
-    """Return to the model before the last change."""
-    from pipeline.console.model import change_model
-
-    change_model(lambda request: _ask(request, config, address, run), {"do": "model back"}, out=out, err=err)
-
-
-def _ask(request: Mapping[str, Any], config: Path | None, address: str | None, run: str | None) -> dict[str, Any]:
-    """What a run answers: a service of a cluster, or one of this user's."""
-    if address is not None:
-        from actors.service_requests import ask_service
-
-        _check_one_place(config)
-        return ask_service(address, run, request)
-    from actors.control_socket import ask_run
-    from pipeline.sinks.locate import state_folder
-
-    return ask_run(state_folder(config), request)
-
-
-def _readable(
-    config: Path | None, address: str | None, run: str | None, *, waits: bool = False
-) -> AbstractContextManager[str]:
-    """The Redis of a service, or of a run of this user."""
-    from pipeline.sinks.locate import known_redis, readable_redis
-
-    if address is not None:
-        from actors.service_requests import service_at
-
-        _check_one_place(config)
-        return known_redis(service_at(address, run).redis_url.get_secret_value(), waits=waits)
-    return readable_redis(config, waits=waits)
-
-
-def _check_one_place(config: Path | None) -> None:
-    if config is not None:
-        raise BadInputError("--address: expected it without --config, which leads elsewhere, got both")
-
-
-def _say(answer: dict[str, Any]) -> None:
-    out.print(answer["said"], markup=False, highlight=False)
-    for line in answer.get("warnings", ()):
-        err.print(f"warning: {line}", markup=False, highlight=False, style="yellow")
+    say_answer(ask({"do": "stop"}, config, address, run))
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from typing import cast
 import numpy as np
 
 from actors.actor_client import exit_soon, start_vital_thread, this_node
-from pipeline.config import CameraSettings
+from pipeline.camera_settings import CameraSettings
 from pipeline.errors import RunError
 from pipeline.locked_folder import touch_folder
 from pipeline.logs import log_json_in_actor

@@ -14,7 +14,8 @@ from actors.control_socket import serve_control
 from actors.plans import replay_plan, stream_plan
 from actors.run import run
 from actors.run_models import RunModels
-from pipeline.config import CameraSettings, Config
+from pipeline.camera_settings import CameraSettings
+from pipeline.config import Config
 from pipeline.console.footage import passed_over_count
 from pipeline.console.progress import Bar, progress_bars
 from pipeline.console.tables import alert_line, camera_errors, cameras_table

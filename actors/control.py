@@ -14,7 +14,8 @@ from typing import Any
 
 from actors.model_control import ModelControl
 from actors.run_models import RunModels
-from pipeline.config import CameraSettings, Config
+from pipeline.camera_settings import CameraSettings
+from pipeline.config import Config
 from pipeline.config_file import load_config, parse_config
 from pipeline.errors import BadInputError, RunError
 from pipeline.models.card import unknown_scenes

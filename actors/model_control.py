@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from actors.run_models import RunModels
-from pipeline.config import CameraSettings, Config
+from pipeline.camera_settings import CameraSettings
+from pipeline.config import Config
 from pipeline.errors import BadInputError, CflowError
 from pipeline.models.card import ModelCard, unknown_scenes
 from pipeline.models.fetching import find_model

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from pipeline.config import CameraSettings, Config
+from pipeline.camera_settings import CameraSettings
+from pipeline.config import Config
 from pipeline.models.card import ModelCard
 from pipeline.models.source import ModelSource
 from pipeline.run_folder import RunFolder

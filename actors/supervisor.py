@@ -17,7 +17,7 @@ from actors.pool_keeper import PoolKeeper
 from actors.run_models import RunModels
 from actors.scorers import Scorers
 from actors.supervision_file import SupervisionFile
-from pipeline.config import CameraSettings
+from pipeline.camera_settings import CameraSettings
 from pipeline.errors import BadInputError
 from pipeline.runtime.activity import RunActivity
 from pipeline.runtime.activity_meter import ActivityMeter

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import describe, store
-from pipeline.config import HealthSettings
+from pipeline.camera_settings import HealthSettings
 from pipeline.types import SceneReference
 from pipeline.video.tamper import (
     MEMORY_S,

@@ -120,7 +120,7 @@ def model_cpu_ms(folder: Path, size_px: tuple[int, int]) -> float:
 
 def watch_cpu_ms(size_px: tuple[int, int], model: Path) -> float:
     """CPU milliseconds of the look at the scene's health per frame."""
-    from pipeline.config import HealthSettings
+    from pipeline.camera_settings import HealthSettings
     from pipeline.video.tamper import TamperMonitor
 
     watch = TamperMonitor(HealthSettings(), read_card(model).views.get("scene"))

@@ -19,7 +19,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.addresses import encoded_user_info, fills_user_info
-from pipeline.config import Config, is_identifier
+from pipeline.camera_settings import is_identifier
+from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.methods import chosen_method
 from pipeline.model_settings import Settings

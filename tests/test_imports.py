@@ -24,6 +24,7 @@ HOMES = {
 }
 TORCH_FREE = (
     "pipeline.types",
+    "pipeline.camera_settings",
     "pipeline.config",
     "pipeline.methods",
     "pipeline.model_settings",
@@ -125,6 +126,8 @@ ACTORS_BELOW = {
         "service_requests",
         "supervision_file",
     },
+    "addressed_run": {"control_socket", "service_requests"},
+    "run_commands": {"addressed_run"},
     "detach": {"cluster", "plans", "served_models", "service", "service_directory"},
     "training_worker": {"training_store"},
     "training": {"cluster", "ray_settings", "training_store", "training_worker"},

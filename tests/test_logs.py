@@ -96,7 +96,8 @@ sys.exit(run_command(app, run_cluster.err))
 
 def test_all_that_a_command_says_on_standard_error_is_json():
     body = (
-        "run_cluster.err.print('stopping: [bold]now[/]'); run_cluster._say({'said': 'done', 'warnings': ['careful']})\n"
+        "run_cluster.err.print('stopping: [bold]now[/]')\n"
+        "    run_cluster.say_answer({'said': 'done', 'warnings': ['careful']})\n"
         "    logging.getLogger('x').warning('logged'); raise RunError('it failed')"
     )
     done = command(run(body))

@@ -8,8 +8,8 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
+from pipeline.camera_settings import CameraSettings
 from pipeline.checks.finding import Finding
-from pipeline.config import CameraSettings
 from pipeline.errors import VideoError
 from pipeline.redaction import redact
 from pipeline.video.failures import unexpected

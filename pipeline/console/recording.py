@@ -11,7 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.config import CameraSettings, Config
+from pipeline.camera_settings import CameraSettings
+from pipeline.config import Config
 from pipeline.console.progress import LineClock
 from pipeline.errors import ConfigError, RunError
 from pipeline.signals import caught_signals

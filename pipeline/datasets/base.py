@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.config import Identifier
+from pipeline.camera_settings import Identifier
 from pipeline.errors import DatasetError, VideoError
 from pipeline.video.source import open_source
 

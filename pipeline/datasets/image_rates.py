@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.config import FASTEST_IMAGES_FPS, SLOWEST_IMAGES_FPS
+from pipeline.camera_settings import FASTEST_IMAGES_FPS, SLOWEST_IMAGES_FPS
 from pipeline.datasets.base import PROBE_SIZE_PX, Clip
 from pipeline.errors import VideoError
 from pipeline.video.source import open_source

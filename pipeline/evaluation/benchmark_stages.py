@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.addresses import is_live
-from pipeline.config import CameraSettings, RuntimeSettings
+from pipeline.camera_settings import CameraSettings
+from pipeline.config import RuntimeSettings
 from pipeline.datasets.synthetic import SyntheticSpec, render
 from pipeline.errors import BadInputError, VideoError
 from pipeline.evaluation.benchmark import BatchCost, Costs, batch_sizes

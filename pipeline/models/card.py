@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
-from pipeline.config import CameraSettings, TrainingSettings
+from pipeline.camera_settings import CameraSettings
+from pipeline.config import TrainingSettings
 from pipeline.errors import CheckpointError
 from pipeline.methods import DEFAULT_METHOD, METHODS
 from pipeline.model_settings import ModelSettings

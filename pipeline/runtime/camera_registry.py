@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config import CameraSettings
+from pipeline.camera_settings import CameraSettings
 from pipeline.runtime.accounting import CameraAccounting, ReaderCounts
 from pipeline.runtime.health import HealthTracker
 from pipeline.runtime.saved_cameras import SavedCamera, SavedRegistry, revealed

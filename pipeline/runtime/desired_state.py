@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from pipeline.config import CameraSettings
+from pipeline.camera_settings import CameraSettings
 from pipeline.models.card import ModelCard
 from pipeline.runtime.actor_states import ActorState, ActorStates
 from pipeline.runtime.assignment import PlacedProcess, SavedAssignments

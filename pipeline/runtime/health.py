@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from pipeline.config import HealthSettings
+from pipeline.camera_settings import HealthSettings
 from pipeline.types import Notice, NoticeKind
 
 _NOTICE_KINDS: dict[str, tuple[NoticeKind, str]] = {

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from pipeline.config import CameraSettings
+from pipeline.camera_settings import CameraSettings
 from pipeline.models.card import ModelCard
 from pipeline.runtime.status import ReaderStatus, ScoringStatus
 from pipeline.runtime.tally import DetectorLoad, Tally

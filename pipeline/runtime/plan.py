@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from pipeline.config import CameraSettings, MetricsSettings, RuntimeSettings
+from pipeline.camera_settings import CameraSettings
+from pipeline.config import MetricsSettings, RuntimeSettings
 from pipeline.models.card import ModelCard
 from pipeline.models.source import ModelSource
 from pipeline.private_folder import private_folder

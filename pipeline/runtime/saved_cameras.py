@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.config import CameraSettings
+from pipeline.camera_settings import CameraSettings
 from pipeline.runtime.accounting import SavedAccounting
 from pipeline.runtime.health import SavedHealth
 from pipeline.runtime.status import ReaderStatus

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.config import AlertSettings
+from pipeline.camera_settings import AlertSettings
 from pipeline.scoring.calibration import ScoreCalibration
 
 _UNITS = (0.1, 10.0)  # beyond that, too little footage was held out to tell how the two kinds vary

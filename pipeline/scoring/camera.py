@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.config import AlertSettings
+from pipeline.camera_settings import AlertSettings
 from pipeline.scoring.alignment import Alignment
 from pipeline.scoring.calibration import ScoreCalibration
 from pipeline.scoring.events import EventTracker, TrackerState, event_id, open_event

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage  # pyright: ignore[reportMissingTypeStubs]
 
-from pipeline.config import AlertSettings
+from pipeline.camera_settings import AlertSettings
 from pipeline.types import Alert, AlertKind, Event, Prediction, Region
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.config import CameraSettings
+from pipeline.camera_settings import CameraSettings
 from pipeline.models.card import ModelCard
 from pipeline.runtime.latency import LatencyHistogram
 from pipeline.runtime.status import ScoringStatus

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pipeline.config import CameraSettings
+from pipeline.camera_settings import CameraSettings
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.frame_counters import FrameCounters
 from pipeline.runtime.status import ReaderState, ReaderStatus

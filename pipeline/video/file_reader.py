@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from pipeline.config import CameraSettings
+from pipeline.camera_settings import CameraSettings
 from pipeline.logs import log_about
 from pipeline.redaction import redact
 from pipeline.runtime.buffer import FrameBuffers

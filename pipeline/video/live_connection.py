@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Generic, Literal, TypeVar
 
 from pipeline.backoff import Backoff
-from pipeline.config import CameraSettings
+from pipeline.camera_settings import CameraSettings
 from pipeline.errors import RefusedError
 from pipeline.logs import log_about
 from pipeline.redaction import redact

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.config import CameraSettings
+from pipeline.camera_settings import CameraSettings
 from pipeline.errors import VideoError
 from pipeline.logs import log_about
 from pipeline.runtime.buffer import FrameBuffers

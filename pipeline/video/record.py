@@ -13,7 +13,7 @@ import av
 import av.error
 from av.video.stream import VideoStream
 
-from pipeline.config import CameraSettings
+from pipeline.camera_settings import CameraSettings
 from pipeline.errors import RunError, VideoError
 from pipeline.video.access_units import AccessUnits
 from pipeline.video.container import begun_clock, main_stream, tell_of

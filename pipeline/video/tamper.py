@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from pipeline.config import HealthSettings
+from pipeline.camera_settings import HealthSettings
 from pipeline.types import SceneReference
 
 Condition = Literal["frozen", "dark", "moved"]

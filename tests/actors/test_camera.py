@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from actors.camera import CameraActor
-from pipeline.config import CameraSettings
+from pipeline.camera_settings import CameraSettings
 from pipeline.runtime.messages import DesiredCameraState, TakeRequest
 from pipeline.video.source import open_source
 from tests.videos import write_video

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from actors.fleet import Fleet
-from pipeline.config import CameraSettings, RuntimeSettings
+from pipeline.camera_settings import CameraSettings
+from pipeline.config import RuntimeSettings
 from pipeline.errors import BadInputError
 from pipeline.models.source import ModelSource
 from pipeline.runtime.plan import RunPlan

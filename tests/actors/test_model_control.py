@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from actors.control import RunControl
-from pipeline.config import CameraSettings, Config
+from pipeline.camera_settings import CameraSettings
+from pipeline.config import Config
 from pipeline.config_file import parse_config
 from pipeline.console.model import change_model, show_model
 from pipeline.errors import BadInputError, RunError

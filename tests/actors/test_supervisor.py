@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from actors.supervisor import Supervisor
-from pipeline.config import CameraSettings, HealthSettings, RuntimeSettings
+from pipeline.camera_settings import CameraSettings, HealthSettings
+from pipeline.config import RuntimeSettings
 from pipeline.errors import RunError
 from pipeline.models.source import ModelSource
 from pipeline.runtime.nodes import ClusterNode

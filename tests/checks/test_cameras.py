@@ -4,9 +4,9 @@ import socket
 
 import pytest
 
+from pipeline.camera_settings import CameraSettings
 from pipeline.checks import cameras as cameras_module
 from pipeline.checks.cameras import check_cameras
-from pipeline.config import CameraSettings
 from pipeline.video.source import open_source
 from tests.datasets.odd_files import write_spaced
 from tests.http_camera import Snapshots, picture

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from pipeline.config import RuntimeSettings
 from pipeline.console.comparison import comparison_table
+from pipeline.evaluation import speed as speed_module
 from pipeline.evaluation.comparison import (
     COLUMNS,
     Comparison,
@@ -18,6 +19,7 @@ from pipeline.evaluation.comparison import (
     write_comparison,
 )
 from pipeline.evaluation.speed import measure_memory, measure_speed, peak_memory_mb
+from pipeline.models.card import read_card
 from pipeline.types import FrameBatch, FrameHeader
 from tests.models.tiny import SIZE_PX, tiny_checkpoint
 
@@ -86,17 +88,30 @@ def batch():
     return FrameBatch.unpaired(headers, images)
 
 
+def recorded(calls, name, measure):
+    def call(engine, *given):
+        calls.append((name, engine.card.fingerprint))
+        return measure(engine, *given)
+
+    return call
+
+
 def test_models_are_timed_in_turn_with_and_without_the_encoder(tmp_path, batch, monkeypatch):
     tiny_checkpoint(tmp_path / "a")
     tiny_checkpoint(tmp_path / "b", seed=1)
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    timed = []
+    for step in ("_whole_s", "_post_s"):
+        monkeypatch.setattr(speed_module, step, recorded(timed, step, getattr(speed_module, step)))
     found = measure_speed(
         {"a": tmp_path / "a", "b": tmp_path / "b"}, batch, ["gate"] * 3, RUNTIME, device="cpu", threads=1, seconds=0.0
     )
     assert set(found) == {"a", "b"}
     for speed in found.values():
         assert speed.rounds == 3
-        assert speed.post_frames_per_s > speed.frames_per_s > 0.0
+        assert min(speed.post_frames_per_s, speed.frames_per_s) > 0.0
+    models = [read_card(tmp_path / name).fingerprint for name in ("a", "b")]
+    assert timed == [(step, model) for model in models for step in ("_whole_s", "_post_s")] * 3
 
 
 def test_memory_is_the_most_that_was_ever_held(tmp_path, batch, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import AlertSettings
+from pipeline.camera_settings import AlertSettings
 from pipeline.errors import ScoresError
 from pipeline.evaluation.events import events_of
 from pipeline.scoring.calibration import ScoreCalibration

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from pydantic import SecretStr, ValidationError
 
-from pipeline.config import CameraSettings
+from pipeline.camera_settings import CameraSettings
 from pipeline.errors import VideoError
 from pipeline.redaction import redact
 from pipeline.video.source import open_source

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import CameraSettings
+from pipeline.camera_settings import CameraSettings
 from pipeline.errors import CheckpointError
 from pipeline.model_settings import ModelSettings
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, check_matches, read_card, unknown_scenes, write_card

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from pipeline.config import CameraSettings, HealthSettings
+from pipeline.camera_settings import CameraSettings, HealthSettings
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.status import ReaderStatus, ScoringStatus
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import HealthSettings
+from pipeline.camera_settings import HealthSettings
 from pipeline.runtime.health import HealthTracker
 
 SETTINGS = HealthSettings(offline_s=5.0)

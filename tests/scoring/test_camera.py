@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import AlertSettings
+from pipeline.camera_settings import AlertSettings
 from pipeline.scoring.calibration import ScoreCalibration
 from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
 from pipeline.types import Dropped, FrameHeader, Prediction

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pipeline.config import AlertSettings
+from pipeline.camera_settings import AlertSettings
 from pipeline.scoring.events import EventTracker, anomalous_region
 from pipeline.types import FrameHeader, Prediction
 

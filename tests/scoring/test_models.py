@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from pipeline.config import AlertSettings, CameraSettings, HealthSettings
+from pipeline.camera_settings import AlertSettings, CameraSettings, HealthSettings
 from pipeline.scoring.camera import CameraState
 from pipeline.scoring.scorer import Scorer
 from pipeline.types import FrameHeader, Notice, Prediction

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pipeline.config import AlertSettings
+from pipeline.camera_settings import AlertSettings
 from pipeline.datasets.base import Clip, Dataset
 from pipeline.inference.engine import Engine
 from pipeline.models.card import read_card

@@ -5,7 +5,7 @@ import itertools
 import threading
 from pathlib import Path
 
-from pipeline.config import CameraSettings
+from pipeline.camera_settings import CameraSettings
 from pipeline.datasets.detect import open_dataset
 from pipeline.errors import RunError
 from pipeline.video.opening import open_file

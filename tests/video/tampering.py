@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from pipeline.config import HealthSettings
+from pipeline.camera_settings import HealthSettings
 from pipeline.training.scene_references import SceneSampler, measure_reference
 from pipeline.types import SceneReference
 from pipeline.video.source import open_source

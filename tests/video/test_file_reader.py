@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from pipeline.config import CameraSettings
+from pipeline.camera_settings import CameraSettings
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.frame_counters import FrameCounters
 from pipeline.video.file_reader import FileReader

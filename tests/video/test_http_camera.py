@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 
 import pipeline.video.live_clock as live_clock_module
-from pipeline.config import HealthSettings
+from pipeline.camera_settings import HealthSettings
 from pipeline.errors import RefusedError, VideoError
 from pipeline.video.source import open_source
 from pipeline.video.tamper import TamperMonitor

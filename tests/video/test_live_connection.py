@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from pipeline.config import CameraSettings
+from pipeline.camera_settings import CameraSettings
 from pipeline.errors import RefusedError, RunError
 from pipeline.video.live_connection import MAX_STUCK_THREADS, LiveConnection
 from tests.video.station import start_daemon, until

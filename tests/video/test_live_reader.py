@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pipeline.video.live_reader as live_reader_module
-from pipeline.config import CameraSettings
+from pipeline.camera_settings import CameraSettings
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.frame_counters import FrameCounters
 from pipeline.video.live_reader import LiveReader

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipeline.config import HealthSettings
+from pipeline.camera_settings import HealthSettings
 from pipeline.training.scene_references import SceneSampler, measure_reference
 from pipeline.video.tamper import (
     MEMORY_S,
