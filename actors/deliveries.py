@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from ray.exceptions import RayError, RayTaskError
 
 from actors.actor_monitor import Answer, cause_of
+from pipeline.alerts import Notice
 from pipeline.runtime.supervision import SavedNotices
-from pipeline.types import Notice, Trouble
+from pipeline.types import Trouble
 
 
 class Deliveries:

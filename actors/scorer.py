@@ -12,6 +12,7 @@ from typing import Any
 
 from actors.actor_client import exit_soon, this_node
 from actors.plans import sink_settings
+from pipeline.alerts import Alert, Notice
 from pipeline.errors import RunError
 from pipeline.logs import log_json_in_actor
 from pipeline.run_folder import RunFolder
@@ -25,7 +26,7 @@ from pipeline.sinks.base import Sink, SinkContext, SinkSettings
 from pipeline.sinks.left_store import LeftStore
 from pipeline.sinks.run_store import RunStore
 from pipeline.sinks.saved_run_state import SavedRunState
-from pipeline.types import Alert, Dropped, Notice, Prediction, Score, Trouble
+from pipeline.types import Dropped, Prediction, Score, Trouble
 
 _log = logging.getLogger(__name__)
 

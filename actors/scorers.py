@@ -11,11 +11,12 @@ from ray.exceptions import RayError, RayTaskError
 
 from actors.actor_monitor import ActorMonitor, Answer, cause_of
 from actors.deliveries import Deliveries, NoticeQueue
+from pipeline.alerts import Notice
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.shutdown import ShutdownDeadline
 from pipeline.runtime.slices import ScorerSlices
 from pipeline.runtime.supervision import SavedNotices
-from pipeline.types import Notice, Trouble
+from pipeline.types import Trouble
 
 _ABORT_WITHIN_S = 3.0
 _LAST_S = 1.0  # of the time for closing, kept for number 0: that the run is over is said after everything else

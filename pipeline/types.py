@@ -14,20 +14,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-AlertKind = Literal["new", "update", "end"]
-NoticeKind = Literal[
-    "camera_offline",
-    "camera_online",
-    "camera_frozen",
-    "camera_dark",
-    "camera_moved",
-    "light_changed",
-    "storage_failing",
-    "storage_restored",
-    "run_started",
-    "run_ended",
-    "run_lost",
-]
 DropReason = Literal[
     "sampling",
     "overload",
@@ -214,6 +200,8 @@ class Prediction:
         paired: whether the frame had a pair, so that motion was seen; without one its appearance alone was scored.
         common_surprise: the part of its surprise that the whole image shares (median of the anomaly map, in units of
             the spread of normal frames): the light or the camera, not an event.
+        motion_share: of the cells that its score was read off, the part in which motion stood out more than appearance,
+            0 to 1.
     """
 
     header: FrameHeader
@@ -221,10 +209,12 @@ class Prediction:
     anomaly_map: npt.NDArray[np.float16] | None = None
     paired: bool = False
     common_surprise: float = 0.0
+    motion_share: float = 0.0
 
     def __reduce__(self) -> tuple[type[Prediction], tuple[object, ...]]:
         # As of FrameHeader.
-        return Prediction, (self.header, self.anomaly_score, self.anomaly_map, self.paired, self.common_surprise)
+        fields = (self.header, self.anomaly_score, self.anomaly_map, self.paired, self.common_surprise)
+        return Prediction, (*fields, self.motion_share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +237,7 @@ class Score:
         paired: as the detector gave it.
         common_surprise: as the detector gave it.
         model: fingerprint of the model that made the prediction and whose normal footage it was set against.
+        thresholds: version of the camera's thresholds.
     """
 
     header: FrameHeader
@@ -262,6 +253,7 @@ class Score:
     paired: bool = False
     common_surprise: float = 0.0
     model: str = ""
+    thresholds: str = ""
 
     @property
     def is_anomalous(self) -> bool:
@@ -294,62 +286,6 @@ class SceneReference:
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
-    """A box in relative image coordinates, each in [0, 1]: left, top, right, bottom."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A stretch of anomalous frames of one camera.
-
-    Attributes:
-        event_id: stable over all alerts of the event; the same frames give the same id.
-        camera_id: the camera.
-        session: the connection in which it happened; an event never spans two.
-        start_s: media time of its first anomalous frame, seconds.
-        end_s: media time of its last anomalous frame, seconds; None while it is open.
-        started_at_s: Unix time at which the first anomalous frame was captured.
-        peak_score: highest anomaly score so far.
-        peak_at_s: Unix time at which the frame of the highest score was captured.
-        peak_index: index of that frame in the session.
-        threshold: the camera's threshold when the event opened.
-        region: where in the image the peak frame is anomalous, or None without a map.
-    """
-
-    event_id: str
-    camera_id: str
-    session: int
-    start_s: float
-    end_s: float | None
-    started_at_s: float
-    peak_score: float
-    peak_at_s: float
-    peak_index: int
-    threshold: float
-    region: Region | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """A message about an event, in the order new, update..., end.
-
-    Attributes:
-        event: the event as it stood when the alert was emitted.
-        kind: what happened to it.
-        emitted_at_s: Unix time.
-    """
-
-    event: Event
-    kind: AlertKind
-    emitted_at_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class Trouble:
     """Something that is wrong at present, beside single cameras.
 
@@ -360,32 +296,6 @@ class Trouble:
 
     key: str
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """A message about a camera or the run itself, rather than of what a camera sees.
-
-    Attributes:
-        kind: what is out of order, or in order again. ``camera_offline`` is followed by ``camera_online`` once frames
-            come again, ``storage_failing`` by ``storage_restored``, ``run_started`` by ``run_ended`` or ``run_lost``;
-            all others, and ``camera_offline`` of a camera that is watched no longer, by one of the same kind with
-            ``until_at_s`` set.
-        event_id: the same for both.
-        camera_id: the camera; None where the run itself is meant.
-        reason: why, in one line without credentials.
-        since_at_s: Unix time at which it began.
-        until_at_s: Unix time at which it ended; None while it lasts.
-        emitted_at_s: Unix time.
-    """
-
-    kind: NoticeKind
-    event_id: str
-    camera_id: str | None
-    reason: str
-    since_at_s: float
-    until_at_s: float | None
-    emitted_at_s: float
 
 
 @dataclass(frozen=True, slots=True)

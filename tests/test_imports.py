@@ -24,6 +24,7 @@ HOMES = {
 }
 TORCH_FREE = (
     "pipeline.types",
+    "pipeline.alerts",
     "pipeline.camera_settings",
     "pipeline.config",
     "pipeline.methods",

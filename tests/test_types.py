@@ -55,7 +55,7 @@ def test_media_time_is_the_nearest_number_to_pts_times_time_base(pts, ticks, per
 
 def test_what_is_sent_arrives_whole_whatever_its_fields():
     header = FrameHeader("gate", 1, 2, 3, Fraction(4, 5), 6.0, 7, "eight")
-    prediction = Prediction(header, 8.0, np.arange(6, dtype=np.float16).reshape(2, 3), True, 9.0)
+    prediction = Prediction(header, 8.0, np.arange(6, dtype=np.float16).reshape(2, 3), True, 9.0, 0.5)
     came = pickle.loads(pickle.dumps(prediction))
     for sent, got in ((header, came.header), (prediction, came)):
         for field in fields(sent):

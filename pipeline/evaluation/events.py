@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.alerts import Event
 from pipeline.errors import ScoresError
 from pipeline.scoring.events import first_index
 from pipeline.sinks.parquet_reader import CameraScores
-from pipeline.types import Event
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.alerts import Event
 from pipeline.datasets.base import Clip, Dataset
 from pipeline.errors import DatasetError, VideoError
 from pipeline.evaluation.events import events_of
@@ -30,7 +31,6 @@ from pipeline.evaluation.protocols import METRICS, ClipResult, Evaluation
 from pipeline.evaluation.tables import ALARM_COLUMNS, FLOOR_NAMES, TABLE_COLUMNS, alarm_rows, table_rows
 from pipeline.files import write_whole
 from pipeline.sinks.parquet_reader import CameraScores, read_clip_scores
-from pipeline.types import Event
 from pipeline.video.source import open_source
 
 MOST_CLIPS = 24

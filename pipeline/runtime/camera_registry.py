@@ -7,12 +7,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.alerts import Notice
 from pipeline.camera_settings import CameraSettings
 from pipeline.runtime.accounting import CameraAccounting, ReaderCounts
 from pipeline.runtime.health import HealthTracker
 from pipeline.runtime.saved_cameras import SavedCamera, SavedRegistry, revealed
 from pipeline.runtime.status import CameraStatus, ReaderStatus, RunStatus, ScoringStatus, sum_counts
-from pipeline.types import FrameCounts, Notice
+from pipeline.types import FrameCounts
 
 _SHOWN_REMOVED = 100  # a run may go on for months, with cameras that come and go
 _UNSEEN_SESSIONS = 8  # that a lost node may have begun after its last report

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from pipeline.alerts import Notice, NoticeKind
 from pipeline.camera_settings import HealthSettings
-from pipeline.types import Notice, NoticeKind
 
 _NOTICE_KINDS: dict[str, tuple[NoticeKind, str]] = {
     "frozen": ("camera_frozen", "identical frames for {}"),

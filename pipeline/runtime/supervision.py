@@ -12,11 +12,11 @@ from functools import cache
 
 from pydantic import TypeAdapter, ValidationError
 
+from pipeline.alerts import Notice
 from pipeline.errors import RunError
 from pipeline.runtime.assignment import SavedAssignments
 from pipeline.runtime.model_swap import SavedSwap
 from pipeline.runtime.saved_cameras import SavedRegistry
-from pipeline.types import Notice
 
 
 @dataclass(frozen=True, slots=True)

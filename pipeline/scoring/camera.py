@@ -7,13 +7,15 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import TypeAdapter, ValidationError
 
+from pipeline.alerts import Alert, Notice
 from pipeline.camera_settings import AlertSettings
 from pipeline.scoring.alignment import Alignment
 from pipeline.scoring.calibration import ScoreCalibration
 from pipeline.scoring.events import EventTracker, TrackerState, event_id, open_event
 from pipeline.scoring.light import LightMonitor, LightState, end_light_change
 from pipeline.scoring.smoothing import CausalSmoother, SmootherState
-from pipeline.types import Alert, Dropped, DropReason, FrameHeader, Notice, Prediction, Score
+from pipeline.scoring.thresholds import Thresholds
+from pipeline.types import Dropped, DropReason, FrameHeader, Prediction, Score
 
 
 @dataclass(slots=True)
@@ -123,20 +125,13 @@ class CameraScoring:
         model: str = "",
     ) -> None:
         self.camera_id = camera_id
-        self.threshold = normal.threshold(settings.quantile, settings.smoothing_s)
-        """Smoothed scores at or above it are anomalous."""
         self._normal = normal
         self._unpaired = unpaired or normal
         self._alignment = None if unpaired is None else Alignment.between(normal, unpaired, settings)
         self._smoother = CausalSmoother(settings.smoothing_s)
-        close_threshold = normal.threshold(settings.close_quantile, settings.smoothing_s)
-        unpaired_close_threshold = close_threshold
-        if unpaired is not None and self._alignment is not None:
-            own = unpaired.threshold(settings.close_quantile, settings.smoothing_s)
-            unpaired_close_threshold = self._alignment.aligned(own)
-        self._tracker = EventTracker(
-            camera_id, settings, self.threshold, close_threshold, unpaired_close_threshold=unpaired_close_threshold
-        )
+        self.thresholds = self._thresholds(settings)
+        """What its smoothed scores are held against."""
+        self._tracker = EventTracker(camera_id, settings, self.thresholds)
         self._state = state or CameraState(model=model)
         self._smoother.state, self._tracker.state = self._state.smoother, self._state.tracker
         self._light = light
@@ -147,7 +142,7 @@ class CameraScoring:
     def state(self) -> CameraState:
         """What it remembers."""
         self._state.smoother, self._state.tracker = self._smoother.state, self._tracker.state
-        self._state.threshold = self.threshold
+        self._state.threshold = self.thresholds.opening
         return self._state
 
     @property
@@ -213,7 +208,8 @@ class CameraScoring:
             anomaly_score=aligned.anomaly_score,
             smoothed_score=smoothed,
             p_value=(self._normal if prediction.paired else self._unpaired).p_value(prediction.anomaly_score),
-            threshold=self.threshold,
+            threshold=self.thresholds.opening,
+            thresholds=self.thresholds.version,
             scored_at_s=now_s,
             latency_s=now_s - header.captured_at_s,
             event_id=None if event is None else event_id(self.camera_id, event),
@@ -273,6 +269,13 @@ class CameraScoring:
         """
         light = end_light_change(self.camera_id, self._state.light, now_s, now_s, _UNWATCHED)
         return [*self._tracker.finish(now_s), *light]
+
+    def _thresholds(self, settings: AlertSettings) -> Thresholds:
+        closing = unpaired_closing = self._normal.threshold(settings.close_quantile, settings.smoothing_s)
+        if self._alignment is not None:
+            own = self._unpaired.threshold(settings.close_quantile, settings.smoothing_s)
+            unpaired_closing = self._alignment.aligned(own)
+        return Thresholds(self._normal.threshold(settings.quantile, settings.smoothing_s), closing, unpaired_closing)
 
     def _aligned(self, prediction: Prediction) -> Prediction:
         """The frame with its score on the scale that all frames of the camera share."""

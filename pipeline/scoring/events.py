@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage  # pyright: ignore[reportMissingTypeStubs]
 
+from pipeline.alerts import Alert, AlertKind, Event, Region
 from pipeline.camera_settings import AlertSettings
-from pipeline.types import Alert, AlertKind, Event, Prediction, Region
+from pipeline.scoring.thresholds import Thresholds
+from pipeline.types import Prediction
 
 
 @dataclass(slots=True)
@@ -113,31 +115,17 @@ class EventTracker:
     Args:
         camera_id: the camera.
         settings: frames and durations.
-        threshold: smoothed scores at or above it open an event.
-        close_threshold: smoothed scores at or above it keep one open; at most ``threshold``.
-        unpaired_close_threshold: the same at frames without a pair; None where it is the same.
+        thresholds: what smoothed scores are held against.
     """
 
-    def __init__(
-        self,
-        camera_id: str,
-        settings: AlertSettings,
-        threshold: float,
-        close_threshold: float,
-        *,
-        unpaired_close_threshold: float | None = None,
-    ) -> None:
+    def __init__(self, camera_id: str, settings: AlertSettings, thresholds: Thresholds) -> None:
         self.camera_id = camera_id
         self.state = TrackerState()
         """What it remembers; setting it goes on from there."""
         self.joined: EventSpan | None = None
         """The open event that the last frame is an active one of; None where it is of none."""
         self._settings = settings
-        self._threshold = threshold
-        self._close_threshold = close_threshold
-        self._unpaired_close_threshold = (
-            close_threshold if unpaired_close_threshold is None else unpaired_close_threshold
-        )
+        self._thresholds = thresholds
 
     def update(self, prediction: Prediction, smoothed: float, now_s: float) -> list[Alert]:
         """Take in the camera's next frame.
@@ -173,7 +161,7 @@ class EventTracker:
     def _watch(self, prediction: Prediction, smoothed: float, now_s: float) -> list[Alert]:
         """No event is open: count anomalous frames in a row."""
         state = self.state
-        if smoothed < self._threshold:
+        if smoothed < self._thresholds.opening:
             state.rising = None
             return []
         if state.rising is None:
@@ -194,7 +182,8 @@ class EventTracker:
         """An event is open: extend it, close it, or emit an update."""
         state = self.state
         state.unsaid_s += elapsed_s
-        if smoothed >= (self._close_threshold if prediction.paired else self._unpaired_close_threshold):
+        thresholds = self._thresholds
+        if smoothed >= (thresholds.closing if prediction.paired else thresholds.unpaired_closing):
             span.extend(prediction)
             self.joined = span
             state.quiet_s = 0.0
@@ -208,7 +197,7 @@ class EventTracker:
         return [self._alert("update", span, now_s)]
 
     def _alert(self, kind: AlertKind, span: EventSpan, now_s: float) -> Alert:
-        event = open_event(self.camera_id, span, self._threshold)
+        event = open_event(self.camera_id, span, self._thresholds.opening)
         return Alert(replace(event, end_s=span.end_s) if kind == "end" else event, kind, now_s)
 
 

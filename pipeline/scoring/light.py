@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from pipeline.alerts import Notice
 from pipeline.scoring.calibration import ScoreCalibration
 from pipeline.scoring.smoothing import CausalSmoother, SmootherState
-from pipeline.types import FrameHeader, Notice
+from pipeline.types import FrameHeader
 
 _SMOOTHING_S = 2.0  # long for what passes close by, short for the light
 _SPREADS = 3.0

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.alerts import Alert, Notice
 from pipeline.camera_settings import CameraSettings
 from pipeline.models.card import ModelCard
 from pipeline.runtime.latency import LatencyHistogram
@@ -13,7 +14,7 @@ from pipeline.runtime.status import ScoringStatus
 from pipeline.scoring.calibration import ScoreCalibration
 from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
 from pipeline.scoring.light import LightMonitor, light_threshold
-from pipeline.types import Alert, Dropped, Notice, Prediction, Score
+from pipeline.types import Dropped, Prediction, Score
 
 _log = logging.getLogger(__name__)
 
@@ -246,7 +247,7 @@ class _Meter:
             latency_p99_s=p99_s,
             scored_fps=(self._scored - 1) / lasted_s if lasted_s > 0.0 else None,
             scored_frame_at_s=self._frame_at_s,
-            threshold=camera.threshold,
+            threshold=camera.thresholds.opening,
             light_changed=camera.light_changed,
             model=camera.model,
             counted=camera.counted,

@@ -16,8 +16,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from pipeline.alerts import Alert, Notice
 from pipeline.sinks.schema import alert_object
-from pipeline.types import Alert, Notice
 
 _log = logging.getLogger(__name__)
 

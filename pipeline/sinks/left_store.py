@@ -10,9 +10,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from pipeline.alerts import Alert, Notice
 from pipeline.sinks.base import Sink, SinkContext, SinkSettings
 from pipeline.sinks.run_store import RunStore
-from pipeline.types import Alert, Notice
 
 _log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from pipeline.alerts import Alert, Notice
 from pipeline.errors import RunError
 from pipeline.sinks.alert_outbox import AlertOutbox, AlertQueue, Change
 from pipeline.sinks.run_database import DiskError, RunDatabase, is_damage, is_locked
 from pipeline.sinks.saved_run_state import SavedRunState
-from pipeline.types import Alert, Notice
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
-from pipeline.types import Notice
+from pipeline.alerts import Notice
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from pipeline.types import Alert, Notice, Score
+from pipeline.alerts import Alert, Notice
+from pipeline.types import Score
 
 VERSION = 1
 ALERTS_KEY = "cflow:alerts"

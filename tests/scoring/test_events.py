@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from pipeline.camera_settings import AlertSettings
 from pipeline.scoring.events import EventTracker, anomalous_region
+from pipeline.scoring.thresholds import Thresholds
 from pipeline.types import FrameHeader, Prediction
 
 FPS = 8  # times of frames are exact in binary
@@ -24,7 +25,7 @@ def frame(index, score, *, session=0, media_time_s=None, anomaly_map=None) -> Pr
 
 def tracker(**changes) -> EventTracker:
     settings = AlertSettings(open_frames=3, close_s=0.5, update_s=1.0).model_copy(update=changes)
-    return EventTracker("gate", settings, OPEN_AT, CLOSE_BELOW)
+    return EventTracker("gate", settings, Thresholds(OPEN_AT, CLOSE_BELOW, CLOSE_BELOW))
 
 
 def feed(events: EventTracker, scores, *, session=0, first=0):

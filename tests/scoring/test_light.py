@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.alerts import Notice
 from pipeline.camera_settings import AlertSettings
 from pipeline.errors import CheckpointError
 from pipeline.scoring.calibration import ScoreCalibration
 from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
 from pipeline.scoring.light import LightMonitor, light_threshold
-from pipeline.types import FrameHeader, Notice, Prediction
+from pipeline.types import FrameHeader, Prediction
 
 FPS = 4
 THRESHOLD = 2.0

@@ -4,10 +4,11 @@ from fractions import Fraction
 
 import pytest
 
+from pipeline.alerts import Notice
 from pipeline.camera_settings import AlertSettings, CameraSettings, HealthSettings
 from pipeline.scoring.camera import CameraState
 from pipeline.scoring.scorer import Scorer
-from pipeline.types import FrameHeader, Notice, Prediction
+from pipeline.types import FrameHeader, Prediction
 from tests.models.tiny import tiny_model
 
 ALERTS = AlertSettings(quantile=0.9, close_quantile=0.5, smoothing_s=0.3, open_frames=1, close_s=60.0, update_s=60.0)

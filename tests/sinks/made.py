@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import redis
 
+from pipeline.alerts import Alert, Event, Notice, Region
 from pipeline.sinks.embedded_redis import find_server
 from pipeline.sinks.redis_stream import RedisSink
 from pipeline.sinks.run_store import RunStore
-from pipeline.types import Alert, Event, FrameHeader, Notice, Region, Score
+from pipeline.types import FrameHeader, Score
 
 START_S = 1_700_000_000.0
 

@@ -3,9 +3,9 @@ from typing import get_args
 
 import pytest
 
+from pipeline.alerts import AlertKind, NoticeKind
 from pipeline.console.tables import alert_line
 from pipeline.sinks.schema import alert_object, score_object
-from pipeline.types import AlertKind, NoticeKind
 from tests.sinks.made import START_S, alert, notice, score
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text(encoding="utf-8")
