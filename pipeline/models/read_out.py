@@ -65,11 +65,13 @@ class Reading:
         shown: where the anomaly is, float32, shape (B, h, w).
         scores: anomaly scores, float32, shape (B,).
         common_surprise: what the whole image shares, in spreads of normal frames; float32, shape (B,).
+        scored: what scores are read off, float32, shape (B, h', w').
     """
 
     shown: Tensor
     scores: Tensor
     common_surprise: Tensor
+    scored: Tensor
 
 
 class ReadOut(nn.Module):
@@ -113,7 +115,7 @@ class ReadOut(nn.Module):
         """
         if self._constants is None:
             scores = frame_scores(maps.scored, self._top_fraction)
-            return Reading(maps.shown, scores, torch.zeros_like(scores))
+            return Reading(maps.shown, scores, torch.zeros_like(scores), maps.scored)
         speeds = None
         if self.speed_scales is not None:
             rows = rows_of(scenes, self._row_of).to(images.device)
@@ -138,13 +140,12 @@ def read(
     shown = _appearance(maps.shown, constants.shown, constants.common_share)
     scored = shown if maps.scored is maps.shown else _appearance(maps.scored, constants.scored, constants.common_share)
     if speeds is None or constants.motion is None:
-        return Reading(shown, frame_scores(scored, top_fraction), common)
+        return Reading(shown, frame_scores(scored, top_fraction), common, scored)
     motion = (speeds - constants.motion.centre) / constants.motion.spread
-    with_motion = _scores(scored, motion, top_fraction)
-    scores = torch.where(paired, with_motion, frame_scores(scored, top_fraction))
+    scored = torch.where(paired[:, None, None], _with_motion(scored, motion, top_fraction), scored)
     # No pair is no motion, not a motion of 0, which would count for something.
     moved = torch.where(paired[:, None, None], motion, -constants.motion.centre / constants.motion.spread)
-    return Reading(shown + _resized(moved, shown), scores, common)
+    return Reading(shown + _resized(moved, shown), frame_scores(scored, top_fraction), common, scored)
 
 
 def _appearance(maps: Tensor, channel: ChannelConstants, common_share: float) -> Tensor:
@@ -158,10 +159,10 @@ def without_common(maps: Tensor, share: float) -> Tensor:
     return maps - share * maps.flatten(1).median(dim=1).values[:, None, None]
 
 
-def _scores(scored: Tensor, motion: Tensor, top_fraction: float) -> Tensor:
+def _with_motion(scored: Tensor, motion: Tensor, top_fraction: float) -> Tensor:
     if scored.shape[1:].numel() == 1:  # of a method that scores whole frames
-        return torch.maximum(scored.flatten(), frame_scores(motion, top_fraction))
-    return frame_scores(torch.maximum(scored, _resized(motion, scored)), top_fraction)
+        return torch.maximum(scored, frame_scores(motion, top_fraction)[:, None, None])
+    return torch.maximum(scored, _resized(motion, scored))
 
 
 def _resized(maps: Tensor, like: Tensor) -> Tensor:
