@@ -26,6 +26,7 @@ TORCH_FREE = (
     "pipeline.types",
     "pipeline.alerts",
     "pipeline.camera_settings",
+    "pipeline.zoning",
     "pipeline.config",
     "pipeline.methods",
     "pipeline.model_settings",
