@@ -13,6 +13,8 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretSt
 
 from pipeline.addresses import camera_address_error, is_live, scheme_of
 from pipeline.model_settings import Settings
+from pipeline.zone_settings import TimeZone, Zones, machine_time_zone
+from pipeline.zoning import Zoning, zones_error
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -97,6 +99,12 @@ class HealthSettings(Settings):
     light_changed_s: PositiveFloat | None = 10.0
 
 
+def _check_zones_together(zones: Zones) -> Zones:
+    if (error := zones_error(zones)) is not None:
+        raise ValueError(error)
+    return zones
+
+
 class CameraDefaults(Settings):
     """Settings that hold for every camera unless it says otherwise.
 
@@ -113,6 +121,8 @@ class CameraDefaults(Settings):
             frame is dropped.
         alerts: when it raises an alarm.
         health: when it counts as out of order.
+        zones: parts of the image that alarms come from, or do not; all of it where there are none.
+        time_zone: by whose clock zones hold and times are told; by default that of the machine that reads the config.
     """
 
     sample_fps: PositiveFloat | None = None
@@ -124,6 +134,13 @@ class CameraDefaults(Settings):
     buffer_frames: PositiveInt = 16
     alerts: AlertSettings = AlertSettings()
     health: HealthSettings = HealthSettings()
+    zones: Annotated[Zones, AfterValidator(_check_zones_together)] = ()
+    time_zone: TimeZone = Field(default_factory=machine_time_zone)
+
+    @property
+    def zoning(self) -> Zoning | None:
+        """Its zones over the week; None where there are none."""
+        return Zoning.of(self.zones, self.time_zone)
 
 
 class CameraSettings(CameraDefaults):

@@ -213,8 +213,9 @@ class Config(Settings):
             scene: name of its scene in the model.
             image_fps: how many images of a folder were filmed per second.
         """
-        # Every frame of a clip is scored, whatever live cameras are thinned to.
-        settings = {**self.camera_defaults.model_dump(), "sample_fps": None}
+        # Every frame of a clip is scored, whatever live cameras are thinned to; and a clip tells no time of day.
+        zones = tuple(zone.model_copy(update={"active": None}) for zone in self.camera_defaults.zones)
+        settings = {**self.camera_defaults.model_dump(), "sample_fps": None, "zones": zones}
         return CameraSettings(**settings, id=name, url=SecretStr(url), scene=scene, image_fps=image_fps)
 
     @model_validator(mode="before")
