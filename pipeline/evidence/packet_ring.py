@@ -17,7 +17,6 @@ from pipeline.video.orientation import orientation_of
 
 _PACKET_BYTES = 250  # what Python keeps beside the data of each
 _MOST_LOOKED_AT = 64
-_MOST_REORDERED = 17  # H.264 and HEVC never keep more than 16 pictures back: what is unknown after them stays so
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +50,7 @@ class PacketRing:
         self._lock = threading.Lock()
         self._groups: deque[_Group] = deque()
         self._order = 0
+        self._incomplete: int | None = None  # the newest session of which something was let go
         self.size = 0
 
     def connect(self) -> RingTap:
@@ -76,11 +76,11 @@ class PacketRing:
                 begins_s = group.packets[0].media_s
                 if begins_s is not None and begins_s <= from_s:
                     first, reaches_back = number, True
-            told = [(group.stream, packet) for group in groups[first:] for packet in group.packets]
-        return Cut(_told(told), reaches_back)
+            kept = [(group.stream, packet) for group in groups[first:] for packet in group.packets]
+        return Cut(kept, reaches_back, is_late=not reaches_back and session == self._incomplete)
 
     def after(self, session: int, order: int) -> Cut:
-        """What has come of a session after a packet, as far as its times are known.
+        """What has come of a session after a packet.
 
         Args:
             session: of the camera.
@@ -89,7 +89,20 @@ class PacketRing:
         with self._lock:
             kept = list(self._of_session(session))
         later = [pair for pair in kept if pair[1].order > order]
-        return Cut(_told(later), not later or later[0][1].order == order + 1)
+        return Cut(later, not later or later[0][1].order == order + 1)
+
+    def forget_before(self, media_s: float) -> None:
+        """Let go of what comes before the last keyframe at or before a media time.
+
+        Args:
+            media_s: media time in seconds.
+        """
+        with self._lock:
+            while len(self._groups) > 1:
+                begins_s = self._groups[1].packets[0].media_s
+                if begins_s is None or begins_s > media_s:
+                    return
+                self._let_go()
 
     def add(self, stream: KeptStream, unit: av.Packet) -> None:
         """Keep an access unit of a stream; nothing of it before a first keyframe."""
@@ -130,10 +143,14 @@ class PacketRing:
         """Let go of the oldest groups that nobody could ask for, and of those for which there is no room."""
         too_old_s = self._now() - self._reach_s
         while len(self._groups) > 1 and (self._groups[1].at_s <= too_old_s or self.size > self._most_bytes):
-            self.size -= self._groups.popleft().size
+            self._let_go()
         if self.size > self._most_bytes:  # one group alone: begun anew with the next keyframe
-            self._groups.clear()
-            self.size = 0
+            self._let_go()
+
+    def _let_go(self) -> None:
+        oldest = self._groups.popleft()
+        self.size -= oldest.size
+        self._incomplete = oldest.stream.session
 
     def _of_session(self, session: int) -> Iterator[tuple[KeptStream, KeptPacket]]:
         for group in self._groups:
@@ -169,11 +186,3 @@ class RingTap:
             self._is_sized = True
         number = frame.opaque
         self._ring.note_shown(self._stream, number if isinstance(number, int) else None, media_time_s)
-
-
-def _told(packets: list[tuple[KeptStream, KeptPacket]]) -> list[tuple[KeptStream, KeptPacket]]:
-    """As many as have their final time: pictures come out of a decoder in another order than they went in."""
-    newest = max((at for at, (_, packet) in enumerate(packets) if packet.media_s is not None), default=-1)
-    unknown = (at for at, (_, packet) in enumerate(packets) if packet.media_s is None)
-    end = next((at for at in unknown if at > newest - _MOST_REORDERED), len(packets))
-    return packets[:end]

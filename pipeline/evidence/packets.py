@@ -13,6 +13,8 @@ from av.video.stream import VideoStream
 from pipeline.video.decoder import configure
 from pipeline.video.orientation import Orientation
 
+_MOST_REORDERED = 17  # H.264 and HEVC never keep more than 16 pictures back: what is unknown after them stays so
+
 
 @dataclass(slots=True, eq=False)
 class KeptPacket:
@@ -103,7 +105,16 @@ class Cut:
     Attributes:
         packets: each with its stream.
         reaches_back: whether they begin as early as was asked for.
+        is_late: whether they do not although there once were earlier ones.
     """
 
     packets: list[tuple[KeptStream, KeptPacket]]
     reaches_back: bool = True
+    is_late: bool = False
+
+    def timed(self) -> list[tuple[KeptStream, KeptPacket]]:
+        """The first of them, as many as have their final time: pictures come out in another order than they went in."""
+        known = [packet.media_s is not None for _, packet in self.packets]
+        newest = max((at for at, is_known in enumerate(known) if is_known), default=-1)
+        end = next((at for at, is_known in enumerate(known) if not is_known and at > newest - _MOST_REORDERED), None)
+        return self.packets[:end]

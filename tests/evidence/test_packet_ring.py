@@ -71,9 +71,9 @@ def test_packets_whose_pictures_are_still_in_the_decoder_wait_and_damaged_ones_d
         add(number, key=number == 1)
     for number, media_s in [(1, 0.0), (3, 0.04), (4, 0.08)]:  # 2 is shown after them
         ring.note_shown(stream, number, media_s)
-    assert [packet.number for _, packet in ring.cut(0, 0.0).packets] == [1]
+    assert [packet.number for _, packet in ring.cut(0, 0.0).timed()] == [1]
     ring.note_shown(stream, 2, 0.12)
-    assert [packet.number for _, packet in ring.cut(0, 0.0).packets] == [1, 2, 3, 4]
+    assert [packet.number for _, packet in ring.cut(0, 0.0).timed()] == [1, 2, 3, 4]
     for number in range(6, 40):  # 5 never comes
         ring.note_shown(stream, number, 0.04 * number)
-    assert [packet.number for _, packet in ring.cut(0, 0.0).packets] == list(range(1, 40))
+    assert [packet.number for _, packet in ring.cut(0, 0.0).timed()] == list(range(1, 40))
