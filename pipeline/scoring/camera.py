@@ -210,6 +210,7 @@ class CameraScoring:
             p_value=(self._normal if prediction.paired else self._unpaired).p_value(prediction.anomaly_score),
             threshold=self.thresholds.opening,
             thresholds=self.thresholds.version,
+            close_threshold=self.thresholds.closing if prediction.paired else self.thresholds.unpaired_closing,
             scored_at_s=now_s,
             latency_s=now_s - header.captured_at_s,
             event_id=None if event is None else event_id(self.camera_id, event),

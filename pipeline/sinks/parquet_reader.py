@@ -35,6 +35,7 @@ class CameraScores:
         smoothed_score: float64.
         p_value: float64.
         threshold: float64.
+        close_threshold: float64.
         is_anomalous: bool.
         paired: bool, whether the frame had a pair.
         common_surprise: float64.
@@ -56,6 +57,7 @@ class CameraScores:
     smoothed_score: npt.NDArray[np.float64]
     p_value: npt.NDArray[np.float64]
     threshold: npt.NDArray[np.float64]
+    close_threshold: npt.NDArray[np.float64]
     is_anomalous: npt.NDArray[np.bool_]
     paired: npt.NDArray[np.bool_]
     common_surprise: npt.NDArray[np.float64]
