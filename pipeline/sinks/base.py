@@ -17,7 +17,7 @@ from pipeline.model_settings import Settings
 from pipeline.types import Score, Trouble
 
 if TYPE_CHECKING:
-    from pipeline.sinks.alert_outbox import AlertCounts, AlertQueue
+    from pipeline.sinks.alert_queue import AlertCounts, AlertQueue
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from pipeline.alerts import Alert, Notice
 from pipeline.errors import RunError
-from pipeline.sinks.alert_outbox import AlertOutbox, AlertQueue, Change
+from pipeline.sinks.alert_outbox import AlertOutbox
+from pipeline.sinks.alert_queue import AlertQueue, Change
 from pipeline.sinks.run_database import DiskError, RunDatabase, is_damage, is_locked
 from pipeline.sinks.saved_run_state import SavedRunState
 

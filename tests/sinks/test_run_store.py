@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import RunError
 from pipeline.sinks import run_database
-from pipeline.sinks.alert_outbox import AlertCounts
+from pipeline.sinks.alert_queue import AlertCounts
 from pipeline.sinks.run_store import RunStore
 from pipeline.sinks.saved_run_state import SavedRunState
 from tests.sinks.made import alert, as_killed, notice

@@ -19,7 +19,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.errors import SinkError
-from pipeline.sinks.alert_outbox import AlertCounts
+from pipeline.sinks.alert_queue import AlertCounts
 from pipeline.sinks.run_store import RunStore
 from pipeline.sinks.to_webhook import WebhookSink, WebhookSinkSettings, idempotency_key, signature
 from tests.sinks.made import alert, notice, wait_until
