@@ -238,6 +238,7 @@ class Score:
         common_surprise: as the detector gave it.
         model: fingerprint of the model that made the prediction and whose normal footage it was set against.
         thresholds: version of the camera's thresholds.
+        withheld: names of the sinks that had not been told of the event when the frame was scored.
     """
 
     header: FrameHeader
@@ -254,6 +255,7 @@ class Score:
     common_surprise: float = 0.0
     model: str = ""
     thresholds: str = ""
+    withheld: tuple[str, ...] = ()
 
     @property
     def is_anomalous(self) -> bool:

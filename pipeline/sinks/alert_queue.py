@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Protocol
 
 _BATCH = 100  # alerts that a sink takes at a time: more gains nothing
@@ -21,30 +21,35 @@ Change = Callable[[sqlite3.Connection], None]
 
 @dataclass(frozen=True, slots=True)
 class AlertCounts:
-    """What became of a run's alerts at one sink: ``carried_over + emitted = delivered + dropped + waiting``, always.
+    """What became of a run's alerts at one sink.
+
+    ``carried_over + emitted = delivered + withheld + dropped + waiting``, always.
 
     Attributes:
         carried_over: alerts that earlier runs had left undelivered when this one began.
-        emitted: alerts of this run, from its first process on.
+        emitted: alerts of this run, from its first process on, with digests that are this sink's alone.
         delivered: alerts that the sink confirmed.
         dropped: alerts that were evicted in a full queue.
+        withheld: alerts that the sink's rules keep from it.
     """
 
     carried_over: int = 0
     emitted: int = 0
     delivered: int = 0
     dropped: int = 0
+    withheld: int = 0
 
     @property
     def waiting(self) -> int:
         """Alerts not delivered yet."""
-        return self.carried_over + self.emitted - self.delivered - self.dropped
+        return self.carried_over + self.emitted - self.delivered - self.withheld - self.dropped
 
     def as_json(self) -> dict[str, int]:
         """As ``cflow:run`` shows them (docs/alerts.md)."""
         return {
             "emitted": self.emitted,
             "delivered": self.delivered,
+            "withheld": self.withheld,
             "dropped": self.dropped,
             "waiting": self.waiting,
         }
@@ -140,6 +145,11 @@ class AlertQueue:
             self._in_flight = [found.serial]
             return found
 
+    def held_of(self, camera_id: str | None) -> list[QueuedAlert]:
+        """What the sink does not have yet of a camera, or, for None, of the run itself, the oldest first."""
+        with self._mirror.lock:
+            return [alert for alert in self.held.values() if alert.camera_id == camera_id]
+
     def receipt(self, alert: QueuedAlert) -> str | None:
         """What was last kept for an alert, also by a process that died since; None where nothing was."""
         with self._mirror.lock:
@@ -201,14 +211,14 @@ class AlertQueue:
         # Those with a receipt were in the sink's hands: they may have arrived.
         self._in_flight = list(self._receipts)
         counts = connection.execute(
-            "SELECT carried_over, emitted, delivered, dropped FROM counts WHERE run = ? AND sink = ?",
+            "SELECT carried_over, emitted, delivered, dropped, withheld FROM counts WHERE run = ? AND sink = ?",
             (self._run, self._sink),
         ).fetchone()
         self._counts = AlertCounts(*counts) if counts else AlertCounts(carried_over=len(self.held))
         (self._mark,) = connection.execute("SELECT mark FROM marks WHERE sink = ?", (self._sink,)).fetchone() or ("",)
 
-    def add(self, alerts: Sequence[QueuedAlert], capacity: int) -> list[int]:
-        """Add alerts; returns the serials of those that are evicted, the oldest that are not in flight."""
+    def add(self, alerts: Sequence[QueuedAlert], capacity: int, *, withheld: int = 0) -> list[int]:
+        """Add alerts, and count those withheld; returns serials of evicted ones, the oldest that are not in flight."""
         self.held.update((alert.serial, alert) for alert in alerts)
         excess = len(self.held) - capacity
         taken = set(self._in_flight)
@@ -217,7 +227,12 @@ class AlertQueue:
             gone = [serial for serial, _ in zip((s for s in self.held if s not in taken), range(excess), strict=False)]
             self._forget(gone)
         counts = self._counts
-        self._counts = replace(counts, emitted=counts.emitted + len(alerts), dropped=counts.dropped + len(gone))
+        self._counts = replace(
+            counts,
+            emitted=counts.emitted + len(alerts) + withheld,
+            dropped=counts.dropped + len(gone),
+            withheld=counts.withheld + withheld,
+        )
         return gone
 
     def _forget(self, serials: Collection[int]) -> None:
@@ -251,6 +266,7 @@ class AlertQueue:
         """Write the counts of this run."""
         counts = self._counts
         connection.execute(
-            "INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?, ?, ?)",
-            (self._run, self._sink, counts.carried_over, counts.emitted, counts.delivered, counts.dropped),
+            "INSERT OR REPLACE INTO counts (run, sink, carried_over, emitted, delivered, dropped, withheld) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (self._run, self._sink, *astuple(counts)),
         )

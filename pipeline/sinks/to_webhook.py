@@ -24,13 +24,13 @@ from pipeline.errors import SinkError
 from pipeline.redaction import redact
 from pipeline.sinks.alert_queue import AlertQueue, QueuedAlert
 from pipeline.sinks.alert_sender import AlertSender, AwayError, RefusedError
-from pipeline.sinks.base import Reason, SinkContext, SinkSettings
+from pipeline.sinks.base import Reason, RuledSinkSettings, SinkContext
 from pipeline.sinks.http_client import HttpClient
 
 _ANSWER_BYTES = 2**16  # of an answer's body that are read, to use the connection again
 
 
-class WebhookSinkSettings(SinkSettings):
+class WebhookSinkSettings(RuledSinkSettings):
     """A receiver of alerts. Proxies are those of the environment (``HTTPS_PROXY``, ``NO_PROXY``).
 
     Attributes:

@@ -237,7 +237,7 @@ def test_a_file_of_a_later_version_is_left_alone(tmp_path):
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version=99")
     connection.close()
-    with pytest.raises(RunError, match="of layout 2, got 99"):
+    with pytest.raises(RunError, match="of layout 3, got 99"):
         RunStore(path, "a", ["redis"])
 
 
