@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaincinv
 
 from pipeline.evaluation.events import EventRows, event_rows
+from pipeline.scoring.poisson import poisson_interval
 from pipeline.sinks.parquet_reader import CameraScores
 
 MERGED_GAP_S = 0.5
@@ -17,8 +17,6 @@ MERGED_GAP_S = 0.5
 
 EARLY_S = 0.5
 """How much earlier than what it is about an event may open: labels begin where people saw enough of it."""
-
-CONFIDENCE = 0.95
 
 _ROUNDING_S = 1e-6
 _LATE = 0.9
@@ -134,16 +132,6 @@ def all_alarms(clips: Sequence[ClipAlarms]) -> Alarms:
         delay_median_s=float(np.median(found)) if found else None,
         delay_p90_s=float(np.quantile(found, _LATE, method="higher")) if found else None,
     )
-
-
-def poisson_interval(count: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Exact (Garwood) interval of a Poisson process's mean, of which ``count`` events were seen.
-
-    Each side is left out with half of ``1 - confidence``.
-    """
-    tail = (1.0 - confidence) / 2.0
-    low = float(gammaincinv(count, tail)) if count else 0.0
-    return low, float(gammaincinv(count + 1, 1.0 - tail))
 
 
 def frame_durations_s(media_time_s: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

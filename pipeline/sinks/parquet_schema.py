@@ -37,6 +37,7 @@ COLUMNS = (
     pa.field("event_id", pa.string()),
     pa.field("event_start_s", pa.float64()),
     pa.field("model", pa.string(), nullable=False),
+    pa.field("thresholds", pa.string(), nullable=False),
 )
 
 _ROW = pa.struct(list(COLUMNS))
@@ -124,6 +125,7 @@ def _row(score: Score) -> tuple[object, ...]:
         score.event_id,
         score.event_start_s,
         score.model,
+        score.thresholds,
     )
 
 
