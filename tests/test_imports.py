@@ -25,6 +25,7 @@ HOMES = {
 TORCH_FREE = (
     "pipeline.types",
     "pipeline.alerts",
+    "pipeline.normal_footage",
     "pipeline.camera_settings",
     "pipeline.config",
     "pipeline.methods",
@@ -41,6 +42,7 @@ TORCH_FREE = (
     "pipeline.runtime.plan",
     "pipeline.models.card",
     "pipeline.models.fetching",
+    "pipeline.models.normal_store",
     "pipeline.console.check",
     "pipeline.scoring.camera",
     "pipeline.sinks.redis_stream",

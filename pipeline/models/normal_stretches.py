@@ -51,7 +51,7 @@ def _stretches(card: ModelCard, scene: str) -> tuple[NormalStretch, ...]:
         raise CheckpointError(
             f"model.json: unpaired_scores: expected one for every frame of normal_scores of scene {scene!r}, got others"
         )
-    kinds: tuple[StretchKind, ...] = ("own",) * len(clips)
+    kinds: tuple[StretchKind, ...] = card.normal_kinds.get(scene) or ("own",) * len(clips)
     return tuple(
         NormalStretch(
             kind,

@@ -6,9 +6,10 @@ from pipeline.models.normal_stretches import stretches_of_scene
 from tests.models.tiny import tiny_model
 
 
-def card(normal, unpaired=None):
+def card(normal, unpaired=None, kinds=None):
     made, *_ = tiny_model(scenes=("gate",))
-    return made.model_copy(update={"normal_scores": normal, "unpaired_scores": unpaired or {}, "normal_fps": 10.0})
+    told = {"normal_scores": normal, "unpaired_scores": unpaired or {}, "normal_kinds": kinds or {}}
+    return made.model_copy(update={**told, "normal_fps": 10.0})
 
 
 def told(stretches):
@@ -25,6 +26,12 @@ def test_a_scenes_clips_are_its_stretches_with_what_they_score_without_pairs_whe
         ("own", 10.0, [3.0], [6.0]),
     ]
     assert told(stretches_of_scene(known, "b")) == [("own", 10.0, [5.0], None)]
+
+
+def test_a_card_that_says_what_each_of_its_clips_is_good_for_is_believed_also_where_scenes_are_pooled():
+    known = card({"a": ((1.0,), (2.0,), (3.0,))}, kinds={"a": ("own", "light", "learned")})
+    assert [one.kind for one in stretches_of_scene(known, "a")] == ["own", "light", "learned"]
+    assert [one.kind for one in stretches_of_scene(known, "b")] == ["learned", "light", "learned"]
 
 
 @pytest.mark.parametrize("scene", ["nowhere", "empty"])
