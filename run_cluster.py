@@ -245,12 +245,17 @@ def evaluate(
     data: DataOption,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write an HTML report here.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="That of the replay, where its camera_defaults.alerts are its own.")
+    ] = None,
 ) -> None:
     """Compare written scores with the ground truth of a data set."""
     from pipeline.console.evaluation import evaluate_scores
     from pipeline.console.footage import open_footage
 
-    evaluate_scores(scores, open_footage(data, need="test", err=err), json_file, report, out=out, err=err)
+    settings = Config() if config is None else load_config(config, only=("camera_defaults",))
+    dataset = open_footage(data, need="test", err=err)
+    evaluate_scores(scores, dataset, settings.camera_defaults.alerts, json_file, report, out=out, err=err)
 
 
 @app.command(epilog="Example: cflow-stream bench --model models/mine --video gate.mp4 --fps 5 --stream-fps 25")

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -31,6 +33,7 @@ _LOGGER = logging.getLogger(__name__)
 
 # Pixels of one forward pass (64 frames of 256 x 256): a wider batch is done in parts, so its memory is bounded.
 _MAX_PIXELS = 2**22
+_DTYPES = {"uint8": torch.uint8, "float32": torch.float32}  # of a batch
 
 
 class Engine:
@@ -230,12 +233,18 @@ class Engine:
 
     def _upload(self, batch: FrameBatch, part: slice) -> tuple[Tensor, Pairs]:
         """Bytes go to the device, a quarter of what floats would be; they become floats there."""
-        # Copies: arrays from Ray are read-only, which torch cannot express.
-        images = torch.from_numpy(batch.images[part].copy())
-        pairs = Pairs.of(batch.previous_luma[part], batch.gaps_s[part])
-        if self.device.type == "cuda":
-            return images.pin_memory().to(self.device, non_blocking=True), pairs.pin_memory().to(self.device)
-        return images, pairs
+        arrays = (batch.images[part], batch.previous_luma[part], batch.gaps_s[part])
+        images, previous_luma, gaps_s = map(self._copied, arrays)
+        return images, Pairs(previous_luma, gaps_s)
+
+    def _copied(self, array: npt.NDArray[Any]) -> Tensor:
+        """An array on the device. Copied once: arrays from Ray are read-only, which torch cannot express."""
+        if self.device.type != "cuda":
+            return torch.from_numpy(array.copy())
+        # Straight into pinned memory, which a GPU fetches from by itself, and which torch keeps for it until it has.
+        pinned = torch.empty(array.shape, dtype=_DTYPES[array.dtype.name], pin_memory=True)
+        np.copyto(pinned.numpy(), array)
+        return pinned.to(self.device, non_blocking=True)
 
     @torch.inference_mode()
     def score(
