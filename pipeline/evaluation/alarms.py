@@ -34,12 +34,14 @@ class ClipEvent:
         first: its first frame.
         opened: the frame of its first alert.
         last: its last active frame.
+        stretches: frames between which it was open: it may go on after it had ended.
         false: whether it opened for nothing: no frame from its first to ``EARLY_S`` after its first alert is anomalous.
     """
 
     first: int
     opened: int
     last: int
+    stretches: tuple[tuple[int, int], ...]
     false: bool
 
 
@@ -185,10 +187,11 @@ def _event(of: EventRows, labels: BoolArray, media_time_s: npt.NDArray[np.float6
     first, opened, last = int(of.rows[0]), of.opened, int(of.rows[-1])
     about = np.arange(labels.size) >= first
     about &= media_time_s <= media_time_s[opened] + EARLY_S + _ROUNDING_S
-    return ClipEvent(first, opened, last, false=not labels[about].any())
+    return ClipEvent(first, opened, last, of.stretches, false=not labels[about].any())
 
 
 def _delay_s(first: int, last: int, events: Sequence[ClipEvent], media_time_s: npt.NDArray[np.float64]) -> float | None:
     """Time until an event was open during an anomaly; None where none was."""
-    opened = [event.opened for event in events if event.opened <= last and event.last >= first]
+    stretches = [stretch for event in events for stretch in event.stretches]
+    opened = [opens for opens, ends in stretches if opens <= last and ends >= first]
     return max(0.0, float(media_time_s[min(opened)] - media_time_s[first])) if opened else None

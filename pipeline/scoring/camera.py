@@ -11,7 +11,8 @@ from pipeline.alerts import Alert, Notice
 from pipeline.camera_settings import AlertSettings
 from pipeline.scoring.alignment import Alignment
 from pipeline.scoring.calibration import ScoreCalibration
-from pipeline.scoring.events import EventTracker, TrackerState, event_id, open_event
+from pipeline.scoring.event_span import event_id, event_of
+from pipeline.scoring.events import EventTracker, TrackerState
 from pipeline.scoring.light import LightMonitor, LightState, end_light_change
 from pipeline.scoring.smoothing import CausalSmoother, SmootherState
 from pipeline.scoring.thresholds import Thresholds
@@ -20,7 +21,9 @@ from pipeline.types import Dropped, DropReason, FrameHeader, Prediction, Score
 
 @dataclass(slots=True)
 class CameraState:
-    """What must outlive the scorer's process. As JSON it is below 1 kB.
+    """What must outlive the scorer's process.
+
+    As JSON it is below 1 kB, and below 4 kB while an event is open or cools down and where things stay that were told.
 
     Attributes:
         last: (session, index) of the newest frame whose result is known; None before the first.
@@ -31,7 +34,6 @@ class CameraState:
         dropped: frames that were dispatched and got none, by reason.
         smoother: of the raw scores.
         tracker: of events.
-        threshold: that the open event was opened at.
         light: of what is said of the whole image.
         model: fingerprint of the model by whose scores the rest was decided.
     """
@@ -44,7 +46,6 @@ class CameraState:
     dropped: dict[str, int] = field(default_factory=dict[str, int])
     smoother: SmootherState = field(default_factory=SmootherState)
     tracker: TrackerState = field(default_factory=TrackerState)
-    threshold: float = 0.0
     light: LightState = field(default_factory=LightState)
     model: str = ""
 
@@ -96,8 +97,7 @@ def end_abandoned(camera_id: str, state: CameraState, now_s: float) -> list[Aler
     light = end_light_change(camera_id, replace(state.light), now_s, now_s, _RUN_LOST)
     if span is None:
         return [*light]
-    event = open_event(camera_id, span, state.threshold)
-    return [Alert(replace(event, end_s=span.end_s), "end", now_s), *light]
+    return [Alert(event_of(camera_id, span, "interrupted"), "end", now_s), *light]
 
 
 class CameraScoring:
@@ -142,7 +142,6 @@ class CameraScoring:
     def state(self) -> CameraState:
         """What it remembers."""
         self._state.smoother, self._state.tracker = self._smoother.state, self._tracker.state
-        self._state.threshold = self.thresholds.opening
         return self._state
 
     @property
@@ -199,15 +198,16 @@ class CameraScoring:
             return None, []
         smoothed = self._smoother.update(aligned.anomaly_score, header.session, header.media_time_s)
         self._state.scored += 1
-        alerts: list[Alert | Notice] = [*self._tracker.update(aligned, smoothed, now_s)]
-        if self._light is not None:
-            alerts += self._light.update(header, prediction.common_surprise, now_s)
+        p_value = (self._normal if prediction.paired else self._unpaired).p_value(prediction.anomaly_score)
+        light = [] if self._light is None else self._light.update(header, prediction.common_surprise, now_s)
+        held = "light" if self._light is not None and self._light.pauses else ""
+        raised = self._tracker.update(aligned, smoothed, now_s, p_value=p_value, held=held)
         event = self._tracker.joined
         score = Score(
             header=header,
             anomaly_score=aligned.anomaly_score,
             smoothed_score=smoothed,
-            p_value=(self._normal if prediction.paired else self._unpaired).p_value(prediction.anomaly_score),
+            p_value=p_value,
             threshold=self.thresholds.opening,
             thresholds=self.thresholds.version,
             scored_at_s=now_s,
@@ -218,8 +218,10 @@ class CameraScoring:
             paired=prediction.paired,
             common_surprise=prediction.common_surprise,
             model=self._state.model,
+            event_stretch=None if event is None else event.stretches,
+            suppressed=self._tracker.suppressed,
         )
-        return score, alerts
+        return score, [*raised, *light]
 
     def is_new(self, header: FrameHeader) -> bool:
         """Whether a frame is above all before it."""
@@ -235,11 +237,12 @@ class CameraScoring:
             model: fingerprint of the other model.
             now_s: Unix time.
         """
-        alerts = self._tracker.finish(now_s)
+        alerts = self._tracker.leave_scale(now_s)
         state = self.state
         state.model = model
         state.smoother = self._smoother.state = SmootherState()
         state.light.smoother, state.light.turned_s = SmootherState(), None
+        state.light.unsettled_s = 0.0
         return [*alerts]
 
     def end_untold_light(self, now_s: float) -> list[Alert | Notice]:

@@ -13,7 +13,7 @@ from pipeline.runtime.latency import LatencyHistogram
 from pipeline.runtime.status import ScoringStatus
 from pipeline.scoring.calibration import ScoreCalibration
 from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
-from pipeline.scoring.light import LightMonitor, light_threshold
+from pipeline.scoring.light import LightMonitor, light_threshold, settling_s
 from pipeline.types import Dropped, Prediction, Score
 
 _log = logging.getLogger(__name__)
@@ -216,7 +216,12 @@ def _light_monitor(card: ModelCard, settings: CameraSettings) -> LightMonitor | 
     if after_s is None:
         return None
     threshold = light_threshold(card.normal_common, settings.scene_name, card.normal_fps, settings.sample_fps)
-    return None if threshold is None else LightMonitor(settings.id, threshold, after_s)
+    if threshold is None:
+        return None
+    alerts = settings.alerts
+    return LightMonitor(
+        settings.id, threshold, after_s, pause_s=alerts.light_pause_s, settles_s=settling_s(alerts.smoothing_s)
+    )
 
 
 class _Meter:

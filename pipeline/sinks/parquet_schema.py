@@ -36,6 +36,8 @@ COLUMNS = (
     pa.field("common_surprise", pa.float64(), nullable=False),
     pa.field("event_id", pa.string()),
     pa.field("event_start_s", pa.float64()),
+    pa.field("event_stretch", pa.int32()),
+    pa.field("suppressed", pa.string(), nullable=False),
     pa.field("model", pa.string(), nullable=False),
 )
 
@@ -123,6 +125,8 @@ def _row(score: Score) -> tuple[object, ...]:
         score.common_surprise,
         score.event_id,
         score.event_start_s,
+        score.event_stretch,
+        score.suppressed,
         score.model,
     )
 

@@ -43,6 +43,7 @@ def score_object(score: Score) -> dict[str, Any]:
         "paired": score.paired,
         "common_surprise": score.common_surprise,
         "model": score.model,
+        "suppressed": score.suppressed,
     }
 
 

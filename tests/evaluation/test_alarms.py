@@ -32,7 +32,7 @@ def rows(smoothed, *, threshold=1.0, events=(), fps=10.0) -> CameraScores:
     columns |= {
         "session": np.zeros(count, np.int64), "index": np.arange(count), "media_time_s": np.arange(count) / fps,
         "smoothed_score": smoothed, "is_anomalous": smoothed >= threshold, "event_id": event_id,
-        "event_start_s": event_start_s,
+        "event_start_s": event_start_s, "event_stretch": np.ones(count), "suppressed": np.full(count, "", object),
     }  # fmt: skip
     return CameraScores(**columns)
 
@@ -60,7 +60,7 @@ def test_normal_frames_above_the_threshold_are_a_share_of_the_normal_ones():
 def test_an_event_is_false_where_nothing_is_anomalous_up_to_half_a_second_after_it_opened(first, opened, last, false):
     truth = labels("." * 8 + "#" * 8 + "." * 4)
     found = clip_alarms(truth, rows(np.zeros(20), events=[(first, opened, last)]))
-    assert found.events == (ClipEvent(first, opened, last, false),)
+    assert found.events == (ClipEvent(first, opened, last, ((opened, last),), false),)
 
 
 def test_false_events_are_counted_per_hour_of_normal_frames():

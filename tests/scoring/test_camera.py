@@ -12,7 +12,9 @@ from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
 from pipeline.types import Dropped, FrameHeader, Prediction
 
 NORMAL = ScoreCalibration([[i / 100 for i in range(100)]], 10.0)
-SETTINGS = AlertSettings(quantile=0.95, close_quantile=0.5, smoothing_s=0.0, open_frames=2, close_s=0.5, update_s=10.0)
+SETTINGS = AlertSettings(
+    quantile=0.95, close_quantile=0.5, smoothing_s=0.0, open_frames=2, open_s=0.0, close_s=0.5, update_s=10.0
+)
 
 
 def header(index, session=0, camera_id="gate", serial=0, counter_id="") -> FrameHeader:

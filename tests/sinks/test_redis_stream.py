@@ -64,6 +64,7 @@ def test_a_reader_that_comes_late_finds_everything_as_documented(server, sink_of
         "paired": True,
         "common_surprise": 1.75,
         "model": "abc",
+        "suppressed": "",
     }
     assert [entry["index"] for entry in entries] == list(range(250))
     alerts = list(read_alerts(server.url))
@@ -84,6 +85,20 @@ def test_a_reader_that_comes_late_finds_everything_as_documented(server, sink_of
         "peak_index": 2,
         "threshold": 50.5,
         "region": {"left": 0.25, "top": 0.5, "right": 0.75, "bottom": 1.0},
+        "started_local": "2023-11-14T23:13:20+01:00",
+        "peak_p_value": 0.125,
+        "peak_smoothed": 51.5,
+        "thresholds": "0123456789ab",
+        "expected_per_hour": 0.5,
+        "provisional": True,
+        "once_in_h": 24.0,
+        "severity": "medium",
+        "zone": "yard",
+        "channel": "motion",
+        "stretches": 2,
+        "ended": "over",
+        "picture": None,
+        "clip": None,
     }
 
 
