@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
 from pipeline.alerts import Channel, Event, EventEnd, Region, Severity
+from pipeline.budget import events_per_hour
 from pipeline.scoring.regions import anomalous_region, union
 from pipeline.scoring.still import Anchor
 from pipeline.scoring.thresholds import Thresholds
 from pipeline.types import Prediction
 
-_MEDIUM, _HIGH = 10.0, 100.0  # times as rare as what opens an event
+_MEDIUM, _HIGH = 10.0, 100.0  # times as rare as the budget
 
 
 @dataclass(slots=True)
@@ -53,6 +54,7 @@ class Opening:
         threshold: that smoothed scores reached.
         thresholds: version of the camera's thresholds.
         expected_per_hour: events an hour that normal footage opens there; None where nobody has counted.
+        budget_per_hour: events an hour that normal footage may open; None where nobody has said.
         provisional: whether there was too little normal footage for the budget.
         started_local: when its first frame was captured, in the camera's time zone, ISO 8601.
     """
@@ -60,15 +62,17 @@ class Opening:
     threshold: float
     thresholds: str = ""
     expected_per_hour: float | None = None
+    budget_per_hour: float | None = None
     provisional: bool = False
     started_local: str = ""
 
     @classmethod
-    def by(cls, thresholds: Thresholds, started_at_s: float, time_zone: tzinfo | None) -> Opening:
+    def by(cls, thresholds: Thresholds, budget: str | None, started_at_s: float, time_zone: tzinfo | None) -> Opening:
         """An opening at a camera's present thresholds.
 
         Args:
             thresholds: of the camera.
+            budget: of the camera, as its settings have it.
             started_at_s: Unix time of the event's first frame.
             time_zone: the camera's; None for the machine's.
         """
@@ -77,6 +81,7 @@ class Opening:
             threshold=thresholds.opening,
             thresholds=thresholds.version,
             expected_per_hour=thresholds.expected_per_hour,
+            budget_per_hour=thresholds.expected_per_hour if budget is None else events_per_hour(budget),
             provisional=thresholds.provisional,
             started_local=local.isoformat(timespec="seconds"),
         )
@@ -171,19 +176,19 @@ def first_index(event_id: str) -> int:
     return int(event_id.rpartition("-")[2])
 
 
-def severity_of(once_in_h: float | None, expected_per_hour: float | None) -> Severity:
-    """How much rarer an event is than what opens one: 10 times is ``medium``, 100 times ``high``.
+def severity_of(span: EventSpan) -> Severity:
+    """How much rarer than the budget an event is: 10 times is ``medium``, 100 times ``high``.
 
     Where nobody can tell it is ``medium``: neither is it withheld from those who do not want what is common, nor does
     it pass for what they are woken for.
 
     Args:
-        once_in_h: once in how many hours normal footage comes to it.
-        expected_per_hour: events an hour that normal footage opens.
+        span: it has opened; what is asked for a quantile is what that is expected to open.
     """
-    if once_in_h is None or not expected_per_hour:
+    budget_per_hour = None if span.opening is None else span.opening.budget_per_hour
+    if span.once_in_h is None or not budget_per_hour:
         return "medium"
-    rarer = once_in_h * expected_per_hour
+    rarer = span.once_in_h * budget_per_hour
     return "high" if rarer >= _HIGH else "medium" if rarer >= _MEDIUM else "low"
 
 
@@ -216,7 +221,7 @@ def event_of(camera_id: str, span: EventSpan, ended: EventEnd | None = None) -> 
         expected_per_hour=opening.expected_per_hour,
         provisional=opening.provisional,
         once_in_h=span.once_in_h,
-        severity=severity_of(span.once_in_h, opening.expected_per_hour),
+        severity=severity_of(span),
         zone=span.zone,
         channel=peak.channel,
         stretches=span.stretches,

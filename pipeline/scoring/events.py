@@ -13,7 +13,7 @@ from pipeline.alerts import Alert, AlertKind, EventEnd, Region
 from pipeline.camera_settings import AlertSettings
 from pipeline.scoring.event_span import EventSpan, Opening, event_of, severity_of
 from pipeline.scoring.regions import touch, union
-from pipeline.scoring.smoothing import CausalSmoother, SmootherState
+from pipeline.scoring.smoothing import ROUNDING_S, CausalSmoother, SmootherState
 from pipeline.scoring.still import (
     LOOK_EVERY_S,
     StillThing,
@@ -25,9 +25,6 @@ from pipeline.scoring.still import (
 )
 from pipeline.scoring.thresholds import Thresholds
 from pipeline.types import Prediction, Suppressed
-
-ROUNDING_S = 1e-6
-"""By how much the sum of frames' times may miss a duration that they make up."""
 
 _MOST_DOUBLINGS = 6  # of the time between updates
 _LONGEST_COOLDOWNS = 10  # an event that began longer ago is not continued, whatever comes
@@ -263,7 +260,7 @@ class EventTracker:
             state.open.resume(span)
             state.cooling = None
             return [self._alert("update", state.open, now_s)]
-        span.opening = Opening.by(self.thresholds, span.started_at_s, self._time_zone)
+        span.opening = Opening.by(self.thresholds, settings.budget, span.started_at_s, self._time_zone)
         span.told_smoothed = span.peak_smoothed
         self.joined = state.open = span
         state.opened += 1
@@ -321,12 +318,11 @@ class EventTracker:
         unsaid_s, update_s = self.state.unsaid_s, self._settings.update_s
         if unsaid_s >= update_s * 2 ** min(span.updates, _MOST_DOUBLINGS):
             return True
-        if unsaid_s < update_s or span.peak_smoothed <= span.told_smoothed or span.opening is None:
+        if unsaid_s < update_s or span.peak_smoothed <= span.told_smoothed:
             return False
-        told, expected = span.once_in_h, span.opening.expected_per_hour
-        span.told_smoothed = span.peak_smoothed
-        risen = severity_of(self._once_in_h(span), expected)
-        return _SEVERITIES.index(risen) > _SEVERITIES.index(severity_of(told, expected))
+        told = severity_of(span)
+        self._weigh(span)
+        return _SEVERITIES.index(severity_of(span)) > _SEVERITIES.index(told)
 
     def _place(self, span: EventSpan) -> None:
         """Say in which zone the peak is."""
@@ -343,11 +339,12 @@ class EventTracker:
         return [alert]
 
     def _alert(self, kind: AlertKind, span: EventSpan, now_s: float, ended: EventEnd | None = None) -> Alert:
-        span.once_in_h, span.told_smoothed = self._once_in_h(span), span.peak_smoothed
+        self._weigh(span)
         if kind == "update":
             span.updates += 1
             self.state.unsaid_s = 0.0
         return Alert(event_of(self.camera_id, span, ended), kind, now_s)
 
-    def _once_in_h(self, span: EventSpan) -> float | None:
-        return self.thresholds.once_in_h(span.peak_smoothed)
+    def _weigh(self, span: EventSpan) -> None:
+        """Say how rare the highest smoothed score so far is."""
+        span.once_in_h, span.told_smoothed = self.thresholds.once_in_h(span.peak_smoothed), span.peak_smoothed

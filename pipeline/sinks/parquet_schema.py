@@ -31,6 +31,7 @@ COLUMNS = (
     pa.field("smoothed_score", pa.float64(), nullable=False),
     pa.field("p_value", pa.float64(), nullable=False),
     pa.field("threshold", pa.float64(), nullable=False),
+    pa.field("close_threshold", pa.float64(), nullable=False),
     pa.field("is_anomalous", pa.bool_(), nullable=False),
     pa.field("paired", pa.bool_(), nullable=False),
     pa.field("common_surprise", pa.float64(), nullable=False),
@@ -39,6 +40,8 @@ COLUMNS = (
     pa.field("event_stretch", pa.int32()),
     pa.field("suppressed", pa.string(), nullable=False),
     pa.field("model", pa.string(), nullable=False),
+    pa.field("withheld", pa.list_(pa.string()), nullable=False),
+    pa.field("thresholds", pa.string(), nullable=False),
 )
 
 _ROW = pa.struct(list(COLUMNS))
@@ -120,6 +123,7 @@ def _row(score: Score) -> tuple[object, ...]:
         score.smoothed_score,
         score.p_value,
         score.threshold,
+        score.close_threshold,
         score.is_anomalous,
         score.paired,
         score.common_surprise,
@@ -128,6 +132,8 @@ def _row(score: Score) -> tuple[object, ...]:
         score.event_stretch,
         score.suppressed,
         score.model,
+        score.withheld,
+        score.thresholds,
     )
 
 

@@ -64,6 +64,7 @@ def test_a_reader_that_comes_late_finds_everything_as_documented(server, sink_of
         "paired": True,
         "common_surprise": 1.75,
         "model": "abc",
+        "thresholds": "",
         "suppressed": "",
     }
     assert [entry["index"] for entry in entries] == list(range(250))
@@ -400,6 +401,7 @@ def test_notices_go_the_way_of_alerts(server, sink_of):
     assert entries[1] == {
         "id": "1700000000000-1",
         "version": 1,
+        "withheld": [],
         "kind": "camera_offline",
         "event_id": "gate-camera_offline-1700000000000",
         "camera_id": "gate",
