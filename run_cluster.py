@@ -21,6 +21,7 @@ from pipeline.console.entry import run_command
 from pipeline.console.leaving import leaving_threads_behind
 from pipeline.console.options import (
     AddressOption,
+    CameraArgument,
     ConfigOption,
     DataOption,
     JsonOption,
@@ -48,6 +49,8 @@ app = typer.Typer(
 )
 app.add_typer(cameras_app, name="cameras")
 app.add_typer(model_app, name="model")
+zones_app = typer.Typer(help="Parts of a camera's image that count, or do not.", no_args_is_help=True)
+app.add_typer(zones_app, name="zones")
 _OF_TRAINING = ("model", "training", "runtime")
 _OF_REPLAY = ("model", "camera_defaults", "runtime", "redis", "output")
 
@@ -160,6 +163,18 @@ def check(
     settings = load_run_config(config)
     if not check_run(settings, config, model or settings.model_folder, as_json=as_json, out=out):
         raise typer.Exit(1)
+
+
+@zones_app.command("preview", epilog="Example: cflow-stream zones preview --config cameras.yaml gate --out gate.png")
+def zones_preview(
+    config: ConfigOption,
+    camera: CameraArgument,
+    picture: Annotated[Path, typer.Option("--out", help="PNG to be written.")],
+) -> None:
+    """Draw a camera's picture with a grid to read coordinates off, and its zones as they hold now."""
+    from pipeline.console.zones import preview_zones
+
+    preview_zones(load_config(config, only=("camera_defaults", "cameras")), config, camera, picture, out=out)
 
 
 @app.command(epilog="Example: cflow-stream stream --config cameras.yaml --model models/mine --duration 60")

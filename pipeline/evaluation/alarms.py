@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaincinv
 
 from pipeline.camera_settings import AlertSettings
 from pipeline.evaluation.actev import ClipInstances, clip_instances, naudc
 from pipeline.evaluation.events import EventRows, event_rows
 from pipeline.evaluation.openings import Openings
 from pipeline.evaluation.sweep import ClipSweep, clip_sweep, instances, recall_at
+from pipeline.scoring.poisson import poisson_interval
 from pipeline.sinks.parquet_reader import CameraScores
 
 MERGED_GAP_S = 0.5
@@ -25,8 +25,6 @@ MERGED_GAP_S = 0.5
 
 EARLY_S = 0.5
 """How much earlier than what it is about an event may open and not be false: labels begin where people saw enough."""
-
-CONFIDENCE = 0.95
 
 _ROUNDING_S = 1e-6
 _LATE = 0.9
@@ -190,16 +188,6 @@ def all_alarms(clips: Sequence[ClipAlarms]) -> Alarms:
         recall_at_1_per_hour=recall_at([clip.sweep for clip in clips], _ONCE_AN_HOUR),
         naudc=naudc([clip.instances for clip in clips]),
     )
-
-
-def poisson_interval(count: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Exact (Garwood) interval of a Poisson process's mean, of which ``count`` events were seen.
-
-    Each side is left out with half of ``1 - confidence``.
-    """
-    tail = (1.0 - confidence) / 2.0
-    low = float(gammaincinv(count, tail)) if count else 0.0
-    return low, float(gammaincinv(count + 1, 1.0 - tail))
 
 
 def frame_durations_s(media_time_s: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -38,6 +38,8 @@ COLUMNS = (
     pa.field("event_id", pa.string()),
     pa.field("event_start_s", pa.float64()),
     pa.field("model", pa.string(), nullable=False),
+    pa.field("withheld", pa.list_(pa.string()), nullable=False),
+    pa.field("thresholds", pa.string(), nullable=False),
 )
 
 _ROW = pa.struct(list(COLUMNS))
@@ -126,6 +128,8 @@ def _row(score: Score) -> tuple[object, ...]:
         score.event_id,
         score.event_start_s,
         score.model,
+        score.withheld,
+        score.thresholds,
     )
 
 

@@ -47,6 +47,7 @@ def score(index: int, *, map_shape: tuple[int, int] | None = None, scored_at_s: 
         paired=index > 0,
         common_surprise=index / 4,
         model="abc",
+        withheld=("pager",) if index % 3 == 0 else (),
     )
 
 
