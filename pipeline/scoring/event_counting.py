@@ -1,13 +1,14 @@
 """How many events normal footage opens, for every threshold at once.
 
 With the close threshold fixed, the stretches in which an event can be open are fixed, too: from a score at or above it
-to the last one before ``close_s`` without any. At most one event opens in each, and it does where ``open_frames``
-scores in a row are at or above the opening threshold (``opens_after``). So the *sustained peak* of a stretch, the
+to the last one before ``close_s`` without any. At most one event opens in each, and it does where enough scores in a
+row are at or above the opening threshold (``opens_after``). So the *sustained peak* of a stretch, the
 highest level that its scores keep for that long, says for every threshold whether an event opens in it: counting
 events is counting peaks. ``EventTracker`` opens the same ones, frame by frame; a test holds the two together.
 
-An event that goes on after its end within a cooldown, and one that is silenced because its cause is known to be there
-still, were opened by the tracker all the same: they are counted here, so that what is promised is an upper bound.
+What continues an event that ended within the cooldown, what opens nothing because its cause was told and stays, and
+what a change of light makes anomalous is counted here as if each opened an event, so that what is promised is an upper
+bound. (Beside a thing that stays, one such stretch may hold several events: one in ``still_after_s`` at most.)
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from scipy import ndimage  # pyright: ignore[reportMissingTypeStubs]
 
 from pipeline.camera_settings import AlertSettings
 from pipeline.scoring.smoothed import SmoothedStretch
+from pipeline.scoring.smoothing import ROUNDING_S
 
 _ROUNDING = 1e-9
 
@@ -35,7 +37,8 @@ def opens_after(settings: AlertSettings, fps: float) -> int:
         settings: of the camera.
         fps: at which its frames come.
     """
-    return settings.open_frames
+    in_time = math.ceil((settings.open_s - ROUNDING_S) * fps) + 1
+    return max(settings.open_frames, in_time)
 
 
 def sustained_peaks(scores: FloatArray, fps: float, closing: float, settings: AlertSettings) -> FloatArray:
@@ -45,7 +48,7 @@ def sustained_peaks(scores: FloatArray, fps: float, closing: float, settings: Al
         scores: smoothed, of consecutive frames, shape (T,).
         fps: frames per second.
         closing: the close threshold.
-        settings: ``open_frames`` and ``close_s`` are read.
+        settings: ``open_frames``, ``open_s`` and ``close_s`` are read.
 
     Returns:
         Shape (N,), in order; all at or above ``closing``. At a threshold at or above it as many events open as there
