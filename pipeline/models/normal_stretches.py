@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 
 from pipeline.errors import CheckpointError
 from pipeline.models.card import ModelCard
 from pipeline.normal_footage import NormalStretch, StretchKind
-
-_Clips = Mapping[str, Sequence[Sequence[float]]]
 
 
 def stretches_of_scene(card: ModelCard, scene: str) -> tuple[NormalStretch, ...]:
