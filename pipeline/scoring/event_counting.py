@@ -63,7 +63,7 @@ def sustained_peaks(scores: FloatArray, fps: float, closing: float, settings: Al
     stretch_of = np.zeros(len(scores), np.int64)
     stretch_of[active] = np.cumsum(begins)
     # The lowest score of the frames that end with each one; every frame of them is active where it is.
-    lowest: FloatArray = ndimage.minimum_filter1d(scores, frames, origin=(frames - 1) // 2)  # pyright: ignore
+    lowest = np.asarray(ndimage.minimum_filter1d(scores, frames, origin=(frames - 1) // 2), np.float64)  # pyright: ignore
     ends = np.flatnonzero(lowest[frames - 1 :] >= closing) + frames - 1
     if not ends.size:
         return np.empty(0)
@@ -108,7 +108,7 @@ class Peaks:
             closing: the close threshold.
         """
         above = np.flatnonzero(np.cumsum(self.weights) > events * (1.0 + _ROUNDING))
-        return float(just_above(self.levels[above[0]])) if above.size else closing
+        return just_above(float(self.levels[above[0]])) if above.size else closing
 
 
 def just_above(level: float) -> float:
