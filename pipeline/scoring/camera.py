@@ -12,6 +12,7 @@ from pipeline.camera_settings import AlertSettings
 from pipeline.scoring.alignment import Alignment
 from pipeline.scoring.calibration import ScoreCalibration
 from pipeline.scoring.events import EventTracker, TrackerState, event_id, open_event
+from pipeline.scoring.evidence import Moment, PeakFrame
 from pipeline.scoring.light import LightMonitor, LightState, end_light_change
 from pipeline.scoring.smoothing import CausalSmoother, SmootherState
 from pipeline.scoring.thresholds import Thresholds
@@ -134,6 +135,7 @@ class CameraScoring:
         self._tracker = EventTracker(camera_id, settings, self.thresholds)
         self._state = state or CameraState(model=model)
         self._smoother.state, self._tracker.state = self._state.smoother, self._state.tracker
+        self._peak: PeakFrame | None = None
         self._light = light
         if light is not None:
             light.state = self._state.light
@@ -203,6 +205,7 @@ class CameraScoring:
         if self._light is not None:
             alerts += self._light.update(header, prediction.common_surprise, now_s)
         event = self._tracker.joined
+        self._note_peak(prediction)
         score = Score(
             header=header,
             anomaly_score=aligned.anomaly_score,
@@ -220,6 +223,10 @@ class CameraScoring:
             model=self._state.model,
         )
         return score, alerts
+
+    def moment(self) -> Moment:
+        """What is to be known of an alert that its newest frame has raised."""
+        return Moment(self._tracker.state.time_s, self._peak)
 
     def is_new(self, header: FrameHeader) -> bool:
         """Whether a frame is above all before it."""
@@ -276,6 +283,13 @@ class CameraScoring:
             own = self._unpaired.threshold(settings.close_quantile, settings.smoothing_s)
             unpaired_closing = self._alignment.aligned(own)
         return Thresholds(self._normal.threshold(settings.quantile, settings.smoothing_s), closing, unpaired_closing)
+
+    def _note_peak(self, prediction: Prediction) -> None:
+        """Keep the map of the frame that is the highest so far of what is, or may become, an event."""
+        header, state = prediction.header, self._tracker.state
+        span = state.open or state.rising
+        if span is not None and (span.session, span.peak.index) == header.order:
+            self._peak = PeakFrame(header.session, header.index, header.media_time_s, prediction.anomaly_map)
 
     def _aligned(self, prediction: Prediction) -> Prediction:
         """The frame with its score on the scale that all frames of the camera share."""
