@@ -28,6 +28,7 @@ from pipeline.models.fetching import find_model
 from pipeline.run_folder import RunFolder
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import RunStatus
+from pipeline.scoring.calibrations import provisional_lines
 from pipeline.signals import Signals, caught_signals
 from pipeline.sinks.locate import run_redis
 from pipeline.sinks.parquet import discard_journals
@@ -59,6 +60,8 @@ def stream_cameras(
     model = find_model(model_place, config)
     card = model.card
     _warn_of_scenes(config.cameras, card, err)
+    for line in provisional_lines(config.cameras, card):
+        err.print(line, markup=False, highlight=False)
     folder, scores_folder = config.output.folder, RunFolder(config.output.folder).stream_scores
     with run_lock(folder), run_redis(config, config_file, folder) as redis_url:
         _warn_of_other_run(config, redis_url, err)

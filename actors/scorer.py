@@ -68,7 +68,8 @@ class ScorerActor:
         self._began_at_s = time.time()
         self._scoring, self._all_stages = Histogram(SECONDS), Histogram(SECONDS)
         names = [sink.sink_name for sink in settings if sink.takes_alerts]
-        self.store = RunStore(folder.store_file(number), plan.name, names)
+        rules = {sink.sink_name: sink.rules for sink in settings if sink.rules is not None}
+        self.store = RunStore(folder.store_file(number), plan.name, names, rules)
         states = self.store.states()
         confirmed = {name: CameraState.of_json(text).last for name, text in states.items()}
         self._scorer = Scorer(plan.card, states)
@@ -185,6 +186,8 @@ class ScorerActor:
         """
         if self._evidence_keeper is not None:
             self._tell_evidence(self._evidence_keeper.arrived())
+        if self.store.emit_digests(time.time()):
+            self._wake_sinks()
         for one in (*self.sinks.values(), *self._left):
             one.maintain()
         if self._speaks_for_run:
@@ -202,6 +205,8 @@ class ScorerActor:
         self.maintain()
         if self._speaks_for_run:
             self._end(failure)
+        if self.store.emit_digests(time.time(), at_once=True):
+            self._wake_sinks()
         closed = (*self._left, *self.sinks.values())
         for one in closed:
             one.close(_WRITING_SHARE * within_s / len(closed))
@@ -220,9 +225,11 @@ class ScorerActor:
 
     def _write(self, outcome: Outcome) -> None:
         """Rows first: those whose states were not committed when the process was killed are scored again."""
-        self._write_to_sinks(outcome.scores, to_storage=True)
-        self._commit(outcome.states, *self._with_evidence(outcome))
-        self._write_to_sinks(outcome.scores, to_storage=False)
+        alerts, run_state = self._with_evidence(outcome)
+        scores = self.store.marked(outcome.scores, alerts)
+        self._write_to_sinks(scores, to_storage=True)
+        self._commit(outcome.states, alerts, run_state)
+        self._write_to_sinks(scores, to_storage=False)
 
     def _with_evidence(self, outcome: Outcome) -> tuple[Sequence[Alert | Notice], SavedRunState | None]:
         """The alerts, and the run's state with the evidence that is wanted of their events."""
@@ -247,8 +254,11 @@ class ScorerActor:
         if states or alerts or run_state is not None:
             self.store.commit(states, alerts, run_state)
         if alerts:
-            for sink in self.sinks.values():
-                sink.wake()
+            self._wake_sinks()
+
+    def _wake_sinks(self) -> None:
+        for sink in self.sinks.values():
+            sink.wake()
 
     def _storage_trouble(self) -> str:
         troubles = (sink.trouble for sink in self.sinks.values() if sink.is_storage)

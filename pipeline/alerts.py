@@ -7,6 +7,7 @@ from typing import Literal
 
 AlertKind = Literal["new", "update", "evidence", "end"]
 Channel = Literal["appearance", "motion"]
+Severity = Literal["low", "medium", "high"]
 EventEnd = Literal["over", "still_there", "interrupted"]
 NoticeKind = Literal[
     "camera_offline",
@@ -56,6 +57,7 @@ class Event:
         expected_per_hour: events an hour that normal footage opens at that threshold; None where nobody has counted.
         provisional: whether there was too little normal footage for the budget that was asked for.
         once_in_h: once in how many hours normal footage reaches ``peak_smoothed``; None where nobody can tell.
+        severity: how much rarer than the camera's budget normal footage reaches ``peak_smoothed``.
         zone: name of the watched zone that holds the middle of ``region``; None where there is none.
         channel: what stood out more in the peak frame; None where only one was seen.
         stretches: how often it went on after it had ended, within the cooldown, plus 1.
@@ -82,6 +84,7 @@ class Event:
     expected_per_hour: float | None = None
     provisional: bool = False
     once_in_h: float | None = None
+    severity: Severity = "low"
     zone: str | None = None
     channel: Channel | None = None
     stretches: int = 1
@@ -129,3 +132,28 @@ class Notice:
     since_at_s: float
     until_at_s: float | None
     emitted_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """Events of a camera that a sink was not told of one by one. Each sink has digests of its own, and Redis none.
+
+    Attributes:
+        event_id: its own; the same if it is made again.
+        camera_id: the camera.
+        events: how many.
+        since_at_s: Unix time at which the first of them began.
+        until_at_s: Unix time up to which they are told.
+        highest: the most unusual of them, as it stood then.
+        emitted_at_s: Unix time.
+        kind: as alerts and notices have one.
+    """
+
+    event_id: str
+    camera_id: str
+    events: int
+    since_at_s: float
+    until_at_s: float
+    highest: Event
+    emitted_at_s: float
+    kind: Literal["digest"] = "digest"

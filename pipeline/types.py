@@ -238,6 +238,8 @@ class Score:
         common_surprise: as the detector gave it.
         model: fingerprint of the model that made the prediction and whose normal footage it was set against.
         thresholds: version of the camera's thresholds.
+        close_threshold: a smoothed score at or above it, in a frame such as this, keeps an event open.
+        withheld: names of the sinks that had not been told of the event when the frame was scored.
     """
 
     header: FrameHeader
@@ -254,6 +256,8 @@ class Score:
     common_surprise: float = 0.0
     model: str = ""
     thresholds: str = ""
+    close_threshold: float = 0.0
+    withheld: tuple[str, ...] = ()
 
     @property
     def is_anomalous(self) -> bool:

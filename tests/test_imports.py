@@ -25,7 +25,9 @@ HOMES = {
 TORCH_FREE = (
     "pipeline.types",
     "pipeline.alerts",
+    "pipeline.normal_footage",
     "pipeline.camera_settings",
+    "pipeline.zoning",
     "pipeline.config",
     "pipeline.methods",
     "pipeline.model_settings",
@@ -41,6 +43,7 @@ TORCH_FREE = (
     "pipeline.runtime.plan",
     "pipeline.models.card",
     "pipeline.models.fetching",
+    "pipeline.models.normal_store",
     "pipeline.console.check",
     "pipeline.scoring.camera",
     "pipeline.evidence.packet_ring",

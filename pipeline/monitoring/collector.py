@@ -209,7 +209,7 @@ def _sinks(status: RunStatus) -> Iterator[Metric]:
     alerts = _counter("alerts", "What became of alerts and notices.", "sink", "outcome")
     waiting = _gauge("alerts_waiting", "Alerts and notices that a sink does not have yet.", "sink")
     for sink, counts in _alert_counts(status.alerts):
-        for outcome in ("delivered", "dropped"):
+        for outcome in ("delivered", "withheld", "dropped"):
             alerts.add_metric([sink, outcome], counts.get(outcome, 0))
         waiting.add_metric([sink], counts.get("waiting", 0))
     lost = _counter("rows_lost", "Scores that a sink will never have.", "sink")

@@ -16,6 +16,7 @@ from pipeline.runtime.evidence import EvidenceReport, EvidenceRequest
 from pipeline.runtime.status import ReaderStatus, ScoringStatus
 from pipeline.runtime.tally import DetectorLoad, Tally
 from pipeline.types import SceneReference, Trouble
+from pipeline.zoning import Zoning
 
 
 class TakeRequest(NamedTuple):
@@ -102,16 +103,18 @@ class CameraRole:
         scene: its scene in the model.
         live: whether newer frames are worth more than older ones.
         max_frame_age_s: of a live camera's frames; older ones are not scored.
+        zoning: its zones over the week; None where there are none.
     """
 
     scene: str
     live: bool
     max_frame_age_s: float
+    zoning: Zoning | None = None
 
     @classmethod
     def of(cls, camera: CameraSettings) -> CameraRole:
         """The role of a camera with these settings."""
-        return cls(camera.scene_name, camera.is_live, camera.max_frame_age_s)
+        return cls(camera.scene_name, camera.is_live, camera.max_frame_age_s, camera.zoning)
 
 
 @dataclass(frozen=True, slots=True)

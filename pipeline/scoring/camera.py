@@ -9,8 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.alerts import Alert, Notice
 from pipeline.camera_settings import AlertSettings
-from pipeline.scoring.alignment import Alignment
-from pipeline.scoring.calibration import ScoreCalibration
+from pipeline.scoring.calibration import Calibration
 from pipeline.scoring.events import EventTracker, TrackerState, event_id, open_event
 from pipeline.scoring.evidence import Moment, PeakFrame
 from pipeline.scoring.light import LightMonitor, LightState, end_light_change
@@ -106,10 +105,9 @@ class CameraScoring:
 
     Args:
         camera_id: the camera.
-        normal: scores of its scene's held-out normal frames, thinned as the camera is.
+        calibration: what its scores are set against.
         settings: when it raises an alarm.
         state: what an earlier process remembered.
-        unpaired: as ``normal``, of frames without a pair; None where ``normal`` serves both.
         light: watches the whole image; None where nobody can tell, or wants to know, that it looks different.
         model: fingerprint of the model whose normal frames these are.
     """
@@ -117,22 +115,17 @@ class CameraScoring:
     def __init__(
         self,
         camera_id: str,
-        normal: ScoreCalibration,
+        calibration: Calibration,
         settings: AlertSettings,
         state: CameraState | None = None,
         *,
-        unpaired: ScoreCalibration | None = None,
         light: LightMonitor | None = None,
         model: str = "",
     ) -> None:
         self.camera_id = camera_id
-        self._normal = normal
-        self._unpaired = unpaired or normal
-        self._alignment = None if unpaired is None else Alignment.between(normal, unpaired, settings)
+        self._calibration = calibration
         self._smoother = CausalSmoother(settings.smoothing_s)
-        self.thresholds = self._thresholds(settings)
-        """What its smoothed scores are held against."""
-        self._tracker = EventTracker(camera_id, settings, self.thresholds)
+        self._tracker = EventTracker(camera_id, settings, calibration.thresholds)
         self._state = state or CameraState(model=model)
         self._smoother.state, self._tracker.state = self._state.smoother, self._state.tracker
         self._peak: PeakFrame | None = None
@@ -146,6 +139,11 @@ class CameraScoring:
         self._state.smoother, self._state.tracker = self._smoother.state, self._tracker.state
         self._state.threshold = self.thresholds.opening
         return self._state
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """What its smoothed scores are held against."""
+        return self._calibration.thresholds
 
     @property
     def model(self) -> str:
@@ -210,9 +208,10 @@ class CameraScoring:
             header=header,
             anomaly_score=aligned.anomaly_score,
             smoothed_score=smoothed,
-            p_value=(self._normal if prediction.paired else self._unpaired).p_value(prediction.anomaly_score),
+            p_value=self._calibration.p_value(prediction.anomaly_score, paired=prediction.paired),
             threshold=self.thresholds.opening,
             thresholds=self.thresholds.version,
+            close_threshold=self.thresholds.closing if prediction.paired else self.thresholds.unpaired_closing,
             scored_at_s=now_s,
             latency_s=now_s - header.captured_at_s,
             event_id=None if event is None else event_id(self.camera_id, event),
@@ -277,13 +276,6 @@ class CameraScoring:
         light = end_light_change(self.camera_id, self._state.light, now_s, now_s, _UNWATCHED)
         return [*self._tracker.finish(now_s), *light]
 
-    def _thresholds(self, settings: AlertSettings) -> Thresholds:
-        closing = unpaired_closing = self._normal.threshold(settings.close_quantile, settings.smoothing_s)
-        if self._alignment is not None:
-            own = self._unpaired.threshold(settings.close_quantile, settings.smoothing_s)
-            unpaired_closing = self._alignment.aligned(own)
-        return Thresholds(self._normal.threshold(settings.quantile, settings.smoothing_s), closing, unpaired_closing)
-
     def _note_peak(self, prediction: Prediction) -> None:
         """Keep the map of the frame that is the highest so far of what is, or may become, an event."""
         header, state = prediction.header, self._tracker.state
@@ -293,9 +285,10 @@ class CameraScoring:
 
     def _aligned(self, prediction: Prediction) -> Prediction:
         """The frame with its score on the scale that all frames of the camera share."""
-        if prediction.paired or self._alignment is None:
+        alignment = self._calibration.alignment
+        if prediction.paired or alignment is None:
             return prediction
-        return replace(prediction, anomaly_score=self._alignment.aligned(prediction.anomaly_score))
+        return replace(prediction, anomaly_score=alignment.aligned(prediction.anomaly_score))
 
     def _accepts(self, header: FrameHeader) -> bool:
         """Whether a frame is above all before it; if so it is the last one now, and what is missing below it is lost.

@@ -9,13 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.alerts import Notice
-from pipeline.scoring.calibration import ScoreCalibration
+from pipeline.normal_footage import NormalStretch
+from pipeline.scoring.smoothed import smoothed
 from pipeline.scoring.smoothing import CausalSmoother, SmootherState
 from pipeline.types import FrameHeader
 
 _SMOOTHING_S = 2.0  # long for what passes close by, short for the light
 _SPREADS = 3.0
+_DEVIATIONS = 1.4826  # median absolute deviations of a normal law in its standard deviation
 _LEAST_MARGIN = 1.0
 _LEAST_FOOTAGE_S = 10.0
 _FRAMES = 4  # a duration has that many frames after its first, however long the pauses between frames are
@@ -137,15 +142,14 @@ def light_threshold(
 
     Returns:
         None where less than ten seconds were measured of all scenes together: nobody can tell.
-
-    Raises:
-        CheckpointError: a value is not finite, or ``fps`` is not positive.
     """
     pooled = [clip for clips in normal_common.values() for clip in clips]
     for measured in (normal_common.get(scene, ()), pooled):
         if sum(map(len, measured)) >= _LEAST_FOOTAGE_S * fps:
-            normal = ScoreCalibration(measured, fps, field="normal_common").subsampled(sample_fps)
-            return normal.threshold(1.0, _SMOOTHING_S) + max(_SPREADS * normal.spread, _LEAST_MARGIN)
+            values = [np.array(clip, np.float64) for clip in measured]
+            seen = smoothed([NormalStretch("own", fps, clip) for clip in values], sample_fps, _SMOOTHING_S)
+            highest = max(float(stretch.scores.max()) for stretch in seen)
+            return highest + max(_SPREADS * _spread(np.concatenate(values)), _LEAST_MARGIN)
     return None
 
 
@@ -153,3 +157,8 @@ def _notice(camera_id: str, since_at_s: float, reason: str, now_s: float) -> Not
     """The notice of a change; the same change gives the same id."""
     event_id = f"{camera_id}-light_changed-{round(since_at_s * 1000)}"
     return Notice("light_changed", event_id, camera_id, reason, since_at_s, None, now_s)
+
+
+def _spread(values: npt.NDArray[np.float64]) -> float:
+    """Standard deviation of values without their outliers: by the median absolute deviation."""
+    return _DEVIATIONS * float(np.median(np.abs(values - np.median(values))))

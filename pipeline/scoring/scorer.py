@@ -11,7 +11,7 @@ from pipeline.camera_settings import CameraSettings
 from pipeline.models.card import ModelCard
 from pipeline.runtime.latency import LatencyHistogram
 from pipeline.runtime.status import ScoringStatus
-from pipeline.scoring.calibration import ScoreCalibration
+from pipeline.scoring.calibrations import Calibrations
 from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
 from pipeline.scoring.evidence import Moment
 from pipeline.scoring.light import LightMonitor, light_threshold
@@ -59,6 +59,7 @@ class Scorer:
         self._cameras: dict[str, CameraScoring] = {}
         self._meters: dict[str, _Meter] = {}
         self._archived: set[str] = set()  # removed long ago
+        self._calibrations = Calibrations()
 
     def use(self, cards: Sequence[ModelCard]) -> None:
         """Know these models, too; what was not seen by any is expected to be seen by the last of them.
@@ -68,6 +69,7 @@ class Scorer:
         """
         self._cards = {card.fingerprint: card for card in cards}
         self._wanted = cards[-1].fingerprint
+        self._calibrations.keep(self._cards)
 
     def configure(
         self, cameras: Iterable[CameraSettings], now_s: float, removed_cameras: Iterable[CameraSettings] = ()
@@ -192,18 +194,19 @@ class Scorer:
         known = self._cameras.get(settings.id)
         state = known.state if known else self._restored(settings.id)
         card = self._cards.get(state.model if state is not None else "") or self._cards[self._wanted]
-        normal = ScoreCalibration.of_scene(
-            card.normal_scores, settings.scene_name, card.normal_fps, camera_id=settings.id
-        )
-        unpaired = ScoreCalibration.of_unpaired(
-            card.unpaired_scores, card.normal_scores, settings.scene_name, card.normal_fps, camera_id=settings.id
-        )
+        if not any(card.normal_scores.get(settings.scene_name, ())):
+            _log.warning(
+                "camera %s: the model has no normal scores of scene %r (it has: %s); using those of all scenes",
+                settings.id,
+                settings.scene_name,
+                ", ".join(sorted(card.normal_scores)) or "none",
+                extra={"camera": settings.id},
+            )
         return CameraScoring(
             settings.id,
-            normal.subsampled(settings.sample_fps),
+            self._calibrations.of(card, settings),
             settings.alerts,
             state,
-            unpaired=None if unpaired is None else unpaired.subsampled(settings.sample_fps),
             light=_light_monitor(card, settings),
             model=card.fingerprint,
         )
@@ -247,6 +250,7 @@ class _Meter:
     def status(self, camera: CameraScoring) -> ScoringStatus:
         lasted_s = self._last_at_s - self._first_at_s
         p50_s, p99_s = self._latency.quantiles_s(0.50, 0.99)
+        thresholds = camera.thresholds
         return ScoringStatus(
             scored=camera.scored,
             dropped=camera.dropped,
@@ -255,7 +259,13 @@ class _Meter:
             latency_p99_s=p99_s,
             scored_fps=(self._scored - 1) / lasted_s if lasted_s > 0.0 else None,
             scored_frame_at_s=self._frame_at_s,
-            threshold=camera.thresholds.opening,
+            threshold=thresholds.opening,
+            thresholds=thresholds.version,
+            expected_per_hour=thresholds.expected_per_hour,
+            interval_per_hour=thresholds.interval_per_hour,
+            normal_hours=thresholds.hours,
+            provisional=thresholds.provisional,
+            hours_missing=thresholds.hours_missing,
             light_changed=camera.light_changed,
             model=camera.model,
             counted=camera.counted,

@@ -1,8 +1,7 @@
-"""Alerts on their way: a durable queue in the run's store, of which every sink has its own end.
+"""Alerts on their way: a durable queue in the run's store, of which every sink has its own end (``alert_queue``).
 
-An alert is kept until every sink has it. What a sink needs to tell an attempt whose answer was lost from one that never
-arrived, it keeps here as a receipt, a text that nobody else reads. Memory is changed first; how a change gets into the
-file, and what happens on a disk that is full, is ``run_store``'s.
+An alert is kept until every sink has it, but for those from which it is withheld (``withholding``). Memory is changed
+first; how a change gets into the file, and what happens on a disk that is full, is ``run_store``'s.
 """
 
 from __future__ import annotations
@@ -10,282 +9,50 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Collection, Iterable, Mapping
 
-from pipeline.alerts import Alert, Notice
+from pipeline.sinks.alert_queue import AlertQueue, Change, Mirror, QueuedAlert
+from pipeline.sinks.delivery_rules import DeliveryRules
 from pipeline.sinks.schema import alert_object
+from pipeline.sinks.withholding import WITHHOLDING_TABLES, Decided, Emission, Withholding
 
 _log = logging.getLogger(__name__)
 
-_BATCH = 100  # alerts that a sink takes at a time: more gains nothing
-
-Change = Callable[[sqlite3.Connection], None]
-"""What is to be done in a transaction of the file."""
-
-OUTBOX_TABLES = """
+OUTBOX_TABLES = (
+    """
 CREATE TABLE IF NOT EXISTS alerts (serial INTEGER PRIMARY KEY, camera_id TEXT, text TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS undelivered (
     serial INTEGER, sink TEXT, receipt TEXT, PRIMARY KEY (serial, sink)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS counts (
     run TEXT, sink TEXT, carried_over INTEGER, emitted INTEGER, delivered INTEGER, dropped INTEGER,
+    withheld INTEGER,
     PRIMARY KEY (run, sink));
 CREATE TABLE IF NOT EXISTS marks (sink TEXT PRIMARY KEY, mark TEXT NOT NULL);
 """
-
-
-@dataclass(frozen=True, slots=True)
-class AlertCounts:
-    """What became of a run's alerts at one sink: ``carried_over + emitted = delivered + dropped + waiting``, always.
-
-    Attributes:
-        carried_over: alerts that earlier runs had left undelivered when this one began.
-        emitted: alerts of this run, from its first process on.
-        delivered: alerts that the sink confirmed.
-        dropped: alerts that were evicted in a full queue.
-    """
-
-    carried_over: int = 0
-    emitted: int = 0
-    delivered: int = 0
-    dropped: int = 0
-
-    @property
-    def waiting(self) -> int:
-        """Alerts not delivered yet."""
-        return self.carried_over + self.emitted - self.delivered - self.dropped
-
-    def as_json(self) -> dict[str, int]:
-        """As ``cflow:run`` shows them (docs/alerts.md)."""
-        return {
-            "emitted": self.emitted,
-            "delivered": self.delivered,
-            "dropped": self.dropped,
-            "waiting": self.waiting,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class QueuedAlert:
-    """An alert on its way.
-
-    Attributes:
-        serial: its place in the order of all alerts.
-        camera_id: of the camera, or None where the run itself is meant.
-        text: what it says, JSON as docs/alerts.md has it.
-    """
-
-    serial: int
-    camera_id: str | None
-    text: str
-
-
-class Mirror(Protocol):
-    """The file that mirrors what the outbox holds in memory."""
-
-    @property
-    def lock(self) -> threading.RLock:
-        """Guards memory and file."""
-        ...
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether nothing can be remembered any more."""
-        ...
-
-    def save(self, change: Change) -> None:
-        """Carry out a change of the file."""
-        ...
-
-
-class AlertQueue:
-    """One sink's end of the outbox. Its methods may be called by any thread.
-
-    Attributes:
-        held: serial to alert, of those that the sink does not have yet; for the outbox, under the lock.
-
-    Args:
-        sink: the sink's name.
-        run: name of the run, whose alerts are counted.
-        mirror: the file.
-    """
-
-    def __init__(self, sink: str, run: str, mirror: Mirror) -> None:
-        self._sink = sink
-        self._run = run
-        self._mirror = mirror
-        self.held: OrderedDict[int, QueuedAlert] = OrderedDict()
-        self._receipts: dict[int, str] = {}
-        self._in_flight: list[int] = []  # they may be arriving, and are not evicted
-        self._counts = AlertCounts()
-        self._mark = ""
-
-    @property
-    def counts(self) -> AlertCounts:
-        """Counts up to now, without waiting for a commit that is under way."""
-        return self._counts
-
-    @property
-    def mark(self) -> str:
-        """The text that the sink last left with ``keep_receipts``, also in an earlier run; empty where it never did."""
-        return self._mark
-
-    def take(self) -> list[QueuedAlert]:
-        """The oldest alerts, at most a batch; the same again until they are acknowledged. None once it is closed."""
-        with self._mirror.lock:
-            if self._mirror.is_closed:
-                return []
-            if not self._in_flight:
-                self._in_flight = [serial for serial, _ in zip(self.held, range(_BATCH), strict=False)]
-            return [self.held[serial] for serial in self._in_flight]
-
-    def take_next(self, skip: Collection[str | None] = ()) -> QueuedAlert | None:
-        """The oldest alert of any camera but some; what was taken before and is not acknowledged waits again.
-
-        Args:
-            skip: cameras to pass over; None among them stands for alerts of the run itself.
-
-        Returns:
-            None where there is none, or once the store is closed.
-        """
-        with self._mirror.lock:
-            found = next((alert for alert in self.held.values() if alert.camera_id not in skip), None)
-            if self._mirror.is_closed or found is None:
-                return None
-            self._in_flight = [found.serial]
-            return found
-
-    def receipt(self, alert: QueuedAlert) -> str | None:
-        """What was last kept for an alert, also by a process that died since; None where nothing was."""
-        with self._mirror.lock:
-            return self._receipts.get(alert.serial)
-
-    def keep_receipts(self, receipts: Mapping[int, str], mark: str) -> bool:
-        """Remember what the sink needs to know should it meet these alerts again; to be called before they are sent.
-
-        Args:
-            receipts: serial to receipt, of alerts taken.
-            mark: of the sink as a whole; it outlives the alerts.
-
-        Returns:
-            False once the store is closed, when nothing can be remembered and nothing must be sent.
-        """
-        with self._mirror.lock:
-            if self._mirror.is_closed:
-                return False
-            self._receipts.update(receipts)
-            self._mark = mark
-            rows = [(receipt, serial, self._sink) for serial, receipt in receipts.items()]
-
-            def change(connection: sqlite3.Connection) -> None:
-                connection.executemany("UPDATE undelivered SET receipt = ? WHERE serial = ? AND sink = ?", rows)
-                self._write_mark(connection)
-
-            self._mirror.save(change)
-            return True
-
-    def ack(self, alerts: Iterable[QueuedAlert]) -> None:
-        """Count alerts that the sink confirmed, and forget them.
-
-        Args:
-            alerts: of those taken.
-        """
-        with self._mirror.lock:
-            gone = [alert.serial for alert in alerts if alert.serial in self.held]
-            self._forget(gone)
-            self._counts = replace(self._counts, delivered=self._counts.delivered + len(gone))
-
-            def change(connection: sqlite3.Connection) -> None:
-                self.delete(connection, gone)
-                self.write_counts(connection)
-
-            self._mirror.save(change)
-
-    # For the outbox, under the lock.
-
-    def load(self, connection: sqlite3.Connection, alerts: Mapping[int, QueuedAlert]) -> None:
-        """Read what earlier processes left of these alerts."""
-        self.held, self._receipts = OrderedDict(), {}
-        rows = connection.execute(
-            "SELECT serial, receipt FROM undelivered WHERE sink = ? ORDER BY serial", (self._sink,)
-        )
-        for serial, receipt in rows:
-            self.held[serial] = alerts[serial]
-            if receipt is not None:
-                self._receipts[serial] = receipt
-        # Those with a receipt were in the sink's hands: they may have arrived.
-        self._in_flight = list(self._receipts)
-        counts = connection.execute(
-            "SELECT carried_over, emitted, delivered, dropped FROM counts WHERE run = ? AND sink = ?",
-            (self._run, self._sink),
-        ).fetchone()
-        self._counts = AlertCounts(*counts) if counts else AlertCounts(carried_over=len(self.held))
-        (self._mark,) = connection.execute("SELECT mark FROM marks WHERE sink = ?", (self._sink,)).fetchone() or ("",)
-
-    def add(self, alerts: Sequence[QueuedAlert], capacity: int) -> list[int]:
-        """Add alerts; returns the serials of those that are evicted, the oldest that are not in flight."""
-        self.held.update((alert.serial, alert) for alert in alerts)
-        excess = len(self.held) - capacity
-        taken = set(self._in_flight)
-        gone: list[int] = []
-        if excess > 0:
-            gone = [serial for serial, _ in zip((s for s in self.held if s not in taken), range(excess), strict=False)]
-            self._forget(gone)
-        counts = self._counts
-        self._counts = replace(counts, emitted=counts.emitted + len(alerts), dropped=counts.dropped + len(gone))
-        return gone
-
-    def _forget(self, serials: Collection[int]) -> None:
-        for serial in serials:
-            self.held.pop(serial, None)
-            self._receipts.pop(serial, None)
-        self._in_flight = [serial for serial in self._in_flight if serial in self.held]
-
-    def delete(self, connection: sqlite3.Connection, serials: Iterable[int]) -> None:
-        """Delete alerts of this sink from the file, and those that no sink waits for."""
-        rows = [(serial, self._sink) for serial in serials]
-        connection.executemany("DELETE FROM undelivered WHERE serial = ? AND sink = ?", rows)
-        connection.executemany(
-            "DELETE FROM alerts WHERE serial = ? AND serial NOT IN (SELECT serial FROM undelivered WHERE serial = ?)",
-            [(serial, serial) for serial, _ in rows],
-        )
-
-    def write_all(self, connection: sqlite3.Connection) -> None:
-        """Write what memory holds into tables that hold nothing of this sink."""
-        connection.executemany(
-            "INSERT INTO undelivered VALUES (?, ?, ?)",
-            [(serial, self._sink, self._receipts.get(serial)) for serial in self.held],
-        )
-        self._write_mark(connection)
-        self.write_counts(connection)
-
-    def _write_mark(self, connection: sqlite3.Connection) -> None:
-        connection.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (self._sink, self._mark))
-
-    def write_counts(self, connection: sqlite3.Connection) -> None:
-        """Write the counts of this run."""
-        counts = self._counts
-        connection.execute(
-            "INSERT OR REPLACE INTO counts VALUES (?, ?, ?, ?, ?, ?)",
-            (self._run, self._sink, counts.carried_over, counts.emitted, counts.delivered, counts.dropped),
-        )
+    + WITHHOLDING_TABLES
+)
 
 
 class AlertOutbox:
     """The queue as a whole. For the run's store, under its lock.
 
+    Attributes:
+        queues: each sink's end, by the sink's name.
+        withholding: decides which sinks get what.
+
     Args:
         sinks: names of the sinks that get alerts; each gets all that are emitted from the first run on that has it.
+        rules: of those that do not get everything, by name.
         run: name of the run.
         capacity: alerts that wait for a sink at most; the oldest are evicted and counted.
         mirror: the file.
     """
 
-    def __init__(self, sinks: Collection[str], run: str, capacity: int, mirror: Mirror) -> None:
+    def __init__(
+        self, sinks: Collection[str], rules: Mapping[str, DeliveryRules], run: str, capacity: int, mirror: Mirror
+    ) -> None:
         self.queues = {sink: AlertQueue(sink, run, mirror) for sink in sinks}
+        self.withholding = Withholding(rules)
         self._run = run
         self._capacity = capacity
         self._serial = 0
@@ -309,29 +76,37 @@ class AlertOutbox:
         self._serial = max(alerts, default=0)
         for queue in self.queues.values():
             queue.load(connection, alerts)
+        self.withholding.load(connection)
 
-    def emit(self, alerts: Sequence[Alert | Notice]) -> Change:
-        """Add alerts, in order.
+    def emit(self, decided: Decided) -> Change:
+        """Add what was decided to be said, in order.
 
         Returns:
-            The change of the file that belongs to it, for the transaction that writes the states they follow from.
+            The change of the file that belongs to it, for the transaction that writes the states it follows from.
         """
-        new = [_queued(alert, self._serial + 1 + i) for i, alert in enumerate(alerts)]
+        self.withholding.apply(decided)
+        new = [_queued(each, self._serial + 1 + i) for i, each in enumerate(decided.emissions)]
         self._serial += len(new)
+        taken: dict[str, list[QueuedAlert]] = {}
         gone: dict[str, list[int]] = {}
         for sink, queue in self.queues.items():
+            said = zip(new, decided.emissions, strict=True)
+            meant = [(alert, each.withheld) for alert, each in said if each.is_meant_for(sink)]
+            taken[sink] = [alert for alert, withheld in meant if sink not in withheld]
             counted = queue.counts.dropped
-            gone[sink] = queue.add(new, self._capacity)
+            gone[sink] = queue.add(taken[sink], self._capacity, withheld=len(meant) - len(taken[sink]))
             if gone[sink] and not counted:
                 _log.error("%d alerts wait for the sink %s; the oldest are lost from now on", self._capacity, sink)
+        needed = {alert.serial: alert for alerts in taken.values() for alert in alerts}
 
         def change(connection: sqlite3.Connection) -> None:
-            if not new or not self.queues:
+            self.withholding.write(connection, decided.told)
+            if not new:
                 return
-            _insert(connection, new)
+            _insert(connection, needed.values())
             for sink, queue in self.queues.items():
                 connection.executemany(
-                    "INSERT INTO undelivered VALUES (?, ?, NULL)", [(alert.serial, sink) for alert in new]
+                    "INSERT INTO undelivered VALUES (?, ?, NULL)", [(alert.serial, sink) for alert in taken[sink]]
                 )
                 queue.delete(connection, gone[sink])
                 queue.write_counts(connection)
@@ -347,6 +122,7 @@ class AlertOutbox:
         self.write_counts(connection)
         for queue in self.queues.values():
             queue.write_all(connection)
+        self.withholding.write_all(connection)
 
     def write_counts(self, connection: sqlite3.Connection) -> None:
         """Begin the counts of this run, and forget those of others."""
@@ -355,8 +131,8 @@ class AlertOutbox:
             queue.write_counts(connection)
 
 
-def _queued(alert: Alert | Notice, serial: int) -> QueuedAlert:
-    said = alert_object(alert)
+def _queued(emission: Emission, serial: int) -> QueuedAlert:
+    said = alert_object(emission.said, emission.withheld)
     return QueuedAlert(serial, said["camera_id"], json.dumps(said))
 
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from pipeline.model_settings import Settings
+from pipeline.sinks.delivery_rules import DeliveryRules
 from pipeline.types import Score, Trouble
 
 if TYPE_CHECKING:
-    from pipeline.sinks.alert_outbox import AlertCounts, AlertQueue
+    from pipeline.sinks.alert_queue import AlertCounts, AlertQueue
 
 _log = logging.getLogger(__name__)
 
@@ -122,6 +123,11 @@ class SinkSettings(Settings):
         """Its name, unlike that of all other sinks of the run."""
         return self.name or self.kind
 
+    @property
+    def rules(self) -> DeliveryRules | None:
+        """By which alerts are withheld from it; None where it gets all."""
+        return None
+
     def open(self, context: SinkContext) -> Sink:
         """Make the sink, in the scorer's process. It waits for nobody.
 
@@ -137,6 +143,15 @@ class SinkSettings(Settings):
             BadInputError: it cannot; why not, in one line without credentials.
         """
         return "nothing to look at before a run"
+
+
+class RuledSinkSettings(SinkSettings, DeliveryRules):
+    """Where a sink is, and what it is told of."""
+
+    @property
+    def rules(self) -> DeliveryRules:
+        """Its own."""
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ they could be lost or doubled by whoever dies in between.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -39,8 +40,9 @@ class LeftStore:
     ) -> None:
         named = {one.sink_name: one for one in settings if one.takes_alerts}
         self._path = path
-        self._store = RunStore(path, run, list(named))
+        self._store = RunStore(path, run, list(named), {name: one.rules for name, one in named.items() if one.rules})
         self._store.forget_abandoned(end_events(self._store.abandoned()))
+        self._store.emit_digests(time.time(), at_once=True)  # its cameras are another scorer's now
         self.sinks: dict[str, Sink] = {
             name: one.open(SinkContext(run, {}, self._store.alerts(name))) for name, one in named.items()
         }

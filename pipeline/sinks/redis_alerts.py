@@ -12,7 +12,7 @@ from typing import Any, cast
 import redis
 from redis.client import Pipeline
 
-from pipeline.sinks.alert_outbox import AlertQueue, QueuedAlert
+from pipeline.sinks.alert_queue import AlertQueue, QueuedAlert
 from pipeline.sinks.redis_queue import (
     EntryId,
     StreamEntry,

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from pipeline.backoff import Backoff
 from pipeline.redaction import redact
-from pipeline.sinks.alert_outbox import AlertCounts, AlertQueue
+from pipeline.sinks.alert_queue import AlertCounts, AlertQueue
 from pipeline.sinks.base import Outage, Reason, Sink, SinkContext, SinkSettings
 from pipeline.sinks.redis_alerts import AlertStream
 from pipeline.sinks.redis_scores import ScoreQueue

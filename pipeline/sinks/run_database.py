@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 DiskError = (sqlite3.Error, OSError)
 """What a full, read-only or broken disk raises here."""
 
-_LAYOUT = 2  # user_version; another one is not ours to read
+_LAYOUT = 3  # user_version; another one is not ours to read
 _LOCK_WITHIN_S = 5.0  # a scorer that was killed may take a moment to be gone
 _TABLES = (
     """

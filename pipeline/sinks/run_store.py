@@ -10,14 +10,18 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.alerts import Alert, Notice
 from pipeline.errors import RunError
-from pipeline.sinks.alert_outbox import AlertOutbox, AlertQueue, Change
+from pipeline.sinks.alert_outbox import AlertOutbox
+from pipeline.sinks.alert_queue import AlertQueue, Change
+from pipeline.sinks.delivery_rules import DeliveryRules
 from pipeline.sinks.run_database import DiskError, RunDatabase, is_damage, is_locked
 from pipeline.sinks.saved_run_state import SavedRunState
+from pipeline.types import Score
 
 _log = logging.getLogger(__name__)
 
@@ -33,13 +37,22 @@ class RunStore:
         path: the file, private to this user.
         run: name of the run.
         sinks: names of the sinks that get alerts.
+        rules: by which alerts are withheld from some of these, by name.
         alerts_capacity: alerts that wait for a sink at most; the oldest are evicted and counted.
 
     Raises:
         RunError: another process has the file, another version wrote it, or what it holds cannot be read at present.
     """
 
-    def __init__(self, path: Path, run: str, sinks: Collection[str], *, alerts_capacity: int = 50_000) -> None:
+    def __init__(
+        self,
+        path: Path,
+        run: str,
+        sinks: Collection[str],
+        rules: Mapping[str, DeliveryRules] | None = None,
+        *,
+        alerts_capacity: int = 50_000,
+    ) -> None:
         self._run = run
         self._lock = threading.RLock()
         self._database = RunDatabase(path)
@@ -47,7 +60,7 @@ class RunStore:
         self._run_state = SavedRunState()
         self._abandoned: dict[str, str] = {}
         self._abandoned_run = SavedRunState()
-        self._outbox = AlertOutbox(sinks, run, alerts_capacity, self)
+        self._outbox = AlertOutbox(sinks, rules or {}, run, alerts_capacity, self)
         self._closed = False
         self._trouble: str | None = None
         self._behind = False  # whether memory holds something that the file does not
@@ -116,6 +129,38 @@ class RunStore:
         with self._lock:
             self._states.update(states)
             self._commit(states, alerts, run_state)
+
+    def emit_digests(self, now_s: float, *, at_once: bool = False) -> bool:
+        """Emit the digests that are due; whether there were any.
+
+        Args:
+            now_s: Unix time.
+            at_once: whether those that are to come later are due, too: nobody else may tell them.
+        """
+        with self._lock:
+            decided = self._outbox.withholding.digests(now_s, at_once=at_once)
+            if decided.told:
+                self.save(self._outbox.emit(decided))
+            return bool(decided.emissions)
+
+    def marked(self, scores: Sequence[Score], alerts: Iterable[Alert | Notice]) -> Sequence[Score]:
+        """Scores with the sinks that are not told of the event that each is of.
+
+        Args:
+            scores: of frames.
+            alerts: that follow from these, and will be committed next.
+        """
+        with self._lock:
+            rules = self._outbox.withholding
+            if not rules or all(score.event_id is None for score in scores):
+                return scores
+            decided = rules.decide(alerts)
+            return [
+                score
+                if score.event_id is None
+                else replace(score, withheld=rules.withheld_from(score.header.camera_id, score.event_id, decided))
+                for score in scores
+            ]
 
     def end_run(self, last: SavedRunState | None = None) -> None:
         """Forget the states of a run that ended in good order; alerts that wait stay.
@@ -212,7 +257,7 @@ class RunStore:
     ) -> None:
         if run_state is not None:
             self._run_state = run_state
-        emitted = self._outbox.emit(alerts)
+        emitted = self._outbox.emit(self._outbox.withholding.decide(alerts))
 
         def change(connection: sqlite3.Connection) -> None:
             if forget is not None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pipeline.alerts import Alert, Notice
+from pipeline.alerts import Alert, Digest, Notice
 from pipeline.types import Score
 
 VERSION = 1
@@ -43,11 +44,20 @@ def score_object(score: Score) -> dict[str, Any]:
         "paired": score.paired,
         "common_surprise": score.common_surprise,
         "model": score.model,
+        "thresholds": score.thresholds,
     }
 
 
-def alert_object(alert: Alert | Notice) -> dict[str, Any]:
-    """One entry of the alerts' stream: an alert, with its event laid flat, or a notice."""
-    if isinstance(alert, Notice):
+def alert_object(alert: Alert | Notice | Digest, withheld: Sequence[str] = ()) -> dict[str, Any]:
+    """One entry of the alerts' stream: an alert, with its event laid flat, or a notice; or a digest for one sink.
+
+    Args:
+        alert: what is said.
+        withheld: names of the sinks that do not get it.
+    """
+    if isinstance(alert, Digest):
         return {"version": VERSION, **asdict(alert)}
-    return {"version": VERSION, "kind": alert.kind, "emitted_at_s": alert.emitted_at_s, **asdict(alert.event)}
+    said = {"version": VERSION, "withheld": list(withheld)}
+    if isinstance(alert, Notice):
+        return {**said, **asdict(alert)}
+    return {**said, "kind": alert.kind, "emitted_at_s": alert.emitted_at_s, **asdict(alert.event)}

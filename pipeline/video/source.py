@@ -54,7 +54,7 @@ class DecodedFrame:
 
 def open_source(
     url: str,
-    size_px: tuple[int, int],
+    size_px: tuple[int, int] | None,
     *,
     gap_s: float | None = None,
     open_timeout_s: float = 5.0,
@@ -70,7 +70,7 @@ def open_source(
 
     Args:
         url: path or address.
-        size_px: (height, width) of the frames that come out, whatever comes in.
+        size_px: (height, width) of the frames that come out, whatever comes in; None leaves them as they come.
         gap_s: how much earlier the other half of a frame's pair is to be, in seconds; None makes no pairs.
         open_timeout_s: bounds each step of opening a live stream.
         read_timeout_s: bounds the wait for a live stream's packet; FFmpeg notices a stall after twice that.
@@ -155,7 +155,7 @@ class VideoSource:
     def __init__(
         self,
         feed: Feed,
-        size_px: tuple[int, int],
+        size_px: tuple[int, int] | None,
         *,
         gap_s: float | None = None,
         live: bool,

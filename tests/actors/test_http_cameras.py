@@ -77,7 +77,7 @@ def test_an_event_over_many_pictures_is_told_with_the_times_at_which_they_came(t
         assert stream.printed.count(said) == 1
         rows = scores[name]
         assert set(rows.session) == {0}
-        new, *updates, end = [alert for alert in told() if alert["camera_id"] == name]
+        new, *updates, end = [a for a in told() if a["camera_id"] == name and a["kind"] != "evidence"]
         assert (new["kind"], {alert["kind"] for alert in updates}, end["kind"]) == ("new", {"update"}, "end")
         assert new["event_id"] == end["event_id"]
         at_s = {"begins": new["start_s"], "ends": end["end_s"]}

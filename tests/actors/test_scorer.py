@@ -8,6 +8,7 @@ import signal
 from dataclasses import replace
 from fractions import Fraction
 
+import pyarrow.parquet as pq
 import pytest
 from pydantic import SecretStr
 
@@ -36,9 +37,9 @@ def plan(trained, redis_url, tmp_path):
     return stream_plan(config, read_card(trained.folder), trained.folder, redis_url)
 
 
-def predictions(camera_id, first, count):
+def predictions(camera_id, first, count, session=0):
     return [
-        Prediction(FrameHeader(camera_id, 0, i, i, Fraction(1, 10), 1000.0 + i / 10, i), ALARMING)
+        Prediction(FrameHeader(camera_id, session, i, i, Fraction(1, 10), 1000.0 + i / 10, i), ALARMING)
         for i in range(first, first + count)
     ]
 
@@ -260,8 +261,8 @@ def test_a_further_sink_gets_every_score_and_alert_at_its_own_pace_and_has_count
     assert [score.header.index for score in memory.scores] == [0, 1, 2, 3, 4]
     alerts = scorer.report().alerts
     assert alerts == {
-        **{"emitted": 2, "delivered": 2, "dropped": 0, "waiting": 0},
-        "sinks": {"memory": {"emitted": 2, "delivered": 0, "dropped": 0, "waiting": 2}},
+        **{"emitted": 2, "delivered": 2, "withheld": 0, "dropped": 0, "waiting": 0},
+        "sinks": {"memory": {"emitted": 2, "delivered": 0, "withheld": 0, "dropped": 0, "waiting": 2}},
     }
     assert [json.loads(alert.text)["kind"] for alert in memory.context.alerts.take()] == ["run_started", "new"]
     killed(scorer)
@@ -289,4 +290,40 @@ def test_a_scorer_killed_while_a_webhook_is_away_delivers_there_what_redis_has_l
     assert scorer.close()[0] == []
     told = [alert["kind"] for alert in receiver.taken]
     assert told == [alert["kind"] for alert in read_alerts(redis_url)] == ["run_started", "new", "end", "run_ended"]
+    receiver.stop()
+
+
+def test_events_withheld_for_a_digest_are_marked_in_redis_and_parquet_and_told_once_though_the_scorer_is_killed(
+    plan, redis_url
+):
+    receiver = Receiver().start()
+    settings = WebhookSinkSettings(
+        url=SecretStr(receiver.url), secret=SecretStr(SECRET), digest_s=3600.0, notices=False, name="pager"
+    )
+    plan = replace(plan, sinks=replace(plan.sinks, others=(settings,)))
+    scorer = ScorerActor(plan)
+    scorer.configure(DesiredScorerState(1, plan.cameras))
+    for session in range(2):
+        assert scorer.add(predictions("gate", 3 * session, 3, session))
+    assert scorer.sinks["pager"].flush()
+    scorer.sinks["pager"].close()
+    killed(scorer)
+    scorer = ScorerActor(plan)
+    scorer.configure(DesiredScorerState(1, plan.cameras))
+    scorer.maintain()
+    assert scorer.add(predictions("gate", 6, 3, 2))
+    assert [alert["kind"] for alert in receiver.taken] == ["new", "end"]
+    unwritten, alerts = scorer.close()
+    assert unwritten == []
+    (digest,) = [alert for alert in receiver.taken if alert["kind"] == "digest"]
+    in_redis = [alert for alert in read_alerts(redis_url) if alert["camera_id"] == "gate"]
+    assert [alert["withheld"] for alert in in_redis] == [[], [], *[["pager"]] * 4]
+    assert digest["events"] == 2
+    assert digest["highest"]["event_id"] in {alert["event_id"] for alert in in_redis[2:]}
+    counts = alerts["sinks"]["pager"]
+    assert counts == {"emitted": 9, "delivered": 3, "withheld": 6, "dropped": 0, "waiting": 0}
+    rows = pq.read_table(plan.sinks.scores_folder, partitioning=None).to_pylist()
+    assert {row["event_id"]: row["withheld"] for row in rows if row["event_id"]} == {
+        alert["event_id"]: alert["withheld"] for alert in in_redis
+    }
     receiver.stop()

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from pipeline.camera_settings import AlertSettings
 from pipeline.errors import ScoresError
 from pipeline.evaluation.events import events_of
-from pipeline.scoring.calibration import ScoreCalibration
 from pipeline.scoring.camera import CameraScoring, CameraState
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.types import FrameHeader, Prediction
 from tests.evaluation.footage import score_rows, write_scores
+from tests.scoring.footage import calibrated
 
-NORMAL = ScoreCalibration([[i / 100 for i in range(100)]], 10.0)
-UNPAIRED = ScoreCalibration([[i / 30 for i in range(100)]], 10.0)
+NORMAL = [i / 100 for i in range(100)]
+UNPAIRED = [i / 30 for i in range(100)]
 
 
 @st.composite
@@ -58,12 +58,13 @@ def runs(draw):
 @settings(max_examples=150)
 def test_rows_tell_exactly_the_events_that_were_emitted_and_their_decisions(tmp_path_factory, run):
     alert_settings, frames, killed_after = run
-    camera = CameraScoring("gate", NORMAL, alert_settings, unpaired=UNPAIRED)
+    calibration = calibrated(NORMAL, alert_settings, unpaired=UNPAIRED)
+    camera = CameraScoring("gate", calibration, alert_settings)
     scores, alerts = [], []
     for number, frame in enumerate(frames):
         if number == killed_after:  # another process goes on from what was remembered
             state = CameraState.of_json(camera.state.as_json())
-            camera = CameraScoring("gate", NORMAL, alert_settings, state, unpaired=UNPAIRED)
+            camera = CameraScoring("gate", calibration, alert_settings, state)
         score, raised = camera.update(frame, 2000.0)
         scores += [score] if score is not None else []
         alerts += raised
@@ -83,7 +84,7 @@ def test_the_frames_that_opened_an_event_belong_to_it_and_the_quiet_ones_within_
     alert_settings = AlertSettings(
         quantile=0.9, close_quantile=0.3, smoothing_s=0.0, open_frames=3, close_s=0.5, update_s=9.0
     )
-    camera = CameraScoring("gate", NORMAL, alert_settings)
+    camera = CameraScoring("gate", calibrated(NORMAL, alert_settings), alert_settings)
     scores = []
     for index, value in enumerate([0.0, 5.0, 2.0, 2.0, 0.0, 0.5, 0.0, 0.0]):
         header = FrameHeader("gate", 0, index, index, Fraction(1, 10), 1000.0 + index)

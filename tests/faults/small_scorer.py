@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from pipeline.sinks.alert_outbox import AlertQueue
+from pipeline.sinks.alert_queue import AlertQueue
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.redis_stream import RedisSink
 from pipeline.sinks.run_store import RunStore

@@ -38,6 +38,7 @@ def score(index: int, *, map_shape: tuple[int, int] | None = None, scored_at_s: 
         smoothed_score=51.0 if index % 3 == 0 else 50.0,
         p_value=1 / (index + 1),
         threshold=50.5,
+        close_threshold=50.25 if index else 50.125,
         scored_at_s=scored_at_s,
         latency_s=scored_at_s - head.captured_at_s,
         event_id=f"{head.camera_id}-1700000000000-{head.session}-0" if index % 3 == 0 else None,
@@ -46,6 +47,7 @@ def score(index: int, *, map_shape: tuple[int, int] | None = None, scored_at_s: 
         paired=index > 0,
         common_surprise=index / 4,
         model="abc",
+        withheld=("pager",) if index % 3 == 0 else (),
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.sinks.alert_outbox import AlertCounts
+from pipeline.sinks.alert_queue import AlertCounts
 from pipeline.sinks.run_store import RunStore
 from tests.sinks.made import alert, as_killed, notice
 

@@ -68,23 +68,26 @@ def test_a_reader_that_comes_late_finds_everything_as_documented(server, sink_of
     assert [entry["index"] for entry in entries] == list(range(250))
     alerts = list(read_alerts(server.url))
     assert [entry["kind"] for entry in alerts] == ["new", "update", "end"]
-    assert alerts[2] == {
-        "id": "1700000000000-2",
-        "version": 1,
-        "kind": "end",
-        "emitted_at_s": START_S,
-        "event_id": "gate-1700000000000-0-0",
-        "camera_id": "gate",
-        "session": 0,
-        "start_s": 1.5,
-        "end_s": 9.5,
-        "started_at_s": START_S,
-        "peak_score": 2.0,
-        "peak_at_s": START_S + 1,
-        "peak_index": 2,
-        "threshold": 50.5,
-        "region": {"left": 0.25, "top": 0.5, "right": 0.75, "bottom": 1.0},
-    }
+    assert (
+        alerts[2].items()
+        >= {
+            "id": "1700000000000-2",
+            "version": 1,
+            "kind": "end",
+            "emitted_at_s": START_S,
+            "event_id": "gate-1700000000000-0-0",
+            "camera_id": "gate",
+            "session": 0,
+            "start_s": 1.5,
+            "end_s": 9.5,
+            "started_at_s": START_S,
+            "peak_score": 2.0,
+            "peak_at_s": START_S + 1,
+            "peak_index": 2,
+            "threshold": 50.5,
+            "region": {"left": 0.25, "top": 0.5, "right": 0.75, "bottom": 1.0},
+        }.items()
+    )
 
 
 def test_the_same_frame_written_twice_gives_one_entry(server, sink_of):
@@ -385,6 +388,7 @@ def test_notices_go_the_way_of_alerts(server, sink_of):
     assert entries[1] == {
         "id": "1700000000000-1",
         "version": 1,
+        "withheld": [],
         "kind": "camera_offline",
         "event_id": "gate-camera_offline-1700000000000",
         "camera_id": "gate",

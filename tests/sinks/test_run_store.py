@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import RunError
 from pipeline.sinks import run_database
-from pipeline.sinks.alert_outbox import AlertCounts
+from pipeline.sinks.alert_queue import AlertCounts
 from pipeline.sinks.run_store import RunStore
 from pipeline.sinks.saved_run_state import SavedRunState
 from tests.sinks.made import alert, as_killed, notice
@@ -237,7 +237,7 @@ def test_a_file_of_a_later_version_is_left_alone(tmp_path):
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version=99")
     connection.close()
-    with pytest.raises(RunError, match="of layout 2, got 99"):
+    with pytest.raises(RunError, match="of layout 3, got 99"):
         RunStore(path, "a", ["redis"])
 
 

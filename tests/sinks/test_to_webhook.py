@@ -19,7 +19,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.errors import SinkError
-from pipeline.sinks.alert_outbox import AlertCounts
+from pipeline.sinks.alert_queue import AlertCounts
 from pipeline.sinks.run_store import RunStore
 from pipeline.sinks.to_webhook import WebhookSink, WebhookSinkSettings, idempotency_key, signature
 from tests.sinks.made import alert, notice, wait_until
@@ -84,7 +84,7 @@ def test_the_signature_is_the_one_that_the_documentation_describes():
 
 
 def test_the_check_that_the_documentation_shows_takes_ours_and_neither_another_body_nor_another_time():
-    shown = (ROOT / "docs/alerts.md").read_text().split("## Webhook")[1].split("```python\n")[1].split("```")[0]
+    shown = (ROOT / "docs/delivery.md").read_text().split("## Webhook")[1].split("```python\n")[1].split("```")[0]
     documented: dict = {}
     exec(shown, documented)
     is_ours, body, now_s = documented["is_ours"], b'{"version": 1}', round(time.time())

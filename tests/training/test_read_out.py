@@ -10,8 +10,9 @@ from pipeline.camera_settings import AlertSettings
 from pipeline.datasets.base import Clip, Dataset
 from pipeline.inference.engine import Engine
 from pipeline.models.card import read_card
+from pipeline.models.normal_stretches import stretches_of_scene
 from pipeline.models.read_out import read_speed_scales
-from pipeline.scoring.calibration import ScoreCalibration
+from pipeline.scoring.calibration import Calibration
 from pipeline.scoring.smoothing import CausalSmoother
 from pipeline.training.read_out import LIGHTS
 from pipeline.training.train import train
@@ -83,8 +84,8 @@ def smoothed_scores(folder, images):
 
 
 def threshold_of(card):
-    normal = ScoreCalibration.of_scene(card.normal_scores, "yard", card.normal_fps, camera_id="yard")
-    return normal.threshold(AlertSettings().quantile, AlertSettings().smoothing_s)
+    settings = AlertSettings(quantile=0.995)
+    return Calibration.of(stretches_of_scene(card, "yard"), settings).thresholds.opening
 
 
 LIGHTS_OF_THE_DAY = {
