@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -89,3 +90,11 @@ def test_an_event_over_many_pictures_is_told_with_the_times_at_which_they_came(t
             assert sent_s[number] - rows.captured_at_s[0] <= passed_s + 1e-3
             assert passed_s <= rows.captured_at_s[row] - sent_s[0] + 1e-3
         assert end["end_s"] - new["start_s"] > 0.5
+        *_, shown = [alert for alert in told() if alert["camera_id"] == name and alert["kind"] == "evidence"]
+        assert shown["event_id"] == new["event_id"] and shown["end_s"] == end["end_s"]
+        with av.open(str(tmp_path / "run" / shown["clip"])) as clip:
+            times_s = [frame.time for frame in clip.decode(video=0)]
+        assert times_s[-1] >= end["end_s"] - max(new["start_s"] - 5.0, rows.media_time_s[0]) - 1e-3
+        assert len(times_s) <= len(rows.index)
+        with Image.open(tmp_path / "run" / shown["picture"]) as picture:
+            assert picture.size[0] == 96

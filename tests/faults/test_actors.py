@@ -64,8 +64,8 @@ def _assert_each_once_and_in_order(alerts):
         elif kinds[0] == "camera_offline":
             assert kinds in (["camera_offline", "camera_online"], ["camera_offline"] * 2)  # the second: removed, paused
         else:
-            kinds = without_evidence(kinds)
-            assert kinds == ["new", *["update"] * (len(kinds) - 2), "end"]
+            of_event = without_evidence(kinds)
+            assert of_event == ["new", *["update"] * (len(of_event) - 2), "end"]
 
 
 def _assert_no_password(folder):
