@@ -50,19 +50,34 @@ def pictures_of(
     Raises:
         VideoError: they cannot be decoded.
     """
+    images = images_of(clip, [frame for frame, _ in captions], maps, colours)
+    return [
+        Picture(
+            caption,
+            tuple(jpeg_address(image) for image in images[frame]),
+            (f"frame {frame} of {clip.name}", f"its anomaly map over frame {frame}")[: len(images[frame])],
+        )
+        for frame, caption in captions
+    ]
+
+
+def images_of(
+    clip: Clip,
+    frames: Sequence[int],
+    maps: Mapping[int, npt.NDArray[np.float16]],
+    colours: tuple[float, float] | None,
+) -> dict[int, list[npt.NDArray[np.uint8]]]:
+    """What ``pictures_of`` shows, as images, uint8 (H, W, 3), by frame number; arguments as there."""
     masks = clip.pixel_labels()
     size_px = _picture_size(masks, maps)
-    images = _decode(clip, [frame for frame, _ in captions], size_px)
-    pictures = []
-    for frame, caption in captions:
-        layers, alts = [images[frame]], [f"frame {frame} of {clip.name}"]
+    images: dict[int, list[npt.NDArray[np.uint8]]] = {}
+    for frame, image in _decode(clip, frames, size_px).items():
+        layers = [image]
         if colours is not None and frame in maps:
-            layers.append(with_map(images[frame], maps[frame], colours))
-            alts.append(f"its anomaly map over frame {frame}")
+            layers.append(with_map(image, maps[frame], colours))
         mask = None if masks is None else _resized_mask(np.asarray(masks[frame]), size_px)
-        addresses = tuple(jpeg_address(with_truth(layer, mask)) for layer in layers)
-        pictures.append(Picture(caption, addresses, tuple(alts)))
-    return pictures
+        images[frame] = [with_truth(layer, mask) for layer in layers]
+    return images
 
 
 def maps_at(rows: CameraScores, frames: Sequence[int]) -> dict[int, npt.NDArray[np.float16]]:
