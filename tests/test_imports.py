@@ -83,6 +83,8 @@ BELOW = {
 ACTORS_BELOW = {
     "result_sender": {"actor_client"},
     "camera": {"actor_client"},
+    "evidence_courier": {"actor_monitor", "deliveries"},
+    "evidence_keeper": {"actor_client"},
     "model_server": {"actor_client"},
     "detector": {"result_sender", "model_server", "actor_client"},
     "served_models": {"actor_monitor", "cluster", "model_server"},
@@ -90,7 +92,7 @@ ACTORS_BELOW = {
     "local_ray": {"ray_settings"},
     "joined_ray": {"ray_head", "ray_settings"},
     "cluster": {"joined_ray", "local_ray"},
-    "scorer": {"plans", "actor_client"},
+    "scorer": {"plans", "actor_client", "evidence_keeper"},
     "fleet": {
         "actor_monitor",
         "camera",
@@ -106,9 +108,11 @@ ACTORS_BELOW = {
     "deliveries": {"actor_monitor"},
     "pool_keeper": {"actor_set", "fleet"},
     "supervisor": {
+        "actor_client",
         "actor_set",
         "cluster_nodes",
         "deliveries",
+        "evidence_courier",
         "fleet",
         "pool_keeper",
         "run_models",
