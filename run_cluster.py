@@ -341,8 +341,9 @@ def alerts(
 
     While it follows, standard error says when a run begins, ends or is lost.
     """
+    from pipeline.console.alert_lines import alert_line
     from pipeline.console.run_state import run_watched
-    from pipeline.console.tables import alert_line, print_object
+    from pipeline.console.tables import print_object
     from pipeline.sinks.redis_reader import read_alerts
 
     with (

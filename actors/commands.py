@@ -16,9 +16,10 @@ from actors.run import run
 from actors.run_models import RunModels
 from pipeline.camera_settings import CameraSettings
 from pipeline.config import Config
+from pipeline.console.alert_lines import alert_line
 from pipeline.console.footage import passed_over_count
 from pipeline.console.progress import Bar, progress_bars
-from pipeline.console.tables import alert_line, camera_errors, cameras_table
+from pipeline.console.tables import camera_errors, cameras_table
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.image_rates import with_image_fps
 from pipeline.errors import BadInputError, CflowError, RedisError, RunError, VideoError

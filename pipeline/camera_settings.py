@@ -76,8 +76,15 @@ class AlertSettings(Settings):
         close_quantile: an open event ends when smoothed scores stay below this quantile.
         smoothing_s: time constant of the causal exponential smoothing, in seconds of media time; 0 turns it off.
         open_frames: consecutive anomalous frames that open an event.
+        open_s: media time that must also pass from the first of them to the frame with which the event opens: where
+            many frames come, a few of them are no time at all.
         close_s: media time without a score above ``close_quantile`` that ends it.
-        update_s: media time between two ``update`` alerts of an open event.
+        update_s: media time to the first ``update`` of an open event; the next ones come after twice, four times as
+            long and so on.
+        cooldown_s: media time after an event within which what opens at its place continues it; 0 turns that off.
+        still_after_s: media time after which an event that stays in one place ends as ``still_there``; None turns that
+            off.
+        light_pause_s: longest time for which no event opens while the whole image looks different; 0 turns that off.
     """
 
     budget: Budget | None = None
@@ -85,8 +92,12 @@ class AlertSettings(Settings):
     close_quantile: Fraction01 = 0.98
     smoothing_s: Annotated[float, Field(ge=0.0)] = 0.3
     open_frames: PositiveInt = 3
+    open_s: Annotated[float, Field(ge=0.0)] = 0.2
     close_s: PositiveFloat = 2.0
     update_s: PositiveFloat = 5.0
+    cooldown_s: Annotated[float, Field(ge=0.0)] = 60.0
+    still_after_s: PositiveFloat | None = 120.0
+    light_pause_s: Annotated[float, Field(ge=0.0)] = 60.0
 
     @model_validator(mode="before")
     @classmethod

@@ -47,7 +47,7 @@ class PhotometricSettings(Settings):
 
 
 class TrainingSettings(Settings):
-    """How a model is fitted. PaDiM and SPADE go once over the footage and read the last six settings alone.
+    """How a model is fitted. PaDiM and SPADE go once over the footage and read the last seven settings alone.
 
     Attributes:
         epochs: passes over the training features; the last one's weights are kept, always.
@@ -57,6 +57,8 @@ class TrainingSettings(Settings):
         learning_rate: Adam's, after warm-up, before cosine decay.
         warmup_fraction: part of all steps over which the rate rises linearly.
         holdout_fraction: part of the normal footage kept from training; scoring constants are measured on it.
+        cross_fit: whether all of it is measured, by further models that have not seen it, and the model learns all of
+            it; takes three times as long. None does so where a scene has less than ten minutes.
         frame_step: every how many-th frame of the footage is used.
         image_fps: how many images per second were filmed of those folders of which the data set does not tell; None
             takes 10. Replay then takes the same.
@@ -72,6 +74,7 @@ class TrainingSettings(Settings):
     learning_rate: PositiveFloat = 2e-4
     warmup_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
     holdout_fraction: Annotated[float, Field(gt=0.0, le=0.5)] = 0.1
+    cross_fit: bool | None = None
     frame_step: PositiveInt = 1
     image_fps: ImageRate | None = None
     augmentation: PhotometricSettings = PhotometricSettings()

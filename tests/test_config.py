@@ -271,7 +271,7 @@ def test_a_sink_is_read_by_its_kind():
         ),
         ({**WEBHOOK, "secret": "hunter2"}, "sinks.0.secret: value should have at least 16 items"),
         ({**WEBHOOK, "secret": {"a": "hunter2"}}, "sinks.0.secret: input should be a valid string"),
-        ({**WEBHOOK, "color": 1}, "sinks.0.color: unknown key; expected one of: ca_file, kind, name, retry_max_s,"),
+        ({**WEBHOOK, "color": 1}, "sinks.0.color: unknown key; expected one of: ca_file, cooldown_s, digest_s, kind,"),
         ({**WEBHOOK, "timeout_s": 0}, "sinks.0.timeout_s: input should be greater than 0, got 0"),
         ({**WEBHOOK, "timeout_s": 1e300}, "sinks.0.timeout_s: input should be less than or equal to 600, got 1e+300"),
         ({**WEBHOOK, "name": {"secret": "hunter2"}}, "sinks.0.name: input should be a valid string, got a mapping"),

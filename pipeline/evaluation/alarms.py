@@ -41,6 +41,7 @@ class ClipEvent:
         first: its first frame.
         opened: the frame of its first alert.
         last: its last active frame.
+        stretches: frames between which it was open: it may go on after it had ended.
         false: whether it opened for nothing: no frame from its first to ``EARLY_S`` after its first alert is anomalous.
         hit: whether it opened during an anomaly. One that is neither opened shortly before, or as one ended.
     """
@@ -48,6 +49,7 @@ class ClipEvent:
     first: int
     opened: int
     last: int
+    stretches: tuple[tuple[int, int], ...]
     false: bool
     hit: bool
 
@@ -232,10 +234,11 @@ def _event(
     about = np.arange(labels.size) >= first
     about &= media_time_s <= media_time_s[opened] + EARLY_S + _ROUNDING_S
     hit = any(begins <= opened <= ends for begins, ends in anomalies)
-    return ClipEvent(first, opened, last, false=not labels[about].any(), hit=hit)
+    return ClipEvent(first, opened, last, of.stretches, false=not labels[about].any(), hit=hit)
 
 
 def _anomaly(first: int, last: int, events: Sequence[ClipEvent], media_time_s: npt.NDArray[np.float64]) -> ClipAnomaly:
-    opened = [event.opened for event in events if first <= event.opened <= last]
-    delay_s = max(0.0, float(media_time_s[min(opened)] - media_time_s[first])) if opened else None
-    return ClipAnomaly(first, last, delay_s, any(event.opened <= last and event.last >= first for event in events))
+    stretches = [stretch for event in events for stretch in event.stretches]
+    told = [opens for opens, _ in stretches if first <= opens <= last]
+    delay_s = max(0.0, float(media_time_s[min(told)] - media_time_s[first])) if told else None
+    return ClipAnomaly(first, last, delay_s, any(opens <= last and ends >= first for opens, ends in stretches))

@@ -72,7 +72,7 @@ class Openings:
         margins = smoothed - thresholds
         self._lowest = _RangeMinimum(np.where(smoothed >= closings, margins, -np.inf))
         frames = np.arange(smoothed.size)
-        in_time = np.searchsorted(clock_s, clock_s - _open_s(settings) + _ROUNDING_S, side="right") - 1
+        in_time = np.searchsorted(clock_s, clock_s - settings.open_s + _ROUNDING_S, side="right") - 1
         self._began = np.minimum(frames - settings.open_frames + 1, in_time)
         self.stretches = tuple(self._stretches(smoothed >= closings, clock_s, settings.close_s))
         """Those in which an event opens at some shift, in order."""
@@ -101,11 +101,6 @@ class Openings:
                 best = level
                 found.append(Opening(level, int(frame), int(self._began[frame])))
         return found[::-1]
-
-
-def _open_s(settings: AlertSettings) -> float:
-    """Media time that must pass from an event's first frame to the one with which it opens."""
-    return getattr(settings, "open_s", 0.0)
 
 
 class _RangeMinimum:

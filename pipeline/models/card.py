@@ -100,6 +100,7 @@ class Provenance(_Card):
         steps: optimiser steps that were done.
         train_frames: frames it was fitted to.
         holdout_frames: normal frames kept from fitting, on which the constants were measured.
+        folds: where the footage was cross-fitted, how many models of parts of it were measured on the rest; else 0.
         losses: mean loss of the last steps by level (``stride 8``, ``block 3``; in older checkpoints ``8``); empty
             for a method without any.
         condition_strengths: how much of the flows' conditions the footage supported, by level, from 0 (none) to 1; the
@@ -115,6 +116,7 @@ class Provenance(_Card):
     steps: int
     train_frames: int
     holdout_frames: int
+    folds: int = 0
     losses: dict[str, float]
     condition_strengths: dict[str, float] = {}
     trained_at_s: float

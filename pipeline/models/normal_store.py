@@ -21,6 +21,8 @@ from pipeline.normal_footage import AddedStretch, MapStretch, NormalStretch
 MAPS_MB = 256
 """Room that the maps of one model may take, in millions of bytes."""
 
+_PIECES = 16  # at least, that all of the room holds
+
 ADDED_FRAMES = 20_000_000
 """Frames that may be added to one model: 46 days of a camera at 5 frames/s, 160 MB. The oldest go first."""
 
@@ -111,6 +113,25 @@ class NormalStore:
         """
         version = write_footage(folder / NORMAL_FILE, model, self.added, self.kept, self.clips)
         return replace(self, version=version)
+
+
+def kept_maps(maps: Iterable[tuple[str, MapStretch]]) -> list[StoredMaps]:
+    """Maps as they are kept: none of frames that were learned from, and no stretch that takes most of the room.
+
+    Args:
+        maps: by scene.
+    """
+    most = MAPS_MB * 10**6 // _PIECES
+    found = []
+    for scene, stretch in maps:
+        if stretch.kind == "learned" or not len(stretch.maps):
+            continue
+        pieces = -(-StoredMaps.of(scene, stretch).bytes // most)
+        halves = [np.array_split(stretch.maps, pieces)]
+        halves += [] if stretch.unpaired is None else [np.array_split(stretch.unpaired, pieces)]
+        for piece in zip(*halves, strict=True):
+            found.append(StoredMaps.of(scene, MapStretch(stretch.kind, stretch.fps, *piece)))
+    return found
 
 
 def _newest(added: Sequence[AddedStretch], frames: int) -> tuple[AddedStretch, ...]:

@@ -1,13 +1,14 @@
 """How many events normal footage opens, for every threshold at once.
 
 With the close threshold fixed, the stretches in which an event can be open are fixed, too: from a score at or above it
-to the last one before ``close_s`` without any. At most one event opens in each, and it does where ``open_frames``
-scores in a row are at or above the opening threshold (``opens_after``). So the *sustained peak* of a stretch, the
+to the last one before ``close_s`` without any. At most one event opens in each, and it does where enough scores in a
+row are at or above the opening threshold (``opens_after``). So the *sustained peak* of a stretch, the
 highest level that its scores keep for that long, says for every threshold whether an event opens in it: counting
 events is counting peaks. ``EventTracker`` opens the same ones, frame by frame; a test holds the two together.
 
-An event that goes on after its end within a cooldown, and one that is silenced because its cause is known to be there
-still, were opened by the tracker all the same: they are counted here, so that what is promised is an upper bound.
+What continues an event that ended within the cooldown, what opens nothing because its cause was told and stays, and
+what a change of light makes anomalous is counted here as if each opened an event, so that what is promised is an upper
+bound. (Beside a thing that stays, one such stretch may hold several events: one in ``still_after_s`` at most.)
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from scipy import ndimage  # pyright: ignore[reportMissingTypeStubs]
 
 from pipeline.camera_settings import AlertSettings
 from pipeline.scoring.smoothed import SmoothedStretch
+from pipeline.scoring.smoothing import ROUNDING_S
 
 _ROUNDING = 1e-9
 
@@ -35,7 +37,8 @@ def opens_after(settings: AlertSettings, fps: float) -> int:
         settings: of the camera.
         fps: at which its frames come.
     """
-    return settings.open_frames
+    in_time = math.ceil((settings.open_s - ROUNDING_S) * fps) + 1
+    return max(settings.open_frames, in_time)
 
 
 def sustained_peaks(scores: FloatArray, fps: float, closing: float, settings: AlertSettings) -> FloatArray:
@@ -45,7 +48,7 @@ def sustained_peaks(scores: FloatArray, fps: float, closing: float, settings: Al
         scores: smoothed, of consecutive frames, shape (T,).
         fps: frames per second.
         closing: the close threshold.
-        settings: ``open_frames`` and ``close_s`` are read.
+        settings: ``open_frames``, ``open_s`` and ``close_s`` are read.
 
     Returns:
         Shape (N,), in order; all at or above ``closing``. At a threshold at or above it as many events open as there
@@ -60,7 +63,7 @@ def sustained_peaks(scores: FloatArray, fps: float, closing: float, settings: Al
     stretch_of = np.zeros(len(scores), np.int64)
     stretch_of[active] = np.cumsum(begins)
     # The lowest score of the frames that end with each one; every frame of them is active where it is.
-    lowest: FloatArray = ndimage.minimum_filter1d(scores, frames, origin=(frames - 1) // 2)  # pyright: ignore
+    lowest = np.asarray(ndimage.minimum_filter1d(scores, frames, origin=(frames - 1) // 2), np.float64)  # pyright: ignore
     ends = np.flatnonzero(lowest[frames - 1 :] >= closing) + frames - 1
     if not ends.size:
         return np.empty(0)
@@ -105,7 +108,7 @@ class Peaks:
             closing: the close threshold.
         """
         above = np.flatnonzero(np.cumsum(self.weights) > events * (1.0 + _ROUNDING))
-        return float(just_above(self.levels[above[0]])) if above.size else closing
+        return just_above(float(self.levels[above[0]])) if above.size else closing
 
 
 def just_above(level: float) -> float:

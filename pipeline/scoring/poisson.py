@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scipy.special import gammaincinv
+from scipy.special import gammaincinv  # pyright: ignore[reportMissingTypeStubs]
 
 CONFIDENCE = 0.95
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
 
 from pipeline.alerts import Alert, Notice
 from pipeline.camera_settings import CameraSettings
@@ -13,7 +14,7 @@ from pipeline.runtime.latency import LatencyHistogram
 from pipeline.runtime.status import ScoringStatus
 from pipeline.scoring.calibrations import Calibrations
 from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
-from pipeline.scoring.light import LightMonitor, light_threshold
+from pipeline.scoring.light import LightMonitor, light_threshold, settling_s
 from pipeline.types import Dropped, Prediction, Score
 
 _log = logging.getLogger(__name__)
@@ -199,6 +200,8 @@ class Scorer:
             self._calibrations.of(card, settings),
             settings.alerts,
             state,
+            zoning=settings.zoning,
+            time_zone=ZoneInfo(settings.time_zone),
             light=_light_monitor(card, settings),
             model=card.fingerprint,
         )
@@ -219,7 +222,12 @@ def _light_monitor(card: ModelCard, settings: CameraSettings) -> LightMonitor | 
     if after_s is None:
         return None
     threshold = light_threshold(card.normal_common, settings.scene_name, card.normal_fps, settings.sample_fps)
-    return None if threshold is None else LightMonitor(settings.id, threshold, after_s)
+    if threshold is None:
+        return None
+    alerts = settings.alerts
+    return LightMonitor(
+        settings.id, threshold, after_s, pause_s=alerts.light_pause_s, settles_s=settling_s(alerts.smoothing_s)
+    )
 
 
 class _Meter:
@@ -266,4 +274,5 @@ class _Meter:
 
 def _scoring_settings(settings: CameraSettings) -> tuple[object, ...]:
     """What of a camera's settings decides its scores, and what is said of them."""
-    return settings.scene_name, settings.sample_fps, settings.alerts, settings.health.light_changed_s
+    place = settings.scene_name, settings.zones, settings.time_zone
+    return *place, settings.sample_fps, settings.alerts, settings.health.light_changed_s

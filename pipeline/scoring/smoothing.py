@@ -9,6 +9,9 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
+ROUNDING_S = 1e-6
+"""By how much the sum of frames' times may miss a duration that they make up."""
+
 
 @dataclass(slots=True)
 class SmootherState:

@@ -41,6 +41,8 @@ class CameraScores:
         common_surprise: float64.
         event_id: str, of the event that the frame is part of, or None.
         event_start_s: float64, media time of that event's first frame, or NaN.
+        event_stretch: float64, which stretch of that event it is of, from 1, or NaN.
+        suppressed: str, why the frame, though anomalous, could open no event; empty where it could, or is not.
         models: fingerprints of the models that made the scores.
         threshold_versions: versions of the thresholds that the scores were held against.
         files: Parquet files, ordered by their first row.
@@ -64,6 +66,8 @@ class CameraScores:
     common_surprise: npt.NDArray[np.float64]
     event_id: npt.NDArray[np.object_]
     event_start_s: npt.NDArray[np.float64]
+    event_stretch: npt.NDArray[np.float64]
+    suppressed: npt.NDArray[np.object_]
     models: tuple[str, ...]
     threshold_versions: tuple[str, ...]
     files: tuple[Path, ...]

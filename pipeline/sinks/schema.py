@@ -45,6 +45,7 @@ def score_object(score: Score) -> dict[str, Any]:
         "common_surprise": score.common_surprise,
         "model": score.model,
         "thresholds": score.thresholds,
+        "suppressed": score.suppressed,
     }
 
 

@@ -35,7 +35,7 @@ def rows(smoothed, *, threshold=1.0, events=(), fps=10.0) -> CameraScores:
         "threshold": np.full(count, threshold), "close_threshold": np.full(count, threshold),
         "session": np.zeros(count, np.int64), "index": np.arange(count), "media_time_s": np.arange(count) / fps,
         "smoothed_score": smoothed, "is_anomalous": smoothed >= threshold, "event_id": event_id,
-        "event_start_s": event_start_s,
+        "event_start_s": event_start_s, "event_stretch": np.ones(count), "suppressed": np.full(count, "", object),
     }  # fmt: skip
     return CameraScores(**columns)
 
@@ -70,7 +70,7 @@ def test_an_event_is_false_where_nothing_is_anomalous_up_to_half_a_second_after_
 ):
     truth = labels("." * 8 + "#" * 8 + "." * 4)
     found = alarms_of(truth, rows(np.zeros(20), events=[(first, opened, last)]))
-    assert found.events == (ClipEvent(first, opened, last, false, hit),)
+    assert found.events == (ClipEvent(first, opened, last, ((opened, last),), false, hit),)
     precision = all_alarms([found]).event_precision
     assert precision == float(hit)
 

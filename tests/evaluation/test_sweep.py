@@ -11,7 +11,8 @@ from pipeline.evaluation.actev import Instance
 from pipeline.evaluation.alarms import EARLY_S, merged_stretches
 from pipeline.evaluation.openings import Openings
 from pipeline.evaluation.sweep import clip_sweep, instances, recall_at
-from pipeline.scoring.events import EventTracker, first_index
+from pipeline.scoring.event_span import first_index
+from pipeline.scoring.events import EventTracker
 from pipeline.scoring.thresholds import Thresholds
 from pipeline.types import FrameHeader, Prediction
 
@@ -30,8 +31,11 @@ def footage(draw):
 
 
 RULES = st.builds(
-    lambda frames, close: AlertSettings(open_frames=frames, close_s=close * STEP_S, update_s=1e9),
+    lambda frames, opens, close: AlertSettings(
+        open_frames=frames, open_s=opens * STEP_S, close_s=close * STEP_S, cooldown_s=0.0, update_s=1e9
+    ),
     st.integers(1, 4),
+    st.integers(0, 6),
     st.integers(1, 6),
 )
 
@@ -89,7 +93,7 @@ def test_an_instance_is_as_sure_as_the_highest_threshold_that_the_tracker_opens_
 
 
 def test_recall_is_the_best_that_no_more_false_events_allow_over_all_clips():
-    rule, times = AlertSettings(open_frames=1, close_s=0.5), np.arange(30) * 0.5
+    rule, times = AlertSettings(open_frames=1, open_s=0.0, close_s=0.5), np.arange(30) * 0.5
     labels = np.zeros(30, bool)
     labels[[4, 12, 20, 28]] = True
     one, other = np.zeros(30), np.zeros(30)
@@ -111,5 +115,5 @@ def test_recall_without_anomalies_or_events():
 def test_close_thresholds_may_differ_from_frame_to_frame():
     scores, times = np.array([5.0, 3.0, 5.0, 3.0, 5.0]), np.arange(5.0)
     closings = np.array([2.0, 4.0, 2.0, 2.0, 2.0])  # the second frame has no pair, say
-    found = Openings(scores, np.full(5, 4.0), closings, times, AlertSettings(open_frames=1, close_s=1.0))
+    found = Openings(scores, np.full(5, 4.0), closings, times, AlertSettings(open_frames=1, open_s=0.0, close_s=1.0))
     assert instances(found) == [Instance(0, 0, 1.0), Instance(2, 4, 1.0)]

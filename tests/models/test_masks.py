@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pipeline.models.anomaly_model import AnomalyMaps
 from pipeline.models.masks import Masks
 from pipeline.models.read_out import read
-from pipeline.scoring.events import anomalous_region
 from pipeline.scoring.regimes import scores_under
+from pipeline.scoring.regions import anomalous_region
 from pipeline.zone_settings import ZoneSettings
 from pipeline.zoning import Regime
 from tests.models.tiny import READ_OUT

@@ -27,6 +27,7 @@ def calibrated(scores, settings, fps=10.0, unpaired=None) -> Calibration:
 def really_opened(scores, fps, settings, opening, closing) -> int:
     """How many events the real smoother and the real tracker open in one session."""
     smoother = CausalSmoother(settings.smoothing_s)
+    settings = settings.model_copy(update={"cooldown_s": 0.0})  # each one counts
     tracker = EventTracker("gate", settings, Thresholds(opening, closing, closing))
     period = Fraction(1) / Fraction(fps).limit_denominator(1000)
     for index, score in enumerate(scores):

@@ -11,7 +11,9 @@ from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
 from pipeline.types import Dropped, FrameHeader, Prediction
 from tests.scoring.footage import calibrated
 
-SETTINGS = AlertSettings(quantile=0.95, close_quantile=0.5, smoothing_s=0.0, open_frames=2, close_s=0.5, update_s=10.0)
+SETTINGS = AlertSettings(
+    quantile=0.95, close_quantile=0.5, smoothing_s=0.0, open_frames=2, open_s=0.0, close_s=0.5, update_s=10.0
+)
 NORMAL = [i / 100 for i in range(100)]
 
 

@@ -20,11 +20,12 @@ def settings(**changes) -> AlertSettings:
     return AlertSettings(**{"smoothing_s": 0.0, "open_frames": 3, "close_s": 0.5, **changes})
 
 
-@given(lives, st.integers(1, 5), st.integers(1, 12), st.sampled_from([0.0, 0.3]), LEVELS, LEVELS)
+@given(lives, st.integers(1, 5), st.integers(0, 5), st.integers(1, 12), st.sampled_from([0.0, 0.3]), LEVELS, LEVELS)
 def test_as_many_peaks_are_at_or_above_a_threshold_as_events_open_there(
-    scores, open_frames, close_frames, smoothing_s, closing, rise
+    scores, open_frames, open_steps, close_frames, smoothing_s, closing, rise
 ):
-    alerts = settings(open_frames=open_frames, close_s=close_frames / FPS, smoothing_s=smoothing_s)
+    lasts = {"open_frames": open_frames, "open_s": open_steps / FPS, "close_s": close_frames / FPS}
+    alerts = settings(**lasts, smoothing_s=smoothing_s)
     closing, opening = (closing + 0.1) / 4, (closing + rise + 0.1) / 4  # no score, so that rounding decides nothing
     seen = smoothed([stretch(scores, FPS)], None, smoothing_s)
     found = Peaks.of(seen, closing, alerts)
