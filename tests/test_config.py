@@ -232,9 +232,9 @@ def test_a_sink_is_read_by_its_kind():
 @pytest.mark.parametrize(
     ("sink", "said"),
     [
-        ({"kind": "webhok"}, "sinks.0: expected a kind that is one of webhook, got 'webhok'"),
-        ({"url": "https://x"}, "sinks.0: expected a kind that is one of webhook, got none"),
-        ({"kind": ["webhook"]}, "sinks.0: expected a kind that is one of webhook, got ['webhook']"),
+        ({"kind": "webhok"}, "sinks.0: expected a kind that is one of mqtt, webhook, got 'webhok'"),
+        ({"url": "https://x"}, "sinks.0: expected a kind that is one of mqtt, webhook, got none"),
+        ({"kind": ["webhook"]}, "sinks.0: expected a kind that is one of mqtt, webhook, got ['webhook']"),
         ("webhook", "sinks.0: expected a mapping with the key 'kind', got str"),
         (
             {**WEBHOOK, "url": "ftp://me:hunter2@x"},
@@ -242,7 +242,10 @@ def test_a_sink_is_read_by_its_kind():
         ),
         ({**WEBHOOK, "secret": "hunter2"}, "sinks.0.secret: value should have at least 16 items"),
         ({**WEBHOOK, "secret": {"a": "hunter2"}}, "sinks.0.secret: input should be a valid string"),
-        ({**WEBHOOK, "color": 1}, "sinks.0.color: unknown key; expected one of: ca_file, kind, name, retry_max_s,"),
+        (
+            {**WEBHOOK, "color": 1},
+            "sinks.0.color: unknown key; expected one of: ca_file, cooldown_s, digest_s, kind, name, notices, only,",
+        ),
         ({**WEBHOOK, "timeout_s": 0}, "sinks.0.timeout_s: input should be greater than 0, got 0"),
         ({**WEBHOOK, "timeout_s": 1e300}, "sinks.0.timeout_s: input should be less than or equal to 600, got 1e+300"),
         ({**WEBHOOK, "name": {"secret": "hunter2"}}, "sinks.0.name: input should be a valid string, got a mapping"),
@@ -269,7 +272,7 @@ def test_a_sink_that_stands_where_the_list_should_be_shows_no_secret():
 
 
 def test_a_kind_that_came_from_a_variable_is_shown_as_it_stands_in_the_file(tmp_path):
-    with pytest.raises(ConfigError, match=r"one of webhook, got '\$\{KIND\}'$"):
+    with pytest.raises(ConfigError, match=r"one of mqtt, webhook, got '\$\{KIND\}'$"):
         load_config(written(tmp_path, "sinks: [{kind: '${KIND}'}]"), {"KIND": "hunter2"})
 
 

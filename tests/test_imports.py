@@ -20,6 +20,8 @@ HOMES = {
     "pyarrow": ("pipeline/sinks/",),
     "httpx": ("pipeline/sinks/", "pipeline/video/http_"),
     "prometheus_client": ("pipeline/monitoring/",),
+    "paho": ("pipeline/sinks/",),
+    "apprise": ("pipeline/sinks/",),
     "ray": ("actors/",),
 }
 TORCH_FREE = (
@@ -47,6 +49,7 @@ TORCH_FREE = (
     "pipeline.sinks.run_store",
     "pipeline.sinks.parquet",
     "pipeline.sinks.to_webhook",
+    "pipeline.sinks.to_mqtt",
     "pipeline.sinks.parquet_reader",
     "pipeline.evaluation.metrics",
     "pipeline.evaluation.benchmark",
