@@ -21,6 +21,7 @@ from pipeline.console.entry import run_command
 from pipeline.console.leaving import leaving_threads_behind
 from pipeline.console.options import (
     AddressOption,
+    CameraArgument,
     ConfigOption,
     DataOption,
     JsonOption,
@@ -48,6 +49,8 @@ app = typer.Typer(
 )
 app.add_typer(cameras_app, name="cameras")
 app.add_typer(model_app, name="model")
+zones_app = typer.Typer(help="Parts of a camera's image that count, or do not.", no_args_is_help=True)
+app.add_typer(zones_app, name="zones")
 _OF_TRAINING = ("model", "training", "runtime")
 _OF_REPLAY = ("model", "camera_defaults", "runtime", "redis", "output")
 
@@ -162,6 +165,18 @@ def check(
         raise typer.Exit(1)
 
 
+@zones_app.command("preview", epilog="Example: cflow-stream zones preview --config cameras.yaml gate --out gate.png")
+def zones_preview(
+    config: ConfigOption,
+    camera: CameraArgument,
+    picture: Annotated[Path, typer.Option("--out", help="PNG to be written.")],
+) -> None:
+    """Draw a camera's picture with a grid to read coordinates off, and its zones as they hold now."""
+    from pipeline.console.zones import preview_zones
+
+    preview_zones(load_config(config, only=("camera_defaults", "cameras")), config, camera, picture, out=out)
+
+
 @app.command(epilog="Example: cflow-stream stream --config cameras.yaml --model models/mine --duration 60")
 def stream(
     config: ConfigOption,
@@ -230,12 +245,17 @@ def evaluate(
     data: DataOption,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write an HTML report here.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="That of the replay, where its camera_defaults.alerts are its own.")
+    ] = None,
 ) -> None:
     """Compare written scores with the ground truth of a data set."""
     from pipeline.console.evaluation import evaluate_scores
     from pipeline.console.footage import open_footage
 
-    evaluate_scores(scores, open_footage(data, need="test", err=err), json_file, report, out=out, err=err)
+    settings = Config() if config is None else load_config(config, only=("camera_defaults",))
+    dataset = open_footage(data, need="test", err=err)
+    evaluate_scores(scores, dataset, settings.camera_defaults.alerts, json_file, report, out=out, err=err)
 
 
 @app.command(epilog="Example: cflow-stream bench --model models/mine --video gate.mp4 --fps 5 --stream-fps 25")
@@ -321,8 +341,9 @@ def alerts(
 
     While it follows, standard error says when a run begins, ends or is lost.
     """
+    from pipeline.console.alert_lines import alert_line
     from pipeline.console.run_state import run_watched
-    from pipeline.console.tables import alert_line, print_object
+    from pipeline.console.tables import print_object
     from pipeline.sinks.redis_reader import read_alerts
 
     with (

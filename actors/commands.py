@@ -16,9 +16,10 @@ from actors.run import run
 from actors.run_models import RunModels
 from pipeline.camera_settings import CameraSettings
 from pipeline.config import Config
+from pipeline.console.alert_lines import alert_line
 from pipeline.console.footage import passed_over_count
 from pipeline.console.progress import Bar, progress_bars
-from pipeline.console.tables import alert_line, camera_errors, cameras_table
+from pipeline.console.tables import camera_errors, cameras_table
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.image_rates import with_image_fps
 from pipeline.errors import BadInputError, CflowError, RedisError, RunError, VideoError
@@ -28,6 +29,7 @@ from pipeline.models.fetching import find_model
 from pipeline.run_folder import RunFolder
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import RunStatus
+from pipeline.scoring.calibrations import provisional_lines
 from pipeline.signals import Signals, caught_signals
 from pipeline.sinks.locate import run_redis
 from pipeline.sinks.parquet import discard_journals
@@ -59,6 +61,8 @@ def stream_cameras(
     model = find_model(model_place, config)
     card = model.card
     _warn_of_scenes(config.cameras, card, err)
+    for line in provisional_lines(config.cameras, card):
+        err.print(line, markup=False, highlight=False)
     folder, scores_folder = config.output.folder, RunFolder(config.output.folder).stream_scores
     with run_lock(folder), run_redis(config, config_file, folder) as redis_url:
         _warn_of_other_run(config, redis_url, err)

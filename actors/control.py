@@ -65,7 +65,7 @@ class RunControl:
     ) -> None:
         self._config, self._config_file, self._scenes, self._apply = config, config_file, scenes, apply
         self._models = None if models is None else ModelControl(config, models, lambda: tuple(self._cameras.values()))
-        self._stop = stop
+        self._run_models, self._stop = models, stop
         self._cameras = {camera.id: camera for camera in config.cameras}
         self._paused = frozenset(paused)
         self._lock = threading.Lock()
@@ -172,6 +172,8 @@ class RunControl:
     def _tell(self, cameras: dict[str, CameraSettings], paused: frozenset[str]) -> None:
         """Have the run read these cameras; a change that could not be made has not happened."""
         paused &= cameras.keys()
+        if self._run_models is not None:
+            self._run_models.prepare(tuple(cameras.values()))
         self._apply(tuple(cameras.values()), paused)
         self._cameras, self._paused = cameras, paused
 

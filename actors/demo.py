@@ -49,7 +49,7 @@ def run_demo(config: Config, config_file: Path, folder: Path, *, out: Console, e
     scores = folder / "scores"
     final = replay_dataset(config, config_file, dataset, folder / "model", scores, address=None, out=out, err=err)
     with progress_bars(err) as progress:
-        evaluation = evaluate(scores, dataset, progress=Bar(progress, "evaluating"))
+        evaluation = evaluate(scores, dataset, config.camera_defaults.alerts, progress=Bar(progress, "evaluating"))
     statuses = [camera.as_json() for camera in final.cameras]
     out.print(cameras_table(statuses, "every frame accounted for"))
     out.print(evaluation_tables(evaluation, "against the ground truth"))

@@ -29,6 +29,7 @@ from pipeline.redaction import redact
 from pipeline.remote_files import is_address
 from pipeline.runtime.nodes import ROLE_LABEL
 from pipeline.runtime.plan import RunPlan
+from pipeline.scoring.calibrations import provisional_lines
 
 _LOOK_EVERY_S = 0.2
 _HEAD = "node:__internal_head__"  # a resource that Ray gives a cluster's head
@@ -58,6 +59,8 @@ def start_service(
     card = model.card
     for line in unknown_scenes(config.cameras, card.scenes):
         err.print(f"warning: {line}", markup=False, highlight=False, style="yellow")
+    for line in provisional_lines(config.cameras, card):
+        err.print(line, markup=False, highlight=False)
     plan = stream_plan(config, card, model.source, config.redis.url.get_secret_value())
     origin = f"{plan.name}-origin"
     brought = model.source if is_address(model.source.place) else replace(model.source, server=origin)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from actors.actor_set import ActorSet
 from actors.fleet import Fleet
-from pipeline.errors import BadInputError
+from pipeline.camera_settings import CameraSettings
+from pipeline.errors import BadInputError, CheckpointError
 from pipeline.models.card import ModelCard
+from pipeline.redaction import redact
 from pipeline.runtime.desired_state import DesiredStates
 from pipeline.runtime.messages import DesiredScorerState
 from pipeline.runtime.model_swap import ModelStatus, ModelSwap, RunModel, SavedSwap
+from pipeline.scoring.run_footage import RunFootage
+
+_log = logging.getLogger(__name__)
 
 _CHANGING = "expected a run whose model is not changing, got one where a change is under way"
 
@@ -42,6 +49,9 @@ class RunModels:
         self._swap = ModelSwap(RunModel(card, fleet.models.first), saved, time.monotonic())
         self._spare = len(fleet.detectors) - fleet.active
         fleet.models.source_of = self._swap.source_of
+        self._footage, self._cameras = RunFootage(), tuple[CameraSettings, ...]()
+        for model in self._swap.saved.models:
+            self._know(model)
         if saved is not None:
             self._tell()
 
@@ -85,6 +95,19 @@ class RunModels:
         if self.is_changing:
             raise BadInputError(_CHANGING)
 
+    def prepare(self, cameras: Sequence[CameraSettings]) -> None:
+        """Have scorers know what normal footage these cameras' thresholds are made of, before they are scored.
+
+        It takes as long as reading stored maps, where a camera brings zones that none had before.
+
+        Args:
+            cameras: all that the run is to read.
+        """
+        self._cameras = tuple(cameras)
+        normal = self._footage.of(self._cameras)
+        with self._lock:
+            self._desired_states.normal = normal
+
     def change(self, model: RunModel) -> None:
         """Have another model follow. Returns at once; ``status`` says what became of it.
 
@@ -100,6 +123,9 @@ class RunModels:
         with self._lock:
             count, spare = self._desired_states.active_detectors, self._desired_states.spare_detectors()
         self._fleet.check_room_beside(count, len(spare))
+        self._footage.keep({known.card.fingerprint for known in self._swap.saved.models})
+        self._know(replace(model, source=source))
+        self.prepare(self._cameras)
         with self._lock:
             self.check_can_change()
             self._desired_states.retire_detectors(spare)  # makes room, also in memory
@@ -127,6 +153,13 @@ class RunModels:
         self._tell()
         if step.spare:
             states.add_detectors(self._spare)
+
+    def _know(self, model: RunModel) -> None:
+        """Read what lies beside a model; where it cannot be had, thresholds are made without it."""
+        try:
+            self._footage.know(model.card, self._fleet.models.folder(model.source))
+        except CheckpointError as error:
+            _log.error("%s; thresholds are made without what lies beside the model", redact(error))
 
     def _tell(self) -> None:
         self._desired_states.cards = self._swap.cards

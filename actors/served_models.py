@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -15,6 +16,7 @@ from actors.actor_monitor import cause_of
 from actors.cluster import actor_class
 from actors.model_server import ModelServer
 from pipeline.errors import BadInputError, RunError
+from pipeline.models.fetching import held_model
 from pipeline.models.source import ModelSource
 from pipeline.remote_files import is_address
 from pipeline.runtime.plan import RunPlan
@@ -64,6 +66,20 @@ class ServedModels:
         except RayError as error:
             raise RunError(f"{self._name} did not take the model {source.short_fingerprint}: {error}") from None
         return replace(source, server=self._name)
+
+    def folder(self, source: ModelSource) -> Path:
+        """Where a model's files lie on the node of whoever asks for them in this run's name.
+
+        Args:
+            source: as ``offered`` gave it.
+
+        Raises:
+            CheckpointError: it lies at an address, and cannot be had from there.
+        """
+        if is_address(source.place):
+            with held_model(source) as (folder, _):
+                return folder
+        return Path(source.place) if source.server is None else self._copies / source.fingerprint
 
     def close(self) -> None:
         """End the actor that hands out models, and delete its copies."""

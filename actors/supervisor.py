@@ -104,6 +104,7 @@ class Supervisor:
         self.models = RunModels(
             plan.card, fleet, self._actors, self._desired_states, self._lock, before and before.models
         )
+        self.models.prepare(self._registry.cameras)
         self._actors.keep_processes(self._desired_states.processes)
         self._actors.keep_detectors(self._desired_states.detectors if self._adopts else fleet.detectors[: fleet.active])
 

@@ -93,7 +93,7 @@ def work(options: Mapping[str, Any]) -> None:
 def _outcome(job: Job, progress: _Told, workers: Workers) -> Outcome:
     try:
         trained = fit_and_measure(
-            job.task(), job.device, job.features, lambda: _StoredStates(job.store), progress, workers
+            job.task(), job.device, job.features, lambda _: _StoredStates(job.store), progress, workers
         )
     except CflowError as error:  # that of all workers: it is no use to start them again
         return Outcome(error=(type(error).__name__, str(error)))
@@ -117,6 +117,9 @@ class _Told:
 
     def passed_over(self, line: str) -> None:
         self._tell(replace(self._now, passed_over=(*self._now.passed_over, line)))
+
+    def models(self, count: int) -> None:
+        """Several workers cross-fit nothing."""
 
     def step(self, epoch: int, step: int, total_steps: int, losses: Mapping[str, float]) -> None:
         self._tell(replace(self._now, step=(epoch, step, total_steps, dict(losses))))

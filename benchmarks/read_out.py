@@ -53,8 +53,8 @@ from pipeline.models.motion import speed_maps
 from pipeline.models.pairs import Pairs
 from pipeline.models.read_out import read_speed_scales
 from pipeline.training.augmentation import vary_batch
-from pipeline.training.holdout import split_clips
-from pipeline.training.read_out import ENOUGH_S
+from pipeline.training.holdout import Part, count_frames, split_clips
+from pipeline.training.measured_parts import ENOUGH_S
 from pipeline.training.synthetic_anomalies import KINDS, Kind, Thing, draw_thing, paste_things
 from pipeline.types import stack_previous
 from pipeline.video.source import DecodedFrame, open_source
@@ -135,9 +135,10 @@ class Model:
             seed: of what is drawn.
         """
         lengths, usual = zip(*map(self._usual_speeds, self._clips), strict=True)
-        split = split_clips([clip.scene for clip in self._clips], lengths, self.training.holdout_fraction)
+        rates = [self.card.normal_fps] * len(lengths)
+        split = split_clips([clip.scene for clip in self._clips], lengths, rates, self.training.holdout_fraction)
         heldout = self._stretches(split.heldout)
-        enough = sum(map(len, split.heldout)) >= ENOUGH_S * self.card.normal_fps
+        enough = count_frames(split.heldout) >= ENOUGH_S * self.card.normal_fps
         learned = [] if enough else self._stretches(split.train)
         random = np.random.default_rng(seed)
         found: list[tuple[Stretch, Tensor, str]] = []
@@ -179,19 +180,19 @@ class Model:
             speeds.append(self._speeds(self._stretch(clip, waiting)))
         return length, torch.cat([torch.empty(0, *self._scales.shape[1:]), *speeds])
 
-    def _stretches(self, ranges: Sequence[range]) -> list[Stretch]:
-        """Evenly spread frames of some ranges, one for each clip."""
-        step = math.ceil(sum(map(len, ranges)) / _MOST_FRAMES)
+    def _stretches(self, parts: Sequence[Part]) -> list[Stretch]:
+        """Evenly spread frames of some parts of clips."""
+        step = math.ceil(count_frames(parts) / _MOST_FRAMES)
         fps = self.card.normal_fps / step
         count = max(2, round(_STRETCH_S * fps))
         found = []
-        for clip, frames in zip(self._clips, ranges, strict=True):
-            if frames:
-                read = list(islice(self._frames(clip), frames.start, frames.stop, step))
-                whole = self._stretch(clip, read)
-                arrays = whole.images, whole.previous_luma, whole.gaps_s
-                whole = Stretch(whole.scene, fps, *arrays)
-                found += [whole.part(slice(start, start + count)) for start in range(0, len(whole), count)]
+        for number, frames in parts:
+            clip = self._clips[number]
+            read = list(islice(self._frames(clip), frames.start, frames.stop, step))
+            whole = self._stretch(clip, read)
+            arrays = whole.images, whole.previous_luma, whole.gaps_s
+            whole = Stretch(whole.scene, fps, *arrays)
+            found += [whole.part(slice(start, start + count)) for start in range(0, len(whole), count)]
         return found
 
     def _pasted(self, stretch: Stretch, kind: Kind, random: np.random.Generator) -> tuple[Stretch, Tensor]:

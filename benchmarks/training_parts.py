@@ -42,7 +42,7 @@ from pipeline.models.encoder import build_encoder
 from pipeline.training.features import ClipFeatures, encode, pyramid_spec
 from pipeline.training.flow_trainer import FlowTrainer
 from pipeline.training.measure import measure_levels
-from pipeline.training.read_out import LIGHTS
+from pipeline.training.measured_parts import LIGHTS
 from pipeline.training.workers import Workers
 from pipeline.video.source import open_source
 

@@ -57,7 +57,8 @@ class Event:
         expected_per_hour: events an hour that normal footage opens at that threshold; None where nobody has counted.
         provisional: whether there was too little normal footage for the budget that was asked for.
         once_in_h: once in how many hours normal footage reaches ``peak_smoothed``; None where nobody can tell.
-        severity: how much rarer than the camera's budget normal footage reaches ``peak_smoothed``.
+        severity: how much rarer than the camera's budget normal footage reaches ``peak_smoothed``: ``low``, ``medium``
+            from ten times on, ``high`` from a hundred times on; ``medium`` where nobody can tell.
         zone: name of the watched zone that holds the middle of ``region``; None where there is none.
         channel: what stood out more in the peak frame; None where only one was seen.
         stretches: how often it went on after it had ended, within the cooldown, plus 1.

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 
 from pipeline.addresses import camera_address_error, is_live, scheme_of
+from pipeline.budget import events_per_hour
 from pipeline.model_settings import Settings
+from pipeline.zone_settings import TimeZone, Zones, machine_time_zone
+from pipeline.zoning import Zoning, zones_error
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -46,6 +49,15 @@ def checked_address(error_of: Callable[[str], str | None]) -> AfterValidator:
 
 Identifier = Annotated[str, AfterValidator(_check_id)]
 CameraAddress = Annotated[SecretStr, Field(min_length=1), checked_address(camera_address_error)]
+DEFAULT_BUDGET = "1/day"
+
+
+def _check_budget(value: str) -> str:
+    events_per_hour(value)
+    return value
+
+
+Budget = Annotated[str, AfterValidator(_check_budget)]
 Fraction01 = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 SLOWEST_IMAGES_FPS, FASTEST_IMAGES_FPS = 0.001, 1000.0
@@ -56,23 +68,50 @@ class AlertSettings(Settings):
     """When a camera raises an alarm. Each key can be overridden per camera.
 
     Attributes:
-        quantile: of the scores of held-out normal frames, smoothed alike; it is the threshold.
+        budget: how many events normal footage may open, such as ``1/day``, ``1/week``, ``2/hour`` or ``1/4h``; the
+            threshold is made for it (docs/alarms.md). None where ``quantile`` says what the threshold is, else
+            ``DEFAULT_BUDGET``.
+        quantile: instead of a budget, the threshold is this quantile of the scores of held-out normal frames, smoothed
+            alike.
         close_quantile: an open event ends when smoothed scores stay below this quantile.
         smoothing_s: time constant of the causal exponential smoothing, in seconds of media time; 0 turns it off.
         open_frames: consecutive anomalous frames that open an event.
+        open_s: media time that must also pass from the first of them to the frame with which the event opens: where
+            many frames come, a few of them are no time at all.
         close_s: media time without a score above ``close_quantile`` that ends it.
-        update_s: media time between two ``update`` alerts of an open event.
+        update_s: media time to the first ``update`` of an open event; the next ones come after twice, four times as
+            long and so on.
+        cooldown_s: media time after an event within which what opens at its place continues it; 0 turns that off.
+        still_after_s: media time after which an event that stays in one place ends as ``still_there``; None turns that
+            off.
+        light_pause_s: longest time for which no event opens while the whole image looks different; 0 turns that off.
     """
 
-    quantile: Fraction01 = 0.995
+    budget: Budget | None = None
+    quantile: Fraction01 | None = None
     close_quantile: Fraction01 = 0.98
     smoothing_s: Annotated[float, Field(ge=0.0)] = 0.3
     open_frames: PositiveInt = 3
+    open_s: Annotated[float, Field(ge=0.0)] = 0.2
     close_s: PositiveFloat = 2.0
     update_s: PositiveFloat = 5.0
+    cooldown_s: Annotated[float, Field(ge=0.0)] = 60.0
+    still_after_s: PositiveFloat | None = 120.0
+    light_pause_s: Annotated[float, Field(ge=0.0)] = 60.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_budget_or_a_quantile(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("budget") is None and data.get("quantile") is None:
+            return {**data, "budget": DEFAULT_BUDGET}
+        return data
 
     @model_validator(mode="after")
     def _closes_below_opening(self) -> Self:
+        if self.quantile is None:
+            return self
+        if self.budget is not None:
+            raise ValueError(f"expected a budget or a quantile, got both ({self.budget!r} and {self.quantile})")
         if self.close_quantile > self.quantile:
             raise ValueError(f"close_quantile: expected at most quantile ({self.quantile}), got {self.close_quantile}")
         return self
@@ -97,6 +136,12 @@ class HealthSettings(Settings):
     light_changed_s: PositiveFloat | None = 10.0
 
 
+def _check_zones_together(zones: Zones) -> Zones:
+    if (error := zones_error(zones)) is not None:
+        raise ValueError(error)
+    return zones
+
+
 class CameraDefaults(Settings):
     """Settings that hold for every camera unless it says otherwise.
 
@@ -113,6 +158,8 @@ class CameraDefaults(Settings):
             frame is dropped.
         alerts: when it raises an alarm.
         health: when it counts as out of order.
+        zones: parts of the image that alarms come from, or do not; all of it where there are none.
+        time_zone: by whose clock zones hold and times are told; by default that of the machine that reads the config.
     """
 
     sample_fps: PositiveFloat | None = None
@@ -124,6 +171,13 @@ class CameraDefaults(Settings):
     buffer_frames: PositiveInt = 16
     alerts: AlertSettings = AlertSettings()
     health: HealthSettings = HealthSettings()
+    zones: Annotated[Zones, AfterValidator(_check_zones_together)] = ()
+    time_zone: TimeZone = Field(default_factory=machine_time_zone)
+
+    @property
+    def zoning(self) -> Zoning | None:
+        """Its zones over the week; None where there are none."""
+        return Zoning.of(self.zones, self.time_zone)
 
 
 class CameraSettings(CameraDefaults):

@@ -47,7 +47,7 @@ class PhotometricSettings(Settings):
 
 
 class TrainingSettings(Settings):
-    """How a model is fitted. PaDiM and SPADE go once over the footage and read the last six settings alone.
+    """How a model is fitted. PaDiM and SPADE go once over the footage and read the last seven settings alone.
 
     Attributes:
         epochs: passes over the training features; the last one's weights are kept, always.
@@ -57,6 +57,8 @@ class TrainingSettings(Settings):
         learning_rate: Adam's, after warm-up, before cosine decay.
         warmup_fraction: part of all steps over which the rate rises linearly.
         holdout_fraction: part of the normal footage kept from training; scoring constants are measured on it.
+        cross_fit: whether all of it is measured, by further models that have not seen it, and the model learns all of
+            it; takes three times as long. None does so where a scene has less than ten minutes.
         frame_step: every how many-th frame of the footage is used.
         image_fps: how many images per second were filmed of those folders of which the data set does not tell; None
             takes 10. Replay then takes the same.
@@ -72,6 +74,7 @@ class TrainingSettings(Settings):
     learning_rate: PositiveFloat = 2e-4
     warmup_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
     holdout_fraction: Annotated[float, Field(gt=0.0, le=0.5)] = 0.1
+    cross_fit: bool | None = None
     frame_step: PositiveInt = 1
     image_fps: ImageRate | None = None
     augmentation: PhotometricSettings = PhotometricSettings()
@@ -173,6 +176,7 @@ class MetricsSettings(Settings):
 
 
 AnySink = Annotated[SerializeAsAny[SinkSettings], PlainValidator(parse_sink)]
+_RIVALS = ("budget", "quantile")  # of a camera's alerts: it has either
 _BUILT_IN_SINKS = ("redis", "parquet")  # names that a run's own two have
 
 
@@ -213,8 +217,9 @@ class Config(Settings):
             scene: name of its scene in the model.
             image_fps: how many images of a folder were filmed per second.
         """
-        # Every frame of a clip is scored, whatever live cameras are thinned to.
-        settings = {**self.camera_defaults.model_dump(), "sample_fps": None}
+        # Every frame of a clip is scored, whatever live cameras are thinned to; and a clip tells no time of day.
+        zones = tuple(zone.model_copy(update={"active": None}) for zone in self.camera_defaults.zones)
+        settings = {**self.camera_defaults.model_dump(), "sample_fps": None, "zones": zones}
         return CameraSettings(**settings, id=name, url=SecretStr(url), scene=scene, image_fps=image_fps)
 
     @model_validator(mode="before")
@@ -226,7 +231,10 @@ class Config(Settings):
         defaults, cameras = data.get("camera_defaults"), data.get("cameras")
         if not isinstance(defaults, dict) or not isinstance(cameras, list | tuple):
             return data
-        filled = [_merged(defaults, camera) if isinstance(camera, dict) else camera for camera in cameras]
+        filled = [
+            _merged(_without_rivals(defaults, camera), camera) if isinstance(camera, dict) else camera
+            for camera in cameras
+        ]
         return {**data, "cameras": filled}
 
     @model_validator(mode="after")
@@ -247,6 +255,14 @@ class Config(Settings):
                 raise ValueError(f"sinks: expected a name of its own for each, got {sink.sink_name!r} twice")
             taken.add(sink.sink_name)
         return self
+
+
+def _without_rivals(defaults: Mapping[str, Any], camera: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The defaults under a camera: its own way to choose a threshold, whichever it is, takes the place of theirs."""
+    below, own = defaults.get("alerts"), camera.get("alerts")
+    if not (isinstance(below, dict) and isinstance(own, dict) and any(own.get(key) is not None for key in _RIVALS)):
+        return defaults
+    return {**defaults, "alerts": {key: value for key, value in below.items() if key not in _RIVALS}}
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

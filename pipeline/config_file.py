@@ -189,10 +189,15 @@ def _known_keys(location: tuple[int | str, ...], data: Mapping[str, Any]) -> lis
             continue
         if isinstance(part, int):
             continue
-        annotation = node.model_fields[part].annotation
-        inner = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type) and issubclass(a, Settings)]
-        node = inner[0] if inner else annotation
+        node = _settings_in(node.model_fields[part].annotation)
     return sorted(node.model_fields)
+
+
+def _settings_in(annotation: Any) -> Any:
+    """The class of settings that an annotation is, or holds, however deep: as items of a tuple, or beside None."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    return next(filter(None, map(_settings_in, getattr(annotation, "__args__", ()))), None)
 
 
 def _shown(where: str, value: Any) -> str:

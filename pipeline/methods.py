@@ -45,6 +45,7 @@ class Method:
         fitted: what the progress of its training calls that which is fitted; its name by default.
         note: what a comparison says of it below the table.
         is_shared: whether several workers can fit it together.
+        scores_frames: whether it scores whole frames, so that of a frame's score zones can leave out motion alone.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Method:
     fitted: str = ""
     note: str = ""
     is_shared: bool = False
+    scores_frames: bool = False
 
     @property
     def shares_features(self) -> bool:
@@ -106,6 +108,7 @@ METHODS: Mapping[str, Method] = {
             builder="pipeline.baselines.spade:build_spade",
             fit="pipeline.training.baselines:fit_spade",
             limits=("gallery_gib",),
+            scores_frames=True,
         ),
         Method(
             "differnet",
@@ -118,6 +121,7 @@ METHODS: Mapping[str, Method] = {
                 "DifferNet scores whole frames: its pixel numbers are those of the frame's score on all of its pixels."
             ),
             is_shared=True,
+            scores_frames=True,
         ),
     )
 }

@@ -173,6 +173,16 @@ class DiffernetSettings(Settings):
         return self
 
 
+def top_count(cells: int, top_fraction: float) -> int:
+    """How many of a map's cells a score is the mean of: at least one.
+
+    Args:
+        cells: that count of the map.
+        top_fraction: as ``ScoreSettings`` has it.
+    """
+    return max(1, round(top_fraction * cells))
+
+
 class ScoreSettings(Settings):
     """How a frame's anomaly score is read off its anomaly map (SPADE and DifferNet score whole frames instead).
 

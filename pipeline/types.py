@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+Suppressed = Literal["", "light", "still_there", "not_armed", "dismissed"]
 DropReason = Literal[
     "sampling",
     "overload",
@@ -238,7 +239,12 @@ class Score:
         common_surprise: as the detector gave it.
         model: fingerprint of the model that made the prediction and whose normal footage it was set against.
         thresholds: version of the camera's thresholds.
+        close_threshold: a smoothed score at or above it, in a frame such as this, keeps an event open.
         withheld: names of the sinks that had not been told of the event when the frame was scored.
+        event_stretch: which stretch of that event the frame is of, from 1: an event that had ended may go on; or None.
+        suppressed: why the frame, though anomalous, could open no event: the light had just changed (``light``), what
+            it shows was told and stays (``still_there``), the camera was not armed or its like was dismissed; empty
+            where it could, or is not anomalous.
     """
 
     header: FrameHeader
@@ -255,7 +261,10 @@ class Score:
     common_surprise: float = 0.0
     model: str = ""
     thresholds: str = ""
+    close_threshold: float = 0.0
     withheld: tuple[str, ...] = ()
+    event_stretch: int | None = None
+    suppressed: Suppressed = ""
 
     @property
     def is_anomalous(self) -> bool:

@@ -13,7 +13,7 @@ PACKAGES = {path.parent.name for path in (ROOT / "pipeline").glob("*/__init__.py
 MODULES = sorted((ROOT / "pipeline").rglob("*.py")) + sorted((ROOT / "actors").rglob("*.py"))
 HOMES = {
     "fsspec": ("pipeline/remote_files.py",),
-    "av": ("pipeline/video/", "pipeline/datasets/synthetic.py"),
+    "av": ("pipeline/video/", "pipeline/evidence/", "pipeline/datasets/synthetic.py"),
     "timm": ("pipeline/models/",),
     "FrEIA": ("pipeline/models/", "pipeline/baselines/"),
     "redis": ("pipeline/sinks/",),
@@ -27,7 +27,9 @@ HOMES = {
 TORCH_FREE = (
     "pipeline.types",
     "pipeline.alerts",
+    "pipeline.normal_footage",
     "pipeline.camera_settings",
+    "pipeline.zoning",
     "pipeline.config",
     "pipeline.methods",
     "pipeline.model_settings",
@@ -43,8 +45,10 @@ TORCH_FREE = (
     "pipeline.runtime.plan",
     "pipeline.models.card",
     "pipeline.models.fetching",
+    "pipeline.models.normal_store",
     "pipeline.console.check",
     "pipeline.scoring.camera",
+    "pipeline.evidence.packet_ring",
     "pipeline.sinks.redis_stream",
     "pipeline.sinks.run_store",
     "pipeline.sinks.parquet",
@@ -71,6 +75,7 @@ BELOW = {
     "inference": {"inference", "baselines", "models", "runtime"},
     "scoring": {"scoring", "models", "runtime"},
     "sinks": {"sinks"},
+    "evidence": {"evidence", "video", "runtime"},
     "checks": {"checks", "models", "video", "sinks", "monitoring"},
     "monitoring": {"monitoring", "models", "runtime", "sinks"},
     "training": {"training", "inference", "baselines", "models", "datasets", "video"},

@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.checks.finding import Finding
 from pipeline.config import Config
 from pipeline.errors import CflowError
+from pipeline.methods import METHODS
 from pipeline.models.card import WEIGHTS_FILE, ModelCard, unknown_scenes
 from pipeline.models.fetching import FoundModel, find_model
 from pipeline.models.memory import check_memory
@@ -27,7 +28,7 @@ def check_model(config: Config, place: str | Path | None) -> list[Finding]:
         check_memory(weights.stat().st_size, str(weights), "use another machine, or end what else runs on it")
     except (CflowError, OSError) as error:
         return [Finding("model", "failed", str(error))]
-    return [_described(found), *_scenes(config, found.card)]
+    return [_described(found), *_scenes(config, found.card), *_zones(config, found.card)]
 
 
 def _described(found: FoundModel) -> Finding:
@@ -47,3 +48,11 @@ def _scenes(config: Config, card: ModelCard) -> list[Finding]:
     if not unknown:
         return [Finding("scenes", "ok", f"every camera's is one of the model's {len(card.scenes)}")]
     return [Finding("scenes", "warning", line) for line in unknown]
+
+
+def _zones(config: Config, card: ModelCard) -> list[Finding]:
+    method = METHODS[card.model.method]
+    if not method.scores_frames or not any(camera.zones for camera in config.cameras):
+        return []
+    said = f"{method.name} scores whole frames: zones leave out what moves elsewhere, and nothing else"
+    return [Finding("zones", "warning", said)]

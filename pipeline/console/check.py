@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from pipeline.checks.cameras import check_cameras
 from pipeline.checks.finding import Finding, FindingState
 from pipeline.checks.machine import check_metrics, check_output, check_ports, check_redis, check_sinks, check_temporary
 from pipeline.checks.model import check_model
+from pipeline.checks.zones import check_zones
 from pipeline.config import Config
 
 _STYLES: dict[FindingState, str] = {"ok": "green", "warning": "yellow", "failed": "bold red"}
@@ -42,6 +44,7 @@ def check_run(settings: Config, config_file: Path, model_place: str | None, *, a
         check_ports(),
         *check_metrics(settings),
         *check_cameras(settings.cameras),
+        *check_zones(settings.cameras, time.time()),
     ]
     if as_json:
         for finding in findings:

@@ -7,13 +7,21 @@ from pathlib import Path
 
 from rich.console import Console, Group
 
+from pipeline.camera_settings import AlertSettings
 from pipeline.console.footage import passed_over_count
 from pipeline.console.progress import Bar, progress_bars
 from pipeline.console.tables import metrics_table
 from pipeline.datasets.base import Dataset
 from pipeline.evaluation.protocols import Evaluation, evaluate
 from pipeline.evaluation.report import write_report
-from pipeline.evaluation.tables import ALARM_COLUMNS, TABLE_COLUMNS, alarm_rows, table_rows
+from pipeline.evaluation.tables import (
+    ALARM_COLUMNS,
+    RANGE_COLUMNS,
+    TABLE_COLUMNS,
+    alarm_rows,
+    range_rows,
+    table_rows,
+)
 from pipeline.files import naming, require_place, require_writable
 
 
@@ -22,17 +30,26 @@ def evaluation_tables(evaluation: Evaluation, title: str) -> Group:
     return Group(
         metrics_table([TABLE_COLUMNS, *table_rows(evaluation)], title),
         metrics_table([ALARM_COLUMNS, *alarm_rows(evaluation)], ""),
+        metrics_table([RANGE_COLUMNS, *range_rows(evaluation)], ""),
     )
 
 
 def evaluate_scores(
-    scores: Path, dataset: Dataset, json_file: Path | None, report: Path | None, *, out: Console, err: Console
+    scores: Path,
+    dataset: Dataset,
+    alerts: AlertSettings,
+    json_file: Path | None,
+    report: Path | None,
+    *,
+    out: Console,
+    err: Console,
 ) -> Evaluation:
     """Evaluate written scores; print the tables, write JSON and report where asked.
 
     Args:
         scores: what ``replay`` or ``stream`` wrote.
         dataset: the labelled data set.
+        alerts: when the cameras raised an alarm.
         json_file: where the numbers go, or None.
         report: where an HTML report goes, or None.
         out: for results.
@@ -48,7 +65,7 @@ def evaluate_scores(
         require_place(report)
         require_writable(report.parent)
     with progress_bars(err) as progress:
-        evaluation = evaluate(scores, dataset, progress=Bar(progress, "evaluating"))
+        evaluation = evaluate(scores, dataset, alerts, progress=Bar(progress, "evaluating"))
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         with naming(json_file):

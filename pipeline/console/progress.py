@@ -234,6 +234,7 @@ class TrainingBars:
     def __init__(self, stages: Stages, fitting: str = "flows") -> None:
         self.not_used: list[str] = []
         self._features = Bar(stages, "features")
+        self._fitting = fitting
         self._steps = Bar(stages, fitting)
         self._heldout = Bar(stages, "held-out scores")
 
@@ -244,6 +245,10 @@ class TrainingBars:
     def passed_over(self, line: str) -> None:
         """A clip that could not be read after all."""
         self.not_used.append(line)
+
+    def models(self, count: int) -> None:
+        """Little footage is cross-fitted, which takes several models."""
+        self._steps.rename(f"{self._fitting}, {count} models")
 
     def step(self, epoch: int, step: int, total_steps: int, losses: Mapping[str, float]) -> None:
         """An optimiser step, with the loss of each level."""

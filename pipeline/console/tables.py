@@ -109,32 +109,6 @@ def metrics_table(rows: Iterable[tuple[str, ...]], title: str) -> Table:
     return table
 
 
-def alert_line(alert: Mapping[str, Any]) -> Text:
-    """One alert or notice as one line; of a kind that is not known, what any kind has.
-
-    Args:
-        alert: as ``pipeline.sinks.redis_reader`` gives it.
-    """
-    kind = plain(alert.get("kind"))
-    is_over = kind == "end" or alert.get("until_at_s") is not None
-    style = {"new": "bold red", "update": "yellow"}.get(kind, "green" if is_over else "magenta")
-    line = Text(f"{kind:<6}", style=style)
-    line.append(f" {plain(alert.get('camera_id') or 'run')}  {plain(alert.get('event_id'))}")
-    number = {key: float(value) for key, value in alert.items() if _is_number(value)}
-    if "start_s" in number:
-        line.append(f"  from {number['start_s']:.1f} s")
-    if "end_s" in number:
-        line.append(f" to {number['end_s']:.1f} s")
-    if "peak_score" in number:
-        threshold = f"{number['threshold']:.4g}" if "threshold" in number else "-"
-        line.append(f"  peak {number['peak_score']:.4g} (threshold {threshold})")
-    if alert.get("reason"):
-        line.append(f"  {plain(alert['reason'])}")
-    if {"since_at_s", "until_at_s"} <= number.keys():
-        line.append(f"  after {number['until_at_s'] - number['since_at_s']:.0f} s")
-    return line
-
-
 def camera_errors(statuses: Iterable[Mapping[str, Any]]) -> list[str]:
     """One line for everything that was wrong with a camera's stream."""
     lines = []

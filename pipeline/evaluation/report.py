@@ -14,24 +14,32 @@ from markupsafe import Markup
 
 from pipeline.alerts import Event
 from pipeline.datasets.base import Clip, Dataset
-from pipeline.errors import DatasetError, VideoError
+from pipeline.errors import DatasetError
 from pipeline.evaluation.events import events_of
 from pipeline.evaluation.figures import (
     CONTOUR,
     ScoreTimeline,
     colour_stops,
-    jpeg_address,
     map_limits,
     score_range,
     timeline_svg,
-    with_map,
-    with_truth,
 )
 from pipeline.evaluation.protocols import METRICS, ClipResult, Evaluation
-from pipeline.evaluation.tables import ALARM_COLUMNS, FLOOR_NAMES, TABLE_COLUMNS, alarm_rows, table_rows
+from pipeline.evaluation.report_alarms import false_alarms, misses
+from pipeline.evaluation.report_alarms import shown as shown_mistakes
+from pipeline.evaluation.report_glossary import GLOSSARY, METRIC_NAMES
+from pipeline.evaluation.report_pictures import Picture, pictures_of
+from pipeline.evaluation.tables import (
+    ALARM_COLUMNS,
+    FLOOR_NAMES,
+    RANGE_COLUMNS,
+    TABLE_COLUMNS,
+    alarm_rows,
+    range_rows,
+    table_rows,
+)
 from pipeline.files import write_whole
 from pipeline.sinks.parquet_reader import CameraScores, read_clip_scores
-from pipeline.video.source import open_source
 
 MOST_CLIPS = 24
 """Clips shown in one report, which keeps it near 4 MB."""
@@ -40,70 +48,6 @@ _MOST_ROWS = 200
 _PICTURE_WIDTH_PX = 400
 _MOST_MAPS_SAMPLED = 500
 """Anomaly maps that the colour scale is taken from, spread evenly over the clips shown."""
-
-METRIC_NAMES = {
-    "frame_auroc": "Frame AUROC",
-    "frame_auroc_causal": "Frame AUROC (causal)",
-    "frame_auroc_as_published": "As published (not attainable live)",
-    "frame_auroc_macro": "Frame AUROC (macro)",
-    "pixel_auroc": "Pixel AUROC",
-    "aupro": "AUPRO at 0.3",
-}
-
-GLOSSARY = (
-    (
-        "Frame AUROC",
-        "The chance that an anomalous frame, drawn from all frames of all clips, scores higher than a normal one; "
-        "ties count half.",
-    ),
-    (
-        "Frame AUROC (causal)",
-        "The same of the smoothed scores that alarms use. They are smoothed over the past alone.",
-    ),
-    (
-        "As published (not attainable live)",
-        "The same of scores that are smoothed over the future, too, and scaled clip by clip to reach from 0 to 1, as "
-        "many papers do. It serves to be set beside theirs; no live camera can do it.",
-    ),
-    (
-        "Frame AUROC (macro)",
-        "The same within each clip, averaged over the clips that hold both kinds of frames.",
-    ),
-    (
-        "Pixel AUROC",
-        "The chance that an anomalous pixel has a higher value in the anomaly map than a normal one, "
-        "all pixels of all frames pooled.",
-    ),
-    (
-        "AUPRO at 0.3",
-        "How much of an anomalous region the map covers, averaged over regions, so that small ones count as much as "
-        "large ones, and over pixel false-positive rates from 0 to 0.3; 1 is perfect.",
-    ),
-    (
-        "Floor",
-        "What a method reaches that sees no pixel: random scores; the time passed in the clip, since anomalies tend to "
-        "come late; the true label of each frame, spread over all its pixels. A number means little without it.",
-    ),
-    (
-        "Normal above threshold",
-        "The share of normal frames whose smoothed score reached the threshold. An alarm that never ends finds every "
-        "anomaly at once: read events and delays beside it.",
-    ),
-    (
-        "False event",
-        "An event that opened for nothing: no frame up to half a second after its first alert is anomalous. Counted "
-        "per hour of normal footage, with the interval of a Poisson process.",
-    ),
-    (
-        "Anomaly found",
-        "A stretch of anomalous frames during which an event was open; the delay is the time from its first frame.",
-    ),
-    (
-        "Event",
-        "A stretch in which the smoothed score stayed above the camera's threshold, which was fixed beforehand on "
-        "normal footage.",
-    ),
-)
 
 _EVENT_COLUMNS = ("camera_id", "event_id", "start_s", "end_s", "peak_score", "threshold")
 """What the events table shows of an event."""
@@ -167,6 +111,9 @@ def write_report(
         headline=_headline(evaluation),
         scenes=_scene_table(evaluation),
         alarms=_grid(ALARM_COLUMNS, alarm_rows(evaluation)),
+        ranges=_grid(RANGE_COLUMNS, range_rows(evaluation)),
+        false_alarms=shown_mistakes(false_alarms(evaluation, written), clips, written, colours),
+        misses=shown_mistakes(misses(evaluation, written), clips, written, colours),
         cameras=_table(cameras),
         events=_event_table(events.values()),
         clips=[_clip_view(material, limits, colours) for material in shown],
@@ -265,54 +212,18 @@ def _clip_view(material: _Material, limits: tuple[float, float], colours: tuple[
     }
 
 
-def _pictures(material: _Material, colours: tuple[float, float] | None) -> list[dict[str, Any]]:
-    """The frames of interest, each plain and, where there are maps, under its map, with the truth outlined."""
-    masks = material.clip.pixel_labels()
-    size_px = _picture_size(masks, material.maps)
-    images = _decode(material.clip, [frame for _, frame in material.frames], size_px)
-    pictures = []
-    for what, frame in material.frames:
-        image = images[frame]
-        mask = None if masks is None else _resized_mask(np.asarray(masks[frame]), size_px)
-        layers = [image]
-        if material.maps is not None and colours is not None:
-            layers.append(with_map(image, material.maps[frame], colours))
-        moment = f"{material.timeline.seconds[frame]:.1f} s"
-        caption = f"Frame {frame} ({moment}): {what}. Score {material.timeline.scores[frame]:.4g}."
-        alts = [f"frame {frame} of {material.clip.name}", f"its anomaly map over frame {frame}"]
-        addresses = [jpeg_address(with_truth(layer, mask)) for layer in layers]
-        pictures.append({"caption": caption, "addresses": addresses, "alts": alts})
-    return pictures
-
-
-def _picture_size(masks: npt.NDArray[Any] | None, maps: npt.NDArray[np.float16] | None) -> tuple[int, int]:
-    """Height and width of the pictures: the shape of the ground truth, or else that of the model's input."""
-    height, width = (3, 4)
-    for array in (maps, masks):
-        if array is not None:
-            height, width = array.shape[1:]
-    return max(2, round(_PICTURE_WIDTH_PX * height / width / 2) * 2), _PICTURE_WIDTH_PX
-
-
-def _decode(clip: Clip, frames: Sequence[int], size_px: tuple[int, int]) -> dict[int, npt.NDArray[np.uint8]]:
-    """Decode some frames of a clip."""
-    images: dict[int, npt.NDArray[np.uint8]] = {}
-    with open_source(clip.url, size_px, name=clip.name) as source:
-        for index, decoded in enumerate(source):
-            if index in frames:
-                images[index] = decoded.image
-            if len(images) == len(set(frames)):
-                break
-    if absent := sorted(set(frames) - images.keys()):
-        raise VideoError(f"clip {clip.name}: expected a frame {absent[0]}, got {source.decoded} frames")
-    return images
-
-
-def _resized_mask(mask: npt.NDArray[np.bool_], size_px: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Nearest neighbour, which keeps ground truth what it is."""
-    rows = (np.arange(size_px[0]) + 0.5) * mask.shape[0] / size_px[0]
-    columns = (np.arange(size_px[1]) + 0.5) * mask.shape[1] / size_px[1]
-    return mask[rows.astype(int)[:, None], columns.astype(int)]
+def _pictures(material: _Material, colours: tuple[float, float] | None) -> list[Picture]:
+    """The frames of interest."""
+    captions = [
+        (
+            frame,
+            f"Frame {frame} ({material.timeline.seconds[frame]:.1f} s): {what}."
+            f" Score {material.timeline.scores[frame]:.4g}.",
+        )
+        for what, frame in material.frames
+    ]
+    maps = {} if material.maps is None else {frame: material.maps[frame] for frame, _ in captions}
+    return pictures_of(material.clip, captions, maps, colours)
 
 
 def _headline(evaluation: Evaluation) -> list[dict[str, Any]]:

@@ -20,17 +20,29 @@ TABLE_COLUMNS = (
 
 ALARM_COLUMNS = (
     "alarms",
-    "frames",
-    "anomalous",
-    "clips",
     "normal above threshold",
     "events",
+    "precision",
     "false events",
     "false per hour (95 %)",
     "anomalies found",
+    "under alarm",
     "delay s, median (p90)",
 )
 """Headings of ``alarm_rows``."""
+
+RANGE_COLUMNS = (
+    "at all thresholds",
+    "frames",
+    "anomalous",
+    "clips",
+    "recall at 1 false/h",
+    "nAUDC @0.2TFA",
+    "RBDC",
+    "TBDC",
+    "tracks",
+)
+"""Headings of ``range_rows``."""
 
 FLOOR_NAMES = {
     "random": "random scores",
@@ -57,8 +69,13 @@ def table_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
 
 
 def alarm_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
-    """What was counted and alarmed as text cells under ``ALARM_COLUMNS``: overall, then scenes if several."""
-    return [_alarm_row(name, metrics) for name, metrics in _named(evaluation)]
+    """What was alarmed as text cells under ``ALARM_COLUMNS``: overall, then scenes if several."""
+    return [_alarm_row(name, metrics.alarms) for name, metrics in _named(evaluation)]
+
+
+def range_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
+    """What was counted, and what other thresholds would give, as text cells under ``RANGE_COLUMNS``: as above."""
+    return [_range_row(name, metrics) for name, metrics in _named(evaluation)]
 
 
 def _named(evaluation: Evaluation) -> Iterator[tuple[str, Metrics]]:
@@ -72,19 +89,35 @@ def _metrics_row(name: str, metrics: Metrics) -> tuple[str, ...]:
     return (name, *(_cell(getattr(metrics, metric)) for metric in METRICS))
 
 
-def _alarm_row(name: str, metrics: Metrics) -> tuple[str, ...]:
-    alarms = metrics.alarms
+def _alarm_row(name: str, alarms: Alarms) -> tuple[str, ...]:
     above = alarms.normal_above_threshold
     return (
         name,
-        *(f"{count:,}" for count in (metrics.frames, metrics.anomalous_frames, metrics.clips)),
         "–" if above is None else f"{100 * above:.1f} %",
         f"{alarms.events:,}",
+        _percent(alarms.event_precision),
         f"{alarms.false_events:,}",
         _rate(alarms),
         f"{alarms.anomalies_found:,} of {alarms.anomalies:,}",
+        f"{alarms.anomalies_under_alarm:,}",
         _delay(alarms),
     )
+
+
+def _range_row(name: str, metrics: Metrics) -> tuple[str, ...]:
+    return (
+        name,
+        *(f"{count:,}" for count in (metrics.frames, metrics.anomalous_frames, metrics.clips)),
+        _percent(metrics.alarms.recall_at_1_per_hour),
+        _cell(metrics.alarms.naudc),
+        _cell(metrics.rbdc),
+        _cell(metrics.tbdc),
+        "–" if metrics.tracks is None else f"{metrics.tracks:,}",
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.0f} %"
 
 
 def _rate(alarms: Alarms) -> str:

@@ -80,6 +80,9 @@ def _compile(module: nn.Module, example: tuple[Any, ...], dynamic: tuple[Any, ..
         "fx_graph_cache": False,
         "aot_inductor.output_path": str(library),
         "aot_inductor.embed_kernel_binary": True,  # a GPU's kernels: the library is all that is kept
+        # The C++ library that torch has loaded, also where a compiler would link one of its own into what it makes:
+        # two of them in one process do not agree on what a locale holds, and loading the code crashed.
+        "aot_inductor.custom_op_libs": [":libstdc++.so.6"],
     }
     _inductor.aot_compile(exported.module(), example, options=options)  # type: ignore[arg-type]
 

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -25,11 +27,13 @@ from pipeline.models.pairs import Pairs
 from pipeline.models.read_out import Reading, ReadOut, load_read_out
 from pipeline.runtime.messages import CameraRole
 from pipeline.types import FrameBatch, Prediction
+from pipeline.zoning import Regime
 
 _LOGGER = logging.getLogger(__name__)
 
 # Pixels of one forward pass (64 frames of 256 x 256): a wider batch is done in parts, so its memory is bounded.
 _MAX_PIXELS = 2**22
+_DTYPES = {"uint8": torch.uint8, "float32": torch.float32}  # of a batch
 
 
 class Engine:
@@ -157,7 +161,14 @@ class Engine:
         """(height, width) of the frames that ``predict`` takes."""
         return self.card.model.image_size_px
 
-    def predict(self, batch: FrameBatch, scenes: Sequence[str], *, maps: bool = True) -> list[Prediction]:
+    def predict(
+        self,
+        batch: FrameBatch,
+        scenes: Sequence[str],
+        *,
+        maps: bool = True,
+        regimes: Sequence[Regime | None] | None = None,
+    ) -> list[Prediction]:
         """Score frames.
 
         Args:
@@ -166,6 +177,7 @@ class Engine:
                 trained on is the method's business: flows take the mean camera embedding, baselines the scene that
                 suits the frame best.
             maps: whether predictions carry their anomaly map.
+            regimes: for each frame the zones that hold; None, or no zones, is all of the image.
 
         Returns:
             B predictions, in the order of the batch.
@@ -180,11 +192,12 @@ class Engine:
         predictions = []
         for start in range(0, len(batch), group):
             part = slice(start, start + group)
-            reading = self.score(*self._upload(batch, part), scenes[part])
-            scores, common = reading.scores.tolist(), reading.common_surprise.tolist()
+            reading = self.score(*self._upload(batch, part), scenes[part], None if regimes is None else regimes[part])
+            numbers = torch.stack([reading.scores, reading.common_surprise, reading.motion_share])
+            scores, common, motion = numbers.tolist()
             shown = as_float16(reading.shown) if maps else [None] * len(scores)
             paired = (batch.gaps_s[part] > 0.0).tolist()
-            predictions += list(map(Prediction, batch.headers[part], scores, shown, paired, common))
+            predictions += list(map(Prediction, batch.headers[part], scores, shown, paired, common, motion))
         return predictions
 
     def predict_as(self, batch: FrameBatch, roles: Sequence[CameraRole]) -> list[Prediction]:
@@ -197,7 +210,13 @@ class Engine:
         Raises:
             ValueError: as in ``predict``.
         """
-        return self.predict(batch, [role.scene for role in roles])
+        regimes = None
+        if any(role.zoning is not None for role in roles):
+            regimes = [
+                None if role.zoning is None else role.zoning.at(header.captured_at_s)
+                for header, role in zip(batch.headers, roles, strict=True)
+            ]
+        return self.predict(batch, [role.scene for role in roles], regimes=regimes)
 
     def _check(self, batch: FrameBatch, scenes: Sequence[str]) -> None:
         frames = (len(batch.headers), *self.image_size_px)
@@ -214,26 +233,35 @@ class Engine:
 
     def _upload(self, batch: FrameBatch, part: slice) -> tuple[Tensor, Pairs]:
         """Bytes go to the device, a quarter of what floats would be; they become floats there."""
-        # Copies: arrays from Ray are read-only, which torch cannot express.
-        images = torch.from_numpy(batch.images[part].copy())
-        pairs = Pairs.of(batch.previous_luma[part], batch.gaps_s[part])
-        if self.device.type == "cuda":
-            return images.pin_memory().to(self.device, non_blocking=True), pairs.pin_memory().to(self.device)
-        return images, pairs
+        arrays = (batch.images[part], batch.previous_luma[part], batch.gaps_s[part])
+        images, previous_luma, gaps_s = map(self._copied, arrays)
+        return images, Pairs(previous_luma, gaps_s)
+
+    def _copied(self, array: npt.NDArray[Any]) -> Tensor:
+        """An array on the device. Copied once: arrays from Ray are read-only, which torch cannot express."""
+        if self.device.type != "cuda":
+            return torch.from_numpy(array.copy())
+        # Straight into pinned memory, which a GPU fetches from by itself, and which torch keeps for it until it has.
+        pinned = torch.empty(array.shape, dtype=_DTYPES[array.dtype.name], pin_memory=True)
+        np.copyto(pinned.numpy(), array)
+        return pinned.to(self.device, non_blocking=True)
 
     @torch.inference_mode()
-    def score(self, images: Tensor, pairs: Pairs, scenes: Sequence[str]) -> Reading:
+    def score(
+        self, images: Tensor, pairs: Pairs, scenes: Sequence[str], regimes: Sequence[Regime | None] | None = None
+    ) -> Reading:
         """One forward pass.
 
         Args:
             images: uint8, shape (B, H, W, 3), at ``image_size_px``, on any device.
             pairs: the other halves of their pairs.
             scenes: as for ``predict``.
+            regimes: as for ``predict``.
         """
         images, pairs = images.to(self.device), pairs.to(self.device)
         rows = self.anomaly_model.scene_rows(scenes).to(self.device)
         maps = self.anomaly_model.anomaly_maps(images, self.encode, rows)
-        return self.read_out(maps, images, pairs, scenes)
+        return self.read_out(maps, images, pairs, scenes, regimes)
 
 
 def _expected_card(folder: Path, expected: ModelSettings | None) -> ModelCard:

@@ -11,15 +11,16 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from pipeline.camera_settings import CameraSettings
 from pipeline.config import TrainingSettings
 from pipeline.errors import CheckpointError
 from pipeline.methods import DEFAULT_METHOD, METHODS
 from pipeline.model_settings import ModelSettings
+from pipeline.normal_footage import StretchKind
 from pipeline.types import SceneReference
 
 CARD_FILE = "model.json"
@@ -99,6 +100,7 @@ class Provenance(_Card):
         steps: optimiser steps that were done.
         train_frames: frames it was fitted to.
         holdout_frames: normal frames kept from fitting, on which the constants were measured.
+        folds: where the footage was cross-fitted, how many models of parts of it were measured on the rest; else 0.
         losses: mean loss of the last steps by level (``stride 8``, ``block 3``; in older checkpoints ``8``); empty
             for a method without any.
         condition_strengths: how much of the flows' conditions the footage supported, by level, from 0 (none) to 1; the
@@ -114,6 +116,7 @@ class Provenance(_Card):
     steps: int
     train_frames: int
     holdout_frames: int
+    folds: int = 0
     losses: dict[str, float]
     condition_strengths: dict[str, float] = {}
     trained_at_s: float
@@ -131,7 +134,9 @@ class ModelCard(_Card):
         levels: constants of scoring, finest level first; empty for a method that needs none.
         read_out: constants of the read-out; None in a checkpoint of an older release, whose scores are read off the
             maps as they are.
-        normal_scores: anomaly scores of held-out normal frames by scene: one tuple per clip and light, in frame order.
+        normal_scores: anomaly scores of normal frames by scene: one tuple per stretch of footage, in frame order.
+        normal_kinds: what each of these tuples is good for, by scene; absent in a checkpoint of an older release, which
+            does not tell: all count as ``own``.
         unpaired_scores: the same of frames without a pair; empty where none were measured, so that ``normal_scores``
             serve both.
         normal_common: common surprise of the frames of ``normal_scores``; empty where none was measured, and nobody can
@@ -149,12 +154,23 @@ class ModelCard(_Card):
     levels: tuple[LevelConstants, ...]
     read_out: ReadOutConstants | None = None
     normal_scores: dict[str, tuple[tuple[float, ...], ...]]
+    normal_kinds: dict[str, tuple[StretchKind, ...]] = {}
     unpaired_scores: dict[str, tuple[tuple[float, ...], ...]] = {}
     normal_common: dict[str, tuple[tuple[float, ...], ...]] = {}
     normal_fps: PositiveFloat
     views: dict[str, SceneReference] = {}
     provenance: Provenance
     fingerprint: str = ""
+
+    @model_validator(mode="after")
+    def _says_of_every_stretch_what_it_is(self) -> Self:
+        for scene, kinds in self.normal_kinds.items():
+            stretches = len(self.normal_scores.get(scene, ()))
+            if len(kinds) != stretches:
+                raise ValueError(
+                    f"normal_kinds: {scene}: expected one for each of {stretches} stretches, got {len(kinds)}"
+                )
+        return self
 
     @property
     def footage_fps(self) -> float:

@@ -23,6 +23,8 @@ from pipeline.models.cflow import CFlow
 from pipeline.models.encoder import Encoder, bare_encoder
 from pipeline.models.float16 import as_float16_if_exact
 from pipeline.models.memory import check_memory
+from pipeline.models.normal_file import NORMAL_FILE
+from pipeline.models.normal_store import NormalStore
 from pipeline.models.read_out import SPEED_SCALES
 
 _OS_ERROR = re.compile(r"os error (\d+)")
@@ -38,7 +40,7 @@ def check_writable(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder}: expected a folder for the model, got a file")
     strange = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    strange = [name for name in strange if name not in {CARD_FILE, WEIGHTS_FILE}]
+    strange = [name for name in strange if name not in {CARD_FILE, WEIGHTS_FILE, NORMAL_FILE}]
     if strange:
         raise CheckpointError(
             f"{folder}: expected a new folder or one that holds a model alone, got {strange[0]!r} in it"
@@ -56,6 +58,7 @@ def save_checkpoint(
     encoder: Encoder,
     method: CFlow | Mapping[str, Tensor],
     speed_scales: Tensor | None = None,
+    normal: NormalStore | None = None,
 ) -> ModelCard:
     """Write a checkpoint; it appears whole under its name, replacing an older one.
 
@@ -65,6 +68,7 @@ def save_checkpoint(
         encoder: of the model.
         method: what was fitted to the encoder's features: flows, or another method's tensors by their names.
         speed_scales: of the read-out, where it looks at motion (``pipeline.models.read_out``).
+        normal: normal footage to be kept beside it.
 
     Returns:
         The card with its fingerprint.
@@ -90,6 +94,8 @@ def save_checkpoint(
             staged.chmod(0o755)
             for name in (WEIGHTS_FILE, CARD_FILE):
                 (staged / name).chmod(0o644)
+            if normal is not None:
+                normal.write(staged, written.fingerprint)
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written: {error.strerror or error}") from error
     return written

@@ -38,10 +38,6 @@ class Pairs(NamedTuple):
         """The same on a device; from pinned memory it does not wait."""
         return type(self)(*(tensor.to(device, non_blocking=True) for tensor in self))
 
-    def pin_memory(self) -> Self:
-        """The same in pinned memory."""
-        return type(self)(*(tensor.pin_memory() for tensor in self))
-
 
 def luma_of(images: Tensor) -> Tensor:
     """Brightness of RGB images by the integers of ``pipeline.video.pairs.luma_of``: a still camera shows no motion.

@@ -7,12 +7,16 @@ one way need not be so in the other. The map that is shown is their sum, which p
 
 Light and exposure change the whole image at once, so the part of appearance that all of a frame shares (its median) is
 taken off, as far as a change of light alone was seen to move what is read off (``ReadOutConstants.common_share``).
+
+Where a camera has zones, a mask is laid on both maps last of all: what is left out is not read, and the top fraction is
+one of what is left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,9 +27,11 @@ from torch.nn.functional import interpolate
 from pipeline.errors import CheckpointError
 from pipeline.models.anomaly_model import AnomalyMaps, rows_of
 from pipeline.models.card import WEIGHTS_FILE, ChannelConstants, ModelCard, ReadOutConstants
+from pipeline.models.masks import Mask, Masks
 from pipeline.models.motion import CELL_PX, speed_maps
 from pipeline.models.pairs import Pairs
-from pipeline.models.score import frame_scores
+from pipeline.models.score import frame_scores, top_cells
+from pipeline.zoning import Regime
 
 SPEED_SCALES = "read_out.speed_scales"
 """Name of the checkpoint's tensor that the read-out has beside its constants."""
@@ -65,11 +71,16 @@ class Reading:
         shown: where the anomaly is, float32, shape (B, h, w).
         scores: anomaly scores, float32, shape (B,).
         common_surprise: what the whole image shares, in spreads of normal frames; float32, shape (B,).
+        motion_share: of the cells that the score was read off, the part in which motion stood out more than appearance;
+            float32, shape (B,).
+        scored: what scores are read off, without the mask, float32, shape (B, h', w').
     """
 
     shown: Tensor
     scores: Tensor
     common_surprise: Tensor
+    motion_share: Tensor
+    scored: Tensor
 
 
 class ReadOut(nn.Module):
@@ -101,8 +112,16 @@ class ReadOut(nn.Module):
         self._constants, self._top_fraction = card.read_out, card.model.score.top_fraction
         self._row_of = {scene: row for row, scene in enumerate(card.scenes)}
         self.register_buffer("speed_scales", speed_scales)
+        self._masks = Masks()
 
-    def forward(self, maps: AnomalyMaps, images: Tensor, pairs: Pairs, scenes: Sequence[str]) -> Reading:
+    def forward(
+        self,
+        maps: AnomalyMaps,
+        images: Tensor,
+        pairs: Pairs,
+        scenes: Sequence[str],
+        regimes: Sequence[Regime | None] | None = None,
+    ) -> Reading:
         """Read B frames.
 
         Args:
@@ -110,19 +129,32 @@ class ReadOut(nn.Module):
             images: uint8, shape (B, H, W, 3), on the device.
             pairs: of the same frames, on the device.
             scenes: of each frame; one that was not trained on has the speeds of all together.
+            regimes: of each frame, the zones that hold; None, or no zones, is all of the image.
         """
+        mask_of = None
+        if regimes is not None and any(regime is not None and regime.zones for regime in regimes):
+            mask_of = partial(self._masks.of, regimes)
         if self._constants is None:
-            scores = frame_scores(maps.scored, self._top_fraction)
-            return Reading(maps.shown, scores, torch.zeros_like(scores))
+            nothing = torch.zeros(len(images), device=images.device)
+            return _read_off(maps.shown, maps.scored, nothing, self._top_fraction, mask_of)
         speeds = None
         if self.speed_scales is not None:
             rows = rows_of(scenes, self._row_of).to(images.device)
             speeds = speed_maps(images, pairs) / self.speed_scales[rows]
-        return read(maps, speeds, pairs.gaps_s > 0.0, self._constants, self._top_fraction)
+        return read(maps, speeds, pairs.gaps_s > 0.0, self._constants, self._top_fraction, mask_of)
+
+
+MaskOf = Callable[[Tensor], Mask]
+"""Maps of the frames of a batch, of any size -> the masks to be laid on them."""
 
 
 def read(
-    maps: AnomalyMaps, speeds: Tensor | None, paired: Tensor, constants: ReadOutConstants, top_fraction: float
+    maps: AnomalyMaps,
+    speeds: Tensor | None,
+    paired: Tensor,
+    constants: ReadOutConstants,
+    top_fraction: float,
+    mask_of: MaskOf | None = None,
 ) -> Reading:
     """Bring appearance and motion together.
 
@@ -132,19 +164,54 @@ def read(
         paired: which frames have a pair, bool, shape (B,); of the others appearance alone is read.
         constants: as measured on normal footage.
         top_fraction: as for ``frame_scores``.
+        mask_of: of the zones that hold; None for none.
     """
     medians = maps.shown.flatten(1).median(dim=1).values
     common = (medians - constants.common.centre) / constants.common.spread
     shown = _appearance(maps.shown, constants.shown, constants.common_share)
     scored = shown if maps.scored is maps.shown else _appearance(maps.scored, constants.scored, constants.common_share)
     if speeds is None or constants.motion is None:
-        return Reading(shown, frame_scores(scored, top_fraction), common)
+        return _read_off(shown, scored, common, top_fraction, mask_of)
     motion = (speeds - constants.motion.centre) / constants.motion.spread
-    with_motion = _scores(scored, motion, top_fraction)
-    scores = torch.where(paired, with_motion, frame_scores(scored, top_fraction))
     # No pair is no motion, not a motion of 0, which would count for something.
     moved = torch.where(paired[:, None, None], motion, -constants.motion.centre / constants.motion.spread)
-    return Reading(shown + _resized(moved, shown), scores, common)
+    shown = shown + _resized(moved, shown)
+    if scored.shape[1:].numel() == 1:  # of a method that scores whole frames
+        motion = _top_of(motion, top_fraction, mask_of)
+    return _read_off(shown, scored, common, top_fraction, mask_of, (_resized(motion, scored), paired))
+
+
+def _read_off(
+    shown: Tensor,
+    appearance: Tensor,
+    common: Tensor,
+    top_fraction: float,
+    mask_of: MaskOf | None,
+    motion: tuple[Tensor, Tensor] | None = None,
+) -> Reading:
+    """Scores of the higher one of both channels; motion comes with which frames have a pair, others have none."""
+    scored = appearance
+    if motion is not None:
+        scored = torch.where(motion[1][:, None, None], torch.maximum(appearance, motion[0]), appearance)
+    if mask_of is None:
+        top = top_cells(scored, top_fraction)
+    else:
+        mask = mask_of(scored)
+        top = top_cells(mask.weighted(scored), top_fraction, mask.cells)
+        shown = mask_of(shown).shown(shown)
+    moved = torch.zeros_like(top.values)
+    if motion is not None:
+        moved = (scored.flatten(1).gather(1, top.cells) > appearance.flatten(1).gather(1, top.cells)).float()
+    return Reading(shown, top.mean(top.values), common, top.mean(moved), scored)
+
+
+def _top_of(motion: Tensor, top_fraction: float, mask_of: MaskOf | None) -> Tensor:
+    """What is read off maps of motion alone, as maps of one cell; shape (B, 1, 1)."""
+    if mask_of is None:
+        return frame_scores(motion, top_fraction)[:, None, None]
+    mask = mask_of(motion)
+    top = top_cells(mask.weighted(motion), top_fraction, mask.cells)
+    return top.mean(top.values)[:, None, None]
 
 
 def _appearance(maps: Tensor, channel: ChannelConstants, common_share: float) -> Tensor:
@@ -156,12 +223,6 @@ def without_common(maps: Tensor, share: float) -> Tensor:
     if maps.shape[1:].numel() == 1:
         return maps
     return maps - share * maps.flatten(1).median(dim=1).values[:, None, None]
-
-
-def _scores(scored: Tensor, motion: Tensor, top_fraction: float) -> Tensor:
-    if scored.shape[1:].numel() == 1:  # of a method that scores whole frames
-        return torch.maximum(scored.flatten(), frame_scores(motion, top_fraction))
-    return frame_scores(torch.maximum(scored, _resized(motion, scored)), top_fraction)
 
 
 def _resized(maps: Tensor, like: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from pipeline.camera_settings import CameraSettings
 from pipeline.models.card import ModelCard
+from pipeline.normal_footage import AddedStretch
 from pipeline.runtime.actor_states import ActorState, ActorStates
 from pipeline.runtime.assignment import PlacedProcess, SavedAssignments
 from pipeline.runtime.camera_registry import CameraRegistry
@@ -70,7 +71,9 @@ class DesiredStates:
         self._registry, self._run = registry, run
         self.scene_references = scene_references or {}
         self.cards: tuple[ModelCard, ...] = ()
-        """What scorers must know of models, see ``DesiredScorerState``; both may be changed at any time."""
+        """What scorers must know of models, see ``DesiredScorerState``; all three may be changed at any time."""
+        self.normal: Mapping[str, tuple[AddedStretch, ...]] = {}
+        """As ``cards``."""
         self._pool = DetectorPool(detectors, active)
         self._detectors_so_far = len(detectors)
         self._placement = CameraPlacement(run, cameras_per_process, max_processes)
@@ -311,6 +314,7 @@ class DesiredStates:
                     cameras=tuple(cameras.get(name, ())),
                     removed_cameras=tuple(removed.get(name, ())),
                     cards=self.cards,
+                    normal=self.normal,
                 ),
             )
 

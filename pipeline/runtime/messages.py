@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 from pipeline.camera_settings import CameraSettings
 from pipeline.models.card import ModelCard
+from pipeline.normal_footage import AddedStretch
 from pipeline.runtime.status import ReaderStatus, ScoringStatus
 from pipeline.runtime.tally import DetectorLoad, Tally
 from pipeline.types import SceneReference, Trouble
+from pipeline.zoning import Zoning
 
 
 class TakeRequest(NamedTuple):
@@ -99,16 +101,18 @@ class CameraRole:
         scene: its scene in the model.
         live: whether newer frames are worth more than older ones.
         max_frame_age_s: of a live camera's frames; older ones are not scored.
+        zoning: its zones over the week; None where there are none.
     """
 
     scene: str
     live: bool
     max_frame_age_s: float
+    zoning: Zoning | None = None
 
     @classmethod
     def of(cls, camera: CameraSettings) -> CameraRole:
         """The role of a camera with these settings."""
-        return cls(camera.scene_name, camera.is_live, camera.max_frame_age_s)
+        return cls(camera.scene_name, camera.is_live, camera.max_frame_age_s, camera.zoning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +162,14 @@ class DesiredScorerState:
         cameras: the cameras to score, all of its slice.
         removed_cameras: those of its slice that were removed; frames of theirs may still be on their way.
         cards: of the models whose predictions may come, the one that is wanted last; none where it is the plan's alone.
+        normal: normal footage of these models beside what their cards hold, by fingerprint.
     """
 
     version: int = 0
     cameras: tuple[CameraSettings, ...] = ()
     removed_cameras: tuple[CameraSettings, ...] = ()
     cards: tuple[ModelCard, ...] = ()
+    normal: Mapping[str, tuple[AddedStretch, ...]] = field(default_factory=dict[str, tuple[AddedStretch, ...]])
 
 
 @dataclass(frozen=True, slots=True)

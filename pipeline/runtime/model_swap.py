@@ -99,6 +99,11 @@ class SavedSwap:
     leaving: frozenset[str] = frozenset()
     failure: str = ""
 
+    @property
+    def models(self) -> tuple[RunModel, ...]:
+        """All of them."""
+        return tuple(model for model in (self.current, self.before, self.coming, self.left) if model is not None)
+
 
 class ModelSwap:
     """The models of a run: one in use, perhaps one coming, and the one before.

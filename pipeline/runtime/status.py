@@ -25,6 +25,12 @@ class ScoringStatus:
         scored_fps: frames per second between the first and the last score; None before the second frame.
         scored_frame_at_s: Unix time at which the newest scored frame was captured; None before the first.
         threshold: the camera's threshold.
+        thresholds: version of its thresholds.
+        expected_per_hour: events an hour that normal footage opens at that threshold; None where nobody has counted.
+        interval_per_hour: 95 % interval of that rate; None where no footage proves anything.
+        normal_hours: of normal footage in which they were counted.
+        provisional: whether that is too little for the budget that was asked for.
+        hours_missing: how many more hours of it would do.
         light_changed: whether the camera's whole image looks different than in training.
         model: fingerprint of the model that it is scored by.
         counted: by the id of frame counters, how many of the frames dispatched by them are scored or dropped: all below
@@ -39,6 +45,12 @@ class ScoringStatus:
     scored_fps: float | None
     scored_frame_at_s: float | None
     threshold: float
+    thresholds: str = ""
+    expected_per_hour: float | None = None
+    interval_per_hour: tuple[float, float] | None = None
+    normal_hours: float = 0.0
+    provisional: bool = False
+    hours_missing: float = 0.0
     light_changed: bool = False
     model: str = ""
     counted: dict[str, int] = field(default_factory=dict[str, int])
@@ -144,6 +156,12 @@ class CameraStatus:
             "scored_fps": scoring.scored_fps,
             "scored_frame_at_s": scoring.scored_frame_at_s,
             "threshold": scoring.threshold,
+            "thresholds": scoring.thresholds,
+            "expected_per_hour": scoring.expected_per_hour,
+            "interval_per_hour": scoring.interval_per_hour,
+            "normal_hours": scoring.normal_hours,
+            "provisional": scoring.provisional,
+            "hours_missing": scoring.hours_missing,
             "model": scoring.model,
         }
 

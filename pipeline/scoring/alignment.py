@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.camera_settings import AlertSettings
-from pipeline.scoring.calibration import ScoreCalibration
-
 _UNITS = (0.1, 10.0)  # beyond that, too little footage was held out to tell how the two kinds vary
 
 
@@ -36,16 +33,16 @@ class Alignment:
     unit: float
 
     @classmethod
-    def between(cls, paired: ScoreCalibration, unpaired: ScoreCalibration, settings: AlertSettings) -> Alignment:
+    def between(cls, threshold: float, median: float, unpaired_threshold: float, unpaired_median: float) -> Alignment:
         """The alignment of a camera.
 
         Args:
-            paired: scores of normal frames with a pair.
-            unpaired: scores of normal frames without one.
-            settings: when the camera raises an alarm.
+            threshold: of normal frames with a pair, smoothed.
+            median: of the same.
+            unpaired_threshold: of normal frames without a pair, smoothed.
+            unpaired_median: of the same.
         """
-        threshold, width = _threshold_and_width(paired, settings)
-        unpaired_threshold, unpaired_width = _threshold_and_width(unpaired, settings)
+        width, unpaired_width = threshold - median, unpaired_threshold - unpaired_median
         least, most = _UNITS
         unit = min(max(width / unpaired_width, least), most) if width and unpaired_width else 1.0
         return cls(threshold, unpaired_threshold, unit)
@@ -53,9 +50,3 @@ class Alignment:
     def aligned(self, score: float) -> float:
         """A score of a frame without a pair, on the scale of frames with one; it may not be finite."""
         return self.threshold + self.unit * (score - self.unpaired_threshold)
-
-
-def _threshold_and_width(normal: ScoreCalibration, settings: AlertSettings) -> tuple[float, float]:
-    """The threshold of one kind of frames, and how far from their median it lies."""
-    threshold = normal.threshold(settings.quantile, settings.smoothing_s)
-    return threshold, threshold - normal.threshold(0.5, settings.smoothing_s)

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from datetime import tzinfo
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.alerts import Alert, Notice
+from pipeline.alerts import Alert, Notice, Region
 from pipeline.camera_settings import AlertSettings
-from pipeline.scoring.alignment import Alignment
-from pipeline.scoring.calibration import ScoreCalibration
-from pipeline.scoring.events import EventTracker, TrackerState, event_id, open_event
+from pipeline.scoring.calibration import Calibration
+from pipeline.scoring.event_span import event_id, event_of
+from pipeline.scoring.events import EventTracker, TrackerState
 from pipeline.scoring.light import LightMonitor, LightState, end_light_change
 from pipeline.scoring.smoothing import CausalSmoother, SmootherState
 from pipeline.scoring.thresholds import Thresholds
-from pipeline.types import Dropped, DropReason, FrameHeader, Prediction, Score
+from pipeline.types import Dropped, DropReason, FrameHeader, Prediction, Score, Suppressed
+from pipeline.zoning import Zoning
 
 
 @dataclass(slots=True)
 class CameraState:
-    """What must outlive the scorer's process. As JSON it is below 1 kB.
+    """What must outlive the scorer's process.
+
+    As JSON it is below 1 kB, and below 4 kB while an event is open or cools down and where things stay that were told.
 
     Attributes:
         last: (session, index) of the newest frame whose result is known; None before the first.
@@ -31,7 +35,6 @@ class CameraState:
         dropped: frames that were dispatched and got none, by reason.
         smoother: of the raw scores.
         tracker: of events.
-        threshold: that the open event was opened at.
         light: of what is said of the whole image.
         model: fingerprint of the model by whose scores the rest was decided.
     """
@@ -44,7 +47,6 @@ class CameraState:
     dropped: dict[str, int] = field(default_factory=dict[str, int])
     smoother: SmootherState = field(default_factory=SmootherState)
     tracker: TrackerState = field(default_factory=TrackerState)
-    threshold: float = 0.0
     light: LightState = field(default_factory=LightState)
     model: str = ""
 
@@ -96,8 +98,7 @@ def end_abandoned(camera_id: str, state: CameraState, now_s: float) -> list[Aler
     light = end_light_change(camera_id, replace(state.light), now_s, now_s, _RUN_LOST)
     if span is None:
         return [*light]
-    event = open_event(camera_id, span, state.threshold)
-    return [Alert(replace(event, end_s=span.end_s), "end", now_s), *light]
+    return [Alert(event_of(camera_id, span, "interrupted"), "end", now_s), *light]
 
 
 class CameraScoring:
@@ -105,10 +106,11 @@ class CameraScoring:
 
     Args:
         camera_id: the camera.
-        normal: scores of its scene's held-out normal frames, thinned as the camera is.
+        calibration: what its scores are set against.
         settings: when it raises an alarm.
         state: what an earlier process remembered.
-        unpaired: as ``normal``, of frames without a pair; None where ``normal`` serves both.
+        zoning: its zones over the week; None for a camera without zones.
+        time_zone: by whose clock times are told; None for the machine's.
         light: watches the whole image; None where nobody can tell, or wants to know, that it looks different.
         model: fingerprint of the model whose normal frames these are.
     """
@@ -116,22 +118,22 @@ class CameraScoring:
     def __init__(
         self,
         camera_id: str,
-        normal: ScoreCalibration,
+        calibration: Calibration,
         settings: AlertSettings,
         state: CameraState | None = None,
         *,
-        unpaired: ScoreCalibration | None = None,
+        zoning: Zoning | None = None,
+        time_zone: tzinfo | None = None,
         light: LightMonitor | None = None,
         model: str = "",
     ) -> None:
         self.camera_id = camera_id
-        self._normal = normal
-        self._unpaired = unpaired or normal
-        self._alignment = None if unpaired is None else Alignment.between(normal, unpaired, settings)
+        self._calibration = calibration
         self._smoother = CausalSmoother(settings.smoothing_s)
-        self.thresholds = self._thresholds(settings)
-        """What its smoothed scores are held against."""
-        self._tracker = EventTracker(camera_id, settings, self.thresholds)
+        self._zoning = zoning
+        self._tracker = EventTracker(
+            camera_id, settings, calibration.thresholds, time_zone=time_zone, zone_of=self._zone_of
+        )
         self._state = state or CameraState(model=model)
         self._smoother.state, self._tracker.state = self._state.smoother, self._state.tracker
         self._light = light
@@ -142,8 +144,12 @@ class CameraScoring:
     def state(self) -> CameraState:
         """What it remembers."""
         self._state.smoother, self._state.tracker = self._smoother.state, self._tracker.state
-        self._state.threshold = self.thresholds.opening
         return self._state
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """What its smoothed scores are held against."""
+        return self._calibration.thresholds
 
     @property
     def model(self) -> str:
@@ -199,17 +205,18 @@ class CameraScoring:
             return None, []
         smoothed = self._smoother.update(aligned.anomaly_score, header.session, header.media_time_s)
         self._state.scored += 1
-        alerts: list[Alert | Notice] = [*self._tracker.update(aligned, smoothed, now_s)]
-        if self._light is not None:
-            alerts += self._light.update(header, prediction.common_surprise, now_s)
+        p_value = self._calibration.p_value(prediction.anomaly_score, paired=prediction.paired)
+        light = [] if self._light is None else self._light.update(header, prediction.common_surprise, now_s)
+        raised = self._tracker.update(aligned, smoothed, now_s, p_value=p_value, held=self._held(header))
         event = self._tracker.joined
         score = Score(
             header=header,
             anomaly_score=aligned.anomaly_score,
             smoothed_score=smoothed,
-            p_value=(self._normal if prediction.paired else self._unpaired).p_value(prediction.anomaly_score),
+            p_value=p_value,
             threshold=self.thresholds.opening,
             thresholds=self.thresholds.version,
+            close_threshold=self.thresholds.closing if prediction.paired else self.thresholds.unpaired_closing,
             scored_at_s=now_s,
             latency_s=now_s - header.captured_at_s,
             event_id=None if event is None else event_id(self.camera_id, event),
@@ -218,8 +225,10 @@ class CameraScoring:
             paired=prediction.paired,
             common_surprise=prediction.common_surprise,
             model=self._state.model,
+            event_stretch=None if event is None else event.stretches,
+            suppressed=self._tracker.suppressed,
         )
-        return score, alerts
+        return score, [*raised, *light]
 
     def is_new(self, header: FrameHeader) -> bool:
         """Whether a frame is above all before it."""
@@ -235,11 +244,12 @@ class CameraScoring:
             model: fingerprint of the other model.
             now_s: Unix time.
         """
-        alerts = self._tracker.finish(now_s)
+        alerts = self._tracker.leave_scale(now_s)
         state = self.state
         state.model = model
         state.smoother = self._smoother.state = SmootherState()
         state.light.smoother, state.light.turned_s = SmootherState(), None
+        state.light.unsettled_s = 0.0
         return [*alerts]
 
     def end_untold_light(self, now_s: float) -> list[Alert | Notice]:
@@ -270,18 +280,24 @@ class CameraScoring:
         light = end_light_change(self.camera_id, self._state.light, now_s, now_s, _UNWATCHED)
         return [*self._tracker.finish(now_s), *light]
 
-    def _thresholds(self, settings: AlertSettings) -> Thresholds:
-        closing = unpaired_closing = self._normal.threshold(settings.close_quantile, settings.smoothing_s)
-        if self._alignment is not None:
-            own = self._unpaired.threshold(settings.close_quantile, settings.smoothing_s)
-            unpaired_closing = self._alignment.aligned(own)
-        return Thresholds(self._normal.threshold(settings.quantile, settings.smoothing_s), closing, unpaired_closing)
+    def _held(self, header: FrameHeader) -> Suppressed:
+        """Why no event may open at a frame."""
+        if self._zoning is not None and not self._zoning.at(header.captured_at_s).armed:
+            return "not_armed"
+        return "light" if self._light is not None and self._light.pauses else ""
+
+    def _zone_of(self, region: Region, at_s: float) -> str | None:
+        """Name of the watched zone that holds the middle of a region at a time."""
+        if self._zoning is None:
+            return None
+        return self._zoning.at(at_s).zone_at((region.left + region.right) / 2, (region.top + region.bottom) / 2)
 
     def _aligned(self, prediction: Prediction) -> Prediction:
         """The frame with its score on the scale that all frames of the camera share."""
-        if prediction.paired or self._alignment is None:
+        alignment = self._calibration.alignment
+        if prediction.paired or alignment is None:
             return prediction
-        return replace(prediction, anomaly_score=self._alignment.aligned(prediction.anomaly_score))
+        return replace(prediction, anomaly_score=alignment.aligned(prediction.anomaly_score))
 
     def _accepts(self, header: FrameHeader) -> bool:
         """Whether a frame is above all before it; if so it is the last one now, and what is missing below it is lost.

@@ -1,78 +1,34 @@
-"""From smoothed scores to events: hysteresis in height (two thresholds) and in time (frames to open, time to close)."""
+"""From smoothed scores to events: hysteresis in height (two thresholds) and in time, cooldown, and things that stay."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import tzinfo
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage  # pyright: ignore[reportMissingTypeStubs]
 
-from pipeline.alerts import Alert, AlertKind, Event, Region
+from pipeline.alerts import Alert, AlertKind, EventEnd, Region
 from pipeline.camera_settings import AlertSettings
+from pipeline.scoring.event_span import EventSpan, Opening, event_of, severity_of
+from pipeline.scoring.regions import touch, union
+from pipeline.scoring.smoothing import ROUNDING_S, CausalSmoother, SmootherState
+from pipeline.scoring.still import (
+    LOOK_EVERY_S,
+    StillThing,
+    clearly_higher,
+    is_still,
+    look,
+    with_thing,
+    without_places,
+)
 from pipeline.scoring.thresholds import Thresholds
-from pipeline.types import Prediction
+from pipeline.types import Prediction, Suppressed
 
-
-@dataclass(slots=True)
-class Peak:
-    """The active frame with the highest raw anomaly score.
-
-    Attributes:
-        score: that score.
-        at_s: Unix time of its capture.
-        index: of the frame in its session.
-        region: where in the image it is anomalous; None without a map.
-    """
-
-    score: float
-    at_s: float
-    index: int
-    region: Region | None
-
-    @classmethod
-    def of(cls, prediction: Prediction) -> Peak:
-        """A frame as a peak; its map is read now, so that an open event is a few numbers."""
-        anomaly_map, header = prediction.anomaly_map, prediction.header
-        region = None if anomaly_map is None else anomalous_region(anomaly_map)
-        return cls(prediction.anomaly_score, header.captured_at_s, header.index, region)
-
-
-@dataclass(slots=True)
-class EventSpan:
-    """Frames that are, or may become, one event.
-
-    Attributes:
-        session: of all its frames.
-        index: of its first frame.
-        start_s: media time of its first frame.
-        started_at_s: Unix time of that frame's capture.
-        end_s: media time of its last active frame.
-        peak: its highest score.
-        frames: how many are active.
-    """
-
-    session: int
-    index: int
-    start_s: float
-    started_at_s: float
-    end_s: float
-    peak: Peak
-    frames: int = 1
-
-    @classmethod
-    def starting(cls, prediction: Prediction) -> EventSpan:
-        """A stretch of one frame."""
-        header = prediction.header
-        time_s = header.media_time_s
-        return cls(header.session, header.index, time_s, header.captured_at_s, time_s, Peak.of(prediction))
-
-    def extend(self, prediction: Prediction) -> None:
-        """Take in the next active frame."""
-        self.frames += 1
-        self.end_s = max(self.end_s, prediction.header.media_time_s)
-        if prediction.anomaly_score > self.peak.score:
-            self.peak = Peak.of(prediction)
+_MOST_DOUBLINGS = 6  # of the time between updates
+_LONGEST_COOLDOWNS = 10  # an event that began longer ago is not continued, whatever comes
+_SEVERITIES = ("low", "medium", "high")
 
 
 @dataclass(slots=True)
@@ -87,6 +43,10 @@ class TrackerState:
         open: the open event.
         quiet_s: media time since the open event's last active frame.
         unsaid_s: media time since the open event's last alert.
+        cooling: the event that ended last, as long as what comes at its place continues it.
+        cooled_s: media time since it ended.
+        still: things that stay and were told, oldest first.
+        beside: smoothed score of the image without their places.
     """
 
     opened: int = 0
@@ -96,16 +56,31 @@ class TrackerState:
     open: EventSpan | None = None
     quiet_s: float = 0.0
     unsaid_s: float = 0.0
+    cooling: EventSpan | None = None
+    cooled_s: float = 0.0
+    still: list[StillThing] = field(default_factory=list[StillThing])
+    beside: SmootherState = field(default_factory=SmootherState)
 
 
 class EventTracker:
     """Opens and closes events of one camera.
 
-    An event opens with the ``open_frames``-th consecutive frame whose smoothed score is at or above the threshold, and
-    starts at the first of them. It ends once smoothed scores have stayed below the close threshold for ``close_s`` of
-    media time, when the session changes, or at ``finish``; its end is its last *active* frame, one whose smoothed score
-    was at or above the close threshold. Its peak is the active frame with the highest raw anomaly score. Events of a
-    camera never overlap. While it is open an ``update`` follows every ``update_s`` of media time.
+    An event opens with the first frame that completes ``open_frames`` consecutive frames whose smoothed score is at or
+    above the threshold, and ``open_s`` of media time since the first of them, which is its start. It ends as ``over``
+    once smoothed scores have stayed below the close threshold for ``close_s`` of media time, and as ``interrupted``
+    when the session changes or at ``finish``; its end is its last *active* frame, one whose smoothed score was at or
+    above the close threshold. Its peak is the active frame with the highest raw anomaly score. Events of a camera never
+    overlap.
+
+    What opens within ``cooldown_s`` after an event was over, where that event was seen, continues it: an ``update``
+    under the same id says so, and a further ``end`` follows.
+
+    An event that stays in one place for ``still_after_s`` ends as ``still_there``. What that thing makes anomalous
+    opens nothing more until its place has been as normal footage for as long as the cooldown. What happens elsewhere,
+    or makes the score clearly higher than the thing ever did, opens a new event.
+
+    While an event is open an ``update`` follows after ``update_s`` of media time, then after twice, four times as long
+    and so on, and after ``update_s`` where its severity has risen.
 
     An event's id is ``CAMERA-MS-SESSION-INDEX`` of its first frame, MS being the Unix milliseconds of its capture: the
     same frames give the same id, and no two runs share one.
@@ -116,146 +91,260 @@ class EventTracker:
         camera_id: the camera.
         settings: frames and durations.
         thresholds: what smoothed scores are held against.
+        time_zone: the camera's; None for the machine's.
+        zone_of: name of the watched zone that a region is in at a Unix time; None where it is in none.
     """
 
-    def __init__(self, camera_id: str, settings: AlertSettings, thresholds: Thresholds) -> None:
+    def __init__(
+        self,
+        camera_id: str,
+        settings: AlertSettings,
+        thresholds: Thresholds,
+        *,
+        time_zone: tzinfo | None = None,
+        zone_of: Callable[[Region, float], str | None] | None = None,
+    ) -> None:
         self.camera_id = camera_id
         self.state = TrackerState()
         """What it remembers; setting it goes on from there."""
         self.joined: EventSpan | None = None
         """The open event that the last frame is an active one of; None where it is of none."""
+        self.suppressed: Suppressed = ""
+        """Why the last frame, though anomalous, counts for nothing; empty where it counts or is not anomalous."""
+        self.thresholds = thresholds
+        """What smoothed scores are held against from the next frame on."""
         self._settings = settings
-        self._thresholds = thresholds
+        self._time_zone = time_zone
+        self._zone_of = zone_of
+        self._smoother = CausalSmoother(settings.smoothing_s)
 
-    def update(self, prediction: Prediction, smoothed: float, now_s: float) -> list[Alert]:
+    def update(
+        self,
+        prediction: Prediction,
+        smoothed: float,
+        now_s: float,
+        *,
+        p_value: float = 1.0,
+        held: Suppressed = "",
+    ) -> list[Alert]:
         """Take in the camera's next frame.
 
         Args:
             prediction: the frame; above all frames before it.
             smoothed: its smoothed anomaly score.
             now_s: Unix time.
+            p_value: of its anomaly score.
+            held: why nothing opens at this frame, whatever it shows. While the light has changed, time stands still for
+                an open event; for every other reason it ends.
 
         Returns:
             Alerts in the order in which they are to be emitted; mostly none.
         """
         state, header = self.state, prediction.header
         same_session = header.session == state.session
-        self.joined = None
+        self.joined, self.suppressed = None, ""
         alerts = [] if same_session else self.finish(now_s)
         elapsed_s = max(0.0, header.media_time_s - state.time_s) if same_session else 0.0
         state.session, state.time_s = header.session, header.media_time_s
+        if state.cooling is not None:
+            self._cool(state.cooling, elapsed_s)
+        if held:
+            return alerts + self._hold(smoothed, held, now_s)
+        counted = smoothed
+        if state.still:
+            prediction, counted = self._beside_still_things(prediction, smoothed, elapsed_s)
         if state.open is None:
-            return alerts + self._watch(prediction, smoothed, now_s)
-        return alerts + self._follow(state.open, prediction, smoothed, elapsed_s, now_s)
+            alerts += self._watch(prediction, counted, p_value, elapsed_s, now_s)
+        else:
+            alerts += self._follow(state.open, prediction, counted, p_value, elapsed_s, now_s)
+        if counted < self.thresholds.opening <= smoothed and self.joined is None:
+            self.suppressed = "still_there"
+        return alerts
 
     def finish(self, now_s: float) -> list[Alert]:
-        """Close the open event, if there is one: the stream has ended.
+        """Close the open event, if there is one: the stream has ended. Nothing that comes continues it.
 
         Args:
             now_s: Unix time.
         """
-        span = self.state.open
-        self.state.open = self.state.rising = None
-        return [self._alert("end", span, now_s)] if span is not None else []
+        alerts = self._end(self.state.open, "interrupted", now_s) if self.state.open is not None else []
+        self.state.rising = self.state.cooling = None
+        return alerts
 
-    def _watch(self, prediction: Prediction, smoothed: float, now_s: float) -> list[Alert]:
-        """No event is open: count anomalous frames in a row."""
+    def leave_scale(self, now_s: float) -> list[Alert]:
+        """``finish``, and forget still things: scores that follow share no scale with those before.
+
+        Args:
+            now_s: Unix time.
+        """
+        alerts = self.finish(now_s)
+        self.state.still, self.state.beside = [], SmootherState()
+        return alerts
+
+    def _cool(self, span: EventSpan, elapsed_s: float) -> None:
+        """Time passes after the end of an event."""
+        state, settings = self.state, self._settings
+        state.cooled_s += elapsed_s
+        span.unlooked_s += elapsed_s
+        since_start_s = state.time_s - span.start_s
+        if state.cooled_s > settings.cooldown_s or since_start_s > _LONGEST_COOLDOWNS * settings.cooldown_s:
+            state.cooling = None
+
+    def _hold(self, smoothed: float, held: Suppressed, now_s: float) -> list[Alert]:
         state = self.state
-        if smoothed < self._thresholds.opening:
+        state.rising = None
+        if smoothed >= self.thresholds.opening:
+            self.suppressed = held
+        if held == "light" or state.open is None:
+            return []
+        return self._end(state.open, "interrupted", now_s)
+
+    def _beside_still_things(
+        self, prediction: Prediction, smoothed: float, elapsed_s: float
+    ) -> tuple[Prediction, float]:
+        """The frame as it is without still things, and what of its smoothed score is not theirs."""
+        state, thresholds, header = self.state, self.thresholds, prediction.header
+        closing = self._closing(prediction)
+        values, highest = without_places(prediction.anomaly_map, state.still)
+        for thing, value in zip(state.still, highest, strict=True):
+            is_quiet = min(smoothed, value - thing.excess) < closing
+            thing.quiet_s = thing.quiet_s + elapsed_s if is_quiet else 0.0
+        counted = self._smoothed_beside(values, smoothed, header.session, header.media_time_s)
+        if smoothed >= clearly_higher(state.still, thresholds.opening, closing):
+            counted = smoothed  # with all that the map shows
+        elif values is not None:
+            prediction = replace(prediction, anomaly_map=values)
+        quiet_for_s = max(self._settings.cooldown_s, self._settings.close_s)
+        state.still = [thing for thing in state.still if thing.quiet_s < quiet_for_s]
+        return prediction, counted
+
+    def _smoothed_beside(
+        self, values: npt.NDArray[np.float32] | None, smoothed: float, session: int, time_s: float
+    ) -> float:
+        """The smoothed score of what is not in a still thing's place; at most that of the whole."""
+        state = self.state
+        if values is None:  # nobody can tell
+            state.beside = SmootherState()
+            return -np.inf
+        # The map adds what the score takes the larger of: where only one channel speaks, it may lie below the score.
+        excess = max(0.0, *(thing.excess for thing in state.still))
+        self._smoother.state = state.beside
+        beside = self._smoother.update(float(values.max()) - excess, session, time_s)
+        state.beside = self._smoother.state
+        return min(beside, smoothed)
+
+    def _closing(self, prediction: Prediction) -> float:
+        return self.thresholds.closing if prediction.paired else self.thresholds.unpaired_closing
+
+    def _watch(
+        self, prediction: Prediction, smoothed: float, p_value: float, elapsed_s: float, now_s: float
+    ) -> list[Alert]:
+        """No event is open: count anomalous frames in a row, and for how long they come."""
+        state, settings = self.state, self._settings
+        if smoothed < self.thresholds.opening:
             state.rising = None
             return []
-        if state.rising is None:
-            state.rising = EventSpan.starting(prediction)
+        span = state.rising
+        if span is None:
+            span = state.rising = EventSpan.starting(prediction, smoothed, p_value)
         else:
-            state.rising.extend(prediction)
-        if state.rising.frames < self._settings.open_frames:
+            span.extend(prediction, smoothed, p_value)
+            span.lasted_s += elapsed_s
+        if span.frames < settings.open_frames or span.lasted_s < settings.open_s - ROUNDING_S:
             return []
-        self.joined = state.open = state.rising
         state.rising = None
         state.quiet_s = state.unsaid_s = 0.0
+        self._place(span)
+        if state.cooling is not None and touch(state.cooling.extent, span.peak.region):
+            self.joined = state.open = state.cooling
+            state.open.resume(span)
+            state.cooling = None
+            return [self._alert("update", state.open, now_s)]
+        span.opening = Opening.by(self.thresholds, settings.budget, span.started_at_s, self._time_zone)
+        span.told_smoothed = span.peak_smoothed
+        self.joined = state.open = span
         state.opened += 1
-        return [self._alert("new", state.open, now_s)]
+        return [self._alert("new", span, now_s)]
 
     def _follow(
-        self, span: EventSpan, prediction: Prediction, smoothed: float, elapsed_s: float, now_s: float
+        self,
+        span: EventSpan,
+        prediction: Prediction,
+        smoothed: float,
+        p_value: float,
+        elapsed_s: float,
+        now_s: float,
     ) -> list[Alert]:
         """An event is open: extend it, close it, or emit an update."""
-        state = self.state
+        state, settings = self.state, self._settings
         state.unsaid_s += elapsed_s
-        thresholds = self._thresholds
-        if smoothed >= (thresholds.closing if prediction.paired else thresholds.unpaired_closing):
-            span.extend(prediction)
+        span.unlooked_s += elapsed_s
+        if smoothed >= self._closing(prediction):
             self.joined = span
             state.quiet_s = 0.0
+            if span.extend(prediction, smoothed, p_value):
+                self._place(span)
+            if span.unlooked_s >= LOOK_EVERY_S or span.anchor is None:
+                self._look(span, prediction, smoothed)
+            if is_still(span.anchor, settings.still_after_s):
+                return self._leave_still(span, prediction, now_s)
         else:
             state.quiet_s += elapsed_s
-            if state.quiet_s >= self._settings.close_s:
-                return self.finish(now_s)
-        if state.unsaid_s < self._settings.update_s:
-            return []
-        state.unsaid_s = 0.0
-        return [self._alert("update", span, now_s)]
+            if state.quiet_s >= settings.close_s:
+                return self._end(span, "over", now_s)
+        return [self._alert("update", span, now_s)] if self._is_update_due(span) else []
 
-    def _alert(self, kind: AlertKind, span: EventSpan, now_s: float) -> Alert:
-        event = open_event(self.camera_id, span, self._thresholds.opening)
-        return Alert(replace(event, end_s=span.end_s) if kind == "end" else event, kind, now_s)
+    def _look(self, span: EventSpan, prediction: Prediction, smoothed: float) -> None:
+        anchor, region = look(
+            span.anchor,
+            prediction.anomaly_map,
+            prediction.anomaly_score,
+            smoothed,
+            self._closing(prediction),
+            span.unlooked_s,
+        )
+        span.anchor, span.extent, span.unlooked_s = anchor, union(span.extent, region), 0.0
 
+    def _leave_still(self, span: EventSpan, prediction: Prediction, now_s: float) -> list[Alert]:
+        """The event ends, though what it is about stays."""
+        state, anchor = self.state, span.anchor
+        assert anchor is not None
+        assert prediction.anomaly_map is not None  # it was just looked at
+        state.still = with_thing(state.still, anchor, prediction.anomaly_map.shape)
+        state.beside = SmootherState()
+        return self._end(span, "still_there", now_s)
 
-def event_id(camera_id: str, span: EventSpan) -> str:
-    """The id of an event: the same for the same frames, and never the same in two runs."""
-    return f"{camera_id}-{round(span.started_at_s * 1000)}-{span.session}-{span.index}"
+    def _is_update_due(self, span: EventSpan) -> bool:
+        unsaid_s, update_s = self.state.unsaid_s, self._settings.update_s
+        if unsaid_s >= update_s * 2 ** min(span.updates, _MOST_DOUBLINGS):
+            return True
+        if unsaid_s < update_s or span.peak_smoothed <= span.told_smoothed:
+            return False
+        told = severity_of(span)
+        self._weigh(span)
+        return _SEVERITIES.index(severity_of(span)) > _SEVERITIES.index(told)
 
+    def _place(self, span: EventSpan) -> None:
+        """Say in which zone the peak is."""
+        peak = span.peak
+        if self._zone_of is not None and peak.region is not None:
+            span.zone = self._zone_of(peak.region, peak.at_s)
 
-def first_index(event_id: str) -> int:
-    """Index, in its session, of an event's first frame.
+    def _end(self, span: EventSpan, ended: EventEnd, now_s: float) -> list[Alert]:
+        state = self.state
+        state.open = state.rising = None
+        alert = self._alert("end", span, now_s, ended)
+        if ended == "over" and self._settings.cooldown_s > 0.0:
+            state.cooling, state.cooled_s = span, 0.0
+        return [alert]
 
-    Raises:
-        ValueError: it does not end in one, as those of ``event_id`` do.
-    """
-    return int(event_id.rpartition("-")[2])
+    def _alert(self, kind: AlertKind, span: EventSpan, now_s: float, ended: EventEnd | None = None) -> Alert:
+        self._weigh(span)
+        if kind == "update":
+            span.updates += 1
+            self.state.unsaid_s = 0.0
+        return Alert(event_of(self.camera_id, span, ended), kind, now_s)
 
-
-def open_event(camera_id: str, span: EventSpan, threshold: float) -> Event:
-    """What is known of an event while it is open."""
-    peak = span.peak
-    return Event(
-        event_id=event_id(camera_id, span),
-        camera_id=camera_id,
-        session=span.session,
-        start_s=span.start_s,
-        end_s=None,
-        started_at_s=span.started_at_s,
-        peak_score=peak.score,
-        peak_at_s=peak.at_s,
-        peak_index=peak.index,
-        threshold=threshold,
-        region=peak.region,
-    )
-
-
-def anomalous_region(anomaly_map: npt.NDArray[np.float16]) -> Region | None:
-    """Box around the spot that stands out most.
-
-    The spot is the connected component (diagonals count) that holds the map's maximum, of all positions at or above the
-    middle between the map's median and its maximum.
-
-    Args:
-        anomaly_map: shape (h, w).
-
-    Returns:
-        The box, or None where the map is flat or not finite: nothing stands out.
-    """
-    values = anomaly_map.astype(np.float32)
-    median, maximum = float(np.median(values)), float(values.max())
-    if not np.isfinite(values).all() or maximum <= median:
-        return None
-    labels: npt.NDArray[np.int32] = ndimage.label(values >= median + (maximum - median) / 2, np.ones((3, 3)))[0]  # pyright: ignore
-    spot = labels == labels[np.unravel_index(int(values.argmax()), values.shape)]
-    height, width = values.shape
-    rows, columns = np.flatnonzero(spot.any(axis=1)), np.flatnonzero(spot.any(axis=0))
-    return Region(
-        left=float(columns[0] / width),
-        top=float(rows[0] / height),
-        right=float((columns[-1] + 1) / width),
-        bottom=float((rows[-1] + 1) / height),
-    )
+    def _weigh(self, span: EventSpan) -> None:
+        """Say how rare the highest smoothed score so far is."""
+        span.once_in_h, span.told_smoothed = self.thresholds.once_in_h(span.peak_smoothed), span.peak_smoothed

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
 
 from pipeline.alerts import Alert, Notice
 from pipeline.camera_settings import CameraSettings
 from pipeline.models.card import ModelCard
 from pipeline.runtime.latency import LatencyHistogram
 from pipeline.runtime.status import ScoringStatus
-from pipeline.scoring.calibration import ScoreCalibration
+from pipeline.scoring.calibrations import Calibrations
 from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
-from pipeline.scoring.light import LightMonitor, light_threshold
+from pipeline.scoring.light import LightMonitor, light_threshold, settling_s
 from pipeline.types import Dropped, Prediction, Score
 
 _log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Scorer:
         self._cameras: dict[str, CameraScoring] = {}
         self._meters: dict[str, _Meter] = {}
         self._archived: set[str] = set()  # removed long ago
+        self._calibrations = Calibrations()
 
     def use(self, cards: Sequence[ModelCard]) -> None:
         """Know these models, too; what was not seen by any is expected to be seen by the last of them.
@@ -60,6 +62,7 @@ class Scorer:
         """
         self._cards = {card.fingerprint: card for card in cards}
         self._wanted = cards[-1].fingerprint
+        self._calibrations.keep(self._cards)
 
     def configure(
         self, cameras: Iterable[CameraSettings], now_s: float, removed_cameras: Iterable[CameraSettings] = ()
@@ -184,18 +187,21 @@ class Scorer:
         known = self._cameras.get(settings.id)
         state = known.state if known else self._restored(settings.id)
         card = self._cards.get(state.model if state is not None else "") or self._cards[self._wanted]
-        normal = ScoreCalibration.of_scene(
-            card.normal_scores, settings.scene_name, card.normal_fps, camera_id=settings.id
-        )
-        unpaired = ScoreCalibration.of_unpaired(
-            card.unpaired_scores, card.normal_scores, settings.scene_name, card.normal_fps, camera_id=settings.id
-        )
+        if not any(card.normal_scores.get(settings.scene_name, ())):
+            _log.warning(
+                "camera %s: the model has no normal scores of scene %r (it has: %s); using those of all scenes",
+                settings.id,
+                settings.scene_name,
+                ", ".join(sorted(card.normal_scores)) or "none",
+                extra={"camera": settings.id},
+            )
         return CameraScoring(
             settings.id,
-            normal.subsampled(settings.sample_fps),
+            self._calibrations.of(card, settings),
             settings.alerts,
             state,
-            unpaired=None if unpaired is None else unpaired.subsampled(settings.sample_fps),
+            zoning=settings.zoning,
+            time_zone=ZoneInfo(settings.time_zone),
             light=_light_monitor(card, settings),
             model=card.fingerprint,
         )
@@ -216,7 +222,12 @@ def _light_monitor(card: ModelCard, settings: CameraSettings) -> LightMonitor | 
     if after_s is None:
         return None
     threshold = light_threshold(card.normal_common, settings.scene_name, card.normal_fps, settings.sample_fps)
-    return None if threshold is None else LightMonitor(settings.id, threshold, after_s)
+    if threshold is None:
+        return None
+    alerts = settings.alerts
+    return LightMonitor(
+        settings.id, threshold, after_s, pause_s=alerts.light_pause_s, settles_s=settling_s(alerts.smoothing_s)
+    )
 
 
 class _Meter:
@@ -239,6 +250,7 @@ class _Meter:
     def status(self, camera: CameraScoring) -> ScoringStatus:
         lasted_s = self._last_at_s - self._first_at_s
         p50_s, p99_s = self._latency.quantiles_s(0.50, 0.99)
+        thresholds = camera.thresholds
         return ScoringStatus(
             scored=camera.scored,
             dropped=camera.dropped,
@@ -247,7 +259,13 @@ class _Meter:
             latency_p99_s=p99_s,
             scored_fps=(self._scored - 1) / lasted_s if lasted_s > 0.0 else None,
             scored_frame_at_s=self._frame_at_s,
-            threshold=camera.thresholds.opening,
+            threshold=thresholds.opening,
+            thresholds=thresholds.version,
+            expected_per_hour=thresholds.expected_per_hour,
+            interval_per_hour=thresholds.interval_per_hour,
+            normal_hours=thresholds.hours,
+            provisional=thresholds.provisional,
+            hours_missing=thresholds.hours_missing,
             light_changed=camera.light_changed,
             model=camera.model,
             counted=camera.counted,
@@ -256,4 +274,5 @@ class _Meter:
 
 def _scoring_settings(settings: CameraSettings) -> tuple[object, ...]:
     """What of a camera's settings decides its scores, and what is said of them."""
-    return settings.scene_name, settings.sample_fps, settings.alerts, settings.health.light_changed_s
+    place = settings.scene_name, settings.zones, settings.time_zone
+    return *place, settings.sample_fps, settings.alerts, settings.health.light_changed_s

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+import numpy.typing as npt
+
+ROUNDING_S = 1e-6
+"""By how much the sum of frames' times may miss a duration that they make up."""
 
 
 @dataclass(slots=True)
@@ -60,3 +67,17 @@ class CausalSmoother:
             smoothed = min(max(smoothed, min(value, last.value)), max(value, last.value))
         self.state = SmootherState(session, media_time_s, smoothed)
         return smoothed
+
+
+def smooth(values: npt.NDArray[np.float64], fps: float, time_constant_s: float) -> npt.NDArray[np.float64]:
+    """What ``CausalSmoother`` makes of one session's frames at a steady rate, to within rounding, and faster.
+
+    Args:
+        values: shape (T,).
+        fps: frames per second.
+        time_constant_s: as for ``CausalSmoother``.
+    """
+    if time_constant_s == 0.0:
+        return values
+    alpha = -math.expm1(-1.0 / fps / time_constant_s)
+    return np.fromiter(accumulate(values.tolist(), lambda last, value: last + alpha * (value - last)), np.float64)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from pipeline.scoring.event_rates import EventRates
+
+LONGEST_H = 10 * 365.25 * 24.0
+"""Nobody can tell how much rarer than once in ten years something is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +20,11 @@ class Thresholds:
         unpaired_closing: the same at frames without a pair.
         version: short digest of all that decided them (normal footage, settings); another one means other thresholds.
         expected_per_hour: events an hour that normal footage opens at ``opening``; None where nobody has counted.
-        interval_per_hour: 95 % interval of that rate; None as above.
+        interval_per_hour: 95 % interval of that rate; None where no footage proves anything.
         hours: of normal footage in which they were counted.
         provisional: whether that is too little footage for the budget that was asked for.
         hours_missing: how many more hours of normal footage would do; 0 where there is enough.
+        rates: how often normal footage opens events at any threshold; None where nobody has counted.
     """
 
     opening: float
@@ -30,11 +36,17 @@ class Thresholds:
     hours: float = 0.0
     provisional: bool = False
     hours_missing: float = 0.0
+    rates: EventRates | None = field(default=None, repr=False, compare=False)
 
     def once_in_h(self, smoothed_score: float) -> float | None:
         """Once in how many hours normal footage reaches a smoothed score; None where nobody can tell.
 
         Args:
             smoothed_score: such as the highest of an event.
+
+        Returns:
+            At most ``LONGEST_H``.
         """
-        return None
+        if self.rates is None:
+            return None
+        return 1.0 / max(self.rates.per_hour(smoothed_score), 1.0 / LONGEST_H)

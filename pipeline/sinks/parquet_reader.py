@@ -35,12 +35,16 @@ class CameraScores:
         smoothed_score: float64.
         p_value: float64.
         threshold: float64.
+        close_threshold: float64.
         is_anomalous: bool.
         paired: bool, whether the frame had a pair.
         common_surprise: float64.
         event_id: str, of the event that the frame is part of, or None.
         event_start_s: float64, media time of that event's first frame, or NaN.
+        event_stretch: float64, which stretch of that event it is of, from 1, or NaN.
+        suppressed: str, why the frame, though anomalous, could open no event; empty where it could, or is not.
         models: fingerprints of the models that made the scores.
+        threshold_versions: versions of the thresholds that the scores were held against.
         files: Parquet files, ordered by their first row.
         has_maps: whether every row has an anomaly map.
     """
@@ -56,12 +60,16 @@ class CameraScores:
     smoothed_score: npt.NDArray[np.float64]
     p_value: npt.NDArray[np.float64]
     threshold: npt.NDArray[np.float64]
+    close_threshold: npt.NDArray[np.float64]
     is_anomalous: npt.NDArray[np.bool_]
     paired: npt.NDArray[np.bool_]
     common_surprise: npt.NDArray[np.float64]
     event_id: npt.NDArray[np.object_]
     event_start_s: npt.NDArray[np.float64]
+    event_stretch: npt.NDArray[np.float64]
+    suppressed: npt.NDArray[np.object_]
     models: tuple[str, ...]
+    threshold_versions: tuple[str, ...]
     files: tuple[Path, ...]
     has_maps: bool
 
@@ -82,6 +90,7 @@ class CameraScores:
             yield flat.to_numpy(zero_copy_only=False).astype(np.float16).reshape(-1, height, width)
 
 
+_SHOWN = 300
 _KNOWN = {field.name for field in fields(CameraScores)} - {"camera_id"}
 _PER_ROW = [column.name for column in COLUMNS if column.name in _KNOWN]
 
@@ -103,12 +112,13 @@ def read_clip_scores(root: Path) -> dict[str, CameraScores]:
 
 
 def _read_camera(camera_id: str, paths: list[Path]) -> CameraScores:
-    tables = {path: _read(path, [*_PER_ROW, "model"]) for path in paths}
+    tables = {path: _read(path, [*_PER_ROW, "model", "thresholds"]) for path in paths}
     ordered = sorted(paths, key=lambda path: (tables[path]["session"][0].as_py(), tables[path]["index"][0].as_py()))
     table = pa.concat_tables([tables[path] for path in ordered])
-    models = set(table["model"].to_pylist())
-    if not all(isinstance(model, str) for model in models):
-        raise ScoresError(f"{paths[0].parents[1]}: expected the model's fingerprint in every row, got {models!r}")
+    named = {name: set(table[name].unique().to_pylist()) for name in ("model", "thresholds")}
+    for name, found in named.items():
+        if not all(isinstance(value, str) for value in found):
+            raise ScoresError(f"{paths[0].parents[1]}: {name}: expected text in every row, got {found!r}"[:_SHOWN])
     columns = {name: table[name].to_numpy() for name in _PER_ROW}
     session, index = columns["session"], columns["index"]
     goes_back = (np.diff(session) < 0) | ((np.diff(session) == 0) & (np.diff(index) < 0))
@@ -120,7 +130,8 @@ def _read_camera(camera_id: str, paths: list[Path]) -> CameraScores:
     return CameraScores(
         camera_id=camera_id,
         **columns,
-        models=tuple(sorted(models)),
+        models=tuple(sorted(named["model"])),
+        threshold_versions=tuple(sorted(named["thresholds"])),
         files=tuple(ordered),
         has_maps=all(MAP in pq.read_schema(path).names for path in paths),
     )

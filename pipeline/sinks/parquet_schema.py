@@ -31,13 +31,17 @@ COLUMNS = (
     pa.field("smoothed_score", pa.float64(), nullable=False),
     pa.field("p_value", pa.float64(), nullable=False),
     pa.field("threshold", pa.float64(), nullable=False),
+    pa.field("close_threshold", pa.float64(), nullable=False),
     pa.field("is_anomalous", pa.bool_(), nullable=False),
     pa.field("paired", pa.bool_(), nullable=False),
     pa.field("common_surprise", pa.float64(), nullable=False),
     pa.field("event_id", pa.string()),
     pa.field("event_start_s", pa.float64()),
+    pa.field("event_stretch", pa.int32()),
+    pa.field("suppressed", pa.string(), nullable=False),
     pa.field("model", pa.string(), nullable=False),
     pa.field("withheld", pa.list_(pa.string()), nullable=False),
+    pa.field("thresholds", pa.string(), nullable=False),
 )
 
 _ROW = pa.struct(list(COLUMNS))
@@ -119,13 +123,17 @@ def _row(score: Score) -> tuple[object, ...]:
         score.smoothed_score,
         score.p_value,
         score.threshold,
+        score.close_threshold,
         score.is_anomalous,
         score.paired,
         score.common_surprise,
         score.event_id,
         score.event_start_s,
+        score.event_stretch,
+        score.suppressed,
         score.model,
         score.withheld,
+        score.thresholds,
     )
 
 

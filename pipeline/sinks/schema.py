@@ -44,6 +44,8 @@ def score_object(score: Score) -> dict[str, Any]:
         "paired": score.paired,
         "common_surprise": score.common_surprise,
         "model": score.model,
+        "thresholds": score.thresholds,
+        "suppressed": score.suppressed,
     }
 
 

@@ -89,12 +89,13 @@ class _Report:
 
 
 def _of_scene(inputs: FitInputs, scene: str) -> list[tuple[ClipFeatures, range]]:
-    pairs = zip(inputs.clips, inputs.split.train, strict=True)
-    return [(clip, frames) for clip, frames in pairs if clip.clip.scene == scene and frames]
+    """A scene's parts to learn from."""
+    parts = [(inputs.clips[clip], frames) for clip, frames in inputs.split.train]
+    return [(clip, frames) for clip, frames in parts if clip.clip.scene == scene]
 
 
 def _own(inputs: FitInputs, scene: str) -> list[tuple[ClipFeatures, range]]:
-    """Those of a scene's clips that this worker measures."""
+    """Those of a scene's parts that this worker measures."""
     parts = _of_scene(inputs, scene)
     owners = inputs.workers.share([len(frames) for _, frames in parts], [clip.holders for clip, _ in parts])
     return [part for part, owner in zip(parts, owners, strict=True) if owner == inputs.workers.rank]

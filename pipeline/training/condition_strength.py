@@ -23,6 +23,7 @@ import torch
 
 from pipeline.models.cflow import CFlow
 from pipeline.training.features import ClipFeatures
+from pipeline.training.holdout import Part
 from pipeline.training.workers import ALONE, Workers
 
 STRENGTHS = (0.0, 0.25, 0.5, 1.0)
@@ -52,32 +53,39 @@ class Piece:
     frames: npt.NDArray[np.int64]
 
 
-def independent_pieces(clips: Sequence[ClipFeatures], heldout: Sequence[range]) -> list[Piece]:
+def independent_pieces(clips: Sequence[ClipFeatures], heldout: Sequence[Part]) -> list[Piece]:
     """Cut held-out footage into pieces; of each, some frames are taken, evenly spread, where there are many.
 
     Args:
         clips: features of the normal footage.
-        heldout: per clip, its held-out frames.
+        heldout: the held-out frames.
     """
-    parts = [
-        (clip, part)
-        for clip, frames in zip(clips, heldout, strict=True)
-        if frames
-        for part in np.array_split(np.asarray(frames), max(1, math.floor(len(frames) / (_PIECE_S * clip.fps))))
-    ]
+    frames_of: dict[int, list[int]] = {}
+    for clip, frames in heldout:
+        frames_of.setdefault(clip, []).extend(frames)
+    parts = [(clips[clip], part) for clip, frames in frames_of.items() for part in _minutes(frames, clips[clip].fps)]
     each = math.ceil(_FRAMES / max(1, len(parts)))
     return [Piece(clip, part[np.unique(np.linspace(0, len(part) - 1, each).astype(int))]) for clip, part in parts]
 
 
+def _minutes(frames: Sequence[int], fps: float) -> list[npt.NDArray[np.int64]]:
+    """A clip's held-out frames, cut evenly by when they were filmed into pieces of a minute or longer."""
+    every = np.sort(np.asarray(frames, dtype=np.int64))
+    lasted = int(every[-1] - every[0]) + 1
+    count = max(1, math.floor(lasted / (_PIECE_S * fps)))
+    cuts = every[0] + np.arange(1, count) * lasted // count
+    return [part for part in np.split(every, np.searchsorted(every, cuts)) if len(part)]
+
+
 def choose_strengths(
-    flows: CFlow, clips: Sequence[ClipFeatures], heldout: Sequence[range], workers: Workers = ALONE
+    flows: CFlow, clips: Sequence[ClipFeatures], heldout: Sequence[Part], workers: Workers = ALONE
 ) -> dict[str, float]:
     """Choose the strength of every level's condition on held-out footage.
 
     Args:
         flows: fitted with strengths that were drawn, on the device to be used; left in evaluation mode.
         clips: features of the normal footage.
-        heldout: per clip, its held-out frames.
+        heldout: the held-out frames.
         workers: that look at it together.
 
     Returns:

@@ -16,7 +16,7 @@ from pipeline.models.encoder import Encoder
 from pipeline.models.float16 import as_float16
 from pipeline.training.features import ClipFeatures, FeatureSpec
 from pipeline.training.fit_inputs import FitInputs, FitResult, scenes_of
-from pipeline.training.holdout import Split
+from pipeline.training.holdout import Part, Split
 from pipeline.training.resume import run_trainer
 from pipeline.training.trainer import Trainer
 from pipeline.training.workers import ALONE, Workers
@@ -76,10 +76,10 @@ def initial_differnet(
         made = Differnet(model, encoder.channels, scenes)
     for row, scene in enumerate(scenes):
         pairs = [
-            (variant, part)
-            for clip, part in zip(clips, split.train, strict=True)
-            if clip.clip.scene == scene
-            for variant in clip.variants()
+            (variant, part.frames)
+            for part in split.train
+            if clips[part.clip].clip.scene == scene
+            for variant in clips[part.clip].variants()
         ]
         own = workers.share([len(part) for _, part in pairs], [clip.holders for clip, _ in pairs]) == workers.rank
         found = workers.merge(
@@ -108,7 +108,7 @@ class DiffernetTrainer(Trainer):
         self,
         model: Differnet,
         clips: Sequence[ClipFeatures],
-        frames: Sequence[range],
+        frames: Sequence[Part],
         settings: TrainingSettings,
         device: str,
         workers: Workers = ALONE,

@@ -13,10 +13,23 @@ from pipeline.models.card import LevelConstants
 from pipeline.models.cflow import CFlow
 from pipeline.models.encoder import Encoder
 from pipeline.training.features import ClipFeatures
-from pipeline.training.holdout import Split
+from pipeline.training.holdout import Part, Split
 from pipeline.training.progress import TrainingProgress
 from pipeline.training.state import States
 from pipeline.training.workers import ALONE, Workers
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What fits on parts of the footage have settled for the one on all of it, which leaves nothing to measure it on.
+
+    Attributes:
+        levels: constants of scoring, finest level first; empty for a method that needs none.
+        condition_strengths: as of ``FitResult``.
+    """
+
+    levels: tuple[LevelConstants, ...]
+    condition_strengths: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,8 @@ class FitInputs:
         features_key: digest of everything that decides the features.
         progress: called as it goes on.
         workers: that fit it together.
+        settled: what is not to be measured; None where it is.
+        is_last: whether nothing is fitted after this.
     """
 
     config: Config
@@ -46,6 +61,8 @@ class FitInputs:
     features_key: str
     progress: TrainingProgress
     workers: Workers = ALONE
+    settled: Settled | None = None
+    is_last: bool = True
 
 
 @dataclass(frozen=True)
@@ -55,7 +72,7 @@ class FitResult:
     Attributes:
         method: flows, or another method's tensors by the names that a checkpoint gives them.
         levels: constants of scoring, finest level first; empty for a method that needs none.
-        heldout: the frames of every clip that were measured.
+        heldout: the frames that were measured.
         completed: whether it ran to its end.
         epochs: whole passes over the training frames.
         steps: optimiser steps.
@@ -65,7 +82,7 @@ class FitResult:
 
     method: CFlow | Mapping[str, Tensor]
     levels: tuple[LevelConstants, ...]
-    heldout: tuple[range, ...]
+    heldout: tuple[Part, ...]
     completed: bool
     epochs: int
     steps: int

@@ -14,6 +14,7 @@ from pipeline.models.cflow import CFlow
 from pipeline.models.checkpoint import load_flows, stored_flows
 from pipeline.training.condition_strength import draw_strengths
 from pipeline.training.features import ClipFeatures
+from pipeline.training.holdout import Part
 from pipeline.training.loss import flow_loss
 from pipeline.training.trainer import Trainer
 from pipeline.training.workers import ALONE, Workers
@@ -26,7 +27,7 @@ class FlowTrainer(Trainer):
         self,
         flows: CFlow,
         clips: Sequence[ClipFeatures],
-        frames: Sequence[range],
+        frames: Sequence[Part],
         settings: TrainingSettings,
         workers: Workers = ALONE,
     ) -> None:

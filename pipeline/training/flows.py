@@ -15,7 +15,7 @@ from pipeline.training.condition_strength import choose_strengths
 from pipeline.training.features import ClipFeatures
 from pipeline.training.fit_inputs import FitInputs, FitResult, scenes_of
 from pipeline.training.flow_trainer import FlowTrainer
-from pipeline.training.holdout import Split
+from pipeline.training.holdout import Part, Split
 from pipeline.training.measure import measure_levels
 from pipeline.training.resume import run_trainer
 from pipeline.training.workers import ALONE, Workers
@@ -37,14 +37,15 @@ def fit_flows(inputs: FitInputs) -> FitResult:
     flows = flows.to(inputs.device)
     fit = FlowTrainer(flows, inputs.clips, inputs.split.train, training, workers)
     completed, heldout = run_trainer(fit, inputs)
-    strengths = choose_strengths(flows, inputs.clips, heldout, workers)
+    settled = inputs.settled
+    strengths = settled.condition_strengths if settled else choose_strengths(flows, inputs.clips, heldout, workers)
     for level, name in enumerate(inputs.model.encoder.level_names):
         if name in strengths:
             flows.flow(level).scale_conditions(strengths[name])
         flows.flow(level).round_weights()
     return FitResult(
         method=flows,
-        levels=measure_levels(flows, inputs.clips, heldout, workers),
+        levels=settled.levels if settled else measure_levels(flows, inputs.clips, heldout, workers),
         heldout=heldout,
         completed=completed,
         epochs=fit.epoch,
@@ -75,13 +76,13 @@ def initial_flows(
 
 
 def _moments(
-    clips: Sequence[ClipFeatures], frames: Sequence[range], level: int, workers: Workers
+    clips: Sequence[ClipFeatures], parts: Sequence[Part], level: int, workers: Workers
 ) -> tuple[Tensor, Tensor]:
     """Mean (D,) and covariance (D, D), float64, of a level's features in frames spread evenly over the footage.
 
     Variants are taken in turn.
     """
-    every = [(clip, frame) for clip, part in zip(clips, frames, strict=True) for frame in part]
+    every = [(clips[part.clip], frame) for part in parts for frame in part.frames]
     _, area, dims = clips[0].levels[level].shape
     wanted = min(len(every), max(_WHITENING_FRAMES, _WHITENING_VECTORS // area))
     chosen = [every[at] for at in np.unique(np.linspace(0, len(every) - 1, wanted).round().astype(int))]

@@ -12,26 +12,27 @@ from pipeline.inference.anomaly_map import level_constants
 from pipeline.models.card import LevelConstants
 from pipeline.models.cflow import CFlow
 from pipeline.training.features import ClipFeatures
+from pipeline.training.holdout import Part
 from pipeline.training.workers import ALONE, Workers
 
 _BATCH_FRAMES = 16
 
 
 def measure_levels(
-    flows: CFlow, clips: Sequence[ClipFeatures], heldout: Sequence[range], workers: Workers = ALONE
+    flows: CFlow, clips: Sequence[ClipFeatures], heldout: Sequence[Part], workers: Workers = ALONE
 ) -> tuple[LevelConstants, ...]:
     """Measure the constants of every level on held-out normal frames; finest first.
 
     Args:
         flows: fitted, on the device to be used; left in evaluation mode.
         clips: features of the normal footage.
-        heldout: per clip, its held-out frames.
+        heldout: the held-out frames.
         workers: that measure together.
     """
     flows.eval()
     batches = [
-        (clip, frames[start : start + _BATCH_FRAMES])
-        for clip, frames in zip(clips, heldout, strict=True)
+        (clips[clip], frames[start : start + _BATCH_FRAMES])
+        for clip, frames in heldout
         for start in range(0, len(frames), _BATCH_FRAMES)
     ]
     own = workers.share([len(frames) for _, frames in batches], [clip.holders for clip, _ in batches])

@@ -19,6 +19,13 @@ class TrainingProgress(Protocol):
             line: which clip, and why.
         """
 
+    def models(self, count: int) -> None:
+        """The footage is cross-fitted: so many models are fitted, one after the other; steps are counted over all.
+
+        Args:
+            count: the last one, which is kept, included.
+        """
+
     def step(self, epoch: int, step: int, total_steps: int, losses: Mapping[str, float]) -> None:
         """An optimiser step was done.
 
@@ -40,6 +47,9 @@ class NullProgress:
         """Ignore it."""
 
     def passed_over(self, line: str) -> None:
+        """Ignore it."""
+
+    def models(self, count: int) -> None:
         """Ignore it."""
 
     def step(self, epoch: int, step: int, total_steps: int, losses: Mapping[str, float]) -> None:

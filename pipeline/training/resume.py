@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from pipeline.signals import caught_signals
 from pipeline.training.fit_inputs import FitInputs
+from pipeline.training.holdout import Part
 from pipeline.training.state import SavedState, States, fit_key
 from pipeline.training.trainer import Trainer
 
@@ -16,11 +17,11 @@ _LOGGER = logging.getLogger(__name__)
 _HELDOUT_FRAMES_AFTER_INTERRUPT = 200
 
 
-def run_trainer(fit: Trainer, inputs: FitInputs) -> tuple[bool, tuple[range, ...]]:
+def run_trainer(fit: Trainer, inputs: FitInputs) -> tuple[bool, tuple[Part, ...]]:
     """Do the steps that are left; several workers do, and stop after, the same ones.
 
     Returns:
-        Whether all are done, or else there was an interruption; and the held-out frames of every clip to be measured.
+        Whether all are done, or else there was an interruption; and the held-out frames that are to be measured.
 
     Raises:
         RunError: the training diverged.
@@ -36,7 +37,7 @@ def run_trainer(fit: Trainer, inputs: FitInputs) -> tuple[bool, tuple[range, ...
     saved_at_s = time.monotonic()
     is_ended = False
     with caught_signals() as signals:  # or a step would be left half done
-        while fit.step < fit.total_steps and not workers.any(is_ended or signals.is_stopping):
+        while fit.step < fit.total_steps and not workers.any(is_ended):
             epoch = fit.epoch
             try:
                 fit.advance()
@@ -45,6 +46,7 @@ def run_trainer(fit: Trainer, inputs: FitInputs) -> tuple[bool, tuple[range, ...
                 if signals.is_stopping:  # a second Ctrl-C, perhaps in the middle of a step
                     raise
                 is_ended = True  # the progress raised it, between two steps
+            is_ended = is_ended or signals.is_stopping
             if workers.is_first and time.monotonic() - saved_at_s >= training.checkpoint_every_s:
                 _save(fit, states, key)
                 saved_at_s = time.monotonic()
@@ -53,8 +55,19 @@ def run_trainer(fit: Trainer, inputs: FitInputs) -> tuple[bool, tuple[range, ...
     # Saved when complete, too: should measuring or writing the model fail, not a step is done twice.
     if workers.is_first:
         _save(fit, states, key)
-    completed = fit.step >= fit.total_steps
-    return completed, inputs.split.heldout if completed else _beginnings(inputs.split.heldout)
+    # Who interrupts the last step of a fit that others follow does not want those either.
+    completed = fit.step >= fit.total_steps and (inputs.is_last or not is_ended)
+    return completed, inputs.split.heldout if completed else beginnings(inputs.split.heldout)
+
+
+def beginnings(heldout: Sequence[Part]) -> tuple[Part, ...]:
+    """The first frames of each held-out part, so that an interrupted training is measured in seconds.
+
+    Args:
+        heldout: all of them.
+    """
+    each = -(-_HELDOUT_FRAMES_AFTER_INTERRUPT // max(1, len(heldout)))
+    return tuple(Part(clip, frames[:each]) for clip, frames in heldout)
 
 
 def _save(fit: Trainer, states: States, key: str) -> None:
@@ -63,10 +76,3 @@ def _save(fit: Trainer, states: States, key: str) -> None:
         states.save(key, SavedState(fit.stored(), fit.step, fit.losses))
     except OSError as error:
         _LOGGER.warning("step %d cannot be gone on from, were the training to end: %s", fit.step, error)
-
-
-def _beginnings(heldout: Sequence[range]) -> tuple[range, ...]:
-    """The first held-out frames of each clip, so that an interrupted training is measured in seconds."""
-    clips = sum(1 for frames in heldout if frames)
-    each = -(-_HELDOUT_FRAMES_AFTER_INTERRUPT // max(1, clips))
-    return tuple(frames[:each] for frames in heldout)

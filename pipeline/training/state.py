@@ -25,7 +25,7 @@ from pipeline.models.encoder import Encoder
 _LOGGER = logging.getLogger(__name__)
 
 STATE_FILE = "state.safetensors"
-"""In a training's folder."""
+"""In a training's folder; beside it those of the models that are fitted for its measuring."""
 
 _FEATURES = "features"
 _KEY_FILE = "key.txt"
@@ -66,18 +66,19 @@ class StateFolder:
 
     Args:
         folder: it exists.
+        name: of the model, where several are fitted; empty for the one that is kept.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, name: str = "") -> None:
+        self._path = folder / (f"{name}-{STATE_FILE}" if name else STATE_FILE)
 
     def load(self, key: str) -> SavedState | None:
         """As ``States.load``."""
-        return load_state(self._folder, key)
+        return load_state(self._path, key)
 
     def save(self, key: str, state: SavedState) -> None:
         """As ``States.save``; it appears whole."""
-        save_state(self._folder, key, state)
+        save_state(self._path, key, state)
 
 
 def training_folder(out: Path) -> Path:
@@ -133,16 +134,15 @@ def prepare_features(folder: Path, key: str) -> Path:
     return features
 
 
-def save_state(folder: Path, key: str, state: SavedState) -> None:
+def save_state(path: Path, key: str, state: SavedState) -> None:
     """Write the state; it appears whole, replacing an older one."""
     metadata = {"key": key, "step": str(state.step), "losses": json.dumps(state.losses)}
-    with replace_whole(folder / STATE_FILE) as staged:
+    with replace_whole(path) as staged:
         save_tensors(state.tensors, staged, metadata=metadata)
 
 
-def load_state(folder: Path, key: str) -> SavedState | None:
+def load_state(path: Path, key: str) -> SavedState | None:
     """The saved state; None where there is none, or one of other settings or footage, or a damaged one."""
-    path = folder / STATE_FILE
     if not path.exists():
         return None
     try:

@@ -22,20 +22,24 @@ from torch import Tensor
 
 from pipeline.config import Config
 from pipeline.datasets.base import Dataset
+from pipeline.datasets.clip_digest import clip_digest
 from pipeline.datasets.image_rates import with_image_fps
 from pipeline.errors import CheckpointError, ConfigError, DatasetError
 from pipeline.methods import method_of
 from pipeline.model_settings import ModelSettings
-from pipeline.models.anomaly_model import StoredModel
+from pipeline.models.anomaly_model import AnomalyModel, StoredModel
 from pipeline.models.card import CARD_FILE, ModelCard, Provenance, read_card
 from pipeline.models.cflow import CFlow
 from pipeline.models.checkpoint import check_writable, library_versions, save_checkpoint, stored_flows
 from pipeline.models.encoder import Encoder, build_encoder
 from pipeline.models.float16 import as_float16_if_exact, round_weights
+from pipeline.models.normal_store import MAPS_MB, NormalStore, kept_maps, spread_evenly
+from pipeline.normal_footage import MapStretch
 from pipeline.private_folder import temporary_folder
+from pipeline.training.cross_fit import Fitted, fit_crosswise, fit_once, is_wanted
 from pipeline.training.features import ClipFeatures
 from pipeline.training.fit_inputs import FitInputs, FitResult, scenes_of
-from pipeline.training.holdout import Split, split_clips
+from pipeline.training.holdout import count_frames, split_clips
 from pipeline.training.progress import NullProgress, TrainingProgress
 from pipeline.training.read_out import MeasuredReadOut, measure_read_out
 from pipeline.training.scene_references import measure_references
@@ -74,11 +78,15 @@ class Trained:
         card: without its fingerprint.
         tensors: of the method, as a checkpoint has them.
         speed_scales: as for ``save_checkpoint``.
+        maps: of frames that were held out, by scene.
+        clips: digests of the clips that it has seen.
     """
 
     card: ModelCard
     tensors: dict[str, Tensor]
     speed_scales: Tensor | None
+    maps: tuple[tuple[str, MapStretch], ...] = ()
+    clips: tuple[str, ...] = ()
 
 
 def train(
@@ -120,9 +128,9 @@ def train(
     device = _device(config)
     task = training_task(config, dataset)
 
-    def make_folder() -> States:
+    def make_folder(name: str) -> States:
         folder.mkdir(parents=True, exist_ok=True)
-        return StateFolder(folder)
+        return StateFolder(folder, name)
 
     trained = fit_and_measure(task, device, features or folder, make_folder, progress or NullProgress())
     assert trained is not None  # there is no other worker
@@ -162,7 +170,7 @@ def fit_and_measure(
     task: TrainingTask,
     device: str,
     features: Path,
-    open_states: Callable[[], States],
+    open_states: Callable[[str], States],
     progress: TrainingProgress,
     workers: Workers = ALONE,
 ) -> Trained | None:
@@ -172,7 +180,7 @@ def fit_and_measure(
         task: the same for all.
         device: of this worker.
         features: folder where cached features are looked for and left, on each worker's node.
-        open_states: where the training keeps its state; called when there is something to keep.
+        open_states: where a fit keeps its state, by its name; called when there is something to keep.
         progress: of this worker.
         workers: that fit the model together.
 
@@ -184,26 +192,42 @@ def fit_and_measure(
     """
     clips = _read_footage(task, device, features, progress, workers)
     training, encoder = task.config.training, task.encoder
-    split = split_clips([clip.clip.scene for clip in clips], [len(clip) for clip in clips], training.holdout_fraction)
-    result = method_of(task.model.method).load_fit()(
-        FitInputs(
-            task.config, task.model, encoder, device, clips, split, open_states(), task.features_key, progress, workers
-        )
+    split = split_clips(
+        [clip.clip.scene for clip in clips],
+        [len(clip) for clip in clips],
+        [clip.fps for clip in clips],
+        training.holdout_fraction,
     )
+    states = open_states("")
+    inputs = FitInputs(
+        task.config, task.model, encoder, device, clips, split, states, task.features_key, progress, workers
+    )
+    fit = method_of(task.model.method).load_fit()
+    crosswise = is_wanted(training, clips, workers)
+    fitted = fit_crosswise(inputs, fit, open_states) if crosswise else fit_once(inputs, fit)
     of_scenes = pictures(clips, workers)
-    card = _card(task, clips, of_scenes, split, result)
-    read_out = _measure_read_out(card, encoder, result, clips, torch.device(device), progress, workers)
+    card = _card(task, clips, of_scenes, fitted)
+    read_out = _measure_read_out(card, encoder, fitted, clips, torch.device(device), progress, workers)
     if read_out is None:
         return None
     measured = card.model_copy(
         update={
             "read_out": read_out.constants,
             "normal_scores": read_out.normal_scores,
+            "normal_kinds": read_out.normal_kinds,
             "unpaired_scores": read_out.unpaired_scores,
             "normal_common": read_out.normal_common,
         }
     )
-    return Trained(measured, _tensors(result), read_out.speed_scales)
+    kept = spread_evenly(kept_maps(read_out.maps), MAPS_MB * 10**6)
+    seen = [digest for clip in clips if (digest := clip_digest(clip.clip)) is not None]
+    return Trained(
+        measured,
+        _tensors(fitted.result),
+        read_out.speed_scales,
+        tuple((one.scene, one.load()) for one in kept),
+        tuple(seen),
+    )
 
 
 def finish(task: TrainingTask, trained: Trained, out: Path) -> ModelCard:
@@ -212,7 +236,8 @@ def finish(task: TrainingTask, trained: Trained, out: Path) -> ModelCard:
     Raises:
         CheckpointError: the folder holds something else, or cannot be written.
     """
-    written = save_checkpoint(out, trained.card, task.encoder, trained.tensors, trained.speed_scales)
+    normal = NormalStore().with_added((), maps=kept_maps(trained.maps), clips=trained.clips)
+    written = save_checkpoint(out, trained.card, task.encoder, trained.tensors, trained.speed_scales, normal)
     if trained.card.provenance.completed:
         shutil.rmtree(training_folder(out), ignore_errors=True)
     return written
@@ -257,25 +282,27 @@ def _card(
     task: TrainingTask,
     clips: Sequence[ClipFeatures],
     of_scenes: Sequence[npt.NDArray[np.float32]] | None,
-    split: Split,
-    result: FitResult,
+    fitted: Fitted,
 ) -> ModelCard:
     """What the checkpoint says of itself, but for its read-out, which is measured with the model that it describes."""
+    result = fitted.result
+    unseen = [one.part for one in fitted.shown if one.kind == "own"]
     return ModelCard(
         model=task.model,
         scenes=scenes_of(clips),
         levels=result.levels,
         normal_scores={},
         views={} if of_scenes is None else _scene_references(clips, of_scenes),
-        normal_fps=statistics.median(clip.fps for clip, held in zip(clips, result.heldout, strict=True) if held),
+        normal_fps=statistics.median(clips[part.clip].fps for part in unseen),
         provenance=Provenance(
             dataset=task.dataset.name,
             training=task.config.training,
             completed=result.completed,
             epochs=result.epochs,
             steps=result.steps,
-            train_frames=split.train_frames,
-            holdout_frames=sum(len(held) for held in result.heldout),
+            train_frames=fitted.train_frames,
+            holdout_frames=count_frames(unseen),
+            folds=len(fitted.measured) if fitted.measured[0] is not result else 0,
             losses=result.losses,
             condition_strengths=result.condition_strengths,
             trained_at_s=time.time(),
@@ -294,27 +321,31 @@ def _tensors(result: FitResult) -> dict[str, Tensor]:
 def _measure_read_out(
     card: ModelCard,
     encoder: Encoder,
-    result: FitResult,
+    fitted: Fitted,
     clips: Sequence[ClipFeatures],
     device: torch.device,
     progress: TrainingProgress,
     workers: Workers,
 ) -> MeasuredReadOut | None:
-    tensors = stored_flows(result.method) if isinstance(result.method, CFlow) else result.method
-    stored = StoredModel(Path(), card, encoder.channels, {name: tensor.cpu() for name, tensor in tensors.items()})
-    method = method_of(card.model.method).load_builder()(stored, torch.float32).requires_grad_(False).to(device)
     return measure_read_out(
         card.model,
         card.provenance.training,
-        method,
+        [_anomaly_model(card, encoder, result, device) for result in fitted.measured],
         encoder.for_inference(),
         clips,
-        result.heldout,
+        fitted.shown,
         device,
         progress.heldout,
-        learned=result.completed,  # an interrupted training is measured in seconds
         workers=workers,
     )
+
+
+def _anomaly_model(card: ModelCard, encoder: Encoder, result: FitResult, device: torch.device) -> AnomalyModel:
+    """What was fitted, as it will run; its constants may be others than the card's, whose own fit it need not be."""
+    card = card.model_copy(update={"levels": result.levels})
+    tensors = stored_flows(result.method) if isinstance(result.method, CFlow) else result.method
+    stored = StoredModel(Path(), card, encoder.channels, {name: tensor.cpu() for name, tensor in tensors.items()})
+    return method_of(card.model.method).load_builder()(stored, torch.float32).requires_grad_(False).to(device)
 
 
 def _scene_references(

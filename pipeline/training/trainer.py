@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pipeline.config import TrainingSettings
 from pipeline.errors import RunError
 from pipeline.training.features import ClipFeatures
+from pipeline.training.holdout import Part
 from pipeline.training.workers import ALONE, Workers
 
 _LOSS_MEMORY = 0.95  # of the running mean of the losses that is shown and kept
@@ -31,7 +32,7 @@ class Trainer(ABC):
     Args:
         module: to be fitted, on the device to fit it on.
         clips: cached features.
-        frames: per clip, the frames to learn from.
+        frames: those to learn from.
         settings: of the training.
         workers: that take the steps together.
 
@@ -47,7 +48,7 @@ class Trainer(ABC):
         self,
         module: nn.Module,
         clips: Sequence[ClipFeatures],
-        frames: Sequence[range],
+        frames: Sequence[Part],
         settings: TrainingSettings,
         workers: Workers = ALONE,
     ) -> None:
@@ -57,8 +58,8 @@ class Trainer(ABC):
         self._holders = [clip.holders for clip in clips]
         self._variants = tuple(clip.variants() for clip in clips)
         # Number of the clip and of the frame in it, for every frame there is to learn from.
-        self._owners = np.repeat(np.arange(len(clips)), [len(part) for part in frames])
-        self._within = np.concatenate([np.asarray(part, dtype=np.int64) for part in frames])
+        self._owners = np.repeat([part.clip for part in frames], [len(part.frames) for part in frames])
+        self._within = np.concatenate([np.asarray(part.frames, dtype=np.int64) for part in frames])
         self._parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self._optimiser = torch.optim.Adam(self._parameters.values(), lr=settings.learning_rate)
         self._steps_per_epoch = math.ceil(len(self._within) / settings.batch_frames)

@@ -22,6 +22,7 @@ from pipeline.video.access_units import AccessUnits
 from pipeline.video.decoder import MAX_PIXELS, Decoder, FrameDamage
 from pipeline.video.live_clock import LiveClock
 from pipeline.video.opening import LiveContainer, ffmpeg_message
+from pipeline.video.packet_tap import PacketTap
 from pipeline.video.stated import stated_frames
 
 _UNKNOWN_RATE_FPS = 25
@@ -97,6 +98,7 @@ class ContainerFeed:
         live: whether a failing read is an error (a live stream) or the end (a file).
         label: what errors call the stream.
         clock: times the frames of a live stream, over all of its camera's sessions; None takes a new one.
+        tap: is told of what goes into the decoder.
 
     Raises:
         VideoError: no video stream, no decoder for it, or frames that are too large.
@@ -105,8 +107,16 @@ class ContainerFeed:
         failure: what ended the reading of a file early, or None.
     """
 
-    def __init__(self, container: LiveContainer, *, live: bool, label: str, clock: LiveClock | None = None) -> None:
-        self._container, self._live, self._label = container, live, label
+    def __init__(
+        self,
+        container: LiveContainer,
+        *,
+        live: bool,
+        label: str,
+        clock: LiveClock | None = None,
+        tap: PacketTap | None = None,
+    ) -> None:
+        self._container, self._live, self._label, self._tap = container, live, label, tap
         self._clock = begun_clock(container, clock) if live else None
         self._arrived_s = 0.0  # monotonic time at which the newest packet came
         try:
@@ -153,6 +163,8 @@ class ContainerFeed:
         Raises:
             VideoError: a live stream failed or stalled.
         """
+        if self._tap is not None:
+            self._tap.begin(self._stream)
         try:
             # Of a live one all streams: each packet, of sound, too, starts FFmpeg's limit for silence anew, and whoever
             # iterates would wait for ever for video that does not come.
@@ -191,7 +203,11 @@ class ContainerFeed:
         return empty
 
     def _decoded(self, packet: av.Packet | None) -> Iterator[RawFrame | FrameDamage | None]:
+        untold = self._tap if packet is not None and packet.size else None
         for came in self._decoder.decode(packet):
+            if untold is not None and packet is not None:  # now that the decoder has numbered it
+                untold.add(packet)
+                untold = None
             yield self._stamped(came) if isinstance(came, av.VideoFrame) else came
 
     def _stamped(self, frame: av.VideoFrame) -> RawFrame:

@@ -14,6 +14,7 @@ import av.error
 from pipeline.errors import VideoError
 from pipeline.video.container import RawFrame
 from pipeline.video.decoder import MAX_PIXELS, FrameDamage, configure
+from pipeline.video.packet_tap import PacketTap
 from pipeline.video.picture_header import codec_of, lacks_its_end, size_px, without_colour_profile
 
 FOLDER_FPS = 10.0
@@ -83,13 +84,14 @@ class ImageFeed:
         folder: where the images lie.
         label: what errors call the stream.
         image_fps: how many of them were filmed per second; None takes ``FOLDER_FPS``.
+        tap: is told of every image that was read.
 
     Raises:
         VideoError: there are no images, or images of several kinds.
     """
 
-    def __init__(self, folder: Path, label: str, image_fps: float | None = None) -> None:
-        self._label = label
+    def __init__(self, folder: Path, label: str, image_fps: float | None = None, tap: PacketTap | None = None) -> None:
+        self._label, self._tap = label, tap
         self._paths = list_images(folder)
         if not self._paths:
             endings = ", ".join(sorted(_KINDS))
@@ -117,6 +119,8 @@ class ImageFeed:
 
     def frames(self) -> Iterator[RawFrame | FrameDamage | None]:
         """Decode image by image; a fault stands for one that is damaged or too large."""
+        if self._tap is not None:
+            self._tap.begin(None)
         for index, path in enumerate(self._paths):
             yield self._frame(index, path)  # and keep nothing of it: it may fill hundreds of megabytes
 
@@ -125,7 +129,12 @@ class ImageFeed:
 
     def _frame(self, index: int, path: Path) -> RawFrame | FrameDamage:
         try:
-            return RawFrame(index, self._step_s, decode_image(path.read_bytes()))
+            data = path.read_bytes()
+            if self._tap is not None:
+                image = av.Packet(data)
+                image.is_keyframe = True
+                self._tap.add(image)
+            return RawFrame(index, self._step_s, decode_image(data))
         except OSError as error:
             return self._pass_over(path, "decode_error", f"expected a readable image, got: {error.strerror}")
         except ImageError as error:

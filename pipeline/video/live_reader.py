@@ -21,6 +21,7 @@ from pipeline.types import Frame
 from pipeline.video.arrivals import ArrivalCounter, is_sound
 from pipeline.video.live_clock import LiveClock
 from pipeline.video.live_connection import LiveConnection, ReadLease
+from pipeline.video.packet_tap import PacketKeeper
 from pipeline.video.sampling import PtsSampler
 from pipeline.video.source import DecodedFrame, SkipReason, VideoSource, open_source
 
@@ -73,6 +74,7 @@ class LiveReader:
         counters: the camera's counters.
         gap_s: how much earlier the other half of a frame's pair is to be.
         watch: looks at the pictures.
+        keeper: keeps what comes for clips of it; None where none are wanted.
         start_thread: runs a task in a thread of its own, which must not die unnoticed.
         now: monotonic clock in seconds.
         unix_now: Unix time in seconds.
@@ -93,13 +95,14 @@ class LiveReader:
         *,
         gap_s: float,
         watch: ImageMonitor | None = None,
+        keeper: PacketKeeper | None = None,
         start_thread: Callable[[Callable[[], None]], None],
         now: Callable[[], float] = time.monotonic,
         unix_now: Callable[[], float] = time.time,
     ) -> None:
         self.paced = False
         self._settings, self._size_px, self._gap_s = settings, size_px, gap_s
-        self._counters, self._watch, self._now = counters, watch, now
+        self._counters, self._watch, self._keeper, self._now = counters, watch, keeper, now
         self._arrivals = ArrivalCounter(settings, buffers, counters, unix_now=unix_now)
         self._connection = LiveConnection(
             settings, self._open, self._read, brings="frames", start_thread=start_thread, now=now
@@ -157,6 +160,7 @@ class LiveReader:
             clock=self._clock,
             loop=settings.loop,
             image_fps=settings.image_fps,
+            tap=None if self._keeper is None else self._keeper.connect(),
         )
 
     def _read(self, lease: ReadLease, source: VideoSource) -> None:
@@ -165,7 +169,7 @@ class LiveReader:
         Raises:
             VideoError: it fails, or brings no sound frame for ``stall_timeout_s``.
         """
-        if not self._begin_session(lease):
+        if not self._begin_session(lease, source):
             return
         newest = _Newest(self._now())
         for arrival in source.arrivals(PtsSampler(self._settings.sample_fps).wants):
@@ -205,7 +209,7 @@ class LiveReader:
                     "refer to an earlier one: the next keyframe is waited for"
                 )
 
-    def _begin_session(self, lease: ReadLease) -> bool:
+    def _begin_session(self, lease: ReadLease, source: VideoSource) -> bool:
         with self._connection.lock:
             if not self._connection.may_go_on(lease):
                 return False
@@ -213,6 +217,8 @@ class LiveReader:
                 self._counters.add("session")
             self._session_is_used = True
             log_about(session=self._counters["session"])
+            if source.tap is not None:
+                source.tap.begin_session(self._counters["session"])
             self._arrivals.restart()
             self._forget_pictures()
             return True

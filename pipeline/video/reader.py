@@ -13,6 +13,7 @@ from pipeline.runtime.frame_counters import FrameCounters
 from pipeline.runtime.status import ReaderStatus
 from pipeline.video.file_reader import FileReader
 from pipeline.video.live_reader import ImageMonitor, LiveReader
+from pipeline.video.packet_tap import PacketKeeper
 
 
 class CameraReader(Protocol):
@@ -68,6 +69,7 @@ def make_reader(
     *,
     gap_s: float,
     make_watch: Callable[[], ImageMonitor | None],
+    make_keeper: Callable[[], PacketKeeper | None] = lambda: None,
     start_thread: Callable[[Callable[[], None]], None],
     now: Callable[[], float] = time.monotonic,
     unix_now: Callable[[], float] = time.time,
@@ -82,6 +84,7 @@ def make_reader(
         counters: the camera's counters.
         gap_s: how much earlier the other half of a frame's pair is to be, as the model's ``motion.gap_s`` says.
         make_watch: makes what looks at the pictures of a live camera, if anything is to.
+        make_keeper: makes what keeps the packets of a live camera, if anything is to.
         start_thread: runs a task in a thread of its own, which must not die unnoticed.
         now: monotonic clock in seconds.
         unix_now: Unix time in seconds.
@@ -106,6 +109,7 @@ def make_reader(
         counters,
         gap_s=gap_s,
         watch=make_watch(),
+        keeper=make_keeper(),
         start_thread=start_thread,
         now=now,
         unix_now=unix_now,

@@ -19,21 +19,24 @@ class Resizer:
     so a frame's result depends on that frame alone.
 
     Args:
-        size_px: (height, width) of the result.
+        size_px: (height, width) of the result; None leaves every frame the size that it has.
     """
 
-    def __init__(self, size_px: tuple[int, int]) -> None:
-        self._height, self._width = size_px
+    def __init__(self, size_px: tuple[int, int] | None) -> None:
+        self._size_px = size_px
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> npt.NDArray[np.uint8] | None:
         """Resize a frame of any size; None when its pixel format cannot be converted."""
         orientation = orientation_of(frame)
+        height, width = self._size_px or (frame.height, frame.width)
+        if self._size_px is not None and orientation.transposed:
+            height, width = width, height
         try:
             resized = self._reformatter.reformat(
                 frame,
-                width=self._height if orientation.transposed else self._width,
-                height=self._width if orientation.transposed else self._height,
+                width=width,
+                height=height,
                 format="rgb24",
                 interpolation=Interpolation.AREA,
                 threads=1,

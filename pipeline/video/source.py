@@ -25,6 +25,7 @@ from pipeline.video.container import ContainerFeed, Feed, RawFrame
 from pipeline.video.images import ImageFeed, refuse_rate
 from pipeline.video.live_clock import LiveClock
 from pipeline.video.opening import open_file, open_live
+from pipeline.video.packet_tap import PacketTap
 from pipeline.video.pairs import EarlierFrames
 from pipeline.video.resizer import Resizer
 from pipeline.video.stand_in import StandInFeed
@@ -53,7 +54,7 @@ class DecodedFrame:
 
 def open_source(
     url: str,
-    size_px: tuple[int, int],
+    size_px: tuple[int, int] | None,
     *,
     gap_s: float | None = None,
     open_timeout_s: float = 5.0,
@@ -63,12 +64,13 @@ def open_source(
     clock: LiveClock | None = None,
     loop: bool = False,
     image_fps: float | None = None,
+    tap: PacketTap | None = None,
 ) -> VideoSource:
     """Open a video file, a folder of images or a live stream.
 
     Args:
         url: path or address.
-        size_px: (height, width) of the frames that come out, whatever comes in.
+        size_px: (height, width) of the frames that come out, whatever comes in; None leaves them as they come.
         gap_s: how much earlier the other half of a frame's pair is to be, in seconds; None makes no pairs.
         open_timeout_s: bounds each step of opening a live stream.
         read_timeout_s: bounds the wait for a live stream's packet; FFmpeg notices a stall after twice that.
@@ -77,6 +79,7 @@ def open_source(
         clock: times a live camera's frames over all of its sessions; None takes a new one.
         loop: whether a file or folder stands in for a live stream.
         image_fps: how many images of a folder were filmed per second; None takes 10 (``FOLDER_FPS``).
+        tap: is told of what comes, before and after it was decoded.
 
     Raises:
         RefusedError: access is refused, there is no such stream, or a redirect would take the password elsewhere.
@@ -87,13 +90,14 @@ def open_source(
     if live:
         timeouts_s = {"open_timeout_s": open_timeout_s, "read_timeout_s": read_timeout_s}
         container = open_live(url, label, **timeouts_s, sample_fps=sample_fps)
-        feed = ContainerFeed(container, live=True, label=label, clock=clock)
-        return VideoSource(feed, size_px, gap_s=gap_s, live=True, label=label)
+        feed = ContainerFeed(container, live=True, label=label, clock=clock, tap=tap)
+        return VideoSource(feed, size_px, gap_s=gap_s, live=True, label=label, tap=tap)
     path = file_path(url)
     if loop:
-        stand_in = StandInFeed(lambda: _file_feed(path, label, image_fps), label)
-        return VideoSource(stand_in, size_px, gap_s=gap_s, live=True, label=label)
-    return VideoSource(_file_feed(path, label, image_fps), size_px, gap_s=gap_s, live=False, label=label)
+        stand_in = StandInFeed(lambda: file_feed(path, label, image_fps, tap), label)
+        return VideoSource(stand_in, size_px, gap_s=gap_s, live=True, label=label, tap=tap)
+    feed = file_feed(path, label, image_fps, tap)
+    return VideoSource(feed, size_px, gap_s=gap_s, live=False, label=label, tap=tap)
 
 
 def file_path(url: str) -> Path:
@@ -101,15 +105,26 @@ def file_path(url: str) -> Path:
     return Path(unquote(url[len("file://") :]) if scheme_of(url) else url)
 
 
-def _file_feed(path: Path, label: str, image_fps: float | None) -> Feed:
+def file_feed(path: Path, label: str, image_fps: float | None = None, tap: PacketTap | None = None) -> Feed:
+    """Frames of a file or a folder of images, once.
+
+    Args:
+        path: the file or folder.
+        label: what errors call it.
+        image_fps: as of ``open_source``.
+        tap: as of ``open_source``; of what goes into the decoder.
+
+    Raises:
+        VideoError: it cannot be opened.
+    """
     try:
         folder = path.is_dir()
     except OSError as error:  # such as a name that is too long
         raise VideoError(f"{label}: expected a readable file or folder, got: {error.strerror}") from error
     refuse_rate(path, image_fps, label)
     if folder:
-        return ImageFeed(path, label, image_fps)
-    return ContainerFeed(open_file(path, label), live=False, label=label)
+        return ImageFeed(path, label, image_fps, tap)
+    return ContainerFeed(open_file(path, label), live=False, label=label, tap=tap)
 
 
 def _label(url: str, name: str | None) -> str:
@@ -128,6 +143,7 @@ class VideoSource:
 
     Attributes:
         live: whether it is a live stream.
+        tap: what is told of what comes; None where nothing is.
         frame_rate_fps: frames per second that the stream states, or None.
         codec: what it is encoded with, by FFmpeg's name.
         size_px: (height, width) of the newest frame as it came; a live stream's may change. None before the first.
@@ -137,9 +153,16 @@ class VideoSource:
     """
 
     def __init__(
-        self, feed: Feed, size_px: tuple[int, int], *, gap_s: float | None = None, live: bool, label: str
+        self,
+        feed: Feed,
+        size_px: tuple[int, int] | None,
+        *,
+        gap_s: float | None = None,
+        live: bool,
+        label: str,
+        tap: PacketTap | None = None,
     ) -> None:
-        self.live = live
+        self.live, self.tap = live, tap
         self.frame_rate_fps = feed.frame_rate_fps
         self.codec = feed.codec
         self.size_px: tuple[int, int] | None = None
@@ -206,6 +229,8 @@ class VideoSource:
 
     def _converted(self, raw: RawFrame, wanted: Callable[[float], bool]) -> DecodedFrame | SkipReason:
         size_px, media_time_s = (raw.frame.height, raw.frame.width), float(raw.pts * raw.time_base)
+        if self.tap is not None:
+            self.tap.shown(raw.frame, media_time_s)
         if self._earlier is not None and (raw.cut or self.size_px not in {None, size_px}):
             self._earlier.forget()
         self.size_px = size_px

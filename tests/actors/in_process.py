@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ray.exceptions import ActorDiedError, GetTimeoutError, RayTaskError
@@ -152,6 +153,9 @@ class Models:
 
     def offered(self, source):
         return source
+
+    def folder(self, source):
+        return Path(source.place)
 
 
 class Fleet:

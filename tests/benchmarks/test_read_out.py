@@ -105,12 +105,12 @@ def test_neighbours_differ_in_one_thing():
 
 
 def test_held_out_frames_are_read_again_as_they_were_and_with_things_pasted(trained):
-    """Two clips of 20 frames of each of two cameras: the last 2 of each are held out."""
+    """Two clips of 20 frames of each of two cameras: the last 2 of one, and the first 2 of the other, are held out."""
     model = Model(trained.folder, trained.dataset)
     found = model.seen(3, seed=0)
-    assert len(found.normal[0].every) == len(found.normal[1].every) == 8 and found.learned is not None
+    assert len(found.normal[0].every) == len(found.normal[1].every) == 6 and found.learned is not None
     assert set(found.kinds) == {"moves", "appears", "dashes"} and found.masks.shape == found.synthetic[0].every.shape
-    assert found.masks.any(axis=(1, 2)).all() and not torch.equal(found.normal[0].every, found.normal[1].every)
+    assert found.masks.any() and not torch.equal(found.normal[0].every, found.normal[1].every)
     present = present_read_out(model.card)
     # The stored maps give the very scores that the card says of these frames.
     normal = {round(score, 4) for clips in model.card.normal_scores.values() for clip in clips for score in clip}

@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from pipeline.camera_settings import AlertSettings
 from pipeline.models.card import WEIGHTS_FILE, read_card, write_card
+from pipeline.models.normal_stretches import stretches_of_scene
 from pipeline.run_folder import RunFolder
-from pipeline.scoring.calibration import ScoreCalibration
+from pipeline.scoring.calibration import Calibration
 from pipeline.sinks.redis_reader import read_statuses
 from pipeline.sinks.run_status import read_run
 from tests.cluster.nodes import ray_nodes
@@ -125,10 +127,8 @@ class Run:
             assert [model for model, _ in itertools.groupby(row["model"] for row in rows)] == models
             for row in filter(lambda row: row["paired"], rows):
                 card = cards[row["model"]]
-                normal = ScoreCalibration.of_scene(
-                    card.normal_scores, self.clip.scene, card.normal_fps, camera_id=name
-                ).subsampled(QUICK["sample_fps"])
-                assert row["p_value"] == normal.p_value(row["anomaly_score"])
+                normal = Calibration.of(stretches_of_scene(card, self.clip.scene), AlertSettings(quantile=0.99))
+                assert row["p_value"] == normal.p_value(row["anomaly_score"], paired=True)
 
 
 @pytest.fixture

@@ -65,6 +65,7 @@ def score_rows(camera_id: str, scores, *, maps=None, frames=None, session: int =
             smoothed_score=float(score),
             p_value=0.5,
             threshold=0.8,
+            close_threshold=0.7,
             scored_at_s=1_700_000_000.1 + index,
             latency_s=0.1,
             anomaly_map=None if maps is None else maps[number],

@@ -8,30 +8,55 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.alerts import Alert
 from pipeline.camera_settings import AlertSettings
 from pipeline.errors import ScoresError
 from pipeline.evaluation.events import events_of
-from pipeline.scoring.calibration import ScoreCalibration
 from pipeline.scoring.camera import CameraScoring, CameraState
+from pipeline.scoring.light import LightMonitor
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.types import FrameHeader, Prediction
 from tests.evaluation.footage import score_rows, write_scores
+from tests.scoring.footage import calibrated
 
-NORMAL = ScoreCalibration([[i / 100 for i in range(100)]], 10.0)
-UNPAIRED = ScoreCalibration([[i / 30 for i in range(100)]], 10.0)
+NORMAL = [i / 100 for i in range(100)]
+UNPAIRED = [i / 30 for i in range(100)]
+
+
+def spot(place, height):
+    """A map of sixteen cells with one spot, or none."""
+    anomaly_map = np.zeros((2, 8), np.float16)
+    if place is not None:
+        anomaly_map[0, place : place + 2] = np.nan_to_num(height) + 0.5
+    return anomaly_map
+
+
+def camera_of(alert_settings, state=None):
+    light = LightMonitor("gate", 5.0, 10.0, pause_s=0.5, settles_s=0.2)
+    calibration = calibrated(NORMAL, alert_settings, unpaired=UNPAIRED)
+    return CameraScoring("gate", calibration, alert_settings, state, light=light)
+
+
+def told_by_rows(event):
+    """What rows tell of an event; their smoothed scores are of the whole image, beside a thing that stays, too."""
+    names = ("event_id", "camera_id", "session", "start_s", "end_s", "started_at_s", "stretches", "threshold")
+    return [getattr(event, name) for name in (*names, "peak_score", "peak_at_s", "peak_index", "peak_p_value")]
 
 
 @st.composite
 def runs(draw):
-    """Settings, and a camera's frames: gaps, sessions, times that go back, scores that are no numbers."""
+    """Settings, and a camera's frames: gaps, sessions, times that go back, scores that are no numbers, light."""
     alerts = AlertSettings(
         quantile=0.9,
         close_quantile=draw(st.sampled_from([0.3, 0.9])),
         smoothing_s=draw(st.sampled_from([0.0, 0.2])),
         open_frames=draw(st.integers(1, 4)),
+        open_s=draw(st.sampled_from([0.0, 0.2])),
         close_s=draw(st.sampled_from([0.1, 0.4])),
         update_s=0.2,
+        cooldown_s=draw(st.sampled_from([0.0, 0.5, 60.0])),
+        still_after_s=draw(st.sampled_from([None, 0.5])),
     )
     steps = draw(
         st.lists(
@@ -40,17 +65,19 @@ def runs(draw):
                 st.integers(1, 3),
                 st.sampled_from([1] * 9 + [-2]),  # ticks of media time
                 st.sampled_from([0.0, 0.5, 0.95, 2.0, 3.0, float("nan")]),
+                st.sampled_from([None, 0, 0, 0, 5]),  # where
+                st.sampled_from([0.0] * 9 + [9.0]),  # of the light
             ),
             min_size=1,
             max_size=80,
         )
     )
     session, index, pts, frames = 0, -1, 0, []
-    for rise, further, ticks, score in steps:
+    for rise, further, ticks, score, place, common in steps:
         session, index = session + rise, (-1 if rise else index) + further
         pts = max(0, pts + ticks)
         header = FrameHeader("gate", session, index, pts, Fraction(1, 10), 1000.0 + len(frames) / 8)
-        frames.append(Prediction(header, score, paired=draw(st.booleans())))
+        frames.append(Prediction(header, score, spot(place, score), draw(st.booleans()), common))
     return alerts, frames, draw(st.integers(0, len(frames)))
 
 
@@ -58,16 +85,16 @@ def runs(draw):
 @settings(max_examples=150)
 def test_rows_tell_exactly_the_events_that_were_emitted_and_their_decisions(tmp_path_factory, run):
     alert_settings, frames, killed_after = run
-    camera = CameraScoring("gate", NORMAL, alert_settings, unpaired=UNPAIRED)
+    camera = camera_of(alert_settings)
     scores, alerts = [], []
     for number, frame in enumerate(frames):
         if number == killed_after:  # another process goes on from what was remembered
             state = CameraState.of_json(camera.state.as_json())
-            camera = CameraScoring("gate", NORMAL, alert_settings, state, unpaired=UNPAIRED)
+            camera = camera_of(alert_settings, state)
         score, raised = camera.update(frame, 2000.0)
         scores += [score] if score is not None else []
-        alerts += raised
-    alerts += camera.finish(2000.0)
+        alerts += [alert for alert in raised if isinstance(alert, Alert)]
+    alerts += [alert for alert in camera.finish(2000.0) if isinstance(alert, Alert)]
     root = tmp_path_factory.mktemp("run") / "scores"
     sink = ParquetSink(root, maps=False, rotate_s=60.0)
     sink.write(scores)
@@ -75,7 +102,12 @@ def test_rows_tell_exactly_the_events_that_were_emitted_and_their_decisions(tmp_
     if not scores:
         return
     rows = read_clip_scores(root)["gate"]
-    assert events_of(rows) == [alert.event for alert in alerts if alert.kind == "end"]
+    last = {alert.event.event_id: alert for alert in alerts}
+    assert list(map(told_by_rows, events_of(rows))) == [told_by_rows(alert.event) for alert in last.values()]
+    assert all(alert.kind == "end" for alert in last.values())
+    assert list(last) == [alert.event.event_id for alert in alerts if alert.kind == "new"]
+    assert rows.is_anomalous[rows.suppressed != ""].all()
+    assert not rows.event_id[rows.suppressed != ""].any()
     assert np.array_equal(rows.is_anomalous, rows.smoothed_score >= rows.threshold)
 
 
@@ -83,7 +115,7 @@ def test_the_frames_that_opened_an_event_belong_to_it_and_the_quiet_ones_within_
     alert_settings = AlertSettings(
         quantile=0.9, close_quantile=0.3, smoothing_s=0.0, open_frames=3, close_s=0.5, update_s=9.0
     )
-    camera = CameraScoring("gate", NORMAL, alert_settings)
+    camera = CameraScoring("gate", calibrated(NORMAL, alert_settings), alert_settings)
     scores = []
     for index, value in enumerate([0.0, 5.0, 2.0, 2.0, 0.0, 0.5, 0.0, 0.0]):
         header = FrameHeader("gate", 0, index, index, Fraction(1, 10), 1000.0 + index)

@@ -1,7 +1,7 @@
 """Joining written scores to ground truth: what comes out, and what is refused."""
 
 import json
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -10,10 +10,11 @@ from sklearn.metrics import roc_auc_score
 from pipeline.datasets.base import Clip
 from pipeline.datasets.detect import open_dataset
 from pipeline.errors import DatasetError, ScoresError
-from pipeline.evaluation import protocols
+from pipeline.evaluation import pixels
 from pipeline.evaluation.metrics import PixelHistogram, upsample
 from pipeline.evaluation.protocols import METRICS, evaluate
 from pipeline.evaluation.published import as_published
+from pipeline.evaluation.regions import RegionCounter, cut_heights
 from tests.evaluation.footage import (
     MODEL,
     ArrayLabels,
@@ -95,7 +96,8 @@ def test_the_json_is_strict_and_has_the_promised_keys(two_scenes):
     assert all(promised <= scene.keys() for scene in answer["scenes"].values())
     assert answer["pixel_auroc"] is None and "no anomaly maps" in answer["pixel_note"]
     assert answer["per_clip"]["01_0002"] == {
-        "scene": "01", "frames": 3, "anomalous_frames": 3, "frame_auroc": None, "events": []
+        "scene": "01", "frames": 3, "anomalous_frames": 3, "frame_auroc": None, "events": [],
+        "anomalies": [{"first": 0, "last": 2, "delay_s": None, "under_alarm": False}],
     }  # fmt: skip
 
 
@@ -112,16 +114,22 @@ def test_pixel_metrics_are_those_of_all_maps_upsampled_to_the_masks(tmp_path, mo
     maps = {clip.name: maps_of(clip) for clip in clips}
     rows = [score_rows(clip.name, maps[clip.name].max(axis=(1, 2)), maps=maps[clip.name]) for clip in clips]
     root = write_scores(tmp_path / "scores", *rows, maps=True)
-    monkeypatch.setattr(protocols, "_CHUNK_PIXELS", 3 * 32 * 48)  # several chunks per clip
+    monkeypatch.setattr(pixels, "_CHUNK_PIXELS", 3 * 32 * 48)  # several chunks per clip
     result = evaluate(root, dataset_of(*clips))
 
-    pixels = np.concatenate([upsample(maps[clip.name], (32, 48)) for clip in clips])
+    upsampled = np.concatenate([upsample(maps[clip.name], (32, 48)) for clip in clips])
     masks = np.concatenate([clip.pixel_labels() for clip in clips])
     whole = PixelHistogram()
-    whole.add(masks, pixels)
-    assert result.overall.pixel_auroc == pytest.approx(roc_auc_score(masks.ravel(), pixels.ravel()), abs=1e-5)
+    whole.add(masks, upsampled)
+    assert result.overall.pixel_auroc == pytest.approx(roc_auc_score(masks.ravel(), upsampled.ravel()), abs=1e-5)
     assert result.overall.aupro == pytest.approx(whole.aupro(), abs=1e-12)
     assert result.overall.regions == 12 and result.overall.pixel_note is None
+    counter = RegionCounter(cut_heights(maps.values()))
+    for clip in clips:
+        counter.begin_clip()
+        counter.add(clip.pixel_labels(), maps[clip.name])
+    assert (result.overall.rbdc, result.overall.tbdc, result.overall.tracks) == astuple(counter.criteria())
+    assert result.scenes["a"].tracks + result.scenes["b"].tracks == result.overall.tracks > 1
     assert result.overall.pixel_auroc_error < 1e-4
     assert 0.5 < result.overall.floors["pixel_auroc"]["perfect_frames"] < result.overall.pixel_auroc
     assert result.scene_mean["aupro"] == pytest.approx(np.mean([scene.aupro for scene in result.scenes.values()]))
@@ -132,6 +140,7 @@ def test_one_clip_without_masks_leaves_its_scene_and_the_whole_without_pixel_met
     maps = maps_of(with_masks)
     rows = [score_rows("a_1", range(10), maps=maps), score_rows("b_1", range(2), maps=maps[:2])]
     result = evaluate(write_scores(tmp_path / "scores", *rows, maps=True), dataset_of(with_masks, without))
+    assert result.overall.rbdc is result.overall.tbdc is result.overall.tracks is None
     assert result.overall.pixel_auroc is None and "b_1 has no pixel masks" in result.overall.pixel_note
     assert result.scenes["b"].pixel_auroc is None
     assert result.scenes["a"].pixel_auroc is not None and result.scenes["a"].pixel_note is None

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from pipeline.console.evaluation import evaluation_tables
 from pipeline.evaluation.protocols import evaluate
-from pipeline.evaluation.tables import ALARM_COLUMNS, TABLE_COLUMNS, alarm_rows, table_rows
+from pipeline.evaluation.tables import ALARM_COLUMNS, RANGE_COLUMNS, TABLE_COLUMNS, alarm_rows, range_rows, table_rows
 from tests.evaluation.footage import dataset_of, frame_clip, maps_of, pixel_clip, score_rows, write_scores
 
 
@@ -37,11 +37,18 @@ def test_alarms_are_told_overall_and_per_scene(two_scenes):
     rows = alarm_rows(two_scenes)
     assert [row[0] for row in rows] == ["all frames", "scene 01", "scene 02"]
     # Of 4 normal frames at 10 fps one is above .8; no event: at most 3.69 in 0.4 s.
-    assert rows[0][1:] == ("8", "4", "2", "25.0 %", "0", "0", "0 (0 to 33,200)", "0 of 2", "–")
+    assert rows[0][1:] == ("25.0 %", "0", "–", "0", "0 (0 to 33,200)", "0 of 2", "0", "–")
     assert all(len(row) == len(ALARM_COLUMNS) for row in rows)
 
 
-def test_a_terminal_of_120_columns_shows_both_tables_whole(tmp_path):
+def test_what_all_thresholds_give_is_told_overall_and_per_scene(two_scenes):
+    rows = range_rows(two_scenes)
+    assert [row[0] for row in rows] == ["all frames", "scene 01", "scene 02"]
+    assert rows[0][1:] == ("8", "4", "2", "0 %", "1.0000", "–", "–", "–")  # three frames in a row are nowhere
+    assert all(len(row) == len(RANGE_COLUMNS) for row in rows)
+
+
+def test_a_terminal_of_120_columns_shows_all_tables_whole(tmp_path):
     clips = [pixel_clip(f"a{n}_1", f"a{n}", 10) for n in range(2)]
     maps = maps_of(clips[0])
     rows = [score_rows(clip.name, np.arange(10), maps=maps) for clip in clips]
@@ -49,4 +56,4 @@ def test_a_terminal_of_120_columns_shows_both_tables_whole(tmp_path):
     root = write_scores(tmp_path / "scores", *rows, maps=True)
     shown.print(evaluation_tables(evaluate(root, dataset_of(*clips)), "title"))
     text = shown.export_text()
-    assert "…" not in text and "every frame's label, no place" in text and "not live" in text
+    assert "…" not in text and "every frame's label, no place" in text and "not live" in text and "TBDC" in text

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import Config
 from pipeline.config_file import load_config, parse_config
-from pipeline.console.tables import alert_line
+from pipeline.console.alert_lines import alert_line
 from pipeline.errors import CheckpointError, ConfigError, RedisError, VideoError
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, read_card, write_card
 from pipeline.redaction import redact

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import run_cluster
-from pipeline.console.tables import alert_line, camera_errors, cameras_table
+from pipeline.console.alert_lines import alert_line
+from pipeline.console.tables import camera_errors, cameras_table
 from pipeline.errors import CflowError
 from tests.fuzz.targets import foreign_runs, foreign_statuses, redis_fields, redis_values
 
@@ -76,8 +77,8 @@ def test_numbers_that_no_float_holds_are_left_out():
     table = cameras_table([status], "cameras")
     assert [next(iter(column.cells)).plain.split(" (")[0] for column in table.columns[2:5]] == ["-", "-", "-"]
     assert camera_errors([status]) == [f"camera -: {most} frames came damaged; - were scored"]
-    line = alert_line({"start_s": 10**400, "since_at_s": -most, "until_at_s": most, "peak_score": 1})
-    assert line.plain.endswith("  peak 1 (threshold -)  after inf s")
+    line = alert_line({"kind": "end", "start_s": 10**400, "end_s": 1, "since_at_s": -most, "until_at_s": most})
+    assert line.plain == "- end    run: after inf s  -"
 
 
 @pytest.mark.parametrize("state", ["[/red]", "\x1b[2J", "two\nlines"])

@@ -4,7 +4,8 @@ import pytest
 import redis
 from hypothesis import given, settings
 
-from pipeline.console.tables import alert_line, cameras_table
+from pipeline.console.alert_lines import alert_line
+from pipeline.console.tables import cameras_table
 from pipeline.errors import RedisError
 from pipeline.sinks.redis_client import check_redis as check_answers
 from pipeline.sinks.redis_reader import read_alerts, read_statuses

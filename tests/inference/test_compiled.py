@@ -225,6 +225,35 @@ def test_code_that_crashes_where_it_was_made_never_comes_to_a_detector(folder, t
         packages.compile_package(folder, read_card(folder), *how, tmp_path, 100.0)
 
 
+LINEAR = """
+import sys
+from pathlib import Path
+
+from pipeline.inference.build_package import _compile
+from pipeline.inference.packages import _runner
+
+library, values = Path(sys.argv[1]) / "linear.so", torch.ones(3, 2)
+with torch.no_grad():
+    linear = torch.nn.Linear(2, 2)
+    _compile(linear, (values,), ({0: torch.export.Dim("rows", min=2, max=8)},), library)
+    assert torch.allclose(_runner(library, torch.device("cpu"))([values])[0], linear(values))
+"""
+
+
+def test_code_runs_on_torchs_cpp_library_where_a_compiler_would_put_one_of_its_own_into_it(tmp_path, monkeypatch):
+    compiler = tmp_path / "g++"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *-shared*) set -- -static-libstdc++ "$@";; esac\nexec g++ "$@"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    done = run_script(LINEAR, tmp_path)
+    assert done.returncode == 0, done.stderr
+    nm = ["nm", "--defined-only", tmp_path / "linear.so"]
+    defined = subprocess.run(nm, capture_output=True, text=True, check=True)
+    assert "AOTInductorModelContainerRun" in defined.stdout
+    assert "_ZNSt6localeC1Ev" not in defined.stdout  # std::locale(): two of them in a process, and torch 2.11 crashed
+
+
 def test_a_compiler_that_hangs_ends_with_the_process_that_waits_for_it(folder, tmp_path):
     lifeline = Lifeline(tmp_path / "lifeline")
     compiler = tmp_path / "g++"

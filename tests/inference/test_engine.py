@@ -1,5 +1,6 @@
 import hashlib
 import warnings
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from pipeline.inference.engine import Engine
 from pipeline.model_settings import ModelSettings
 from pipeline.models.card import WEIGHTS_FILE
 from pipeline.models.read_out import Reading
+from pipeline.runtime.messages import CameraRole
 from pipeline.types import FrameBatch, FrameHeader, PreviousLuma, stack_previous
+from pipeline.zone_settings import ScheduleSettings, ZoneSettings
+from pipeline.zoning import Zoning
 from tests.models.tiny import SIZE_PX, tiny_checkpoint
 
 FRAMES = 11
@@ -73,7 +77,8 @@ def test_maps_are_float16_at_the_finest_levels_size(alone):
 
 def test_a_surprise_beyond_float16_is_its_largest_value_in_the_map(engine, monkeypatch):
     def far_off(maps, *_):
-        return Reading(maps.shown * 0.0 + 1e6, maps.shown.flatten(1).mean(1), maps.shown.flatten(1).mean(1))
+        means = maps.shown.flatten(1).mean(1)
+        return Reading(maps.shown * 0.0 + 1e6, means, means, means, maps.shown)
 
     monkeypatch.setattr(engine, "read_out", far_off)
     (prediction,) = engine.predict(batch([0]), scenes_of([0]))
@@ -155,3 +160,22 @@ def test_an_engine_of_another_encoder_is_refused(tmp_path):
     tiny_checkpoint(tmp_path / "m")
     with pytest.raises(CheckpointError, match=r"model\.encoder\.name"):
         Engine.load(tmp_path / "m", expected=ModelSettings.model_validate({"encoder": {"name": "resnet18"}}))
+
+
+def test_a_frame_is_read_under_the_zones_that_hold_when_it_was_captured(engine):
+    left, right = ((0, 0), (0.5, 0), (0.5, 1), (0, 1)), ((0.5, 0), (1, 0), (1, 1), (0.5, 1))
+    night = (ScheduleSettings(hours="22:00-06:00"),)
+    zones = [ZoneSettings(name="yard", watch=left, active=night), ZoneSettings(name="tree", ignore=right, active=night)]
+    at_night = CameraRole("gate", True, 2.0, Zoning.of(zones, "UTC"))
+    always = CameraRole("gate", True, 2.0, Zoning.of([zones[0].model_copy(update={"active": None})], "UTC"))
+    noon, midnight = 43_200.0, 86_400.0
+    one = batch([1] * 4)
+    headers = [replace(one.headers[0], captured_at_s=at_s) for at_s in (noon, noon, midnight, noon)]
+    roles = [CameraRole("gate", True, 2.0), at_night, at_night, always]
+    bare, by_day, by_night, ever = engine.predict_as(replace(one, headers=tuple(headers)), roles)
+    assert by_day.anomaly_score == bare.anomaly_score
+    assert np.array_equal(by_day.anomaly_map, bare.anomaly_map)
+    assert by_night.anomaly_score == ever.anomaly_score < bare.anomaly_score
+    columns = bare.anomaly_map.shape[1] // 2
+    assert np.ptp(by_night.anomaly_map[:, columns:]) == 0.0 < np.ptp(by_night.anomaly_map[:, :columns])
+    assert np.array_equal(by_night.anomaly_map[:, :columns], bare.anomaly_map[:, :columns])

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.models.score import frame_scores
+from pipeline.models.score import frame_scores, top_cells
 
 
 @pytest.mark.parametrize(("fraction", "expected"), [(0.0, 10.0), (0.1, 10.0), (0.2, 9.5), (1.0, 5.5), (0.01, 10.0)])
@@ -37,3 +37,16 @@ def test_however_large_a_map_is_its_score_does_not_depend_on_its_neighbours(coun
         assert torch.equal(torch.cat([frame_scores(part, 1.0) for part in maps.split(count)]), together)
     finally:
         torch.set_num_threads(threads)
+
+
+@given(
+    cells=st.lists(st.integers(1, 96), min_size=1, max_size=6), seed=st.integers(0, 99), fraction=st.floats(0.0, 1.0)
+)
+def test_of_maps_with_cells_left_out_the_top_fraction_is_one_of_what_is_left(cells, seed, fraction):
+    maps = torch.randn(len(cells), 8, 12, generator=torch.Generator().manual_seed(seed))
+    flat, alone = maps.flatten(1), []
+    for row, left in zip(flat, cells, strict=True):
+        alone.append(frame_scores(row[None, None, :left].clone(), fraction))
+        row[left:] = -torch.inf
+    top = top_cells(maps, fraction, cells)
+    assert torch.equal(top.mean(top.values), torch.cat(alone))

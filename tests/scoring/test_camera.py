@@ -7,12 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.camera_settings import AlertSettings
-from pipeline.scoring.calibration import ScoreCalibration
 from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
 from pipeline.types import Dropped, FrameHeader, Prediction
+from tests.scoring.footage import calibrated
 
-NORMAL = ScoreCalibration([[i / 100 for i in range(100)]], 10.0)
-SETTINGS = AlertSettings(quantile=0.95, close_quantile=0.5, smoothing_s=0.0, open_frames=2, close_s=0.5, update_s=10.0)
+SETTINGS = AlertSettings(
+    quantile=0.95, close_quantile=0.5, smoothing_s=0.0, open_frames=2, open_s=0.0, close_s=0.5, update_s=10.0
+)
+NORMAL = [i / 100 for i in range(100)]
+
+
+def watched(settings=SETTINGS, normal=NORMAL, state=None) -> CameraScoring:
+    return CameraScoring("gate", calibrated(normal, settings), settings, state)
 
 
 def header(index, session=0, camera_id="gate", serial=0, counter_id="") -> FrameHeader:
@@ -26,7 +32,7 @@ def prediction(index, score, *, session=0, camera_id="gate", anomaly_map=None, s
 
 def test_a_score_carries_p_value_threshold_verdict_latency_and_map():
     anomaly_map = np.ones((2, 2), np.float16)
-    camera = CameraScoring("gate", NORMAL, SETTINGS)
+    camera = watched()
     score, alerts = camera.update(prediction(0, 2.0, anomaly_map=anomaly_map), 1000.25)
     assert score is not None
     assert (score.anomaly_score, score.p_value, score.threshold) == (2.0, 1 / 101, 0.95)
@@ -38,7 +44,7 @@ def test_a_score_carries_p_value_threshold_verdict_latency_and_map():
 
 
 def test_the_verdict_is_of_the_smoothed_score_and_the_p_value_of_the_raw_one():
-    camera = CameraScoring("gate", NORMAL, SETTINGS.model_copy(update={"smoothing_s": 10.0}))
+    camera = watched(SETTINGS.model_copy(update={"smoothing_s": 10.0}))
     camera.update(prediction(0, 0.0), 0.0)
     score, _ = camera.update(prediction(1, 2.0), 0.0)
     assert score is not None
@@ -47,7 +53,7 @@ def test_the_verdict_is_of_the_smoothed_score_and_the_p_value_of_the_raw_one():
 
 
 def test_frames_that_come_late_or_twice_change_nothing():
-    camera = CameraScoring("gate", NORMAL, SETTINGS)
+    camera = watched()
     camera.update(prediction(5, 2.0), 0.0)
     assert camera.update(prediction(5, 2.0), 0.0) == (None, [])
     assert camera.update(prediction(4, 2.0), 0.0) == (None, [])
@@ -60,7 +66,7 @@ def test_frames_that_come_late_or_twice_change_nothing():
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), float("-inf")])
 def test_a_score_that_is_not_finite_is_counted_as_dropped_and_smooths_nothing(score):
-    camera = CameraScoring("gate", NORMAL, SETTINGS.model_copy(update={"smoothing_s": 10.0}))
+    camera = watched(SETTINGS.model_copy(update={"smoothing_s": 10.0}))
     assert camera.update(prediction(0, score), 0.0) == (None, [])
     assert (camera.scored, camera.dropped) == (0, {"not_finite": 1})
     found, _ = camera.update(prediction(1, 2.0), 0.0)
@@ -70,13 +76,13 @@ def test_a_score_that_is_not_finite_is_counted_as_dropped_and_smooths_nothing(sc
 
 def test_a_frame_of_another_camera_is_refused():
     with pytest.raises(ValueError, match="camera gate: expected its own frames, got one of camera yard"):
-        CameraScoring("gate", NORMAL, SETTINGS).update(prediction(0, 0.5, camera_id="yard"), 0.0)
+        watched().update(prediction(0, 0.5, camera_id="yard"), 0.0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 40), st.floats(0, 3)), max_size=80))
 def test_every_frame_above_the_last_one_is_scored_and_the_same_frames_give_the_same_answers(frames):
     def run():
-        camera = CameraScoring("gate", NORMAL, SETTINGS)
+        camera = watched()
         answers = [camera.update(prediction(i, score, session=s), 0.0) for s, i, score in frames]
         return camera, [*answers, camera.finish(0.0)]
 
@@ -90,9 +96,7 @@ def test_every_frame_above_the_last_one_is_scored_and_the_same_frames_give_the_s
 
 def test_footage_like_the_held_out_one_alarms_about_as_often_as_the_quantile_says():
     generator = np.random.default_rng(0)
-    normal = ScoreCalibration([generator.gamma(3.0, size=5000)], 10.0)
-    settings = AlertSettings(quantile=0.99, smoothing_s=0.3)
-    camera = CameraScoring("gate", normal, settings)
+    camera = watched(AlertSettings(quantile=0.99, smoothing_s=0.3), generator.gamma(3.0, size=5000))
     scores = [camera.update(prediction(i, float(s)), 0.0)[0] for i, s in enumerate(generator.gamma(3.0, size=5000))]
     share = np.mean([score.is_anomalous for score in scores if score is not None])
     assert 0.005 < share < 0.02
@@ -104,12 +108,12 @@ FATES = st.sampled_from(["scored", "overload", "stale", "not_finite", "lost", "t
 @given(st.lists(FATES, max_size=60), st.sets(st.integers(0, 60)))
 def test_every_frame_dispatched_has_one_result_whatever_gets_lost_and_whenever_the_scorer_is_killed(results, kills):
     """A restarted scorer goes on from its state as JSON; what was not acknowledged comes again."""
-    camera, expected, alerts, whole_alerts = CameraScoring("gate", NORMAL, SETTINGS), {}, [], []
-    whole = CameraScoring("gate", NORMAL, SETTINGS)
+    camera, expected, alerts, whole_alerts = watched(), {}, [], []
+    whole = watched()
     for serial, result in enumerate([*results, "scored"]):
         value = float("nan") if result == "not_finite" else float(serial % 7 > 2) * 2
         if serial in kills:
-            camera = CameraScoring("gate", NORMAL, SETTINGS, CameraState.of_json(camera.state.as_json()))
+            camera = watched(state=CameraState.of_json(camera.state.as_json()))
         for scoring, told in ((camera, alerts), (whole, whole_alerts)):
             if result in {"overload", "stale"}:
                 scoring.drop(Dropped(header(serial, serial=serial), result))
@@ -126,7 +130,7 @@ def test_every_frame_dispatched_has_one_result_whatever_gets_lost_and_whenever_t
 
 
 def test_serials_are_counted_apart_where_other_counters_give_them_whether_they_are_higher_or_lower():
-    camera = CameraScoring("gate", NORMAL, SETTINGS)
+    camera = watched()
     camera.update(prediction(0, 0.5, serial=100, counter_id="a"), 0.0)
     camera.update(prediction(0, 0.5, session=1, serial=2, counter_id="b"), 0.0)
     camera.update(prediction(1, 0.5, serial=101, counter_id="a"), 0.0)  # too late
@@ -134,13 +138,13 @@ def test_serials_are_counted_apart_where_other_counters_give_them_whether_they_a
     assert (camera.scored, camera.dropped) == (3, {"detector_lost": 100 + 2 + 500})
     assert list(camera.counted.items()) == [("a", 101), ("b", 3), ("c", 501)]
     state = CameraState.of_json(camera.state.as_json())
-    again = CameraScoring("gate", NORMAL, SETTINGS, state)
+    again = watched(state=state)
     again.update(prediction(1, 0.5, session=2, serial=501, counter_id="c"), 0.0)
     assert (again.scored, again.dropped) == (4, {"detector_lost": 602})
 
 
 def test_of_former_counters_the_newest_three_are_remembered_and_a_camera_that_is_still_read_by_one_goes_on_in_it():
-    camera = CameraScoring("gate", NORMAL, SETTINGS)
+    camera = watched()
     for session, counter_id in enumerate("abcdeb"):
         camera.update(prediction(0, 0.5, session=session, serial=session, counter_id=counter_id), 0.0)
     assert list(camera.counted.items()) == [("c", 3), ("d", 4), ("e", 5), ("b", 6)]
@@ -148,7 +152,7 @@ def test_of_former_counters_the_newest_three_are_remembered_and_a_camera_that_is
 
 
 def test_an_event_that_was_open_when_the_whole_run_was_killed_ends_with_the_next_one():
-    camera = CameraScoring("gate", NORMAL, SETTINGS)
+    camera = watched()
     for index in range(3):
         camera.update(prediction(index, 2.0, serial=index), 0.0)
     state = CameraState.of_json(camera.state.as_json())

@@ -1,4 +1,6 @@
+import itertools
 import re
+from datetime import UTC
 from fractions import Fraction
 
 import numpy as np
@@ -8,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from pipeline.camera_settings import AlertSettings
-from pipeline.scoring.events import EventTracker, anomalous_region
+from pipeline.scoring.events import EventTracker
+from pipeline.scoring.regions import anomalous_region
 from pipeline.scoring.thresholds import Thresholds
 from pipeline.types import FrameHeader, Prediction
 
@@ -24,8 +27,9 @@ def frame(index, score, *, session=0, media_time_s=None, anomaly_map=None) -> Pr
 
 
 def tracker(**changes) -> EventTracker:
-    settings = AlertSettings(open_frames=3, close_s=0.5, update_s=1.0).model_copy(update=changes)
-    return EventTracker("gate", settings, Thresholds(OPEN_AT, CLOSE_BELOW, CLOSE_BELOW))
+    given = {"open_frames": 3, "open_s": 0.0, "close_s": 0.5, "update_s": 1.0, "cooldown_s": 0.0, "smoothing_s": 0.0}
+    settings = AlertSettings(**{**given, **changes})
+    return EventTracker("gate", settings, Thresholds(OPEN_AT, CLOSE_BELOW, CLOSE_BELOW), time_zone=UTC)
 
 
 def feed(events: EventTracker, scores, *, session=0, first=0):
@@ -69,10 +73,11 @@ def test_a_quiet_time_too_short_does_not_end_an_event():
     assert [a.kind for a in feed(tracker(update_s=100.0), [HIGH] * 3 + ([LOW] * 3 + [MIDDLE]) * 10)] == ["new"]
 
 
-def test_updates_come_at_their_interval_and_carry_the_peak_so_far():
-    alerts = feed(tracker(), [HIGH] * 5 + [9.0] + [HIGH] * 14)
-    assert [alert.kind for alert in alerts] == ["new", "update", "update"]
-    assert [round(alert.emitted_at_s - 5000) for alert in alerts] == [2, 10, 18]
+def test_updates_come_at_growing_intervals_and_carry_the_peak_so_far():
+    alerts = feed(tracker(), [HIGH] * 5 + [9.0] + [HIGH] * 1600)
+    assert [alert.kind for alert in alerts] == ["new"] + ["update"] * 8
+    emitted = [round(alert.emitted_at_s - 5000) for alert in alerts]
+    assert [(b - a) / FPS for a, b in itertools.pairwise(emitted)] == [1, 2, 4, 8, 16, 32, 64, 64]
     assert alerts[1].event.peak_score == 9.0
 
 

@@ -11,7 +11,7 @@ from pipeline.scoring.scorer import Scorer
 from pipeline.types import FrameHeader, Prediction
 from tests.models.tiny import tiny_model
 
-ALERTS = AlertSettings(quantile=0.9, close_quantile=0.5, smoothing_s=0.3, open_frames=1, close_s=60.0, update_s=60.0)
+ALERTS = AlertSettings(quantile=0.9, close_quantile=0.5, smoothing_s=0.3, open_frames=1, open_s=0.0, close_s=60.0)
 FPS = 10.0
 
 

@@ -38,6 +38,7 @@ def score(index: int, *, map_shape: tuple[int, int] | None = None, scored_at_s: 
         smoothed_score=51.0 if index % 3 == 0 else 50.0,
         p_value=1 / (index + 1),
         threshold=50.5,
+        close_threshold=50.25 if index else 50.125,
         scored_at_s=scored_at_s,
         latency_s=scored_at_s - head.captured_at_s,
         event_id=f"{head.camera_id}-1700000000000-{head.session}-0" if index % 3 == 0 else None,
@@ -47,6 +48,8 @@ def score(index: int, *, map_shape: tuple[int, int] | None = None, scored_at_s: 
         common_surprise=index / 4,
         model="abc",
         withheld=("pager",) if index % 3 == 0 else (),
+        event_stretch=1 + index // 6 if index % 3 == 0 else None,
+        suppressed="light" if index % 5 == 1 else "",
     )
 
 
@@ -63,6 +66,17 @@ def alert(number: int, kind="update", *, camera_id: str = "gate", emitted_at_s: 
         peak_index=number,
         threshold=50.5,
         region=Region(0.25, 0.5, 0.75, 1.0),
+        started_local="2023-11-14T23:13:20+01:00",
+        peak_p_value=0.125,
+        peak_smoothed=51.5,
+        thresholds="0123456789ab",
+        expected_per_hour=0.5,
+        provisional=True,
+        once_in_h=24.0,
+        zone="yard",
+        channel="motion",
+        stretches=2,
+        ended="over" if kind == "end" else None,
     )
     return Alert(event, kind, START_S if emitted_at_s is None else emitted_at_s)
 

@@ -39,7 +39,7 @@ def test_scores_come_back_exactly_as_they_were_written(tmp_path):
     assert read.captured_at_s.tolist() == [s.header.captured_at_s for s in written]
     assert read.latency_s == pytest.approx(np.array([s.latency_s for s in written]))
     told = ("anomaly_score", "smoothed_score", "p_value", "threshold", "is_anomalous", "paired", "common_surprise")
-    for name in (*told, "event_id"):
+    for name in (*told, "close_threshold", "event_id"):
         assert getattr(read, name).tolist() == [getattr(s, name) for s in written]
     assert [None if np.isnan(s) else s for s in read.event_start_s] == [s.event_start_s for s in written]
     assert read.models == ("abc",)

@@ -24,8 +24,9 @@ def test_the_document_names_exactly_the_columns_of_the_files_in_their_order_with
 
 
 def test_the_document_says_which_columns_may_be_null():
-    assert [field.name for field in scores_schema((2, 3), "run") if field.nullable] == ["event_id", "event_start_s"]
-    assert "Only `event_id` and `event_start_s` may be null." in DOCUMENT
+    nullable = [field.name for field in scores_schema((2, 3), "run") if field.nullable]
+    assert nullable == ["event_id", "event_start_s", "event_stretch"]
+    assert "Only `event_id`, `event_start_s` and `event_stretch` may be null." in DOCUMENT
 
 
 def test_columns_of_maps_come_last_and_only_with_maps():

@@ -9,6 +9,8 @@ import numpy as np
 from pipeline.config import Config, TrainingSettings
 from pipeline.datasets.base import Clip, Dataset
 from pipeline.model_settings import ModelSettings
+from pipeline.models.card import ModelCard
+from pipeline.training.holdout import Part, split_clips
 from tests.models.tiny import tiny_settings
 from tests.videos import write_video
 
@@ -35,6 +37,27 @@ def make_dataset(root: Path, clips: dict[str, tuple[int, ...]] | None = None) ->
             write_video(path, moving_square(length, seed=number), size_px=(64, 96), fps=10)
             train.append(Clip(f"{scene}_{number}", scene, str(path), length))
     return Dataset("stc", root, tuple(train), ())
+
+
+def as_parts(*frames: range) -> list[Part]:
+    """Parts of clips: of each, in order, these frames."""
+    return [Part(clip, of_clip) for clip, of_clip in enumerate(frames) if of_clip]
+
+
+def scores_of(card: ModelCard, scene: str, kind: str = "own") -> list[tuple[float, ...]]:
+    """A scene's normal scores of one kind, part by part."""
+    return [
+        scores
+        for scores, of_kind in zip(card.normal_scores[scene], card.normal_kinds[scene], strict=True)
+        if of_kind == kind
+    ]
+
+
+def heldout_of(dataset: Dataset, fraction: float = 0.1, fps: float = 10.0) -> list[tuple[Clip, range]]:
+    """What a training on a data set holds out: clips, and frames of each."""
+    lengths = [clip.frame_count or 0 for clip in dataset.train]
+    split = split_clips([clip.scene for clip in dataset.train], lengths, [fps] * len(lengths), fraction)
+    return [(dataset.train[clip], frames) for clip, frames in split.heldout]
 
 
 def make_config(*, model: dict | None = None, **training) -> Config:

@@ -21,6 +21,7 @@ from pipeline.training.condition_strength import (
 )
 from pipeline.training.features import ClipFeatures
 from pipeline.training.flow_trainer import FlowTrainer
+from tests.training.footage import as_parts
 
 DIMS, ROWS, COLUMNS, FPS = 4, 4, 6, 2.0
 MINUTE = int(60 * FPS)
@@ -51,7 +52,7 @@ def fitted(clips, steps=80, **settings) -> CFlow:
     flows = make_flows(sorted({clip.clip.scene for clip in clips}), **settings)
     vectors = torch.from_numpy(np.concatenate([clip.levels[0].reshape(-1, DIMS) for clip in clips])).double()
     flows.flow(0).whiten(vectors.mean(dim=0), torch.cov(vectors.T))
-    frames = [range(len(clip)) for clip in clips]
+    frames = as_parts(*(range(len(clip)) for clip in clips))
     learning = {"batch_frames": 32, "positions_per_frame": ROWS * COLUMNS, "learning_rate": 0.05}
     fit = FlowTrainer(flows, clips, frames, TrainingSettings(epochs=steps * 32 // sum(map(len, frames)), **learning))
     while fit.step < fit.total_steps:
@@ -66,7 +67,7 @@ def of_a_place(step):
 
 
 def held_out(*clips):
-    return clips, [range(len(clip)) for clip in clips]
+    return clips, as_parts(*(range(len(clip)) for clip in clips))
 
 
 @pytest.mark.parametrize(
@@ -82,8 +83,8 @@ def test_the_condition_gets_what_held_out_footage_supports(trained, unseen, supp
 
 def test_one_piece_says_nothing_and_the_minutes_of_a_longer_one_do():
     flows, clip = of_a_place(2.0), make_clip(3 * MINUTE, step=2.0, seed=1)
-    assert choose_strengths(flows, [clip], [range(MINUTE, 2 * MINUTE)]) == {"stride 8": 0.0}
-    assert choose_strengths(flows, [clip], [range(3 * MINUTE)])["stride 8"] > 0
+    assert choose_strengths(flows, [clip], as_parts(range(MINUTE, 2 * MINUTE))) == {"stride 8": 0.0}
+    assert choose_strengths(flows, [clip], as_parts(range(3 * MINUTE)))["stride 8"] > 0
 
 
 def test_the_condition_that_tells_cameras_apart_stays():
@@ -106,7 +107,7 @@ def test_the_condition_that_tells_cameras_apart_stays():
 def test_other_conditions_are_not_chosen_and_draw_nothing(condition):
     clips = [make_clip(8, step=1.0)]
     flows = make_flows(condition=condition)
-    fit = FlowTrainer(flows, clips, [range(8)], TrainingSettings(batch_frames=8, positions_per_frame=5))
+    fit = FlowTrainer(flows, clips, as_parts(range(8)), TrainingSettings(batch_frames=8, positions_per_frame=5))
     random, expected = (np.random.default_rng(3) for _ in range(2))
     fit._backward(np.arange(8), np.ones(8, bool), random)
     for _ in range(8):
@@ -128,7 +129,9 @@ def test_strengths_are_drawn_for_frames_of_a_step_a_quarter_none_a_quarter_whole
 def test_a_step_learns_from_conditions_of_the_strength_that_was_drawn():
     clips = [make_clip(6, step=1.0)]
     flows = make_flows()
-    fit = FlowTrainer(flows, clips, [range(6)], TrainingSettings(batch_frames=6, positions_per_frame=ROWS * COLUMNS))
+    fit = FlowTrainer(
+        flows, clips, as_parts(range(6)), TrainingSettings(batch_frames=6, positions_per_frame=ROWS * COLUMNS)
+    )
     chosen, whole = np.arange(6), torch.arange(ROWS * COLUMNS).repeat(6)
     strengths = np.linspace(0, 1, 6, dtype=np.float32)
     everywhere = [np.arange(ROWS * COLUMNS)] * 6
@@ -164,7 +167,7 @@ def test_flows_that_run_fused_have_the_strength_in_them(permutation, embedding, 
 
 def test_pieces_are_clips_and_minutes_of_longer_ones():
     clips = [make_clip(10), make_clip(10 * MINUTE), make_clip(5)]
-    pieces = independent_pieces(clips, [range(3, 9), range(MINUTE, 3 * MINUTE + 50), range(0)])
+    pieces = independent_pieces(clips, as_parts(range(3, 9), range(MINUTE, 3 * MINUTE + 50), range(0)))
     assert [piece.clip for piece in pieces] == [clips[0], clips[1], clips[1]]
     assert [(piece.frames[0], piece.frames[-1]) for piece in pieces] == [
         (3, 8),
@@ -172,7 +175,7 @@ def test_pieces_are_clips_and_minutes_of_longer_ones():
         (2 * MINUTE + 25, 3 * MINUTE + 49),
     ]
     long = make_clip(1)
-    many = independent_pieces([long], [range(100 * MINUTE)])
+    many = independent_pieces([long], as_parts(range(100 * MINUTE)))
     assert len(many) == 100
     assert {len(piece.frames) for piece in many} == {6}  # 512 of 12,000
     assert all(np.all(np.diff(piece.frames) > 0) for piece in many)

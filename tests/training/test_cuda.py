@@ -25,5 +25,5 @@ def test_a_model_that_was_trained_on_a_gpu_scores_alike_on_the_cpu_and_on_a_gpu(
         for device in ("cpu", "cuda")
     ]
     for one, other in zip(*found, strict=True):
-        assert one.anomaly_score == pytest.approx(other.anomaly_score, rel=2e-2)
+        assert one.anomaly_score == pytest.approx(other.anomaly_score, rel=2e-2, abs=1e-2)  # 0 is what is usual
         np.testing.assert_allclose(one.anomaly_map.astype(float), other.anomaly_map.astype(float), rtol=3e-2, atol=3e-2)

@@ -15,7 +15,7 @@ from pipeline.errors import CheckpointError, ConfigError, ModelSizeError
 from pipeline.inference.engine import Engine
 from pipeline.methods import CHOICES
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, check_matches, read_card, write_card
-from pipeline.training.read_out import LIGHTS
+from pipeline.training.measured_parts import LIGHTS
 from pipeline.training.state import training_folder
 from pipeline.training.train import NullProgress, train
 from pipeline.types import Frame, FrameBatch, FrameHeader
@@ -23,7 +23,7 @@ from pipeline.video.source import open_source
 from tests.fuzz.targets import check_forged_card, forgeries
 from tests.models.forging import fingerprint_of, read_values, write_values
 from tests.models.tiny import SIZE_PX
-from tests.training.footage import make_config, moving_square
+from tests.training.footage import heldout_of, make_config, moving_square, scores_of
 from tests.videos import write_video
 
 SECTIONS = {
@@ -67,10 +67,10 @@ def made(request, models):
     return request.param, *models[request.param]
 
 
-def frames(dataset, clip, heldout):
-    """The held-out frames of a clip as the engine takes them."""
-    with open_source(dataset.train[clip].url, SIZE_PX, gap_s=0.1) as source:
-        decoded = list(source)[heldout:]
+def frames(clip, chosen=slice(None)):
+    """Frames of a clip as the engine takes them."""
+    with open_source(clip.url, SIZE_PX, gap_s=0.1) as source:
+        decoded = list(source)[chosen]
     return FrameBatch.of(
         [
             Frame(FrameHeader("cam", 0, index, index, Fraction(1, 10), 0.0), one.image, one.previous)
@@ -86,10 +86,10 @@ def without_pairs(batch):
 def test_the_engine_scores_held_out_frames_as_training_did(made, dataset):
     method, out, card = made
     engine = Engine.load(out)
-    for clip, scene, heldout in ((0, "gate", 6), (3, "yard", 8)):
-        batch = frames(dataset, clip, heldout)
+    for clip, heldout in heldout_of(dataset):
+        batch, scene = frames(clip, slice(heldout.start, heldout.stop)), clip.scene
         for kept, seen in ((card.normal_scores, batch), (card.unpaired_scores, without_pairs(batch))):
-            predictions = engine.predict(seen, [scene])
+            predictions = engine.predict(seen, [scene] * len(seen))
             expected = pytest.approx(kept[scene][0], rel=1e-4, abs=1e-4)
             assert [p.anomaly_score for p in predictions] == expected, method
             assert predictions[0].common_surprise == pytest.approx(card.normal_common[scene][0][0], rel=1e-4, abs=1e-4)
@@ -103,14 +103,17 @@ def test_the_checkpoint_says_what_it_is(made):
     # Too little was held out to tell, so the condition is not relied on.
     assert card.provenance.condition_strengths == (dict.fromkeys(STRIDES, 0.0) if method == "cflow" else {})
     assert card.scenes == ("gate", "yard")
-    assert [len(clips) for clips in card.normal_scores.values()] == [3 * (2 + LIGHTS), 2 * (2 + LIGHTS)]
+    assert card.normal_kinds == {
+        "gate": ("own", *["light"] * LIGHTS, *["learned"] * 4),  # the middle of the second of three clips is held out
+        "yard": ("own", *["light"] * LIGHTS, "learned", "learned"),
+    }
     assert card.provenance.completed
     assert not training_folder(out).exists()
 
 
 def test_a_frame_scores_alike_alone_and_beside_frames_of_other_scenes(made, dataset):
     _, out, _ = made
-    engine, batch = Engine.load(out), frames(dataset, 0, 1)
+    engine, batch = Engine.load(out), frames(dataset.train[0], slice(1, None))
     scenes = ["gate", "yard", "moon"] * 2
     together = [p.anomaly_score for p in engine.predict(batch, scenes)]
     alone = [
@@ -124,7 +127,7 @@ def test_a_frame_scores_alike_alone_and_beside_frames_of_other_scenes(made, data
 def test_a_baseline_knows_its_scene(models, dataset, method):
     out, _ = models[method]
     # Without pairs: how fast things usually move in a scene that nobody knows is another matter.
-    engine, batch = Engine.load(out), without_pairs(frames(dataset, 0, 6))
+    engine, batch = Engine.load(out), without_pairs(frames(dataset.train[0], slice(6, None)))
     own, other, unknown = (engine.predict(batch, [scene])[0].anomaly_score for scene in ("gate", "yard", "moon"))
     assert own < other
     assert unknown == pytest.approx(own)
@@ -137,8 +140,10 @@ def test_a_method_learns_from_variants_and_measures_frames_as_they_are(models, d
     assert card.fingerprint != without.fingerprint
     sizes = [(folder / WEIGHTS_FILE).stat().st_size for folder in (tmp_path / "m", out)]
     assert sizes[0] == pytest.approx(sizes[1], abs=64)  # nor does SPADE's gallery grow
-    predictions = Engine.load(tmp_path / "m").predict(frames(dataset, 0, 6), ["gate"])
-    expected = card.normal_scores["gate"][0]
+    clip, heldout = heldout_of(dataset)[0]
+    batch = frames(clip, slice(heldout.start, heldout.stop))
+    predictions = Engine.load(tmp_path / "m").predict(batch, ["gate"] * len(batch))
+    (expected,) = scores_of(card, "gate")
     assert [p.anomaly_score for p in predictions] == pytest.approx(list(expected), rel=1e-4, abs=1e-4)
 
 

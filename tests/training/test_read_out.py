@@ -10,10 +10,11 @@ from pipeline.camera_settings import AlertSettings
 from pipeline.datasets.base import Clip, Dataset
 from pipeline.inference.engine import Engine
 from pipeline.models.card import read_card
+from pipeline.models.normal_stretches import stretches_of_scene
 from pipeline.models.read_out import read_speed_scales
-from pipeline.scoring.calibration import ScoreCalibration
+from pipeline.scoring.calibration import Calibration
 from pipeline.scoring.smoothing import CausalSmoother
-from pipeline.training.read_out import LIGHTS
+from pipeline.training.measured_parts import LIGHTS
 from pipeline.training.train import train
 from pipeline.types import Frame, FrameBatch, FrameHeader, PreviousLuma
 from pipeline.video.pairs import luma_of
@@ -83,8 +84,8 @@ def smoothed_scores(folder, images):
 
 
 def threshold_of(card):
-    normal = ScoreCalibration.of_scene(card.normal_scores, "yard", card.normal_fps, camera_id="yard")
-    return normal.threshold(AlertSettings().quantile, AlertSettings().smoothing_s)
+    settings = AlertSettings(quantile=0.995)
+    return Calibration.of(stretches_of_scene(card, "yard"), settings).thresholds.opening
 
 
 LIGHTS_OF_THE_DAY = {
@@ -148,13 +149,12 @@ def test_a_scene_of_which_one_frame_is_held_out_has_finite_constants(tmp_path):
 def test_other_light_makes_other_scores_and_both_are_kept(model):
     _, card = model
     of_clips = card.normal_scores["yard"]
-    assert [len(scores) for scores in of_clips] == [4, 4, 4, 36] * 2
-    for first in (0, 4):
+    lengths = [4] * 2 * (1 + LIGHTS) + [34, 34]  # the last of one clip, the first of the other, and a gap of 2
+    assert [len(scores) for scores in of_clips] == lengths
+    for first in (0, 1 + LIGHTS):
         own, *others = of_clips[first : first + 1 + LIGHTS]
         assert all(other != own for other in others)
-    assert [list(map(len, kept["yard"])) for kept in (card.unpaired_scores, card.normal_common)] == [
-        [4, 4, 4, 36] * 2
-    ] * 2
+    assert [list(map(len, kept["yard"])) for kept in (card.unpaired_scores, card.normal_common)] == [lengths] * 2
 
 
 def test_a_training_that_is_not_to_look_at_motion_does_not(tmp_path):

@@ -15,11 +15,13 @@ from pipeline.models.anomaly_model import StoredModel
 from pipeline.models.checkpoint import stored_flows
 from pipeline.models.encoder import build_encoder
 from pipeline.training.features import pyramid_spec
+from pipeline.training.holdout import Split
+from pipeline.training.measured_parts import shown_once
 from pipeline.training.read_out import measure_read_out
 from pipeline.training.shared_features import pictures, share_features
 from pipeline.training.workers import ALONE
 from tests.models.tiny import ENCODER, SIZE_PX, tiny_model, tiny_settings
-from tests.training.footage import make_config, make_dataset
+from tests.training.footage import as_parts, make_config, make_dataset
 from tests.training.groups import in_group
 
 TRAINING = make_config(augmentation=PhotometricSettings(variants=1)).training
@@ -125,9 +127,11 @@ def test_the_read_out_is_what_one_worker_measures(footage, encoder, tmp_path):
     def measure(folder, workers):
         clips = shared(footage, encoder, folder, workers)
         method = method_of("cflow").load_builder()(stored, torch.float32).requires_grad_(False)
-        heldout = [range(len(clip) - 2, len(clip)) for clip in clips]
+        heldout = as_parts(*(range(len(clip) - 2, len(clip)) for clip in clips))
+        learned = as_parts(*(range(len(clip) - 2) for clip in clips))
+        shown = shown_once(clips, Split(tuple(learned), tuple(heldout)))
         found = measure_read_out(
-            card.model, TRAINING, method, encoder.for_inference(), clips, heldout, torch.device("cpu"),
+            card.model, TRAINING, [method], encoder.for_inference(), clips, shown, torch.device("cpu"),
             lambda done, total: told.append((workers.rank, done, total)), workers=workers,
         )  # fmt: skip
         return found, pictures(clips, workers)
@@ -157,10 +161,10 @@ def test_footage_that_is_gone_when_it_is_measured_ends_the_training_of_all(foota
         known = shared(clips, encoder, tmp_path / "features", workers)
         Path(clips[0].url).unlink(missing_ok=True)
         method = method_of("cflow").load_builder()(stored, torch.float32).requires_grad_(False)
-        heldout = [range(len(clip)) for clip in known]
+        shown = shown_once(known, Split((), tuple(as_parts(*(range(len(clip)) for clip in known)))))
         with pytest.raises(VideoError) as caught:
             measure_read_out(
-                card.model, TRAINING, method, encoder.for_inference(), known, heldout, torch.device("cpu"),
+                card.model, TRAINING, [method], encoder.for_inference(), known, shown, torch.device("cpu"),
                 lambda done, total: None, workers=workers,
             )  # fmt: skip
         return str(caught.value)

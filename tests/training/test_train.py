@@ -15,14 +15,14 @@ from pipeline.datasets.base import Dataset
 from pipeline.errors import CheckpointError, DatasetError, RunError
 from pipeline.inference.engine import Engine
 from pipeline.models.card import WEIGHTS_FILE, read_card
-from pipeline.training.read_out import LIGHTS
+from pipeline.training.measured_parts import LIGHTS
 from pipeline.training.state import training_folder
 from pipeline.training.train import NullProgress, train
 from pipeline.training.trainer import relative_rate
 from pipeline.types import Frame, FrameBatch, FrameHeader
 from pipeline.video.source import open_source
 from tests.models.tiny import SIZE_PX
-from tests.training.footage import make_config, make_dataset
+from tests.training.footage import make_config, make_dataset, scores_of
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_the_resolved_encoder_settings_are_in_the_card(trained):
 
 def test_normal_scores_are_those_of_the_engine_on_the_held_out_clip(trained, dataset):
     out, card, _ = trained
-    scores = card.normal_scores["gate"][2]
+    (scores,) = scores_of(card, "gate")
     (clip,) = [clip for clip in dataset.train if clip.name == "gate_2"]  # the middle one of five
     with open_source(clip.url, SIZE_PX, gap_s=card.model.motion.gap_s) as source:
         frames = [
@@ -177,7 +177,7 @@ def test_a_training_with_an_embedding_resumes_to_the_last_bit(tmp_path):
     card = train(config, footage, tmp_path / "cut")
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
     assert card.scenes == ("gate", "yard")
-    assert [len(clips) for clips in card.normal_scores.values()] == [2 * (2 + LIGHTS), 2 + LIGHTS]
+    assert card.normal_kinds["yard"] == ("own", *["light"] * LIGHTS, "learned", "learned")
 
 
 def test_a_killed_training_goes_on_from_its_last_saved_state(trained, dataset, tmp_path):

@@ -22,12 +22,13 @@ from pipeline.training.flows import _moments
 from pipeline.training.measure import measure_levels
 from pipeline.training.workers import ALONE, assign
 from tests.models.tiny import tiny_settings
+from tests.training.footage import as_parts
 from tests.training.groups import in_group
 from tests.training.test_condition_strength import make_clip, make_flows
 
 SCENES = ("gate", "yard")
 CLIPS = tuple(make_clip(12, step=1.0, scene=scene, seed=seed) for scene in SCENES for seed in (1, 2, 3))
-FRAMES = [range(10)] * len(CLIPS)
+FRAMES = as_parts(*([range(10)] * len(CLIPS)))
 SETTINGS = TrainingSettings(epochs=2, batch_frames=7, positions_per_frame=9, learning_rate=1e-2)
 
 

@@ -1,0 +1,48 @@
+"""One picture of a camera, as large as it comes."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.camera_settings import CameraSettings
+from pipeline.errors import VideoError
+from pipeline.redaction import redact
+from pipeline.video.source import DecodedFrame, open_source
+
+
+def take_picture(camera: CameraSettings) -> npt.NDArray[np.uint8]:
+    """Open a camera, with its own time limits, and take the first picture that can be decoded.
+
+    Args:
+        camera: the camera, or what stands in for one.
+
+    Returns:
+        uint8, shape (H, W, 3), RGB, upright.
+
+    Raises:
+        VideoError: it cannot be opened, or no such picture comes within ``stall_timeout_s``.
+    """
+    url = camera.url.get_secret_value()
+    with open_source(
+        url,
+        None,
+        open_timeout_s=camera.open_timeout_s,
+        read_timeout_s=camera.read_timeout_s,
+        name=camera.id,
+        sample_fps=camera.sample_fps,
+        loop=camera.loop,
+        image_fps=camera.image_fps,
+    ) as source:
+        enough_at = time.monotonic() + camera.stall_timeout_s
+        for arrival in source.arrivals():
+            if isinstance(arrival, DecodedFrame):
+                return arrival.image
+            if source.live and time.monotonic() > enough_at:
+                break
+    raise VideoError(
+        f"{camera.id} ({redact(url)}): expected a picture within {camera.stall_timeout_s:g} s (stall_timeout_s), got "
+        "none that can be decoded: no keyframe, or all damaged"
+    )
