@@ -54,6 +54,7 @@ TORCH_FREE = (
     "pipeline.sinks.parquet",
     "pipeline.sinks.to_webhook",
     "pipeline.sinks.to_mqtt",
+    "pipeline.sinks.to_apprise",
     "pipeline.sinks.parquet_reader",
     "pipeline.evaluation.metrics",
     "pipeline.evaluation.benchmark",

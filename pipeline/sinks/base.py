@@ -37,6 +37,7 @@ class SinkContext:
         alerts: the sink's end of the outbox; None for one whose settings take no alerts.
         scorer: number of the scorer that opens it; each of a run's scorers opens sinks of its own.
         folder: the run's output folder, from which paths in alerts lead on.
+        keeps_pictures: whether the run keeps pictures of events.
         is_left: whether it only delivers what a scorer of an earlier run left, beside the sinks of this run's own.
     """
 
@@ -45,6 +46,7 @@ class SinkContext:
     alerts: AlertQueue | None
     scorer: int = 0
     folder: Path = Path()
+    keeps_pictures: bool = True
     is_left: bool = False
 
 
