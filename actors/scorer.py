@@ -80,7 +80,7 @@ class ScorerActor:
         self.sinks: dict[str, Sink] = {}
         for sink in settings:
             alerts = self.store.alerts(sink.sink_name) if sink.takes_alerts else None
-            self.sinks[sink.sink_name] = sink.open(SinkContext(plan.name, confirmed, alerts, number))
+            self.sinks[sink.sink_name] = sink.open(SinkContext(plan.name, confirmed, alerts, number, folder.path))
         self._end_abandoned()
         self._left: list[LeftStore] = []
         if self._speaks_for_run:
