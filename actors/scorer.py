@@ -80,7 +80,7 @@ class ScorerActor:
         self.sinks: dict[str, Sink] = {}
         for sink in settings:
             alerts = self.store.alerts(sink.sink_name) if sink.takes_alerts else None
-            self.sinks[sink.sink_name] = sink.open(SinkContext(plan.name, confirmed, alerts, number))
+            self.sinks[sink.sink_name] = sink.open(SinkContext(plan.name, confirmed, alerts, number, folder.path))
         self._end_abandoned()
         self._left: list[LeftStore] = []
         if self._speaks_for_run:
@@ -106,7 +106,7 @@ class ScorerActor:
 
     def configure(self, desired: DesiredScorerState) -> None:
         """Follow a desired state: score its cameras from now on, and end the open events of others."""
-        self._scorer.use(desired.cards or (self._card,))
+        self._scorer.use(desired.cards or (self._card,), desired.normal)
         self._write(self._scorer.configure(desired.cameras, time.time(), desired.removed_cameras))
         self._version = desired.version
 

@@ -20,6 +20,8 @@ HOMES = {
     "pyarrow": ("pipeline/sinks/",),
     "httpx": ("pipeline/sinks/", "pipeline/video/http_"),
     "prometheus_client": ("pipeline/monitoring/",),
+    "paho": ("pipeline/sinks/",),
+    "apprise": ("pipeline/sinks/",),
     "ray": ("actors/",),
 }
 TORCH_FREE = (
@@ -51,6 +53,8 @@ TORCH_FREE = (
     "pipeline.sinks.run_store",
     "pipeline.sinks.parquet",
     "pipeline.sinks.to_webhook",
+    "pipeline.sinks.to_mqtt",
+    "pipeline.sinks.to_apprise",
     "pipeline.sinks.parquet_reader",
     "pipeline.evaluation.metrics",
     "pipeline.evaluation.benchmark",
@@ -77,7 +81,8 @@ BELOW = {
     "monitoring": {"monitoring", "models", "runtime", "sinks"},
     "training": {"training", "inference", "baselines", "models", "datasets", "video"},
     "evaluation": {"evaluation", "inference", "baselines", "datasets", "models", "video", "sinks", "scoring"},
-    "console": {"console", "checks", "datasets", "evaluation", "models", "sinks", "training", "video"},
+    "calibrate": {"calibrate", "evaluation", "inference", "datasets", "models", "video", "sinks", "scoring"},
+    "console": {"console", "calibrate", "checks", "datasets", "evaluation", "models", "sinks", "training", "video"},
 }
 # Which of the actors' modules may import which others; those without a row import none.
 ACTORS_BELOW = {
