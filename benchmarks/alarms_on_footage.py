@@ -24,6 +24,7 @@ import yaml
 
 from benchmarks.accuracy import CONFIG, settings_of
 from benchmarks.accuracy_sets import AccuracySet
+from benchmarks.alarms_budgets import at_budgets
 from benchmarks.alarms_sets import SETS
 from benchmarks.contact_sheet import Tile, contact_sheet
 from benchmarks.machine import describe, store
@@ -91,10 +92,12 @@ def measure(of: AccuracySet, seed: int, config: Path, epochs: int | None, folder
     shots = list(shots_of(evaluated, written))
     clips = {clip.name: clip for clip in open_dataset(root, need="test").test}
     draw(shots, clips, written, folder / "sheet.png")
+    alerts = load_config(settings, only=("camera_defaults",)).camera_defaults.alerts
     keys = ("thresholds", "frames", "anomalous_frames", "rbdc", "tbdc", "frame_auroc_causal")
     return {
         **{key: evaluated[key] for key in keys},
         "alarms": evaluated["alarms"],
+        "budgets": at_budgets(read_card(model), alerts, list(clips.values()), written),
         "shots": [f"{shot.kind}: {shot.told}" for shot in shots],
     }
 
@@ -183,6 +186,36 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+def budget_table(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """A Markdown table, a row per set and budget."""
+    heads = ("set", "budget", "threshold", "promised per hour (95 %)", "held-out events", "anomalies found", "delay s",
+             "false")  # fmt: skip
+    rows = [heads, ("---", "---", *["---:"] * (len(heads) - 2))]
+    for name, of in found.items():
+        for at in of["budgets"]:
+            promised = [
+                "–" if rate is None else f"{rate:.3g} ({low:.2g} to {high:.3g})"
+                for rate, (low, high) in zip(
+                    at["expected_per_hour"],
+                    [bounds or (0.0, float("inf")) for bounds in at["interval_per_hour"]],
+                    strict=True,
+                )
+            ]
+            rows.append(
+                (
+                    name,
+                    at["budget"],
+                    ", ".join(figures(value) for value in at["thresholds"].values()),
+                    "; ".join(promised),
+                    str(at["events_on_heldout_normal_footage"]),
+                    f"{at['anomalies_found']} of {at['anomalies']}",
+                    "–" if at["delay_median_s"] is None else f"{at['delay_median_s']:.2f}",
+                    str(at["false_events"]),
+                )
+            )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def main() -> None:
     """Measure."""
     names = ",".join(of.name for of in SETS)
@@ -201,7 +234,7 @@ def main() -> None:
             found[of.name] = measure(of, arguments.seed, arguments.config.resolve(), arguments.epochs, folder)
     except (CflowError, subprocess.CalledProcessError) as error:
         sys.exit(f"error: {error}")
-    print(table(found))
+    print(table(found), budget_table(found), sep="\n\n")
     for name, of in found.items():
         for shot in of["shots"]:
             print(f"{name}: {shot}")

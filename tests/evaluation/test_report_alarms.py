@@ -12,15 +12,7 @@ from pipeline.evaluation.protocols import evaluate
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.report_alarms import MOST_SHOWN, false_alarms, misses, shown
 from pipeline.sinks.parquet_reader import read_clip_scores
-from tests.evaluation.footage import dataset_of, maps_of, pixel_clip, score_rows, write_scores
-
-
-def rows_with_event(name: str, scores, first: int, last: int):
-    """Scores of a clip in which one event opened with its third frame."""
-    rows = score_rows(name, scores)
-    told = {"event_id": f"{name}-1700000000000-0-{first}", "event_start_s": first / 10}
-    rows[first + 2 : last + 1] = [replace(row, **told) for row in rows[first + 2 : last + 1]]
-    return rows
+from tests.evaluation.footage import dataset_of, maps_of, pixel_clip, rows_with_event, score_rows, write_scores
 
 
 @pytest.fixture
