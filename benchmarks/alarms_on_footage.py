@@ -103,7 +103,7 @@ def measure(of: AccuracySet, seed: int, config: Path, epochs: int | None, folder
 
 
 def shots_of(evaluated: Evaluated, written: Mapping[str, CameraScores]) -> list[Shot]:
-    """Every event at its highest score, and every anomaly during which no alert opened where it came closest.
+    """Every event at its highest score (a false one before anything anomalous came), and every anomaly during which no alert opened where it came closest.
 
     Args:
         evaluated: as ``evaluate`` writes it.
@@ -114,8 +114,10 @@ def shots_of(evaluated: Evaluated, written: Mapping[str, CameraScores]) -> list[
         rows = written[name]
         seconds = rows.media_time_s - rows.media_time_s[0]
         for event in clip["events"]:
-            peak = event["first"] + int(rows.anomaly_score[event["first"] : event["last"] + 1].argmax())
             kind = "found" if event["hit"] else "false" if event["false"] else "near"
+            behind = [anomaly["first"] for anomaly in clip["anomalies"] if anomaly["first"] > event["opened"]]
+            until = min([event["last"] + 1, *behind]) if kind == "false" else event["last"] + 1
+            peak = event["first"] + int(rows.anomaly_score[event["first"] : until].argmax())
             opened, last = seconds[event["opened"]], seconds[event["last"]]
             shots.append(
                 Shot(name, peak, kind, f"{name} alert at {opened:.1f} s, to {last:.1f} s, {_score(rows, peak)}")

@@ -45,6 +45,16 @@ def test_false_alarms_come_by_how_far_they_went_above_the_threshold(material):
     )
 
 
+def test_a_false_alarm_that_stays_on_is_shown_before_what_it_was_not_about(material, tmp_path):
+    dataset = dataset_of(material[2].test[0])
+    scores = np.full(40, 0.9)
+    scores[[15, 30]] = 1.5, 9.0  # something is there from frame 20 on
+    root = write_scores(tmp_path / "long", rows_with_event("cam_0", scores, 4, 39))
+    (found,) = false_alarms(evaluate(root, dataset), read_clip_scores(root))
+    assert (found.frame, found.weight) == (15, pytest.approx(0.7))
+    assert "alarm from 0.4 s to 3.9 s" in found.caption
+
+
 def test_misses_come_by_how_long_they_last_and_show_where_they_came_closest(material):
     evaluation, scores, _ = material
     found = misses(evaluation, read_clip_scores(scores))
