@@ -4,9 +4,10 @@ Usage: python -m benchmarks.alarms_on_footage [--sets ped2,avenue,carpark,bag,pe
            [--seed 0] [--config FILE] [--epochs N] [--once] [--out FOLDER]
 Trains, replays and evaluates every set by the very commands a user types, with the alert settings as shipped. A model
 that is complete in FOLDER is not trained again, and one whose training was interrupted goes on; scores and numbers are
-always made anew. With --once no model is fitted crosswise (``training.cross_fit: false``), which takes a quarter of the time
-and measures thresholds on a tenth of the footage. Writes FOLDER/SET/report.html and FOLDER/SET/sheet.png (every event and every miss at its peak, under
-its anomaly map), prints a table and, last, one JSON line; writes the same into benchmarks/results/.
+always made anew. With --once no model is fitted crosswise (``training.cross_fit: false``), which takes a quarter of the
+time and measures thresholds on a tenth of the footage. Writes FOLDER/SET/report.html and FOLDER/SET/sheet.png (every
+event and every miss at its peak, under its anomaly map), prints two tables, all events and, last, one JSON line; writes
+the same into benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -102,7 +103,9 @@ def measure(of: AccuracySet, settings: Mapping[str, Any], folder: Path) -> dict[
 
 
 def shots_of(evaluated: Evaluated, written: Mapping[str, CameraScores]) -> list[Shot]:
-    """Every event at its highest score (a false one before anything anomalous came), and every anomaly during which no alert opened where it came closest.
+    """Every event, and every anomaly during which no alert opened.
+
+    Each at its highest score: a false event before anything anomalous came, an anomaly by its smoothed scores.
 
     Args:
         evaluated: as ``evaluate`` writes it.
