@@ -32,6 +32,7 @@ from pipeline.datasets.base import Clip
 from pipeline.datasets.detect import open_dataset
 from pipeline.errors import CflowError, DatasetError
 from pipeline.evaluation.figures import map_limits
+from pipeline.evaluation.report_alarms import figures
 from pipeline.evaluation.report_pictures import images_of, maps_at
 from pipeline.files import write_whole
 from pipeline.models.card import CARD_FILE, read_card
@@ -90,7 +91,7 @@ def measure(of: AccuracySet, seed: int, config: Path, epochs: int | None, folder
     shots = list(shots_of(evaluated, written))
     clips = {clip.name: clip for clip in open_dataset(root, need="test").test}
     draw(shots, clips, written, folder / "sheet.png")
-    keys = ("frames", "anomalous_frames", "rbdc", "tbdc", "frame_auroc_causal")
+    keys = ("thresholds", "frames", "anomalous_frames", "rbdc", "tbdc", "frame_auroc_causal")
     return {
         **{key: evaluated[key] for key in keys},
         "alarms": evaluated["alarms"],
@@ -223,7 +224,8 @@ def chosen(names: str) -> list[AccuracySet]:
 
 
 def _score(rows: CameraScores, frame: int) -> str:
-    return f"smoothed {rows.smoothed_score[frame]:.3g} of {rows.threshold[frame]:.3g}, p {rows.p_value[frame]:.2g}"
+    smoothed, threshold = rows.smoothed_score[frame], rows.threshold[frame]
+    return f"smoothed {figures(smoothed)} of {figures(threshold)}, p {rows.p_value[frame]:.2g}"
 
 
 def _command(*arguments: object) -> None:

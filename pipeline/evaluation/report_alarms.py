@@ -108,6 +108,11 @@ def shown(
     return Mistakes(len(mistakes), tuple(pictures[mistake.clip, mistake.frame] for mistake in worst))
 
 
+def figures(value: float) -> str:
+    """A score with three figures, or with all before the point."""
+    return f"{value:,.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"
+
+
 def _false_alarm(clip: ClipResult, event: ClipEvent, rows: CameraScores) -> Mistake:
     frames = slice(event.first, event.last + 1)
     peak = event.first + int(rows.anomaly_score[frames].argmax())
@@ -130,8 +135,8 @@ def _miss(clip: ClipResult, anomaly: ClipAnomaly, rows: CameraScores) -> Mistake
 def _score(rows: CameraScores, frame: int) -> str:
     """A frame's scores, and how unusual they are."""
     return (
-        f"score {rows.anomaly_score[frame]:.3g} (as high: 1 in {1.0 / rows.p_value[frame]:,.0f} normal frames),"
-        f" smoothed {rows.smoothed_score[frame]:.3g}, threshold {rows.threshold[frame]:.3g}"
+        f"score {figures(rows.anomaly_score[frame])} (as high: 1 in {1.0 / rows.p_value[frame]:,.0f} normal frames),"
+        f" smoothed {figures(rows.smoothed_score[frame])}, threshold {figures(rows.threshold[frame])}"
     )
 
 

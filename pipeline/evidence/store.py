@@ -9,10 +9,12 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.alerts import Event
 from pipeline.errors import BadInputError
-from pipeline.evidence.clip import SUFFIXES
 from pipeline.files import replace_folder_whole
 
 FOLDER = "events"
+SUFFIXES = (".mp4", ".mkv")
+"""What a clip may be: mp4, which everything plays, or Matroska, which holds what mp4 does not."""
+
 PICTURE, ABOUT = "picture.jpg", "event.json"
 FILES = (PICTURE, ABOUT, *(f"clip{suffix}" for suffix in SUFFIXES))
 """All that an event's folder may hold."""

@@ -16,8 +16,8 @@ from pipeline.errors import BadInputError
 from pipeline.evidence.footage import FileFootage, Footage, RingFootage
 from pipeline.evidence.packet_ring import PacketRing
 from pipeline.evidence.recording import EventRecording, place_of
-from pipeline.evidence.settings import EvidenceSettings
 from pipeline.evidence.store import FILES
+from pipeline.evidence_settings import EvidenceSettings
 from pipeline.redaction import redact
 from pipeline.runtime.evidence import DesiredEvidence, EvidenceAnswer, EvidenceReport, EvidenceRequest
 from pipeline.types import Trouble

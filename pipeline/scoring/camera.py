@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 
@@ -13,11 +14,12 @@ from pipeline.camera_settings import AlertSettings
 from pipeline.scoring.calibration import Calibration
 from pipeline.scoring.event_span import event_id, event_of
 from pipeline.scoring.events import EventTracker, TrackerState
+from pipeline.scoring.evidence import Moment, PeakFrame
 from pipeline.scoring.light import LightMonitor, LightState, end_light_change
 from pipeline.scoring.smoothing import CausalSmoother, SmootherState
 from pipeline.scoring.thresholds import Thresholds
 from pipeline.types import Dropped, DropReason, FrameHeader, Prediction, Score, Suppressed
-from pipeline.zoning import Zoning
+from pipeline.zoning import EVERYTHING, Regime, Zoning
 
 
 @dataclass(slots=True)
@@ -37,6 +39,7 @@ class CameraState:
         tracker: of events.
         light: of what is said of the whole image.
         model: fingerprint of the model by whose scores the rest was decided.
+        zones: key of the regime that held at the last frame.
     """
 
     last: tuple[int, int] | None = None
@@ -49,6 +52,7 @@ class CameraState:
     tracker: TrackerState = field(default_factory=TrackerState)
     light: LightState = field(default_factory=LightState)
     model: str = ""
+    zones: str = ""
 
     def as_json(self) -> str:
         """One line of JSON."""
@@ -110,6 +114,7 @@ class CameraScoring:
         settings: when it raises an alarm.
         state: what an earlier process remembered.
         zoning: its zones over the week; None for a camera without zones.
+        by_zones: what scores are set against instead while zones hold, by the key of their regime.
         time_zone: by whose clock times are told; None for the machine's.
         light: watches the whole image; None where nobody can tell, or wants to know, that it looks different.
         model: fingerprint of the model whose normal frames these are.
@@ -123,6 +128,7 @@ class CameraScoring:
         state: CameraState | None = None,
         *,
         zoning: Zoning | None = None,
+        by_zones: Mapping[str, Calibration] | None = None,
         time_zone: tzinfo | None = None,
         light: LightMonitor | None = None,
         model: str = "",
@@ -130,15 +136,18 @@ class CameraScoring:
         self.camera_id = camera_id
         self._calibration = calibration
         self._smoother = CausalSmoother(settings.smoothing_s)
-        self._zoning = zoning
+        self._zoning, self._regime = zoning, EVERYTHING
+        self._by_zones = {"": calibration, **(by_zones or {})}
         self._tracker = EventTracker(
             camera_id, settings, calibration.thresholds, time_zone=time_zone, zone_of=self._zone_of
         )
         self._state = state or CameraState(model=model)
         self._smoother.state, self._tracker.state = self._state.smoother, self._state.tracker
+        self._peak: PeakFrame | None = None
         self._light = light
         if light is not None:
             light.state = self._state.light
+        self._go_on_in(self._state.zones)
 
     @property
     def state(self) -> CameraState:
@@ -177,6 +186,11 @@ class CameraScoring:
         return {**self._state.former, self._state.counter_id: self._state.next_serial}
 
     @property
+    def armed(self) -> bool:
+        """Whether events may open, as its zones were at the last frame."""
+        return self._regime.armed
+
+    @property
     def light_changed(self) -> bool:
         """Whether its whole image looks different, as was said."""
         return self._state.light.since_at_s is not None
@@ -198,6 +212,7 @@ class CameraScoring:
         header = prediction.header
         if not self._accepts(header):
             return None, []
+        self._enter(EVERYTHING if self._zoning is None else self._zoning.at(header.captured_at_s))
         aligned = self._aligned(prediction)
         if not (math.isfinite(aligned.anomaly_score) and math.isfinite(prediction.common_surprise)):
             # It would stay in what is smoothed for good.
@@ -207,8 +222,9 @@ class CameraScoring:
         self._state.scored += 1
         p_value = self._calibration.p_value(prediction.anomaly_score, paired=prediction.paired)
         light = [] if self._light is None else self._light.update(header, prediction.common_surprise, now_s)
-        raised = self._tracker.update(aligned, smoothed, now_s, p_value=p_value, held=self._held(header))
+        raised = self._tracker.update(aligned, smoothed, now_s, p_value=p_value, held=self._held())
         event = self._tracker.joined
+        self._note_peak(prediction)
         score = Score(
             header=header,
             anomaly_score=aligned.anomaly_score,
@@ -229,6 +245,10 @@ class CameraScoring:
             suppressed=self._tracker.suppressed,
         )
         return score, [*raised, *light]
+
+    def moment(self) -> Moment:
+        """What is to be known of an alert that its newest frame has raised."""
+        return Moment(self._tracker.state.time_s, self._peak)
 
     def is_new(self, header: FrameHeader) -> bool:
         """Whether a frame is above all before it."""
@@ -280,9 +300,33 @@ class CameraScoring:
         light = end_light_change(self.camera_id, self._state.light, now_s, now_s, _UNWATCHED)
         return [*self._tracker.finish(now_s), *light]
 
-    def _held(self, header: FrameHeader) -> Suppressed:
-        """Why no event may open at a frame."""
-        if self._zoning is not None and not self._zoning.at(header.captured_at_s).armed:
+    def _note_peak(self, prediction: Prediction) -> None:
+        """Keep the map of the frame that is the highest so far of what is, or may become, an event."""
+        header, state = prediction.header, self._tracker.state
+        span = state.open or state.rising
+        if span is not None and (span.session, span.peak.index) == header.order:
+            self._peak = PeakFrame(header.session, header.index, header.media_time_s, prediction.anomaly_map)
+
+    def _enter(self, regime: Regime) -> None:
+        """Score by the zones that hold now.
+
+        Scores under other zones share no scale, so smoothing begins anew, and so does what was about to open. An event
+        that is open goes on, held against the new thresholds: night falls on it as on the rest.
+        """
+        self._regime = regime
+        if regime.key != self._state.zones:
+            self._state.zones = regime.key
+            self._smoother.state, self._tracker.state.beside = SmootherState(), SmootherState()
+            self._tracker.state.rising = None
+            self._go_on_in(regime.key)
+
+    def _go_on_in(self, zones: str) -> None:
+        self._calibration = self._by_zones.get(zones, self._by_zones[""])
+        self._tracker.thresholds = self._calibration.thresholds
+
+    def _held(self) -> Suppressed:
+        """Why no event may open at this frame."""
+        if not self._regime.armed:
             return "not_armed"
         return "light" if self._light is not None and self._light.pauses else ""
 

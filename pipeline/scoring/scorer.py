@@ -10,10 +10,12 @@ from zoneinfo import ZoneInfo
 from pipeline.alerts import Alert, Notice
 from pipeline.camera_settings import CameraSettings
 from pipeline.models.card import ModelCard
+from pipeline.normal_footage import AddedStretch
 from pipeline.runtime.latency import LatencyHistogram
 from pipeline.runtime.status import ScoringStatus
 from pipeline.scoring.calibrations import Calibrations
 from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
+from pipeline.scoring.evidence import Moment
 from pipeline.scoring.light import LightMonitor, light_threshold, settling_s
 from pipeline.types import Dropped, Prediction, Score
 
@@ -28,11 +30,18 @@ class Outcome:
         scores: in order.
         alerts: in order.
         states: of every camera that has changed, as JSON, by camera id.
+        moments: of the alerts about events, by the event's id.
     """
 
     scores: list[Score] = field(default_factory=list[Score])
     alerts: list[Alert | Notice] = field(default_factory=list[Alert | Notice])
     states: dict[str, str] = field(default_factory=dict[str, str])
+    moments: dict[str, Moment] = field(default_factory=dict[str, Moment])
+
+    def take(self, alerts: Sequence[Alert | Notice], camera: CameraScoring) -> None:
+        """Add alerts that a camera has just raised."""
+        self.alerts.extend(alerts)
+        self.moments.update({alert.event.event_id: camera.moment() for alert in alerts if isinstance(alert, Alert)})
 
 
 class Scorer:
@@ -54,14 +63,16 @@ class Scorer:
         self._archived: set[str] = set()  # removed long ago
         self._calibrations = Calibrations()
 
-    def use(self, cards: Sequence[ModelCard]) -> None:
+    def use(self, cards: Sequence[ModelCard], normal: Mapping[str, Sequence[AddedStretch]] | None = None) -> None:
         """Know these models, too; what was not seen by any is expected to be seen by the last of them.
 
         Args:
             cards: at least one; a model that was known before and is none of them may be forgotten.
+            normal: normal footage of these models beside what their cards hold, by fingerprint.
         """
         self._cards = {card.fingerprint: card for card in cards}
         self._wanted = cards[-1].fingerprint
+        self._calibrations.use(normal or {})
         self._calibrations.keep(self._cards)
 
     def configure(
@@ -152,7 +163,7 @@ class Scorer:
             if score is not None:
                 self._meters[camera.camera_id].add(score)
                 outcome.scores.append(score)
-            outcome.alerts.extend(raised)
+            outcome.take(raised, camera)
         outcome.states.update({camera_id: self._cameras[camera_id].state.as_json() for camera_id in sorted(touched)})
         return outcome
 
@@ -171,12 +182,12 @@ class Scorer:
         camera = self._cameras.get(camera_id)
         if camera is None:
             return
-        outcome.alerts.extend(camera.finish(now_s))
+        outcome.take(camera.finish(now_s), camera)
         outcome.states[camera_id] = camera.state.as_json()
 
     def _change_model(self, camera: CameraScoring, model: str, now_s: float, outcome: Outcome) -> CameraScoring:
         """Have a camera scored by another model from now on."""
-        outcome.alerts.extend(camera.leave_model(model, now_s))
+        outcome.take(camera.leave_model(model, now_s), camera)
         changed = self._cameras[camera.camera_id] = self._scoring(self._settings_of[camera.camera_id])
         outcome.alerts.extend(changed.end_untold_light(now_s))
         return changed
@@ -195,12 +206,20 @@ class Scorer:
                 ", ".join(sorted(card.normal_scores)) or "none",
                 extra={"camera": settings.id},
             )
+        if not self._calibrations.knows_zones(card, settings):
+            _log.warning(
+                "camera %s: beside the model lie no maps to tell what normal footage scores within its zones; using "
+                "the thresholds of the whole image",
+                settings.id,
+                extra={"camera": settings.id},
+            )
         return CameraScoring(
             settings.id,
             self._calibrations.of(card, settings),
             settings.alerts,
             state,
             zoning=settings.zoning,
+            by_zones=self._calibrations.by_zones(card, settings),
             time_zone=ZoneInfo(settings.time_zone),
             light=_light_monitor(card, settings),
             model=card.fingerprint,
@@ -267,6 +286,7 @@ class _Meter:
             provisional=thresholds.provisional,
             hours_missing=thresholds.hours_missing,
             light_changed=camera.light_changed,
+            armed=camera.armed,
             model=camera.model,
             counted=camera.counted,
         )

@@ -44,7 +44,8 @@ class LeftStore:
         self._store.forget_abandoned(end_events(self._store.abandoned()))
         self._store.emit_digests(time.time(), at_once=True)  # its cameras are another scorer's now
         self.sinks: dict[str, Sink] = {
-            name: one.open(SinkContext(run, {}, self._store.alerts(name))) for name, one in named.items()
+            name: one.open(SinkContext(run, {}, self._store.alerts(name), folder=path.parent, is_left=True))
+            for name, one in named.items()
         }
         self.is_open = True
 
