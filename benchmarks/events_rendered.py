@@ -71,12 +71,12 @@ def bag_and_runner(image: Image, time_s: float, rng: np.random.Generator) -> Ima
         return image
     dress = sprites.Dress((250, 220, 30), sprites.SPORTS_TROUSERS, sprites.SKIN[0])
     runner = sprites.runner(56, dress, 2.0 * time_s, facing_left=False)
-    return _pasted(image, runner, 0.35 + 0.16 * (time_s - 170.0), 0.62)
+    return _pasted(image, runner, 0.35 + 0.12 * (time_s - 170.0), 0.62)
 
 
 def lamp(image: Image, time_s: float, _: np.random.Generator) -> Image:
     """The light is switched off at 20 s, and on again at 50 s."""
-    return image if not 20.0 <= time_s < 50.0 else (image * np.float32(0.35)).astype(np.uint8)
+    return image if not 20.0 <= time_s < 50.0 else (image * np.float32(0.12)).astype(np.uint8)
 
 
 def spider(image: Image, time_s: float, _: np.random.Generator) -> Image:
