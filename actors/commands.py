@@ -30,6 +30,7 @@ from pipeline.run_folder import RunFolder
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import RunStatus
 from pipeline.scoring.calibrations import provisional_lines
+from pipeline.scoring.run_footage import normal_footage
 from pipeline.signals import Signals, caught_signals
 from pipeline.sinks.locate import run_redis
 from pipeline.sinks.parquet import discard_journals
@@ -61,7 +62,7 @@ def stream_cameras(
     model = find_model(model_place, config)
     card = model.card
     _warn_of_scenes(config.cameras, card, err)
-    for line in provisional_lines(config.cameras, card):
+    for line in provisional_lines(config.cameras, card, normal_footage(card, model.folder, config.cameras)):
         err.print(line, markup=False, highlight=False)
     folder, scores_folder = config.output.folder, RunFolder(config.output.folder).stream_scores
     with run_lock(folder), run_redis(config, config_file, folder) as redis_url:

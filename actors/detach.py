@@ -30,6 +30,7 @@ from pipeline.remote_files import is_address
 from pipeline.runtime.nodes import ROLE_LABEL
 from pipeline.runtime.plan import RunPlan
 from pipeline.scoring.calibrations import provisional_lines
+from pipeline.scoring.run_footage import normal_footage
 
 _LOOK_EVERY_S = 0.2
 _HEAD = "node:__internal_head__"  # a resource that Ray gives a cluster's head
@@ -59,7 +60,7 @@ def start_service(
     card = model.card
     for line in unknown_scenes(config.cameras, card.scenes):
         err.print(f"warning: {line}", markup=False, highlight=False, style="yellow")
-    for line in provisional_lines(config.cameras, card):
+    for line in provisional_lines(config.cameras, card, normal_footage(card, model.folder, config.cameras)):
         err.print(line, markup=False, highlight=False)
     plan = stream_plan(config, card, model.source, config.redis.url.get_secret_value())
     origin = f"{plan.name}-origin"

@@ -15,10 +15,12 @@ from pipeline.errors import CheckpointError
 from pipeline.logs import log_json_in_actor
 from pipeline.models.cache import ModelCache
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE
-from pipeline.models.fetching import copier
+from pipeline.models.fetching import copier, refresh_normal
+from pipeline.models.normal_file import NORMAL_FILE
 from pipeline.models.source import ModelSource
 
 _FILES = (CARD_FILE, WEIGHTS_FILE)
+_ALL_FILES = (*_FILES, NORMAL_FILE)  # the last may be missing, and detectors do not need it
 _PART_BYTES = 8 * 2**20  # an answer each, which dies with whoever asked for it
 _HELD = 3  # the model in use, the one before, and one on its way
 _ANSWER_WITHIN_S = 30.0
@@ -43,23 +45,27 @@ class ModelServer:
         self._held: dict[str, tuple[Path, ExitStack]] = {}  # by fingerprint, the one asked for last at the end
 
     def keep(self, source: ModelSource) -> None:
-        """Copy a model here, unless it is here: from its place, or from another such actor.
+        """Copy a model here, unless it is here, and what lies beside it: from its place, or from another such actor.
 
         Raises:
             CheckpointError: it cannot be had, or is another one than it should be.
         """
         elsewhere = source.server
-        copy = copier(source) if elsewhere is None else copier_from(ActorClient(elsewhere), source)
-        self._folder(source.fingerprint, copy)
+        if elsewhere is None:
+            refresh_normal(source.place, self._folder(source.fingerprint, copier(source)))
+            return
+        self._folder(source.fingerprint, copier_from(ActorClient(elsewhere), source, all_files=True))
 
     def sizes(self, fingerprint: str) -> dict[str, int]:
-        """Bytes of a model's files, by their names.
+        """Bytes of a model's files, by their names; normal footage that lies beside it last, if there is any.
 
         Raises:
             CheckpointError: the model is not here.
         """
         folder = self._folder(fingerprint, _absent)
-        return {name: (folder / name).stat().st_size for name in _FILES}
+        return {
+            name: (folder / name).stat().st_size for name in _ALL_FILES if name in _FILES or (folder / name).exists()
+        }
 
     def part(self, fingerprint: str, name: str, offset: int) -> bytes:
         """Some of a file, from a byte on; nothing at its end.
@@ -67,8 +73,8 @@ class ModelServer:
         Raises:
             CheckpointError: the model is not here, or has no such file.
         """
-        if name not in _FILES:
-            raise CheckpointError(f"expected one of {', '.join(_FILES)}, got {name!r}")
+        if name not in _ALL_FILES:
+            raise CheckpointError(f"expected one of {', '.join(_ALL_FILES)}, got {name!r}")
         with (self._folder(fingerprint, _absent) / name).open("rb") as file:
             return os.pread(file.fileno(), _PART_BYTES, offset)
 
@@ -88,16 +94,18 @@ class ModelServer:
             return self._held[fingerprint][0]
 
 
-def copier_from(server: ActorClient, source: ModelSource) -> Callable[[Path], None]:
+def copier_from(server: ActorClient, source: ModelSource, *, all_files: bool = False) -> Callable[[Path], None]:
     """What copies a model's files from a ``ModelServer`` into a folder, however often that is started again meanwhile.
 
     Args:
         server: who has the model.
         source: of the model.
+        all_files: whether what lies beside it is copied, too.
     """
 
     def copy(folder: Path) -> None:
-        for name, size in _asked(server, source, "sizes").items():
+        sizes = _asked(server, source, "sizes")
+        for name, size in {name: size for name, size in sizes.items() if all_files or name in _FILES}.items():
             with (folder / name).open("wb") as file:
                 while file.tell() < size:
                     file.write(_asked(server, source, "part", name, file.tell()) or _cut_off(source, name))

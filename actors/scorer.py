@@ -106,7 +106,7 @@ class ScorerActor:
 
     def configure(self, desired: DesiredScorerState) -> None:
         """Follow a desired state: score its cameras from now on, and end the open events of others."""
-        self._scorer.use(desired.cards or (self._card,))
+        self._scorer.use(desired.cards or (self._card,), desired.normal)
         self._write(self._scorer.configure(desired.cameras, time.time(), desired.removed_cameras))
         self._version = desired.version
 

@@ -16,7 +16,7 @@ from actors.actor_monitor import cause_of
 from actors.cluster import actor_class
 from actors.model_server import ModelServer
 from pipeline.errors import BadInputError, RunError
-from pipeline.models.fetching import held_model
+from pipeline.models.fetching import held_model, refresh_normal
 from pipeline.models.source import ModelSource
 from pipeline.remote_files import is_address
 from pipeline.runtime.plan import RunPlan
@@ -78,6 +78,7 @@ class ServedModels:
         """
         if is_address(source.place):
             with held_model(source) as (folder, _):
+                refresh_normal(source.place, folder)
                 return folder
         return Path(source.place) if source.server is None else self._copies / source.fingerprint
 

@@ -78,6 +78,10 @@ class Regime:
         return _weights(self, height, width)
 
 
+EVERYTHING = Regime.of(())
+"""All of the image."""
+
+
 @dataclass(frozen=True, slots=True)
 class Zoning:
     """A camera's zones over the week.

@@ -77,7 +77,8 @@ BELOW = {
     "monitoring": {"monitoring", "models", "runtime", "sinks"},
     "training": {"training", "inference", "baselines", "models", "datasets", "video"},
     "evaluation": {"evaluation", "inference", "baselines", "datasets", "models", "video", "sinks", "scoring"},
-    "console": {"console", "checks", "datasets", "evaluation", "models", "sinks", "training", "video"},
+    "calibrate": {"calibrate", "evaluation", "inference", "datasets", "models", "video", "sinks", "scoring"},
+    "console": {"console", "calibrate", "checks", "datasets", "evaluation", "models", "sinks", "training", "video"},
 }
 # Which of the actors' modules may import which others; those without a row import none.
 ACTORS_BELOW = {

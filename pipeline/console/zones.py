@@ -15,7 +15,7 @@ from pipeline.errors import BadInputError
 from pipeline.files import replace_whole, require_place
 from pipeline.video.picture import take_picture
 from pipeline.zone_words import zones_words
-from pipeline.zoning import Regime
+from pipeline.zoning import EVERYTHING
 
 
 def preview_zones(settings: Config, config_file: Path, camera_id: str, file: Path, *, out: Console) -> None:
@@ -38,7 +38,7 @@ def preview_zones(settings: Config, config_file: Path, camera_id: str, file: Pat
     from pipeline.console.zone_picture import draw_zones  # matplotlib's font
 
     now_s, zoning = time.time(), camera.zoning
-    regime = Regime.of(()) if zoning is None else zoning.at(now_s)
+    regime = EVERYTHING if zoning is None else zoning.at(now_s)
     said = "no zones: all of the image watched" if zoning is None else zones_words(camera.zones, zoning, now_s)
     local = datetime.fromtimestamp(now_s, ZoneInfo(camera.time_zone))
     drawn = draw_zones(image, camera.zones, regime, f"{camera.id}, {local:%A %H:%M} ({camera.time_zone})")

@@ -1,4 +1,4 @@
-"""Copies of a checkpoint's two files: from a folder, or from an address that fsspec has a driver for."""
+"""Copies of a checkpoint's files: from a folder, or from an address that fsspec has a driver for."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pipeline.config import Config
 from pipeline.errors import CheckpointError
 from pipeline.models.cache import ModelCache
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, check_matches, read_card, read_description
+from pipeline.models.normal_file import NORMAL_FILE
 from pipeline.models.source import ModelSource
 from pipeline.redaction import redact
 from pipeline.remote_files import file_system, is_address, reason
@@ -51,6 +52,7 @@ def find_model(place: str | Path, config: Config) -> FoundModel:
             folder,
             card,
         ):
+            refresh_normal(place, folder)
             found = FoundModel(card, ModelSource.of(card, place), folder)
     else:
         card = read_card(Path(place))
@@ -95,8 +97,28 @@ def copier(source: ModelSource) -> Callable[[Path], None]:
     def copy(folder: Path) -> None:
         for name in (CARD_FILE, WEIGHTS_FILE):
             _copy(source.place, name, folder)
+        refresh_normal(source.place, folder)
 
     return copy
+
+
+def refresh_normal(place: str, folder: Path) -> None:
+    """Have beside a copy of a model the normal footage that lies beside the model now: it changes, and the model not.
+
+    Args:
+        place: of the model, a folder or an address.
+        folder: of the copy.
+
+    Raises:
+        CheckpointError: it cannot be had; why, in one line.
+    """
+    if not is_address(place) and not Path(place).is_dir():  # it is gone, and the copy is what is left
+        return
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".normal.part-") as passing:
+        if _copy_if_there(place, NORMAL_FILE, Path(passing)):
+            Path(passing, NORMAL_FILE).replace(folder / NORMAL_FILE)
+        else:
+            (folder / NORMAL_FILE).unlink(missing_ok=True)
 
 
 def _fetched_description(place: str, folder: Path) -> ModelCard:
@@ -113,6 +135,16 @@ def _copy(place: str, name: str, folder: Path) -> None:
     Raises:
         CheckpointError: it cannot be had; why, in one line.
     """
+    if not _copy_if_there(place, name, folder):
+        raise CheckpointError(f"{redact(place)}: expected a model written by 'train', got no {name}")
+
+
+def _copy_if_there(place: str, name: str, folder: Path) -> bool:
+    """Copy a file, if there is one.
+
+    Raises:
+        CheckpointError: it cannot be had; why, in one line.
+    """
     try:
         if is_address(place):
             system, path = file_system(place, CheckpointError)
@@ -122,9 +154,10 @@ def _copy(place: str, name: str, folder: Path) -> None:
     except CheckpointError:
         raise
     except FileNotFoundError:
-        raise CheckpointError(f"{redact(place)}: expected a model written by 'train', got no {name}") from None
+        return False
     except Exception as error:  # every driver has errors of its own
         raise CheckpointError(f"{redact(place)}: {name} cannot be fetched: {reason(error)}") from None
+    return True
 
 
 def _without(folder: Path, error: Exception) -> str:

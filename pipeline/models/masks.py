@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.zoning import Regime
+from pipeline.zoning import EVERYTHING, Regime
 
 _KEPT = 1024
-_EVERYTHING = Regime.of(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class Masks:
             regimes: the zones that hold for each; None, or no zones, for all of the image.
             like: their maps, shape (B, h, w).
         """
-        found = [self._one(regime or _EVERYTHING, like) for regime in regimes]
+        found = [self._one(regime or EVERYTHING, like) for regime in regimes]
         return Mask(torch.stack([weights for weights, _ in found]), tuple(cells for _, cells in found))
 
     def _one(self, regime: Regime, like: Tensor) -> tuple[Tensor, int]:

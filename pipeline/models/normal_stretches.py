@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from pipeline.errors import CheckpointError
 from pipeline.models.card import ModelCard
-from pipeline.normal_footage import NormalStretch, StretchKind
-
-_Clips = Mapping[str, Sequence[Sequence[float]]]
+from pipeline.normal_footage import AddedStretch, NormalStretch, StretchKind
 
 
 def stretches_of_scene(card: ModelCard, scene: str) -> tuple[NormalStretch, ...]:
@@ -35,12 +34,39 @@ def stretches_of_scene(card: ModelCard, scene: str) -> tuple[NormalStretch, ...]
     pooled = [stretch for known in card.normal_scores for stretch in _stretches(card, known)]
     if not pooled:
         raise CheckpointError("model.json: normal_scores: expected scores of held-out normal frames, got none")
-    return tuple(
-        NormalStretch(
-            "learned" if stretch.kind == "own" else stretch.kind, stretch.fps, stretch.scores, stretch.unpaired
-        )
-        for stretch in pooled
-    )
+    return _proving_nothing(pooled)
+
+
+def stretches_of_camera(
+    card: ModelCard, scene: str, camera_id: str, added: Sequence[AddedStretch] = (), zones: str = ""
+) -> tuple[NormalStretch, ...]:
+    """Normal footage of a camera, as it looks at it: what the card holds of its scene, and what was added since.
+
+    Within zones only what was scored under the same ones tells of it. Where there is none, all of the image is a
+    stopgap that proves nothing.
+
+    Args:
+        card: of the model.
+        scene: the scene that the camera was trained as.
+        camera_id: the camera.
+        added: normal footage of the model beside its card.
+        zones: the zones that hold, by their regime's key; empty for all of the image.
+
+    Returns:
+        At least one stretch; none is empty.
+
+    Raises:
+        CheckpointError: as ``stretches_of_scene``.
+    """
+    found = tuple(one.stretch for one in added if one.is_of(scene, camera_id) and one.zones == zones)
+    if not zones:
+        return *stretches_of_scene(card, scene), *found
+    return found or _proving_nothing(stretches_of_scene(card, scene))
+
+
+def _proving_nothing(stretches: Iterable[NormalStretch]) -> tuple[NormalStretch, ...]:
+    """Footage of something else: no hour of it counts."""
+    return tuple(replace(one, kind="learned") if one.kind == "own" else one for one in stretches)
 
 
 def _stretches(card: ModelCard, scene: str) -> tuple[NormalStretch, ...]:

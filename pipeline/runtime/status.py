@@ -31,6 +31,7 @@ class ScoringStatus:
         normal_hours: of normal footage in which they were counted.
         provisional: whether that is too little for the budget that was asked for.
         hours_missing: how many more hours of it would do.
+        armed: whether events may open, as its zones were at the newest scored frame.
         light_changed: whether the camera's whole image looks different than in training.
         model: fingerprint of the model that it is scored by.
         counted: by the id of frame counters, how many of the frames dispatched by them are scored or dropped: all below
@@ -51,6 +52,7 @@ class ScoringStatus:
     normal_hours: float = 0.0
     provisional: bool = False
     hours_missing: float = 0.0
+    armed: bool = True
     light_changed: bool = False
     model: str = ""
     counted: dict[str, int] = field(default_factory=dict[str, int])
@@ -162,6 +164,7 @@ class CameraStatus:
             "normal_hours": scoring.normal_hours,
             "provisional": scoring.provisional,
             "hours_missing": scoring.hours_missing,
+            "armed": scoring.armed,
             "model": scoring.model,
         }
 

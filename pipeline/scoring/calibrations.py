@@ -2,68 +2,131 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pipeline.budget import hours_in_words, rate_in_words
-from pipeline.camera_settings import AlertSettings, CameraSettings
+from pipeline.camera_settings import CameraSettings
 from pipeline.models.card import ModelCard
-from pipeline.models.normal_stretches import stretches_of_scene
+from pipeline.models.normal_stretches import stretches_of_camera
+from pipeline.normal_footage import AddedStretch
 from pipeline.scoring.calibration import Calibration
 from pipeline.scoring.poisson import RULE_OF_THREE
 from pipeline.scoring.thresholds import Thresholds
+from pipeline.zoning import EVERYTHING
 
 _NAMED = 6
 
 
 class Calibrations:
-    """Makes calibrations and keeps them: a thousand cameras of one scene cost as much as one."""
+    """Makes calibrations and keeps them: a thousand cameras of one scene with the same zones cost as much as one.
 
-    def __init__(self) -> None:
-        self._made: dict[tuple[str, str, float | None, AlertSettings], Calibration] = {}
+    Args:
+        normal: normal footage of the models beside what their cards hold, by fingerprint.
+    """
 
-    def of(self, card: ModelCard, camera: CameraSettings) -> Calibration:
+    def __init__(self, normal: Mapping[str, Sequence[AddedStretch]] | None = None) -> None:
+        self._normal = normal or {}
+        self._made: dict[tuple[object, ...], Calibration] = {}
+
+    def of(self, card: ModelCard, camera: CameraSettings, zones: str = "") -> Calibration:
         """The calibration of a camera.
 
         Args:
             card: of the model that scores it.
             camera: its scene, its rate and its alerts are read.
+            zones: the zones that hold, by their regime's key; empty for all of the image.
 
         Raises:
             CheckpointError: the card holds no normal scores, or they do not fit together.
         """
-        key = (card.fingerprint, camera.scene_name, camera.sample_fps, camera.alerts)
+        scene, added = camera.scene_name, self._normal.get(card.fingerprint, ())
+        own = any(one.camera_id == camera.id for one in added)  # good for no other camera
+        key = (card.fingerprint, scene, camera.id if own else None, zones, camera.sample_fps, camera.alerts)
         if key not in self._made:
-            stretches = stretches_of_scene(card, camera.scene_name)
+            stretches = stretches_of_camera(card, scene, camera.id, added, zones)
             self._made[key] = Calibration.of(stretches, camera.alerts, camera.sample_fps)
         return self._made[key]
+
+    def by_zones(self, card: ModelCard, camera: CameraSettings) -> dict[str, Calibration]:
+        """The calibrations of a camera under all zones that ever hold together, by the regime's key.
+
+        Args:
+            card: as of ``of``.
+            camera: its zones are read, too.
+
+        Raises:
+            CheckpointError: as of ``of``.
+        """
+        regimes = (EVERYTHING,) if camera.zoning is None else camera.zoning.distinct
+        return {regime.key: self.of(card, camera, regime.key) for regime in regimes}
+
+    def knows_zones(self, card: ModelCard, camera: CameraSettings) -> bool:
+        """Whether normal footage tells of a camera under all of its zones; else all of the image is the stopgap.
+
+        Args:
+            card: of the model that scores it.
+            camera: the camera.
+        """
+        added = self._normal.get(card.fingerprint, ())
+        known = {one.zones for one in added if one.is_of(camera.scene_name, camera.id)}
+        return camera.zoning is None or all(regime.key in known | {""} for regime in camera.zoning.distinct)
+
+    def use(self, normal: Mapping[str, Sequence[AddedStretch]]) -> None:
+        """Take other normal footage from now on.
+
+        Args:
+            normal: as of the class.
+        """
+        changed = {model for model in {*normal, *self._normal} if normal.get(model) != self._normal.get(model)}
+        self._normal = normal
+        self._made = {key: made for key, made in self._made.items() if key[0] not in changed}
 
     def keep(self, fingerprints: Collection[str]) -> None:
         """Forget all of other models than these."""
         self._made = {key: made for key, made in self._made.items() if key[0] in fingerprints}
 
 
-def provisional_lines(cameras: Iterable[CameraSettings], card: ModelCard) -> list[str]:
+def provisional_lines(
+    cameras: Iterable[CameraSettings], card: ModelCard, normal: Mapping[str, Sequence[AddedStretch]] | None = None
+) -> list[str]:
     """One line per budget that there is too little normal footage for: which cameras, and what that means.
 
     Args:
         cameras: the cameras.
         card: of the model that scores them.
+        normal: as of ``Calibrations``.
 
     Raises:
         CheckpointError: as ``Calibrations.of``.
     """
-    calibrations = Calibrations()
+    calibrations = Calibrations(normal)
     found: dict[str, dict[str, Thresholds]] = {}
+    unknown: list[str] = []
     for camera in cameras:
-        thresholds = calibrations.of(card, camera).thresholds
-        if thresholds.provisional and camera.alerts.budget is not None:
-            found.setdefault(camera.alerts.budget, {})[camera.id] = thresholds
-    return [_provisional_line(budget, of_budget) for budget, of_budget in found.items()]
+        made = [one.thresholds for one in calibrations.by_zones(card, camera).values()]
+        least = min(made, key=lambda thresholds: thresholds.hours)
+        if not calibrations.knows_zones(card, camera):
+            unknown.append(camera.id)
+        elif least.provisional and camera.alerts.budget is not None:
+            found.setdefault(camera.alerts.budget, {})[camera.id] = least
+    lines = [_provisional_line(budget, of_budget) for budget, of_budget in found.items()]
+    return [*lines, _unknown_line(unknown)] if unknown else lines
+
+
+def _unknown_line(cameras: Sequence[str]) -> str:
+    return (
+        f"{_who(cameras)}: beside the model lie no maps of normal footage to tell what it scores within their zones: "
+        "thresholds are those of the whole image, and provisional (training again keeps maps, and "
+        "cflow-stream calibrate adds them)"
+    )
+
+
+def _who(cameras: Sequence[str]) -> str:
+    names = ", ".join(cameras[:_NAMED]) + (", ..." if len(cameras) > _NAMED else "")
+    return f"{len(cameras)} cameras ({names})" if len(cameras) > 1 else f"camera {names}"
 
 
 def _provisional_line(budget: str, found: dict[str, Thresholds]) -> str:
-    names = ", ".join(list(found)[:_NAMED]) + (", ..." if len(found) > _NAMED else "")
-    who = f"{len(found)} cameras ({names})" if len(found) > 1 else f"camera {names}"
     hours = [thresholds.hours for thresholds in found.values()]
     missing = hours_in_words(max(thresholds.hours_missing for thresholds in found.values()))
     if not max(hours):
@@ -73,6 +136,6 @@ def _provisional_line(budget: str, found: dict[str, Thresholds]) -> str:
         rate = rate_in_words(RULE_OF_THREE / max(hours))
         have = f"{least}{hours_in_words(max(hours))} of normal footage support a budget of {rate} at best"
     return (
-        f"{who}: {have}, not {budget}: thresholds are provisional, {missing} more would do "
+        f"{_who(list(found))}: {have}, not {budget}: thresholds are provisional, {missing} more would do "
         "(cflow-stream calibrate adds what was recorded, or what a run has stored)"
     )

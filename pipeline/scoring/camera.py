@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 
@@ -18,14 +19,14 @@ from pipeline.scoring.light import LightMonitor, LightState, end_light_change
 from pipeline.scoring.smoothing import CausalSmoother, SmootherState
 from pipeline.scoring.thresholds import Thresholds
 from pipeline.types import Dropped, DropReason, FrameHeader, Prediction, Score, Suppressed
-from pipeline.zoning import Zoning
+from pipeline.zoning import EVERYTHING, Regime, Zoning
 
 
 @dataclass(slots=True)
 class CameraState:
     """What must outlive the scorer's process.
 
-    As JSON it is below 1 kB, and below 4 kB while an event is open or cools down and where things stay that were told.
+    As JSON it is below 1 kB; while an event is open or cools down below 3 kB, and each thing that stays adds 200 bytes.
 
     Attributes:
         last: (session, index) of the newest frame whose result is known; None before the first.
@@ -38,6 +39,7 @@ class CameraState:
         tracker: of events.
         light: of what is said of the whole image.
         model: fingerprint of the model by whose scores the rest was decided.
+        zones: key of the regime that held at the last frame.
     """
 
     last: tuple[int, int] | None = None
@@ -50,6 +52,7 @@ class CameraState:
     tracker: TrackerState = field(default_factory=TrackerState)
     light: LightState = field(default_factory=LightState)
     model: str = ""
+    zones: str = ""
 
     def as_json(self) -> str:
         """One line of JSON."""
@@ -111,6 +114,7 @@ class CameraScoring:
         settings: when it raises an alarm.
         state: what an earlier process remembered.
         zoning: its zones over the week; None for a camera without zones.
+        by_zones: what scores are set against instead while zones hold, by the key of their regime.
         time_zone: by whose clock times are told; None for the machine's.
         light: watches the whole image; None where nobody can tell, or wants to know, that it looks different.
         model: fingerprint of the model whose normal frames these are.
@@ -124,6 +128,7 @@ class CameraScoring:
         state: CameraState | None = None,
         *,
         zoning: Zoning | None = None,
+        by_zones: Mapping[str, Calibration] | None = None,
         time_zone: tzinfo | None = None,
         light: LightMonitor | None = None,
         model: str = "",
@@ -131,7 +136,8 @@ class CameraScoring:
         self.camera_id = camera_id
         self._calibration = calibration
         self._smoother = CausalSmoother(settings.smoothing_s)
-        self._zoning = zoning
+        self._zoning, self._regime = zoning, EVERYTHING
+        self._by_zones = {"": calibration, **(by_zones or {})}
         self._tracker = EventTracker(
             camera_id, settings, calibration.thresholds, time_zone=time_zone, zone_of=self._zone_of
         )
@@ -141,6 +147,7 @@ class CameraScoring:
         self._light = light
         if light is not None:
             light.state = self._state.light
+        self._go_on_in(self._state.zones)
 
     @property
     def state(self) -> CameraState:
@@ -179,6 +186,11 @@ class CameraScoring:
         return {**self._state.former, self._state.counter_id: self._state.next_serial}
 
     @property
+    def armed(self) -> bool:
+        """Whether events may open, as its zones were at the last frame."""
+        return self._regime.armed
+
+    @property
     def light_changed(self) -> bool:
         """Whether its whole image looks different, as was said."""
         return self._state.light.since_at_s is not None
@@ -200,6 +212,7 @@ class CameraScoring:
         header = prediction.header
         if not self._accepts(header):
             return None, []
+        self._enter(EVERYTHING if self._zoning is None else self._zoning.at(header.captured_at_s))
         aligned = self._aligned(prediction)
         if not (math.isfinite(aligned.anomaly_score) and math.isfinite(prediction.common_surprise)):
             # It would stay in what is smoothed for good.
@@ -209,7 +222,7 @@ class CameraScoring:
         self._state.scored += 1
         p_value = self._calibration.p_value(prediction.anomaly_score, paired=prediction.paired)
         light = [] if self._light is None else self._light.update(header, prediction.common_surprise, now_s)
-        raised = self._tracker.update(aligned, smoothed, now_s, p_value=p_value, held=self._held(header))
+        raised = self._tracker.update(aligned, smoothed, now_s, p_value=p_value, held=self._held())
         event = self._tracker.joined
         self._note_peak(prediction)
         score = Score(
@@ -294,9 +307,26 @@ class CameraScoring:
         if span is not None and (span.session, span.peak.index) == header.order:
             self._peak = PeakFrame(header.session, header.index, header.media_time_s, prediction.anomaly_map)
 
-    def _held(self, header: FrameHeader) -> Suppressed:
-        """Why no event may open at a frame."""
-        if self._zoning is not None and not self._zoning.at(header.captured_at_s).armed:
+    def _enter(self, regime: Regime) -> None:
+        """Score by the zones that hold now.
+
+        Scores under other zones share no scale, so smoothing begins anew, and so does what was about to open. An event
+        that is open goes on, held against the new thresholds: night falls on it as on the rest.
+        """
+        self._regime = regime
+        if regime.key != self._state.zones:
+            self._state.zones = regime.key
+            self._smoother.state, self._tracker.state.beside = SmootherState(), SmootherState()
+            self._tracker.state.rising = None
+            self._go_on_in(regime.key)
+
+    def _go_on_in(self, zones: str) -> None:
+        self._calibration = self._by_zones.get(zones, self._by_zones[""])
+        self._tracker.thresholds = self._calibration.thresholds
+
+    def _held(self) -> Suppressed:
+        """Why no event may open at this frame."""
+        if not self._regime.armed:
             return "not_armed"
         return "light" if self._light is not None and self._light.pauses else ""
 

@@ -46,6 +46,7 @@ class RunFootage:
             store = NormalStore()
         with self._lock:
             self._models[card.fingerprint] = store, card.model.score.top_fraction
+            self._zoned = {key: zoned for key, zoned in self._zoned.items() if key[0] != card.fingerprint}
 
     def keep(self, fingerprints: Collection[str]) -> None:
         """Forget all models but these."""
@@ -89,3 +90,18 @@ class RunFootage:
         except CheckpointError as error:
             _log.error("%s; scene %s has the thresholds of the whole image within zones", error, scene)
             return {regime.key: () for regime in regimes}
+
+
+def normal_footage(
+    card: ModelCard, folder: Path, cameras: Iterable[CameraSettings]
+) -> dict[str, tuple[AddedStretch, ...]]:
+    """What scorers of some cameras are to know of one model, as ``RunFootage.of`` gives it.
+
+    Args:
+        card: of the model.
+        folder: with its files.
+        cameras: the cameras.
+    """
+    footage = RunFootage()
+    footage.know(card, folder)
+    return footage.of(cameras)

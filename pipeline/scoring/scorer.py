@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from pipeline.alerts import Alert, Notice
 from pipeline.camera_settings import CameraSettings
 from pipeline.models.card import ModelCard
+from pipeline.normal_footage import AddedStretch
 from pipeline.runtime.latency import LatencyHistogram
 from pipeline.runtime.status import ScoringStatus
 from pipeline.scoring.calibrations import Calibrations
@@ -62,14 +63,16 @@ class Scorer:
         self._archived: set[str] = set()  # removed long ago
         self._calibrations = Calibrations()
 
-    def use(self, cards: Sequence[ModelCard]) -> None:
+    def use(self, cards: Sequence[ModelCard], normal: Mapping[str, Sequence[AddedStretch]] | None = None) -> None:
         """Know these models, too; what was not seen by any is expected to be seen by the last of them.
 
         Args:
             cards: at least one; a model that was known before and is none of them may be forgotten.
+            normal: normal footage of these models beside what their cards hold, by fingerprint.
         """
         self._cards = {card.fingerprint: card for card in cards}
         self._wanted = cards[-1].fingerprint
+        self._calibrations.use(normal or {})
         self._calibrations.keep(self._cards)
 
     def configure(
@@ -203,12 +206,20 @@ class Scorer:
                 ", ".join(sorted(card.normal_scores)) or "none",
                 extra={"camera": settings.id},
             )
+        if not self._calibrations.knows_zones(card, settings):
+            _log.warning(
+                "camera %s: beside the model lie no maps to tell what normal footage scores within its zones; using "
+                "the thresholds of the whole image",
+                settings.id,
+                extra={"camera": settings.id},
+            )
         return CameraScoring(
             settings.id,
             self._calibrations.of(card, settings),
             settings.alerts,
             state,
             zoning=settings.zoning,
+            by_zones=self._calibrations.by_zones(card, settings),
             time_zone=ZoneInfo(settings.time_zone),
             light=_light_monitor(card, settings),
             model=card.fingerprint,
@@ -275,6 +286,7 @@ class _Meter:
             provisional=thresholds.provisional,
             hours_missing=thresholds.hours_missing,
             light_changed=camera.light_changed,
+            armed=camera.armed,
             model=camera.model,
             counted=camera.counted,
         )
