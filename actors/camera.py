@@ -17,14 +17,17 @@ import numpy as np
 
 from actors.actor_client import exit_soon, start_vital_thread, this_node
 from pipeline.camera_settings import CameraSettings
-from pipeline.errors import RunError
+from pipeline.errors import BadInputError, RunError
+from pipeline.evidence.writer import EvidenceWriter
 from pipeline.locked_folder import touch_folder
 from pipeline.logs import log_json_in_actor
 from pipeline.private_folder import private_folder
 from pipeline.runtime.batching import BatchPolicy
 from pipeline.runtime.buffer import FrameBuffers
+from pipeline.runtime.evidence import DesiredEvidence, EvidenceReport
 from pipeline.runtime.frame_counters import CounterName, FrameCounters
 from pipeline.runtime.messages import CameraReport, DesiredCameraState, TakeRequest
+from pipeline.runtime.plan import EvidencePlan
 from pipeline.runtime.redelivery import RedeliveryQueue
 from pipeline.runtime.status import ReaderStatus
 from pipeline.runtime.tally import Tally
@@ -50,10 +53,17 @@ class CameraActor:
         counters_folder: folder of the cameras' counter files; on every node within what is private to this user there,
             unless it is an absolute path.
         quarantine: folder for frames that killed detectors.
+        evidence: which pictures and clips of events it is to keep; None for none.
     """
 
     def __init__(
-        self, size_px: tuple[int, int], gap_s: float, files_at_once: int, counters_folder: Path, quarantine: Path
+        self,
+        size_px: tuple[int, int],
+        gap_s: float,
+        files_at_once: int,
+        counters_folder: Path,
+        quarantine: Path,
+        evidence: EvidencePlan | None = None,
     ) -> None:
         log_json_in_actor()
         os.umask(0o077)  # as in the scorer
@@ -61,6 +71,11 @@ class CameraActor:
         self._size_px, self._gap_s = size_px, gap_s
         self._files_at_once = files_at_once
         self._counters_folder, self._quarantine = private_folder() / counters_folder, quarantine
+        self._evidence_plan, self._evidence = evidence, None
+        if evidence is not None:
+            elsewhere = private_folder() / f"{counters_folder.name}-evidence"
+            self._evidence = EvidenceWriter(evidence.settings, evidence.output, elsewhere)
+            start_vital_thread(self._evidence.write)
         self._desired = DesiredCameraState()
         self._lock = threading.Lock()  # guards the desired state and readers; never held while waiting for a frame
         self._assigned: dict[str, _AssignedCamera] = {}
@@ -78,6 +93,22 @@ class CameraActor:
         with self._lock:
             self._desired = desired
             self._reconcile()
+
+    def want_evidence(self, desired: DesiredEvidence) -> None:
+        """Provide these pictures and clips of events, and no others."""
+        if self._evidence is not None and self._evidence_plan is not None:
+            here = self._evidence_plan.is_shared or desired.node == this_node()
+            self._evidence.want(desired, here=here)
+
+    def evidence_part(self, name: str, file: str, offset: int) -> bytes:
+        """Some of a file of an event that was recorded here and belongs to another node, see ``EvidenceWriter.part``.
+
+        Raises:
+            BadInputError: there is no such file.
+        """
+        if self._evidence is None:
+            raise BadInputError("expected a run that keeps pictures and clips of events")
+        return self._evidence.part(name, file, offset)
 
     def take(self, request: TakeRequest) -> FrameBatch | None:
         """Frames that wait, oldest first, as one batch; None when none came within the time.
@@ -107,13 +138,17 @@ class CameraActor:
             readers = {name: assigned.status() for name, assigned in self._assigned.items()}
             reported_since = time.monotonic() - _RELEASE_WITHIN_S
             troubles = tuple(why for since, why in self._unopened.values() if since <= reported_since)
+            evidence, unwritten = EvidenceReport(), ()
+            if self._evidence is not None:
+                evidence, unwritten = self._evidence.report()
             return CameraReport(
                 self._desired.version,
                 readers,
-                troubles,
+                (*troubles, *unwritten),
                 node=this_node(),
                 waiting=self._buffers.waiting(),
                 tally=Tally(self._began_at_s, {"camera_buffer": self._buffers.waited()}),
+                evidence=evidence,
             )
 
     def stop(self) -> None:
@@ -227,6 +262,8 @@ class CameraActor:
                 self._buffers.remove_camera(camera_id)
                 if assigned.reader.status().ended:
                     assigned.release()  # whoever reads the camera next needs its counter file
+                    if self._evidence is not None:
+                        self._evidence.release(camera_id)
             elif camera_id in self._desired.paused:
                 assigned.reader.pause()
             else:
@@ -261,6 +298,7 @@ class CameraActor:
             counters,
             gap_s=self._gap_s,
             make_watch=lambda: TamperMonitor(settings.health, reference),
+            make_keeper=lambda: None if self._evidence is None else self._evidence.keeper(settings),
             start_thread=self._start_thread,
         )
         reader.paced = self._desired.paced

@@ -186,7 +186,12 @@ class Fleet:
         if node:
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
         return actor_class(CameraActor, options).remote(
-            plan.size_px, plan.gap_s, plan.runtime.cameras_per_process, Path(plan.counters_folder.name), plan.quarantine
+            plan.size_px,
+            plan.gap_s,
+            plan.runtime.cameras_per_process,
+            Path(plan.counters_folder.name),
+            plan.quarantine,
+            plan.evidence,
         )
 
     def _create_detector(self, name: str) -> ActorHandle:

@@ -15,7 +15,7 @@ from pipeline.config import Config
 from pipeline.models.card import ModelCard
 from pipeline.models.source import ModelSource
 from pipeline.run_folder import RunFolder
-from pipeline.runtime.plan import RunPlan, SinkPlan
+from pipeline.runtime.plan import EvidencePlan, RunPlan, SinkPlan
 from pipeline.sinks.base import SinkSettings
 from pipeline.sinks.parquet import ParquetSinkSettings
 from pipeline.sinks.redis_stream import RedisSinkSettings
@@ -33,7 +33,9 @@ def stream_plan(config: Config, card: ModelCard, model: ModelSource | Path, redi
     folder = RunFolder(config.output.folder)
     plan = _plan(config, config.cameras, card, model, redis_url, folder, folder.stream_scores)
     sinks = replace(plan.sinks, maps=config.output.maps, others=config.sinks)
-    return replace(plan, sinks=sinks, metrics=config.metrics)
+    evidence = EvidencePlan(config.output.evidence, plan.sinks.state_folder, config.output.shared)
+    kept = evidence if config.output.evidence.is_wanted else None
+    return replace(plan, sinks=sinks, metrics=config.metrics, evidence=kept)
 
 
 def replay_plan(

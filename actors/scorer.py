@@ -10,17 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from actors.actor_client import exit_soon, this_node
+from actors.actor_client import exit_soon, start_vital_thread, this_node
+from actors.evidence_keeper import EvidenceKeeper
 from actors.plans import sink_settings
 from pipeline.alerts import Alert, Notice
 from pipeline.errors import RunError
 from pipeline.logs import log_json_in_actor
 from pipeline.run_folder import RunFolder
+from pipeline.runtime.evidence import EvidenceAnswer
 from pipeline.runtime.messages import DesiredScorerState, ScorerReport
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import sum_counts
 from pipeline.runtime.tally import SECONDS, Histogram, Tally
 from pipeline.scoring.camera import CameraState, end_abandoned
+from pipeline.scoring.evidence import EvidenceDesk
 from pipeline.scoring.scorer import Outcome, Scorer
 from pipeline.sinks.base import Sink, SinkContext, SinkSettings
 from pipeline.sinks.left_store import LeftStore
@@ -70,10 +73,16 @@ class ScorerActor:
         states = self.store.states()
         confirmed = {name: CameraState.of_json(text).last for name, text in states.items()}
         self._scorer = Scorer(plan.card, states)
+        self._evidence, self._evidence_keeper = EvidenceDesk(self._state.evidence), None
+        if plan.evidence is not None:
+            self._evidence_keeper = EvidenceKeeper(plan.evidence, enforces=number == 0)
+            start_vital_thread(self._evidence_keeper.keep)
         self.sinks: dict[str, Sink] = {}
+        pictures = plan.evidence is not None and plan.evidence.settings.pictures
         for sink in settings:
             alerts = self.store.alerts(sink.sink_name) if sink.takes_alerts else None
-            self.sinks[sink.sink_name] = sink.open(SinkContext(plan.name, confirmed, alerts, number))
+            context = SinkContext(plan.name, confirmed, alerts, number, folder.path, keeps_pictures=pictures)
+            self.sinks[sink.sink_name] = sink.open(context)
         self._end_abandoned()
         self._left: list[LeftStore] = []
         if self._speaks_for_run:
@@ -134,6 +143,11 @@ class ScorerActor:
         """Close the open events of cameras that ended."""
         self._write(self._scorer.finish(camera_ids, time.time()))
 
+    def take_evidence(self, answers: Sequence[EvidenceAnswer]) -> None:
+        """Take in what became of pictures and clips of events; once their files are in place, alerts tell of them."""
+        if self._evidence_keeper is not None:
+            self._tell_evidence(self._evidence_keeper.take(answers))
+
     def report(self) -> ScorerReport:
         """Its report."""
         return ScorerReport(
@@ -146,6 +160,7 @@ class ScorerActor:
             node=this_node(),
             failing={name: sink.trouble is not None for name, sink in self.sinks.items()},
             tally=self._tally(),
+            evidence=self._evidence.requests,
         )
 
     def _tally(self) -> Tally:
@@ -171,6 +186,8 @@ class ScorerActor:
         Args:
             storage_elsewhere: why another scorer cannot keep every row; of all of them, number 0 emits the notices.
         """
+        if self._evidence_keeper is not None:
+            self._tell_evidence(self._evidence_keeper.arrived())
         if self.store.emit_digests(time.time()):
             self._wake_sinks()
         for one in (*self.sinks.values(), *self._left):
@@ -210,10 +227,23 @@ class ScorerActor:
 
     def _write(self, outcome: Outcome) -> None:
         """Rows first: those whose states were not committed when the process was killed are scored again."""
-        scores = self.store.marked(outcome.scores, outcome.alerts)
+        alerts, run_state = self._with_evidence(outcome)
+        scores = self.store.marked(outcome.scores, alerts)
         self._write_to_sinks(scores, to_storage=True)
-        self._commit(outcome.states, outcome.alerts)
+        self._commit(outcome.states, alerts, run_state)
         self._write_to_sinks(scores, to_storage=False)
+
+    def _with_evidence(self, outcome: Outcome) -> tuple[Sequence[Alert | Notice], SavedRunState | None]:
+        """The alerts, and the run's state with the evidence that is wanted of their events."""
+        if self._evidence_keeper is None or not outcome.alerts:
+            return outcome.alerts, None
+        alerts = self._evidence.take(outcome.alerts, outcome.moments)
+        return alerts, replace(self._state, evidence=self._evidence.saved())
+
+    def _tell_evidence(self, answers: Sequence[EvidenceAnswer]) -> None:
+        if answers:
+            alerts = self._evidence.answer(answers, time.time())
+            self._commit({}, alerts, replace(self._state, evidence=self._evidence.saved()))
 
     def _write_to_sinks(self, scores: Sequence[Score], *, to_storage: bool) -> None:
         for sink in self.sinks.values():

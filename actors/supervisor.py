@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from actors.actor_client import this_node
 from actors.actor_set import ActorSet
 from actors.cluster_nodes import NodeWatch
 from actors.deliveries import Deliveries
+from actors.evidence_courier import EvidenceCourier
 from actors.fleet import Fleet
 from actors.pool_keeper import PoolKeeper
 from actors.run_models import RunModels
@@ -101,6 +103,10 @@ class Supervisor:
         self._scorers = Scorers(
             self._actors.scorers, slices, self._registry, self._deliveries, before.notices if before is not None else {}
         )
+        self._evidence = None
+        if plan.evidence is not None:
+            first = memory.incarnation * _VERSIONS_EACH if memory is not None else 0
+            self._evidence = EvidenceCourier(self._deliveries, self._desired_states.reader_of, this_node(), first)
         self.models = RunModels(
             plan.card, fleet, self._actors, self._desired_states, self._lock, before and before.models
         )
@@ -209,7 +215,7 @@ class Supervisor:
                 return
             for actor in self._actors.named().values():
                 actor.collect(now)
-            self._collect_reports()
+            self._collect_reports(now)
             states = self._actors.states(self._node_watch.nodes)
             self.models.step(now)
             if not self._draining and not self.models.is_changing:
@@ -261,7 +267,7 @@ class Supervisor:
         self.step(now, time.time())
         self._step_s = time.monotonic() - now
 
-    def _collect_reports(self) -> None:
+    def _collect_reports(self, now: float) -> None:
         """Take in what the actors report."""
         unread: list[Trouble] = []
         for name, process in self._actors.processes.items():
@@ -274,8 +280,11 @@ class Supervisor:
                 else:
                     self._registry.update_former_reader(camera_id, reader)
         self._scorers.take_reports()
+        status = self._registry.status(draining=self._draining)
+        waits = self._waits_for_evidence(now, done=status.done)
         self._status = replace(
-            self._registry.status(draining=self._draining),
+            status,
+            done=status.done and not waits,
             troubles=(
                 *self._scorers.troubles(),
                 *self._actors.deaths(),
@@ -287,6 +296,12 @@ class Supervisor:
             activity=self._activity,
             model=self.models.status(),
         )
+
+    def _waits_for_evidence(self, now: float, *, done: bool) -> bool:
+        if self._evidence is None:
+            return False
+        self._evidence.step(self._actors.scorers, self._actors.processes)
+        return self._evidence.holds_up(self._actors.scorers, now, done=done)
 
     def _send_desired_states(self, desired_states: Mapping[str, DesiredState]) -> None:
         ended = self._actors.keep_processes(self._desired_states.processes)

@@ -22,6 +22,7 @@ from pydantic import (
 
 from pipeline.addresses import redis_address_error
 from pipeline.camera_settings import CameraDefaults, CameraSettings, ImageRate, checked_address
+from pipeline.evidence_settings import EvidenceSettings
 from pipeline.model_settings import ModelSettings, Seed, Settings
 from pipeline.sinks.base import SinkSettings
 from pipeline.sinks.kinds import parse_sink
@@ -152,6 +153,7 @@ class OutputSettings(Settings):
         folder: where this run writes: ``scores/`` (Parquet), ``redis/`` (an embedded Redis's data), ``run.json``.
         maps: whether Parquet also holds every frame's anomaly map.
         rotate_s: longest time before rows that were scored stand in a finished Parquet file.
+        evidence: which pictures and clips of events ``stream`` keeps there, and for how long.
         shared: whether ``folder`` is one and the same on all nodes of a cluster that may keep it, so that a service
             goes on on another one when its own is lost.
     """
@@ -160,6 +162,7 @@ class OutputSettings(Settings):
     maps: bool = False
     rotate_s: PositiveFloat = 60.0
     shared: bool = False
+    evidence: EvidenceSettings = EvidenceSettings()
 
 
 class MetricsSettings(Settings):

@@ -20,6 +20,8 @@ HOMES = {
     "pyarrow": ("pipeline/sinks/",),
     "httpx": ("pipeline/sinks/", "pipeline/video/http_"),
     "prometheus_client": ("pipeline/monitoring/",),
+    "paho": ("pipeline/sinks/",),
+    "apprise": ("pipeline/sinks/",),
     "ray": ("actors/",),
 }
 TORCH_FREE = (
@@ -51,6 +53,8 @@ TORCH_FREE = (
     "pipeline.sinks.run_store",
     "pipeline.sinks.parquet",
     "pipeline.sinks.to_webhook",
+    "pipeline.sinks.to_mqtt",
+    "pipeline.sinks.to_apprise",
     "pipeline.sinks.parquet_reader",
     "pipeline.evaluation.metrics",
     "pipeline.evaluation.benchmark",
@@ -77,12 +81,15 @@ BELOW = {
     "monitoring": {"monitoring", "models", "runtime", "sinks"},
     "training": {"training", "inference", "baselines", "models", "datasets", "video"},
     "evaluation": {"evaluation", "inference", "baselines", "datasets", "models", "video", "sinks", "scoring"},
-    "console": {"console", "checks", "datasets", "evaluation", "models", "sinks", "training", "video"},
+    "calibrate": {"calibrate", "evaluation", "inference", "datasets", "models", "video", "sinks", "scoring"},
+    "console": {"console", "calibrate", "checks", "datasets", "evaluation", "models", "sinks", "training", "video"},
 }
 # Which of the actors' modules may import which others; those without a row import none.
 ACTORS_BELOW = {
     "result_sender": {"actor_client"},
     "camera": {"actor_client"},
+    "evidence_courier": {"actor_monitor", "deliveries"},
+    "evidence_keeper": {"actor_client"},
     "model_server": {"actor_client"},
     "detector": {"result_sender", "model_server", "actor_client"},
     "served_models": {"actor_monitor", "cluster", "model_server"},
@@ -90,7 +97,7 @@ ACTORS_BELOW = {
     "local_ray": {"ray_settings"},
     "joined_ray": {"ray_head", "ray_settings"},
     "cluster": {"joined_ray", "local_ray"},
-    "scorer": {"plans", "actor_client"},
+    "scorer": {"plans", "actor_client", "evidence_keeper"},
     "fleet": {
         "actor_monitor",
         "camera",
@@ -106,9 +113,11 @@ ACTORS_BELOW = {
     "deliveries": {"actor_monitor"},
     "pool_keeper": {"actor_set", "fleet"},
     "supervisor": {
+        "actor_client",
         "actor_set",
         "cluster_nodes",
         "deliveries",
+        "evidence_courier",
         "fleet",
         "pool_keeper",
         "run_models",

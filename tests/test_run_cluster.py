@@ -370,7 +370,7 @@ def test_train_replay_evaluate_alerts_and_status_work_one_after_the_other(tmp_pa
     assert done.returncode == 0
     kinds = [json.loads(line)["kind"] for line in done.stdout.splitlines()]
     assert (kinds[0], kinds[-1]) == ("run_started", "run_ended")
-    assert set(kinds[1:-1]) <= {"new", "update", "end"}
+    assert set(kinds[1:-1]) <= {"new", "update", "evidence", "end"}
 
 
 def test_who_follows_alerts_without_the_right_to_is_told_why_in_one_line_and_gets_them_once_allowed(tmp_path, server):

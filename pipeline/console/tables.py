@@ -15,6 +15,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.budget import rate_in_words
+
 _MILLISECONDS = 1000.0
 
 
@@ -62,8 +64,19 @@ def _dropped(status: Mapping[str, Any]) -> dict[str, int]:
     return {plain(reason): count for reason, count in found if _is_number(count)}
 
 
+def _promise(status: Mapping[str, Any]) -> str:
+    """How many events normal footage opens, in what interval, and whether there was too little of it to tell."""
+    expected, interval = status.get("expected_per_hour"), status.get("interval_per_hour")
+    if not isinstance(expected, int | float):
+        return "-"
+    said = rate_in_words(expected)
+    if isinstance(interval, list | tuple) and len(interval) == 2 and all(map(_is_number, interval)):
+        said += f" ({interval[0]:.2g} to {interval[1]:.2g}/h)"
+    return f"{said}, provisional" if status.get("provisional") is True else said
+
+
 def cameras_table(statuses: Iterable[Mapping[str, Any]], title: str) -> Table:
-    """One row per camera: its frame counts, its speed and its events.
+    """One row per camera: its frame counts, its speed, its events and how many normal footage is expected to open.
 
     Args:
         statuses: as ``CameraStatus.as_json`` gives them.
@@ -72,7 +85,7 @@ def cameras_table(statuses: Iterable[Mapping[str, Any]], title: str) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("camera", no_wrap=True)
     table.add_column("state")
-    for heading in ("decoded", "scored", "dropped", "fps", "p50 ms", "p99 ms", "events"):
+    for heading in ("decoded", "scored", "dropped", "fps", "p50 ms", "p99 ms", "events", "false alarms"):
         table.add_column(heading, justify="right")
     for status in statuses:
         dropped, conditions = _dropped(status), status.get("conditions")
@@ -88,6 +101,7 @@ def cameras_table(statuses: Iterable[Mapping[str, Any]], title: str) -> Table:
             _number(status.get("latency_p50_s"), _MILLISECONDS, 0),
             _number(status.get("latency_p99_s"), _MILLISECONDS, 0),
             plain(status.get("events")),
+            _promise(status),
         )
         table.add_row(*map(Text, row))  # Text: a string would be read as markup
     return table

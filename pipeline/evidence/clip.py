@@ -14,11 +14,9 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import VideoError
 from pipeline.evidence.packets import KeptPacket, KeptStream
+from pipeline.evidence.store import SUFFIXES
 from pipeline.video.images import ImageError, decode_image
 from pipeline.video.opening import ffmpeg_message
-
-SUFFIXES = (".mp4", ".mkv")
-"""What a clip may be: mp4, which everything plays, or Matroska, which holds what mp4 does not."""
 
 _TICK = Fraction(1, 1000)
 _FORMATS = {".mp4": ("mp4", {"movflags": "+faststart"}), ".mkv": ("matroska", dict[str, str]())}

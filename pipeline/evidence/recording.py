@@ -10,14 +10,16 @@ from datetime import datetime
 from itertools import takewhile
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.errors import VideoError
 from pipeline.evidence.clip import Clip
 from pipeline.evidence.decoding import picture_at, picture_in_clip
 from pipeline.evidence.footage import Footage
 from pipeline.evidence.packets import Cut
-from pipeline.evidence.picture import Shown, draw_peak
-from pipeline.evidence.settings import EvidenceSettings
 from pipeline.evidence.store import EventPlace, Stored, store, stored
+from pipeline.evidence_settings import EvidenceSettings
 from pipeline.runtime.evidence import EvidenceAnswer, EvidenceRequest
 
 _MOST_CLIP_BYTES = 256_000_000
@@ -106,7 +108,7 @@ class EventRecording:
         found = picture_at(footage.cut(self._request.event.session, peak_s, peak_s + _LOOK_AHEAD_S).packets, peak_s)
         off_s = math.inf if found is None else abs(found[1] - peak_s)
         if found is not None and (off_s <= _SAME_S or (self._picture is None and off_s <= _NEAR_S)):
-            self._picture = draw_peak(found[0], _shown(self._request))
+            self._picture = _drawn(found[0], self._request)
             self._picture_peak_s = peak_s if off_s <= _SAME_S else None
 
     def _store_picture(self, there: Stored | None) -> None:
@@ -164,7 +166,7 @@ class EventRecording:
             if self._settings.pictures and self._picture_peak_s != peak_s and clip.first_s <= peak_s <= clip.last_s:
                 image = picture_in_clip(clip.path, peak_s - clip.first_s)
                 if image is not None:
-                    self._picture, self._picture_peak_s = draw_peak(image, _shown(self._request)), peak_s
+                    self._picture, self._picture_peak_s = _drawn(image, self._request), peak_s
         if self._picture is None and there is not None and there.picture is not None:
             self._picture = (self._output / there.picture).read_bytes()  # of a process before this one
         if self._picture is None and clip_file is None:
@@ -212,14 +214,16 @@ def place_of(request: EvidenceRequest) -> EventPlace:
     return EventPlace(date, event.camera_id, request.name)
 
 
-def _shown(request: EvidenceRequest) -> Shown:
+def _drawn(image: npt.NDArray[np.uint8], request: EvidenceRequest) -> bytes:
+    from pipeline.evidence.picture import Shown, draw_peak  # Pillow only where there are events
+
     event = request.event
     said = [event.camera_id, _local_time(request), f"score {event.peak_score:.2f} over {event.threshold:.2f}"]
     if event.channel is not None:
         said.insert(2, event.channel)
     if event.zone is not None:
         said.insert(2, f"zone {event.zone}")
-    return Shown(request.peak_map, event.region, "  ".join(said))
+    return draw_peak(image, Shown(request.peak_map, request.region, "  ".join(said)))
 
 
 def _local_time(request: EvidenceRequest) -> str:

@@ -9,10 +9,12 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.alerts import Event
 from pipeline.errors import BadInputError
-from pipeline.evidence.clip import SUFFIXES
 from pipeline.files import replace_folder_whole
 
 FOLDER = "events"
+SUFFIXES = (".mp4", ".mkv")
+"""What a clip may be: mp4, which everything plays, or Matroska, which holds what mp4 does not."""
+
 PICTURE, ABOUT = "picture.jpg", "event.json"
 FILES = (PICTURE, ABOUT, *(f"clip{suffix}" for suffix in SUFFIXES))
 """All that an event's folder may hold."""
@@ -44,6 +46,21 @@ class EventPlace:
         for name in (self.camera_id, self.name):
             if not _NAME.fullmatch(name) or ".." in name:
                 raise BadInputError(f"expected an id that can name a folder, got {name!r}")
+
+    @classmethod
+    def of(cls, path: str) -> EventPlace:
+        """The place that a file of an event lies in.
+
+        Args:
+            path: of the file, relative to the output folder.
+
+        Raises:
+            BadInputError: it is none of an event.
+        """
+        parts = PurePosixPath(path).parts
+        if len(parts) != 5 or parts[0] != FOLDER:
+            raise BadInputError(f"expected {FOLDER}/DATE/CAMERA/EVENT/FILE, got {path!r}")
+        return cls(*parts[1:4])
 
     @property
     def relative(self) -> PurePosixPath:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +10,6 @@ import numpy as np
 from pipeline.errors import CheckpointError
 from pipeline.models.card import ModelCard
 from pipeline.normal_footage import AddedStretch, NormalStretch, StretchKind
-
-_Clips = Mapping[str, Sequence[Sequence[float]]]
 
 
 def stretches_of_scene(card: ModelCard, scene: str) -> tuple[NormalStretch, ...]:

@@ -167,6 +167,10 @@ class DesiredStates:
         """Whether what a camera process says of a camera is how it stands: no other one is to read it."""
         return self._placement.is_reader(process, camera_id)
 
+    def reader_of(self, camera_id: str) -> str | None:
+        """Name of the camera process that is to read a camera; None where nobody is."""
+        return self._placement.process(camera_id)
+
     def update(self, actors: ActorStates, now: float, *, draining: bool) -> dict[str, DesiredState]:
         """Decide anew what everyone is to do.
 

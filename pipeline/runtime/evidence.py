@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.alerts import Event
+from pipeline.alerts import Event, Region
 
 Shape = tuple[int, int]
 
@@ -26,8 +26,10 @@ class EvidenceRequest:
     Attributes:
         event: as it stands.
         begins_s: media time, in seconds, at which the stretch begins.
-        peak_s: media time of the event's peak.
+        peak_s: media time of its peak.
+        region: where in the image that is anomalous; None where nobody can tell.
         is_final: whether the stretch is over: then a clip is wanted, too. Before, a picture is, at once.
+        is_answered: whether the picture that was wanted at once is there, or cannot be.
         map_shape: (h, w) of the peak's anomaly map; None where it is not known (any more), or was sent before.
         map_float16: the map, float16, little-endian, row by row, as base64.
     """
@@ -35,7 +37,9 @@ class EvidenceRequest:
     event: Event
     begins_s: float
     peak_s: float
+    region: Region | None = None
     is_final: bool = False
+    is_answered: bool = False
     map_shape: Shape | None = None
     map_float16: str = ""
 

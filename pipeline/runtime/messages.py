@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from pipeline.camera_settings import CameraSettings
 from pipeline.models.card import ModelCard
 from pipeline.normal_footage import AddedStretch
+from pipeline.runtime.evidence import EvidenceReport, EvidenceRequest
 from pipeline.runtime.status import ReaderStatus, ScoringStatus
 from pipeline.runtime.tally import DetectorLoad, Tally
 from pipeline.types import SceneReference, Trouble
@@ -83,6 +84,7 @@ class CameraReport:
         node: id of its node.
         waiting: frames that wait in it at present.
         tally: what its process has counted.
+        evidence: how it stands with pictures and clips of events.
     """
 
     version: int
@@ -91,6 +93,7 @@ class CameraReport:
     node: str = ""
     waiting: int = 0
     tally: Tally = field(default_factory=Tally)
+    evidence: EvidenceReport = field(default_factory=EvidenceReport)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +189,7 @@ class ScorerReport:
         node: id of its node.
         failing: by sink, whether it cannot be written to at present.
         tally: what its process has counted.
+        evidence: the pictures and clips of events that it wants.
     """
 
     version: int
@@ -197,3 +201,4 @@ class ScorerReport:
     node: str = ""
     failing: Mapping[str, bool] = field(default_factory=dict[str, bool])
     tally: Tally = field(default_factory=Tally)
+    evidence: tuple[EvidenceRequest, ...] = ()

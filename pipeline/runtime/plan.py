@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from pipeline.camera_settings import CameraSettings
 from pipeline.config import MetricsSettings, RuntimeSettings
+from pipeline.evidence_settings import EvidenceSettings
 from pipeline.models.card import ModelCard
 from pipeline.models.source import ModelSource
 from pipeline.private_folder import private_folder
@@ -48,6 +49,21 @@ class SinkPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class EvidencePlan:
+    """Which pictures and clips of events are kept, and where.
+
+    Attributes:
+        settings: which, and for how long.
+        output: the run's output folder.
+        is_shared: whether all nodes have it.
+    """
+
+    settings: EvidenceSettings
+    output: Path
+    is_shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RunPlan:
     """One run of the live path.
 
@@ -66,6 +82,7 @@ class RunPlan:
         quarantine: folder for frames that killed detectors.
         max_processes: upper limit of camera processes; None leaves it to ``runtime.cameras_per_process``.
         metrics: where Prometheus and probes may ask.
+        evidence: of events; None where none is kept.
         load_stand_in: makes what predicts in the model's place, for measurements of everything around it; None, as
             always otherwise, loads the model.
     """
@@ -83,6 +100,7 @@ class RunPlan:
     quarantine: Path
     max_processes: int | None = None
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    evidence: EvidencePlan | None = None
     load_stand_in: Callable[[], Predict] | None = None
     model_server: str | None = None
 

@@ -24,8 +24,8 @@ from pipeline.scoring.thresholds import Thresholds
 _LAW = 1
 """Number of the law by which thresholds are made; another law, other thresholds of the same footage."""
 
-# What of a camera's alert settings decides no threshold.
-_UNASKED = frozenset({"update_s"})
+# What of a camera's alert settings decides thresholds.
+_ASKED = {"budget", "quantile", "close_quantile", "smoothing_s", "open_frames", "open_s", "close_s"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +97,7 @@ def _sorted(stretches: Sequence[NormalStretch]) -> npt.NDArray[np.float64]:
 
 def _version(stretches: Sequence[NormalStretch], settings: AlertSettings, sample_fps: float | None) -> str:
     """12 hex digits of a SHA-256 over all that decides thresholds."""
-    asked = settings.model_dump(mode="json", exclude=set(_UNASKED))
+    asked = settings.model_dump(mode="json", include=_ASKED)
     digest = hashlib.sha256(json.dumps([_LAW, asked, sample_fps], sort_keys=True).encode())
     for stretch in stretches:
         parts = (stretch.scores,) if stretch.unpaired is None else (stretch.scores, stretch.unpaired)

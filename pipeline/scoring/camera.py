@@ -14,6 +14,7 @@ from pipeline.camera_settings import AlertSettings
 from pipeline.scoring.calibration import Calibration
 from pipeline.scoring.event_span import event_id, event_of
 from pipeline.scoring.events import EventTracker, TrackerState
+from pipeline.scoring.evidence import Moment, PeakFrame
 from pipeline.scoring.light import LightMonitor, LightState, end_light_change
 from pipeline.scoring.smoothing import CausalSmoother, SmootherState
 from pipeline.scoring.thresholds import Thresholds
@@ -25,7 +26,7 @@ from pipeline.zoning import EVERYTHING, Regime, Zoning
 class CameraState:
     """What must outlive the scorer's process.
 
-    As JSON it is below 1 kB, and below 4 kB while an event is open or cools down and where things stay that were told.
+    As JSON it is below 1 kB; while an event is open or cools down below 3 kB, and each thing that stays adds 200 bytes.
 
     Attributes:
         last: (session, index) of the newest frame whose result is known; None before the first.
@@ -142,6 +143,7 @@ class CameraScoring:
         )
         self._state = state or CameraState(model=model)
         self._smoother.state, self._tracker.state = self._state.smoother, self._state.tracker
+        self._peak: PeakFrame | None = None
         self._light = light
         if light is not None:
             light.state = self._state.light
@@ -222,6 +224,7 @@ class CameraScoring:
         light = [] if self._light is None else self._light.update(header, prediction.common_surprise, now_s)
         raised = self._tracker.update(aligned, smoothed, now_s, p_value=p_value, held=self._held())
         event = self._tracker.joined
+        self._note_peak(prediction)
         score = Score(
             header=header,
             anomaly_score=aligned.anomaly_score,
@@ -242,6 +245,10 @@ class CameraScoring:
             suppressed=self._tracker.suppressed,
         )
         return score, [*raised, *light]
+
+    def moment(self) -> Moment:
+        """What is to be known of an alert that its newest frame has raised."""
+        return Moment(self._tracker.state.time_s, self._peak)
 
     def is_new(self, header: FrameHeader) -> bool:
         """Whether a frame is above all before it."""
@@ -292,6 +299,13 @@ class CameraScoring:
         """
         light = end_light_change(self.camera_id, self._state.light, now_s, now_s, _UNWATCHED)
         return [*self._tracker.finish(now_s), *light]
+
+    def _note_peak(self, prediction: Prediction) -> None:
+        """Keep the map of the frame that is the highest so far of what is, or may become, an event."""
+        header, state = prediction.header, self._tracker.state
+        span = state.open or state.rising
+        if span is not None and (span.session, span.peak.index) == header.order:
+            self._peak = PeakFrame(header.session, header.index, header.media_time_s, prediction.anomaly_map)
 
     def _enter(self, regime: Regime) -> None:
         """Score by the zones that hold now.

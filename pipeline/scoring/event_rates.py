@@ -70,12 +70,17 @@ class EventRates:
     def threshold_for(self, per_hour: float) -> float:
         """The lowest threshold at which no more events open than a number per hour.
 
-        Where so many are ``ENOUGH`` of the footage, they are counted off; else the law says, and never less than the
-        footage shows.
+        Where so many are ``ENOUGH`` of the footage, they are counted off: the threshold is the peak with that rank, at
+        and above which as many are to be expected of other footage. Else the law says, and never less than the footage
+        shows.
 
         Args:
             per_hour: how many may; positive.
         """
         events = per_hour * self.hours
-        counted = self.peaks.threshold_for(events, self.closing)
-        return counted if events >= ENOUGH else max(counted, self.tail.level_for(events))
+        least = self.peaks.threshold_for(events, self.closing)
+        if events < ENOUGH:
+            return max(least, self.tail.level_for(events))
+        if least == self.closing:
+            return least
+        return float(self.peaks.levels[self.peaks.levels >= least][-1])

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.alerts import Alert, Event, Notice
+from pipeline.alerts import Alert, Event, Notice, Region
 from pipeline.runtime.evidence import EvidenceAnswer, EvidenceRequest, encoded_map
 
 _log = logging.getLogger(__name__)
 
-_MOST = 500  # that wait at a time; of more, the oldest are given up
+_MOST = 200  # that wait at a time; of more, the oldest are given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class EvidenceDesk:
     def requests(self) -> tuple[EvidenceRequest, ...]:
         """What is wanted; maps only where they are still needed."""
         return tuple(
-            replace(wanted.request, map_shape=None, map_float16="")
+            replace(wanted.request, is_answered=True, map_shape=None, map_float16="")
             if wanted.is_told and not wanted.request.is_final
             else wanted.request
             for wanted in self._wanted.values()
@@ -149,13 +149,26 @@ def _with_peak(request: EvidenceRequest, moment: Moment | None, before: _Wanted 
     """With the time and the map of the event's peak."""
     event, peak = request.event, None if moment is None else moment.peak
     if peak is not None and (peak.session, peak.index) == (event.session, event.peak_index):
-        shape, values = encoded_map(peak.anomaly_map)
-        return replace(request, peak_s=peak.media_s, map_shape=shape, map_float16=values)
+        return _at(request, peak, event.region)
     if before is not None and before.request.event.peak_index == event.peak_index:
         known = before.request
-        return replace(request, peak_s=known.peak_s, map_shape=known.map_shape, map_float16=known.map_float16)
+        return replace(
+            request,
+            peak_s=known.peak_s,
+            region=known.region,
+            map_shape=known.map_shape,
+            map_float16=known.map_float16,
+        )
+    if event.stretches > 1 and peak is not None and peak.session == event.session:
+        return _at(request, peak, None)  # an earlier stretch was higher, and has its picture
     # Its map died with an earlier process; a live camera's times run as those of the clock on the wall.
-    return replace(request, peak_s=event.start_s + event.peak_at_s - event.started_at_s)
+    peak_s = event.start_s + event.peak_at_s - event.started_at_s
+    return replace(request, peak_s=peak_s, region=event.region)
+
+
+def _at(request: EvidenceRequest, peak: PeakFrame, region: Region | None) -> EvidenceRequest:
+    shape, values = encoded_map(peak.anomaly_map)
+    return replace(request, peak_s=peak.media_s, region=region, map_shape=shape, map_float16=values)
 
 
 @cache

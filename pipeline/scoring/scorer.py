@@ -15,6 +15,7 @@ from pipeline.runtime.latency import LatencyHistogram
 from pipeline.runtime.status import ScoringStatus
 from pipeline.scoring.calibrations import Calibrations
 from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
+from pipeline.scoring.evidence import Moment
 from pipeline.scoring.light import LightMonitor, light_threshold, settling_s
 from pipeline.types import Dropped, Prediction, Score
 
@@ -29,11 +30,18 @@ class Outcome:
         scores: in order.
         alerts: in order.
         states: of every camera that has changed, as JSON, by camera id.
+        moments: of the alerts about events, by the event's id.
     """
 
     scores: list[Score] = field(default_factory=list[Score])
     alerts: list[Alert | Notice] = field(default_factory=list[Alert | Notice])
     states: dict[str, str] = field(default_factory=dict[str, str])
+    moments: dict[str, Moment] = field(default_factory=dict[str, Moment])
+
+    def take(self, alerts: Sequence[Alert | Notice], camera: CameraScoring) -> None:
+        """Add alerts that a camera has just raised."""
+        self.alerts.extend(alerts)
+        self.moments.update({alert.event.event_id: camera.moment() for alert in alerts if isinstance(alert, Alert)})
 
 
 class Scorer:
@@ -155,7 +163,7 @@ class Scorer:
             if score is not None:
                 self._meters[camera.camera_id].add(score)
                 outcome.scores.append(score)
-            outcome.alerts.extend(raised)
+            outcome.take(raised, camera)
         outcome.states.update({camera_id: self._cameras[camera_id].state.as_json() for camera_id in sorted(touched)})
         return outcome
 
@@ -174,12 +182,12 @@ class Scorer:
         camera = self._cameras.get(camera_id)
         if camera is None:
             return
-        outcome.alerts.extend(camera.finish(now_s))
+        outcome.take(camera.finish(now_s), camera)
         outcome.states[camera_id] = camera.state.as_json()
 
     def _change_model(self, camera: CameraScoring, model: str, now_s: float, outcome: Outcome) -> CameraScoring:
         """Have a camera scored by another model from now on."""
-        outcome.alerts.extend(camera.leave_model(model, now_s))
+        outcome.take(camera.leave_model(model, now_s), camera)
         changed = self._cameras[camera.camera_id] = self._scoring(self._settings_of[camera.camera_id])
         outcome.alerts.extend(changed.end_untold_light(now_s))
         return changed

@@ -18,8 +18,8 @@ from pipeline.scoring.regions import anomalous_region, area, cells_of, is_same_p
 LOOK_EVERY_S = 0.5
 """Media time between two looks at where an open event is."""
 
-MOST_STILL = 3
-"""Still things of one camera that are remembered; of more, the oldest may alarm again."""
+MOST_STILL = 12
+"""Still things of one camera that are remembered; of more, the oldest alarm again."""
 
 _PASSES_S = 3.0  # what passes in front of a thing for longer has taken its place
 _LARGEST = 0.5  # of the image; of what covers more, nobody could say what else happens

@@ -111,6 +111,22 @@ def read_clip_scores(root: Path) -> dict[str, CameraScores]:
     return {camera_id: _read_camera(camera_id, paths) for camera_id, paths in files.items()}
 
 
+def rows_of_model(rows: CameraScores, fingerprint: str) -> npt.NDArray[np.bool_]:
+    """Which rows a model has scored; bool, shape (T,).
+
+    Args:
+        rows: all rows of a camera.
+        fingerprint: of the model.
+
+    Raises:
+        ScoresError: a file is damaged.
+    """
+    if set(rows.models) == {fingerprint}:
+        return np.ones(len(rows.index), bool)
+    tables = [_read(path, ["model"]) for path in rows.files]
+    return np.array([model == fingerprint for table in tables for model in table["model"].to_pylist()], bool)
+
+
 def _read_camera(camera_id: str, paths: list[Path]) -> CameraScores:
     tables = {path: _read(path, [*_PER_ROW, "model", "thresholds"]) for path in paths}
     ordered = sorted(paths, key=lambda path: (tables[path]["session"][0].as_py(), tables[path]["index"][0].as_py()))

@@ -20,12 +20,14 @@ class SavedRunState:
             fingerprint; missing before the first one asked.
         storage: that rows cannot be written at present, as it was emitted; None where they can.
         run: that the run has begun or is over, as it was emitted last; None before the first process said so.
+        evidence: which pictures and clips of events are wanted, as ``EvidenceDesk.saved`` says it.
     """
 
     notices: int = 0
     tunings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     storage: Notice | None = None
     run: Notice | None = None
+    evidence: str = ""
 
     @classmethod
     def from_rows(cls, rows: Mapping[str, str]) -> Self:

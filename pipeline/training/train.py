@@ -24,7 +24,8 @@ from pipeline.config import Config
 from pipeline.datasets.base import Dataset
 from pipeline.datasets.clip_digest import clip_digest
 from pipeline.datasets.image_rates import with_image_fps
-from pipeline.errors import CheckpointError, ConfigError, DatasetError
+from pipeline.errors import CheckpointError, DatasetError
+from pipeline.inference.device import torch_device
 from pipeline.methods import method_of
 from pipeline.model_settings import ModelSettings
 from pipeline.models.anomaly_model import AnomalyModel, StoredModel
@@ -125,7 +126,7 @@ def train(
     """
     check_out(out)
     folder = training_folder(out)
-    device = _device(config)
+    device = torch_device(config)
     task = training_task(config, dataset)
 
     def make_folder(name: str) -> States:
@@ -249,7 +250,7 @@ def extract_shared(config: Config, dataset: Dataset, folder: Path, progress: Tra
     Raises:
         BadInputError: settings or footage are not as expected.
     """
-    device = _device(config)
+    device = torch_device(config)
     _read_footage(training_task(config, dataset), device, folder, progress or NullProgress(), ALONE)
 
 
@@ -356,10 +357,3 @@ def _scene_references(
         if not reference.telling:
             _LOGGER.warning("scene %s: too little structure or footage to notice when its camera is moved", scene)
     return views
-
-
-def _device(config: Config) -> str:
-    wanted = config.runtime.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("runtime.device: expected a CUDA device on this machine, got none")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted

@@ -84,12 +84,13 @@ def make_reader(
         counters: the camera's counters.
         gap_s: how much earlier the other half of a frame's pair is to be, as the model's ``motion.gap_s`` says.
         make_watch: makes what looks at the pictures of a live camera, if anything is to.
-        make_keeper: makes what keeps the packets of a live camera, if anything is to.
+        make_keeper: makes what keeps the packets of a live camera, if anything is to; told of files, too.
         start_thread: runs a task in a thread of its own, which must not die unnoticed.
         now: monotonic clock in seconds.
         unix_now: Unix time in seconds.
         wait: waits for an event, seconds at most.
     """
+    keeper = make_keeper()
     if not settings.is_live:
         return FileReader(
             settings,
@@ -109,7 +110,7 @@ def make_reader(
         counters,
         gap_s=gap_s,
         watch=make_watch(),
-        keeper=make_keeper(),
+        keeper=keeper,
         start_thread=start_thread,
         now=now,
         unix_now=unix_now,

@@ -32,6 +32,7 @@ from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.sinks.redis_reader import read_alerts, read_scores, read_statuses
 from pipeline.sinks.run_status import RunStatusWriter, read_run
 from tests.actors.test_scorer import killed
+from tests.alert_kinds import without_evidence
 from tests.faults.live import live_config
 from tests.models_for_tests import TINY
 from tests.sinks.receiver import SECRET, Receiver
@@ -75,8 +76,16 @@ def test_every_frame_of_every_camera_is_scored_once_and_readable_in_redis_and_pa
     clips = {clip.scene: clip for clip in trained.dataset.test}
     receiver = Receiver().start()
     webhook = {"kind": "webhook", "name": "pager", "url": receiver.url, "secret": SECRET}
-    final, scores = stream(trained, tmp_path, {scene: clip.url for scene, clip in clips.items()}, sinks=[webhook])
+    cameras = {scene: {"id": scene, "url": str(clip.url)} for scene, clip in clips.items()}
+    sensitive = next(iter(cameras.values()))
+    sensitive["alerts"] = {"quantile": 0.6, "close_quantile": 0.4, "open_frames": 1, "open_s": 0.0, "close_s": 0.2}
+    sensitive["alerts"]["cooldown_s"] = 0.0
+    final, scores = stream(trained, tmp_path, cameras, sinks=[webhook])
     receiver.stop()
+    budgeted = [scene for scene in clips if scene != sensitive["id"]]
+    (said,) = [line for line in stream.printed.splitlines() if "thresholds are provisional" in line]
+    assert all(scene in said for scene in budgeted)
+    assert "not 1/day" in " ".join(stream.printed.split())
     for scene, clip in clips.items():
         counts = counts_by_camera(final)[scene]
         assert (counts.decoded, counts.scored, counts.dropped) == (clip.frame_count, clip.frame_count, {})
@@ -88,14 +97,18 @@ def test_every_frame_of_every_camera_is_scored_once_and_readable_in_redis_and_pa
             assert [entry["index"] for entry in entries] == list(range(clip.frame_count))
             assert statuses[scene]["state"] == "finished"
             assert statuses[scene]["scored"] == clip.frame_count
+            assert statuses[scene]["provisional"] == (scene in budgeted)
+            assert re.fullmatch("[0-9a-f]{12}", statuses[scene]["thresholds"])
+            assert {entry["thresholds"] for entry in entries} == {statuses[scene]["thresholds"]}
+            assert scores[scene].threshold_versions == (statuses[scene]["thresholds"],)
         told, counts = list(read_alerts(url)), read_run(url)["alerts"]
     assert {counts["delivered"], counts["emitted"], counts["sinks"]["pager"]["delivered"]} == {len(told)}
     assert receiver.taken == [{key: value for key, value in alert.items() if key != "id"} for alert in told]
     alerts = [alert for alert in told if alert["camera_id"] is not None]
     ids = {alert["event_id"] for alert in alerts}
-    assert sum(camera.scoring.events for camera in final.cameras) == len(ids)
+    assert sum(camera.scoring.events for camera in final.cameras) == len(ids) > 0
     for event_id in ids:
-        kinds = [alert["kind"] for alert in alerts if alert["event_id"] == event_id]
+        kinds = without_evidence([alert["kind"] for alert in alerts if alert["event_id"] == event_id])
         assert kinds == ["new", *["update"] * (len(kinds) - 2), "end"]
 
 

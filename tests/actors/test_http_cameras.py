@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,7 +22,7 @@ from tests.http_camera import Snapshots, that_sends
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 BEGINS, ENDS, RATE_FPS = 5, 15, 10.0
-ALERTS = {"smoothing_s": 0.1, "open_frames": 2, "update_s": 0.5, "close_s": 0.3}
+ALERTS = {"quantile": 0.995, "smoothing_s": 0.1, "open_frames": 2, "update_s": 0.5, "close_s": 0.3, "cooldown_s": 0}
 
 
 def jpegs(clip):
@@ -77,7 +78,7 @@ def test_an_event_over_many_pictures_is_told_with_the_times_at_which_they_came(t
         assert stream.printed.count(said) == 1
         rows = scores[name]
         assert set(rows.session) == {0}
-        new, *updates, end = [alert for alert in told() if alert["camera_id"] == name]
+        new, *updates, end = [a for a in told() if a["camera_id"] == name and a["kind"] != "evidence"]
         assert (new["kind"], {alert["kind"] for alert in updates}, end["kind"]) == ("new", {"update"}, "end")
         assert new["event_id"] == end["event_id"]
         at_s = {"begins": new["start_s"], "ends": end["end_s"]}
@@ -89,3 +90,11 @@ def test_an_event_over_many_pictures_is_told_with_the_times_at_which_they_came(t
             assert sent_s[number] - rows.captured_at_s[0] <= passed_s + 1e-3
             assert passed_s <= rows.captured_at_s[row] - sent_s[0] + 1e-3
         assert end["end_s"] - new["start_s"] > 0.5
+        *_, shown = [alert for alert in told() if alert["camera_id"] == name and alert["kind"] == "evidence"]
+        assert shown["event_id"] == new["event_id"] and shown["end_s"] == end["end_s"]
+        with av.open(str(tmp_path / "run" / shown["clip"])) as clip:
+            times_s = [frame.time for frame in clip.decode(video=0)]
+        assert times_s[-1] >= end["end_s"] - max(new["start_s"] - 5.0, rows.media_time_s[0]) - 1e-3
+        assert len(times_s) <= len(rows.index)
+        with Image.open(tmp_path / "run" / shown["picture"]) as picture:
+            assert picture.size[0] == 96

@@ -122,7 +122,7 @@ class Service:
             "run_started": 1,
             "run_ended": 1,
         }
-        assert {kind for (_, kind, _), count in told.items() if count > 1} <= {"update"}
+        assert {kind for (_, kind, _), count in told.items() if count > 1} <= {"update", "evidence"}
 
     def check_nothing_is_left(self):
         for kind in ("ServiceActor", "ScorerActor", "CameraActor", "DetectorActor"):

@@ -11,8 +11,8 @@ from PIL import Image
 from pipeline.alerts import Event, Region
 from pipeline.camera_settings import CameraSettings
 from pipeline.errors import BadInputError
-from pipeline.evidence.settings import EvidenceSettings
 from pipeline.evidence.writer import EvidenceWriter
+from pipeline.evidence_settings import EvidenceSettings
 from pipeline.runtime.evidence import DesiredEvidence, EvidenceRequest, encoded_map
 from pipeline.video.source import open_source
 from tests.evidence.made import SIZE_PX, Clock, filled, shown_in
@@ -46,7 +46,9 @@ def request(*, start=50, peak=55, end=None, session=0, stretches=1, fps=25, **ch
     spot = np.zeros((8, 8), np.float16)
     spot[6:, :2] = 9.0
     shape, values = encoded_map(spot)
-    made = EvidenceRequest(event, start / fps, peak / fps, end is not None, shape, values)
+    made = EvidenceRequest(
+        event, start / fps, peak / fps, event.region, is_final=end is not None, map_shape=shape, map_float16=values
+    )
     return replace(made, **changed)
 
 
@@ -229,6 +231,7 @@ def test_what_was_written_on_another_node_is_handed_out_in_parts_and_nothing_els
         with pytest.raises(BadInputError, match="expected a file of an event that was recorded here"):
             writer.part(name, file, 0)
     answers(writer, number=2, here=False)
+    assert not any(path.is_file() for path in (tmp_path / "elsewhere").rglob("*"))  # it is with who wanted it
     with pytest.raises(BadInputError):
         writer.part(asked.name, "clip.mp4", 0)
 

@@ -1,7 +1,7 @@
 """Pictures and clips of events on a disk that takes no more."""
 
-from pipeline.evidence.settings import EvidenceSettings
 from pipeline.evidence.writer import EvidenceWriter
+from pipeline.evidence_settings import EvidenceSettings
 from tests.evidence.made import Clock, filled
 from tests.evidence.test_writer import HEIGHT, WIDTH, camera, request, the_answer
 from tests.videos import write_video

@@ -1,4 +1,5 @@
 import itertools
+from datetime import UTC
 from fractions import Fraction
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.camera_settings import AlertSettings
 from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
+from pipeline.scoring.light import LightMonitor
 from pipeline.types import Dropped, FrameHeader, Prediction
 from tests.scoring.footage import calibrated
 
@@ -164,3 +166,57 @@ def test_an_event_that_was_open_when_the_whole_run_was_killed_ends_with_the_next
 def test_a_state_that_is_none_is_refused(text):
     with pytest.raises(ValueError, match="expected a camera's state"):
         CameraState.of_json(text)
+
+
+PLACES = ("top", "left", "right")
+lives = st.lists(
+    st.tuples(
+        st.integers(1, 25),  # frames
+        st.sampled_from([0.0, 0.7, 2.0, 8.0]),
+        st.sampled_from([None, *PLACES]),
+        st.sampled_from([0.0] * 5 + [9.0]),  # common surprise
+        st.sampled_from([False] * 9 + [True]),  # a new session
+    ),
+    max_size=25,
+)
+
+
+def shown(place, score):
+    """A map with a spot at a place."""
+    anomaly_map = np.zeros((6, 8), np.float16)
+    if place is not None:
+        row, column = {"top": (0, 3), "left": (4, 0), "right": (4, 6)}[place]
+        anomaly_map[row : row + 2, column : column + 2] = score + 0.5
+    return anomaly_map
+
+
+@given(lives, st.sets(st.integers(0, 300)))
+def test_killed_at_any_frame_it_goes_on_with_its_events_their_ends_and_what_stays_as_if_it_had_not_been(life, kills):
+    settings = SETTINGS.model_copy(
+        update={"smoothing_s": 0.2, "cooldown_s": 2.0, "still_after_s": 1.5, "update_s": 0.5}
+    )
+
+    def scoring(state=None):
+        light = LightMonitor("gate", 5.0, 1.0, pause_s=1.0, settles_s=0.3)
+        return CameraScoring("gate", calibrated(NORMAL, settings), settings, state, light=light, time_zone=UTC)
+
+    whole, camera, session, index, number = scoring(), scoring(), 0, 0, 0
+    for frames, score, place, surprise, reconnects in life:
+        session, index = session + reconnects, 0 if reconnects else index
+        for _ in range(frames):
+            if number in kills:
+                text = camera.state.as_json()
+                assert len(text) < 3000 + 200 * len(camera.state.tracker.still)
+                camera = scoring(CameraState.of_json(text))
+            seen = Prediction(header(index, session, serial=number), score, shown(place, score), True, surprise)
+            assert camera.update(seen, 7.0) == whole.update(seen, 7.0)
+            index, number = index + 1, number + 1
+    assert camera.finish(9.0) == whole.finish(9.0)
+    assert camera.state == whole.state
+
+
+def test_what_it_remembers_of_a_quiet_camera_is_small():
+    camera = watched()
+    for index in range(100):
+        camera.update(prediction(index, 0.3 + index / 1000), 0.0)
+    assert len(camera.state.as_json()) < 1000

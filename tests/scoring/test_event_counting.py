@@ -20,14 +20,23 @@ def settings(**changes) -> AlertSettings:
     return AlertSettings(**{"smoothing_s": 0.0, "open_frames": 3, "close_s": 0.5, **changes})
 
 
-@given(lives, st.integers(1, 5), st.integers(0, 5), st.integers(1, 12), st.sampled_from([0.0, 0.3]), LEVELS, LEVELS)
-def test_as_many_peaks_are_at_or_above_a_threshold_as_events_open_there(
-    scores, open_frames, open_steps, close_frames, smoothing_s, closing, rise
-):
-    lasts = {"open_frames": open_frames, "open_s": open_steps / FPS, "close_s": close_frames / FPS}
-    alerts = settings(**lasts, smoothing_s=smoothing_s)
+@given(
+    lives,
+    st.fixed_dictionaries(
+        {
+            "smoothing_s": st.sampled_from([0.0, 0.3]),
+            "open_frames": st.integers(1, 5),
+            "open_s": st.sampled_from([0.0, 0.2, 0.25, 0.5]),
+            "close_s": st.integers(1, 12).map(lambda frames: frames / FPS),
+        }
+    ),
+    LEVELS,
+    LEVELS,
+)
+def test_as_many_peaks_are_at_or_above_a_threshold_as_events_open_there(scores, rule, closing, rise):
+    alerts = settings(**rule)
     closing, opening = (closing + 0.1) / 4, (closing + rise + 0.1) / 4  # no score, so that rounding decides nothing
-    seen = smoothed([stretch(scores, FPS)], None, smoothing_s)
+    seen = smoothed([stretch(scores, FPS)], None, alerts.smoothing_s)
     found = Peaks.of(seen, closing, alerts)
     assert found.counted(opening) == really_opened(scores, FPS, alerts, opening, closing)
     assert (found.levels >= closing).all()

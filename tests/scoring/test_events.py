@@ -1,19 +1,19 @@
 import itertools
 import re
+from dataclasses import replace
 from datetime import UTC
 from fractions import Fraction
+from zoneinfo import ZoneInfo
 
 import numpy as np
-import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from pipeline.camera_settings import AlertSettings
 from pipeline.scoring.events import EventTracker
-from pipeline.scoring.regions import anomalous_region
 from pipeline.scoring.thresholds import Thresholds
 from pipeline.types import FrameHeader, Prediction
+from tests.scoring.footage import calibrated
 
 FPS = 8  # times of frames are exact in binary
 OPEN_AT, CLOSE_BELOW = 2.0, 1.0
@@ -211,27 +211,99 @@ class Life(RuleBasedStateMachine):
 TestLife = Life.TestCase
 
 
-def test_a_region_is_the_strongest_spot_and_not_a_lesser_one():
-    anomaly_map = np.zeros((10, 20), np.float16)
-    anomaly_map[2:4, 5:9] = 1.0
-    anomaly_map[4, 9] = 0.6  # touches it at a corner
-    anomaly_map[8, 15] = 0.9
-    region = anomalous_region(anomaly_map)
-    assert (region.left, region.top, region.right, region.bottom) == (0.25, 0.2, 0.5, 0.5)
+def spot(place):
+    """A map with one spot at one of four places."""
+    anomaly_map = np.zeros((2, 8), np.float16)
+    anomaly_map[:, 2 * place : 2 * place + 1] = 9.0
+    return anomaly_map
 
 
-@pytest.mark.parametrize("value", [0.0, 7.0, np.nan, np.inf])
-def test_a_map_in_which_nothing_stands_out_has_no_region(value):
-    assert anomalous_region(np.full((4, 6), value, np.float16)) is None
+def seen(events: EventTracker, parts, *, session=0):
+    """Alerts of stretches of (seconds, score, place)."""
+    alerts, index = [], events.state.time_s * FPS if events.state.session == session else 0
+    for seconds, score, place in parts:
+        for _ in range(round(seconds * FPS)):
+            index += 1
+            shown = frame(round(index), score, session=session, anomaly_map=spot(place))
+            alerts += events.update(shown, score, 0.0)
+    return alerts
 
 
-@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**32 - 1))
-def test_a_region_lies_within_the_image_and_holds_the_maximum(height, width, seed):
-    values = np.random.default_rng(seed).normal(size=(height, width)).astype(np.float16)
-    region = anomalous_region(values)
-    if region is None:
-        assert float(values.max()) <= float(np.median(values.astype(np.float32)))
-        return
-    row, column = np.unravel_index(values.argmax(), values.shape)
-    assert 0.0 <= region.left <= column / width < region.right <= 1.0
-    assert 0.0 <= region.top <= row / height < region.bottom <= 1.0
+def test_an_event_opens_only_once_anomalous_frames_have_come_for_long_enough():
+    events = tracker(open_frames=1, open_s=0.5)
+    assert feed(events, [HIGH] * 4 + [LOW] + [HIGH] * 4) == []
+    (alert,) = feed(events, [HIGH], first=9)
+    assert (alert.event.start_s, alert.event.end_s) == (5 / FPS, None)
+
+
+def test_what_opens_at_its_place_within_the_cooldown_goes_on_with_the_event():
+    events = tracker(cooldown_s=10.0, update_s=100.0)
+    alerts = seen(events, [(2, HIGH, 1), (8, LOW, 1), (2, 5.0, 1), (8, LOW, 1)])
+    assert [alert.kind for alert in alerts] == ["new", "end", "update", "end"]
+    first, _, again, last = (alert.event for alert in alerts)
+    assert {alert.event.event_id for alert in alerts} == {first.event_id}
+    assert [alert.event.stretches for alert in alerts] == [1, 1, 2, 2]
+    assert (again.start_s, again.end_s, again.ended, again.peak_score) == (first.start_s, None, None, 5.0)
+    assert (last.end_s, last.ended, last.peak_smoothed) == (12.0, "over", 5.0)
+    assert events.state.opened == 1
+
+
+def test_what_opens_elsewhere_later_or_in_another_session_is_an_event_of_its_own():
+    for parts in ([(2, HIGH, 3)], [(20, LOW, 1), (2, HIGH, 1)]):
+        events = tracker(cooldown_s=10.0, update_s=100.0)
+        alerts = seen(events, [(2, HIGH, 1), (2, LOW, 1), *parts])
+        assert [alert.kind for alert in alerts] == ["new", "end", "new"]
+    events = tracker(cooldown_s=10.0, update_s=100.0)
+    alerts = seen(events, [(2, HIGH, 1), (2, LOW, 1)]) + seen(events, [(2, HIGH, 1)], session=1)
+    assert [alert.kind for alert in alerts] == ["new", "end", "new"]
+
+
+def test_an_event_that_comes_back_and_back_is_a_new_one_after_ten_cooldowns():
+    events = tracker(cooldown_s=4.0, update_s=100.0, still_after_s=None)
+    news = [alert.event.start_s for alert in seen(events, [(1, HIGH, 1), (3, LOW, 1)] * 30) if alert.kind == "new"]
+    assert news == [1 / FPS, 40 + 1 / FPS, 80 + 1 / FPS]
+
+
+def test_while_nothing_is_watched_no_event_is_open_and_frames_say_so():
+    events = tracker()
+    assert [alert.kind for alert in feed(events, [HIGH] * 4)] == ["new"]
+    (end,) = events.update(frame(4, HIGH), HIGH, 0.0, held="not_armed")
+    assert (end.kind, end.event.ended, end.event.end_s) == ("end", "interrupted", 3 / FPS)
+    assert (events.joined, events.suppressed) == (None, "not_armed")
+    assert events.update(frame(5, LOW), LOW, 0.0, held="not_armed") == []
+    assert events.suppressed == ""
+    assert [alert.kind for alert in feed(events, [HIGH] * 3, first=6)] == ["new"]
+
+
+def test_while_the_light_changes_an_open_event_waits():
+    events = tracker()
+    feed(events, [HIGH] * 4)
+    assert [events.update(frame(index, 99.0), 99.0, 0.0, held="light") for index in range(4, 80)] == [[]] * 76
+    assert events.suppressed == "light"
+    (end,) = feed(events, [LOW] * 4, first=80)
+    assert (end.event.end_s, end.event.peak_score) == (3 / FPS, HIGH)
+
+
+def test_an_alert_tells_by_what_it_opened_and_how_rare_it_is_to_its_end():
+    scores = np.random.default_rng(0).gamma(2.0, size=20_000)
+    settings = AlertSettings(budget="1/hour", smoothing_s=0.0, open_s=0.0, update_s=1.0)
+    thresholds = calibrated(scores, settings).thresholds
+    events = EventTracker(
+        "gate", settings, thresholds, time_zone=ZoneInfo("Europe/Berlin"), zone_of=lambda region, _: f"{region.left}"
+    )
+    low, high = thresholds.opening * 1.01, thresholds.opening * 5
+    alerts = []
+    for index, score in enumerate([low] * 9 + [high] * 20 + [low] * 3):
+        shown = replace(frame(index, score, anomaly_map=spot(2)), paired=True, motion_share=0.75)
+        if index == 30:
+            events.thresholds = Thresholds(0.0, 0.0, 0.0, version="another")
+        alerts += events.update(shown, score, 0.0, p_value=1 / score)
+    alerts += events.finish(0.0)
+    assert [alert.kind for alert in alerts] == ["new", "update", "update", "end"]
+    new, risen, _, end = (alert.event for alert in alerts)
+    assert (new.severity, risen.severity) == ("low", "high")
+    assert (new.started_local, new.zone, new.channel) == ("1970-01-01T01:16:40+01:00", "0.5", "motion")
+    assert new.once_in_h == thresholds.once_in_h(low)
+    assert (end.threshold, end.thresholds) == (thresholds.opening, thresholds.version)
+    assert (end.expected_per_hour, end.provisional) == (thresholds.expected_per_hour, thresholds.provisional)
+    assert (end.peak_smoothed, end.peak_p_value, end.ended) == (high, 1 / high, "interrupted")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline.alerts import Notice
 from pipeline.camera_settings import AlertSettings
 from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
-from pipeline.scoring.light import LightMonitor, light_threshold
+from pipeline.scoring.light import LightMonitor, light_threshold, settling_s
 from pipeline.scoring.smoothing import smooth
 from pipeline.types import FrameHeader, Prediction
 from tests.scoring.footage import calibrated
@@ -165,3 +165,58 @@ def test_a_scene_with_too_little_footage_is_judged_by_that_of_all_and_none_where
     assert light_threshold(common, "nowhere", 10.0, None) == 10.0
     assert light_threshold({"gate": [[9.0] * 50]}, "gate", 10.0, None) is None
     assert light_threshold({}, "gate", 10.0, None) is None
+
+
+PAUSED_S = 60
+
+
+def paused(stretches, monitor=None):
+    """Media times of the frames at which no event may open, of stretches of (seconds, common surprise)."""
+    monitor = monitor or LightMonitor("gate", THRESHOLD, 10.0, pause_s=PAUSED_S, settles_s=1.5)
+    values = [value for seconds, value in stretches for _ in range(round(seconds * FPS))]
+    found = []
+    for index, value in enumerate(values):
+        monitor.update(header(index), value, 5000.0)
+        found += [index / FPS] if monitor.pauses else []
+    return np.array(found)
+
+
+def test_alarms_are_paused_from_the_first_frame_of_a_change_until_scores_have_forgotten_it():
+    found = paused([(10, DARK), (20, BRIGHT), (30, DARK)])
+    assert (found[0], found[-1], len(found)) == (10.0, 31.0, 85)
+
+
+def test_no_change_of_light_pauses_alarms_for_longer_than_it_may():
+    found = paused([(10, DARK), (4 * 3600, BRIGHT)])
+    assert (found[0], found[-1], len(found)) == (10.0, 69.75, PAUSED_S * FPS)
+
+
+def test_somebody_with_a_lamp_pauses_alarms_for_a_minute_and_then_a_tenth_of_the_time():
+    found = paused([(1, BRIGHT), (9, DARK)] * 360)  # for an hour
+    assert found[found > 900].size < 0.11 * 2700 * FPS
+    assert found.size < (PAUSED_S + 360 + 60) * FPS
+
+
+def test_the_notice_says_that_alarms_are_paused():
+    monitor = LightMonitor("gate", THRESHOLD, 10.0, pause_s=PAUSED_S)
+    ((_, begun),) = told(monitor, [(60, DARK), (60, BRIGHT)])
+    assert begun.reason == (
+        "the whole image has looked different for 10 s: light, weather, exposure or a dirty lens; "
+        "no event opens meanwhile, for 60 s at most"
+    )
+
+
+def test_a_lamp_that_is_switched_on_and_off_opens_no_event_and_what_stays_afterwards_does():
+    light = LightMonitor("gate", THRESHOLD, 10.0, pause_s=PAUSED_S, settles_s=settling_s(0.3))
+    alerts = AlertSettings(quantile=0.9, close_quantile=0.5)
+    camera = CameraScoring("gate", calibrated([1.0, 2.0] * 50, alerts, FPS), alerts, light=light)
+    shown = [(30, 1.0, DARK), (30, 500.0, BRIGHT), (30, 1.0, DARK), (5, 9.0, DARK), (5, 1.0, DARK)]
+    raised, suppressed = [], []
+    for index, (_, score, surprise) in enumerate(s for s in shown for _ in range(s[0] * FPS)):
+        made, said = camera.update(Prediction(header(index), score, common_surprise=surprise), 5000.0)
+        raised += [(alert.kind, index // FPS) for alert in said if alert.kind != "update"]
+        suppressed += [made.suppressed]
+    assert [kind for kind, _ in raised] == ["light_changed", "light_changed", "new", "end"]
+    assert raised[2][1] in (90, 91)
+    assert set(suppressed[30 * FPS : 60 * FPS]) == {"light"}
+    assert set(suppressed[62 * FPS :]) == {""}

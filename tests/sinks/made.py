@@ -73,6 +73,7 @@ def alert(number: int, kind="update", *, camera_id: str = "gate", emitted_at_s: 
         expected_per_hour=0.5,
         provisional=True,
         once_in_h=24.0,
+        severity="medium",
         zone="yard",
         channel="motion",
         stretches=2,

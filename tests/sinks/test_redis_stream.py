@@ -100,6 +100,7 @@ def test_a_reader_that_comes_late_finds_everything_as_documented(server, sink_of
         "ended": "over",
         "picture": None,
         "clip": None,
+        "withheld": [],
     }
 
 

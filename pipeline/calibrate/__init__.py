@@ -1,0 +1,1 @@
+"""Adding normal footage to a model, and saying what thresholds follow from all that there is."""
