@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 failed, 2 bad input or config, 128 and a signal's number w
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +13,7 @@ from typing import Annotated
 import typer
 
 from actors.addressed_run import ask, readable_redis
+from actors.alert_commands import alerts_app
 from actors.run_commands import cameras_app, model_app
 from pipeline.config import Config
 from pipeline.config_file import load_config, load_run_config, with_method
@@ -33,7 +33,7 @@ from pipeline.console.options import (
     ServiceOption,
     WhereOption,
 )
-from pipeline.console.terminal import err, out, say_answer, say_aside
+from pipeline.console.terminal import err, out, say_answer
 from pipeline.errors import BadInputError, ConfigError
 from pipeline.files import remove_output
 from pipeline.methods import CHOICES, METHODS
@@ -47,6 +47,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(alerts_app, name="alerts")
 app.add_typer(cameras_app, name="cameras")
 app.add_typer(model_app, name="model")
 zones_app = typer.Typer(help="Parts of a camera's image that count, or do not.", no_args_is_help=True)
@@ -327,31 +328,6 @@ def compare(
             f"interrupted: {compare_out} keeps what is complete; the same command goes on from there", markup=False
         )
         raise
-
-
-@app.command(epilog="Example: cflow-stream alerts --follow --json")
-def alerts(
-    follow: Annotated[bool, typer.Option("--follow", help="Keep waiting for new alerts until Ctrl-C.")] = False,
-    as_json: JsonOption = False,
-    config: WhereOption = None,
-    address: ServiceOption = None,
-    run: ServiceNameOption = None,
-) -> None:
-    """Print the alerts of the newest run (or of the config's Redis), oldest first.
-
-    While it follows, standard error says when a run begins, ends or is lost.
-    """
-    from pipeline.console.alert_lines import alert_line
-    from pipeline.console.run_state import run_watched
-    from pipeline.console.tables import print_object
-    from pipeline.sinks.redis_reader import read_alerts
-
-    with (
-        readable_redis(config, address, run, waits=follow) as url,
-        run_watched(url, say_aside) if follow else nullcontext(),
-    ):
-        for alert in read_alerts(url, follow=follow):
-            print_object(alert, alert_line, as_json=as_json, out=out)
 
 
 @app.command(epilog="Example: cflow-stream status --json")

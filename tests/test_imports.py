@@ -143,6 +143,7 @@ ACTORS_BELOW = {
     },
     "addressed_run": {"control_socket", "service_requests"},
     "run_commands": {"addressed_run"},
+    "alert_commands": {"addressed_run"},
     "detach": {"cluster", "plans", "served_models", "service", "service_directory"},
     "training_worker": {"training_store"},
     "training": {"cluster", "ray_settings", "training_store", "training_worker"},

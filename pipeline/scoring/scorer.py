@@ -15,9 +15,11 @@ from pipeline.runtime.latency import LatencyHistogram
 from pipeline.runtime.status import ScoringStatus
 from pipeline.scoring.calibrations import Calibrations
 from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
+from pipeline.scoring.dismissed import Dismissal, dismissals_of
 from pipeline.scoring.evidence import Moment
 from pipeline.scoring.light import LightMonitor, light_threshold, settling_s
 from pipeline.types import Dropped, Prediction, Score
+from pipeline.verdicts import Verdict
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +64,17 @@ class Scorer:
         self._meters: dict[str, _Meter] = {}
         self._archived: set[str] = set()  # removed long ago
         self._calibrations = Calibrations()
+        self._dismissals: dict[str, tuple[Dismissal, ...]] = {}
+
+    def judge(self, verdicts: Iterable[Verdict]) -> None:
+        """Take in what people said of events.
+
+        Args:
+            verdicts: all there are, one per event.
+        """
+        self._dismissals = dismissals_of(verdicts)
+        for camera_id, camera in self._cameras.items():
+            camera.silence(self._dismissals.get(camera_id, ()))
 
     def use(self, cards: Sequence[ModelCard], normal: Mapping[str, Sequence[AddedStretch]] | None = None) -> None:
         """Know these models, too; what was not seen by any is expected to be seen by the last of them.
@@ -213,7 +226,7 @@ class Scorer:
                 settings.id,
                 extra={"camera": settings.id},
             )
-        return CameraScoring(
+        camera = CameraScoring(
             settings.id,
             self._calibrations.of(card, settings),
             settings.alerts,
@@ -224,6 +237,8 @@ class Scorer:
             light=_light_monitor(card, settings),
             model=card.fingerprint,
         )
+        camera.silence(self._dismissals.get(settings.id, ()))
+        return camera
 
     def _restored(self, camera_id: str) -> CameraState | None:
         text = self._states.get(camera_id)
