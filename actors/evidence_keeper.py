@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from actors.actor_client import ActorClient
 from pipeline.errors import CflowError
 from pipeline.evidence.retention import enforce
-from pipeline.evidence.store import FILES, FOLDER
+from pipeline.evidence.store import FILES, FOLDER, EventPlace
 from pipeline.files import replace_folder_whole
 from pipeline.runtime.evidence import EvidenceAnswer
 from pipeline.runtime.plan import EvidencePlan
@@ -88,8 +88,8 @@ class EvidenceKeeper:
         path = answer.picture or answer.clip
         if path is None:
             return replace(answer, files={})
-        folder = self._plan.output / PurePosixPath(path).parent
         try:
+            folder = EventPlace.of(path).within(self._plan.output)
             folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with replace_folder_whole(folder) as staged:
                 client = ActorClient(answer.process)

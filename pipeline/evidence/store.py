@@ -47,6 +47,21 @@ class EventPlace:
             if not _NAME.fullmatch(name) or ".." in name:
                 raise BadInputError(f"expected an id that can name a folder, got {name!r}")
 
+    @classmethod
+    def of(cls, path: str) -> EventPlace:
+        """The place that a file of an event lies in.
+
+        Args:
+            path: of the file, relative to the output folder.
+
+        Raises:
+            BadInputError: it is none of an event.
+        """
+        parts = PurePosixPath(path).parts
+        if len(parts) != 5 or parts[0] != FOLDER:
+            raise BadInputError(f"expected {FOLDER}/DATE/CAMERA/EVENT/FILE, got {path!r}")
+        return cls(*parts[1:4])
+
     @property
     def relative(self) -> PurePosixPath:
         """Path relative to the output folder."""

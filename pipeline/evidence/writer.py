@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from pipeline.evidence.packet_ring import PacketRing
 from pipeline.evidence.recording import EventRecording, place_of
 from pipeline.evidence.store import FILES
 from pipeline.evidence_settings import EvidenceSettings
+from pipeline.locked_folder import touch_folder
 from pipeline.redaction import redact
 from pipeline.runtime.evidence import DesiredEvidence, EvidenceAnswer, EvidenceReport, EvidenceRequest
 from pipeline.types import Trouble
@@ -132,10 +134,12 @@ class EvidenceWriter:
         with self._lock:
             desired, output = self._desired, self._elsewhere if self._is_elsewhere else self._output
             self._let_go(desired.requests)
+        touch_folder(self._elsewhere)  # or another run would take it for left
         wanted = {request.name: request for request in desired.requests}
         for name in [name for name in self._recordings if name not in wanted]:
             self._recordings.pop(name).abandon()
-            self._files.pop(name, None)
+            if (fetched := self._files.pop(name, None)) is not None:
+                shutil.rmtree(fetched, ignore_errors=True)
         answers: list[EvidenceAnswer] = []
         for name, request in wanted.items():
             answer = self._record(name, request, output)

@@ -56,6 +56,9 @@ def test_what_cannot_be_written_leaves_what_was_there_and_nothing_half(tmp_path)
 def test_no_id_leads_out_of_the_folder(date, camera, name):
     with pytest.raises(BadInputError, match="expected"):
         EventPlace(date, camera, name)
+    with pytest.raises(BadInputError, match="expected"):
+        EventPlace.of(f"events/{date}/{camera}/{name}/picture.jpg")
+    assert EventPlace.of(str(PLACE.relative / "clip.mp4")) == PLACE
 
 
 ages = st.lists(st.tuples(st.floats(0.0, 1e6), st.integers(0, 1000)), max_size=30)

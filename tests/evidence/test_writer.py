@@ -231,6 +231,7 @@ def test_what_was_written_on_another_node_is_handed_out_in_parts_and_nothing_els
         with pytest.raises(BadInputError, match="expected a file of an event that was recorded here"):
             writer.part(name, file, 0)
     answers(writer, number=2, here=False)
+    assert not any(path.is_file() for path in (tmp_path / "elsewhere").rglob("*"))  # it is with who wanted it
     with pytest.raises(BadInputError):
         writer.part(asked.name, "clip.mp4", 0)
 

@@ -11,7 +11,7 @@ from actors.cluster import NAMESPACE
 from pipeline.sinks.embedded_redis import EmbeddedRedis
 from pipeline.sinks.parquet_reader import read_clip_scores
 from pipeline.sinks.redis_reader import read_alerts, read_statuses
-from tests.alert_kinds import without_evidence
+from tests.alert_kinds import checked_evidence, without_evidence
 from tests.faults.live import LiveRun, actors_of, kill_actors, live_config
 from tests.rtsp import RtspServer, require_rtsp, write_footage
 
@@ -51,6 +51,7 @@ def live(ray_session, trained, cameras, redis_url, tmp_path_factory):
     alerts = [a for a in read_alerts(redis_url) if a["camera_id"] in cameras or started.plan.name in a["event_id"]]
     assert final.alerts["delivered"] == final.alerts["emitted"] == len(alerts)
     _assert_each_once_and_in_order(alerts)
+    assert checked_evidence(alerts, started.folder) > 0
     _assert_no_password(started.folder)
 
 
