@@ -121,9 +121,12 @@ class RunControl:
             self._over.set()
 
     def reload(self) -> list[str]:
-        """Take over what has changed among the cameras of the config file; returns what was done, in lines.
+        """Take over what has changed among the cameras of the config file, and beside the run's models.
 
         Cameras that were added or removed by hand stay so unless the file's own entry changed.
+
+        Returns:
+            What was done, in lines.
 
         Raises:
             BadInputError: the file is not as it should be; nothing has changed.
@@ -142,7 +145,10 @@ class RunControl:
                 cameras[camera.id] = camera
             others = [key for key in type(new).model_fields if getattr(new, key) != getattr(self._config, key)]
             lines += [f"{key}: a change takes effect with the next run" for key in others if not _of_cameras(key)]
-            if removed or changed:
+            calibrated = self._run_models is not None and self._run_models.read_footage_again()
+            if calibrated:
+                lines.append("normal footage beside the model: read again, thresholds follow it")
+            if removed or changed or calibrated:
                 self._tell(cameras, self._paused)
             lines += [f"warning: {line}" for line in unknown_scenes(changed, self._scenes)]
             self._config = new

@@ -47,6 +47,7 @@ TORCH_FREE = (
     "pipeline.models.fetching",
     "pipeline.models.normal_store",
     "pipeline.console.check",
+    "pipeline.console.calibrating",
     "pipeline.scoring.camera",
     "pipeline.evidence.packet_ring",
     "pipeline.sinks.redis_stream",

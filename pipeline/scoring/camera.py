@@ -161,6 +161,16 @@ class CameraScoring:
         """What its smoothed scores are held against."""
         return self._calibration.thresholds
 
+    def is_held_against(self, by_zones: Mapping[str, Calibration]) -> bool:
+        """Whether these are the thresholds that it has.
+
+        Args:
+            by_zones: by the key of the zones that hold.
+        """
+        return all(
+            self._by_zones[zones].thresholds.version == one.thresholds.version for zones, one in by_zones.items()
+        )
+
     @property
     def model(self) -> str:
         """Fingerprint of the model by whose scores what it remembers was decided."""

@@ -13,6 +13,7 @@ from pipeline.models.card import ModelCard
 from pipeline.normal_footage import AddedStretch
 from pipeline.runtime.latency import LatencyHistogram
 from pipeline.runtime.status import ScoringStatus
+from pipeline.scoring.calibration import Calibration
 from pipeline.scoring.calibrations import Calibrations
 from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
 from pipeline.scoring.dismissed import Dismissal, dismissals_of
@@ -112,6 +113,8 @@ class Scorer:
                     self._end(camera_id, now_s, outcome)
                 self._cameras[camera_id] = self._scoring(settings)
                 self._meters.setdefault(camera_id, _Meter())
+            elif not self._cameras[camera_id].is_held_against(self._calibrated(settings)):  # scores are what they were
+                self._cameras[camera_id] = self._scoring(settings)
             self._settings[camera_id] = settings
         for settings in removed_cameras:
             if settings.id not in self._cameras:
@@ -204,6 +207,11 @@ class Scorer:
         changed = self._cameras[camera.camera_id] = self._scoring(self._settings_of[camera.camera_id])
         outcome.alerts.extend(changed.end_untold_light(now_s))
         return changed
+
+    def _calibrated(self, settings: CameraSettings) -> dict[str, Calibration]:
+        """What a camera that is known is to be held against, by its zones."""
+        card = self._cards.get(self._cameras[settings.id].model) or self._cards[self._wanted]
+        return self._calibrations.by_zones(card, settings)
 
     def _scoring(self, settings: CameraSettings) -> CameraScoring:
         """A camera, by the model that it was scored by last, or else by the one that is wanted."""
