@@ -4,8 +4,8 @@ Usage: python -m benchmarks.events_rendered [--model FOLDER] [--seed 0] [--keep 
 Renders a camera of the demo (people walk by, unseen in training) with one such thing, decodes it as a camera's video
 is, scores it by a real model, and lets the real scorer decide. Without a model it trains the demo's own, for minutes.
 
-Prints what was said of each scene, whose first frame is of 08:00:00 UTC; the last line is JSON, kept in benchmarks/results/.
-A scene ends as it should where the line says ``as it should``: see ``SCENES``.
+Prints what was said of each scene, whose first frame is of 08:00:00 UTC, and whether that is as it should be (see
+``SCENES``); the last line is JSON, kept in benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import SecretStr
 from scipy.ndimage import gaussian_filter  # pyright: ignore[reportMissingTypeStubs]
 
 from benchmarks.machine import describe, store
@@ -114,7 +115,7 @@ def spider(image: Image, time_s: float, _: np.random.Generator) -> Image:
     angles = np.arctan2(rows - row, columns - column)
     reach = np.hypot(rows - row, columns - column) < 0.22 * height
     legs = reach & (np.abs(np.sin(4.0 * angles + 0.3 * np.sin(3.0 * time_s) * (way < 1.0))) < 0.12)
-    cover: npt.NDArray[np.float32] = gaussian_filter((body | legs).astype(np.float32), 2.0)  # out of focus
+    cover = np.asarray(gaussian_filter((body | legs).astype(np.float32), 2.0))  # out of focus
     return (image * (1.0 - 0.85 * cover[..., None])).astype(np.uint8)
 
 
@@ -188,7 +189,7 @@ def watched(scene: Scene, video: Path, engine: Engine, seed: int) -> tuple[Said,
     shown = camera.frames(UNSEEN_CLIP + seed, count, anomalies=False)
     encode(video, (scene.change(image, n / spec.fps, rng) for n, (image, _) in enumerate(shown)), spec)
     settings = CameraSettings(
-        id=camera.name, url=str(video), sample_fps=SAMPLE_FPS, alerts=AlertSettings(), time_zone="UTC"
+        id=camera.name, url=SecretStr(str(video)), sample_fps=SAMPLE_FPS, alerts=AlertSettings(), time_zone="UTC"
     )
     scorer = Scorer(engine.card)
     scorer.configure([settings], 0.0)
