@@ -1,10 +1,18 @@
 """What an MQTT sink may be told, and what it remembers of what it shows."""
 
+import json
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
-from pipeline.sinks.mqtt_messages import Shown, mark_of
+from pipeline.alerts import Digest
+from pipeline.sinks.mqtt_messages import Shown, Topics, mark_of
+from pipeline.sinks.schema import alert_object
 from pipeline.sinks.to_mqtt import MqttSinkSettings
+from tests.sinks.made import START_S, alert, notice
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "delivery.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -38,3 +46,21 @@ def test_what_is_shown_outlives_the_process_and_problems_do_not_outlive_the_run(
     assert Shown.all_of(mark, "run") == {"gate": shown["gate"]}
     assert Shown.all_of(mark, "next") == {"gate": Shown(True)}
     assert Shown.all_of("", "run") == {}
+
+
+def test_the_document_names_every_topic():
+    topics = Topics("cflow", 0)
+    said = alert_object(alert(0)), alert_object(notice(camera_id=None))
+    messages = [topics.availability("online"), topics.of_picture("gate", b""), *topics.of_shown("gate", Shown())]
+    messages += [message for one in said for message in topics.of_alert(one, json.dumps(one))]
+    for message in messages:
+        topic = message.topic.replace("gate", "CAMERA").replace("scorer/0", "scorer/N")
+        assert f"| `{topic}` | {'yes' if message.retain else 'no'} |" in DOCUMENT
+
+
+def test_a_digest_changes_no_alarm_and_the_document_names_its_keys():
+    digest = alert_object(Digest("gate-digest-1", "gate", 2, START_S, START_S + 60, alert(0).event, START_S + 60))
+    assert Shown(True).after(digest) == Shown(True)
+    assert [message.topic for message in Topics("cflow", 0).of_alert(digest, "")] == ["cflow/alerts/gate"]
+    for key in digest:
+        assert f"`{key}`" in DOCUMENT
