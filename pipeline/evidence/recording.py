@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.alerts import Event
 from pipeline.errors import VideoError
 from pipeline.evidence.clip import Clip
 from pipeline.evidence.decoding import picture_at, picture_in_clip
@@ -218,7 +219,7 @@ def _drawn(image: npt.NDArray[np.uint8], request: EvidenceRequest) -> bytes:
     from pipeline.evidence.picture import Shown, draw_peak  # Pillow only where there are events
 
     event = request.event
-    said = [event.camera_id, _local_time(request), f"score {event.peak_score:.2f} over {event.threshold:.2f}"]
+    said = [event.camera_id, _local_time(event), f"score {event.peak_score:.2f} over {event.threshold:.2f}"]
     if event.channel is not None:
         said.insert(2, event.channel)
     if event.zone is not None:
@@ -226,9 +227,7 @@ def _drawn(image: npt.NDArray[np.uint8], request: EvidenceRequest) -> bytes:
     return draw_peak(image, Shown(request.peak_map, request.region, "  ".join(said)))
 
 
-def _local_time(request: EvidenceRequest) -> str:
+def _local_time(event: Event) -> str:
     """The peak's, in the camera's time zone."""
-    event = request.event
     zone = datetime.fromisoformat(event.started_local).tzinfo if event.started_local else None
-    at = datetime.fromtimestamp(event.peak_at_s, zone).astimezone(zone)
-    return f"{at:%Y-%m-%d %H:%M:%S} {at:%z}"
+    return datetime.fromtimestamp(event.peak_at_s, zone).astimezone(zone).isoformat(sep=" ", timespec="seconds")
