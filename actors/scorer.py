@@ -78,9 +78,11 @@ class ScorerActor:
             self._evidence_keeper = EvidenceKeeper(plan.evidence, enforces=number == 0)
             start_vital_thread(self._evidence_keeper.keep)
         self.sinks: dict[str, Sink] = {}
+        pictures = plan.evidence is not None and plan.evidence.settings.pictures
         for sink in settings:
             alerts = self.store.alerts(sink.sink_name) if sink.takes_alerts else None
-            self.sinks[sink.sink_name] = sink.open(SinkContext(plan.name, confirmed, alerts, number))
+            context = SinkContext(plan.name, confirmed, alerts, number, folder.path, keeps_pictures=pictures)
+            self.sinks[sink.sink_name] = sink.open(context)
         self._end_abandoned()
         self._left: list[LeftStore] = []
         if self._speaks_for_run:

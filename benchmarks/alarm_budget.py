@@ -76,16 +76,16 @@ def footage(kind: str, seed: int, part: int, hours: float) -> Scores:
     return CAMERAS[kind](random, round(hours * 3600 * FPS))
 
 
-def openings(calibration: Calibration, settings: AlertSettings, scores: Scores) -> list[float]:
-    """Media times at which events open, frame by frame."""
+def openings(calibration: Calibration, settings: AlertSettings, scores: Scores, fps: int = FPS) -> list[float]:
+    """Media times (s) at which events open, frame by frame."""
     camera = CameraScoring(kind := "camera", calibration, settings)
     opened: list[float] = []
     for index, score in enumerate(scores.tolist()):
-        header = FrameHeader(kind, 0, index, index, Fraction(1, FPS), index / FPS, index)
+        header = FrameHeader(kind, 0, index, index, Fraction(1, fps), index / fps, index)
         before = camera.events
-        camera.update(Prediction(header, score, paired=True), index / FPS)
+        camera.update(Prediction(header, score, paired=True), index / fps)
         if camera.events > before:
-            opened.append(index / FPS)
+            opened.append(index / fps)
     return opened
 
 

@@ -1,11 +1,12 @@
 """How fast the rewritten flows are: beside the encoder, beside FrEIA as published code calls it, beside the hardware.
 
 Usage: python -m benchmarks.inference [--encoder NAME]... [--size H W] [--batch B] [--device cpu|cuda] [--rounds N]
+                                       [--as-it-stands]
        python -m benchmarks.inference --without-motion MODEL [--batch B] [--device cpu|cuda] [--rounds N]
 
 For every encoder (random weights: speed does not depend on them) one process measures, interleaved, round by round:
 
-  encoder           the encoder alone, at its best setting here
+  encoder           the encoder alone, at its best setting here (not compiled with --as-it-stands)
   detector          uint8 frames in, anomaly maps and scores out: encoder, flows, map, score
   flows             features in, anomaly maps and scores out
   FrEIA, whole      the trained flows as they are, float32, all feature vectors of the batch in one call
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
+    parser.add_argument("--as-it-stands", action="store_true", help="compile nothing")
     parser.add_argument("--permutation", choices=("soft", "hard"), default="soft")
     parser.add_argument("--threads", type=int, help="CPU threads; default: torch's choice")
     parser.add_argument("--rounds", type=int, default=9)
@@ -87,7 +89,7 @@ def main() -> None:
     keys = ("flows_vs_loop256", "flows_vs_loop64", "encoder_fraction", "ceiling_fraction")
     store(
         {
-            "benchmark": f"inference-{arguments.device}",
+            "benchmark": f"inference-{arguments.device}" + ("-as-it-stands" if arguments.as_it_stands else ""),
             **describe(),
             "device": first["device"],
             "image_size_px": list(arguments.size),
@@ -128,7 +130,8 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         LevelConstants(stride=stride, channels=channels, mean=-1.4, std=0.2)
         for stride, channels in zip(encoder.strides, encoder.channels, strict=True)
     ]
-    tuning = choose_tuning(RuntimeSettings(precision=arguments.precision), device)
+    compiled = False if arguments.as_it_stands else None
+    tuning = choose_tuning(RuntimeSettings(precision=arguments.precision, compile=compiled), device)
     with tempfile.TemporaryDirectory() as written:
         folder, several_folder = Path(written) / "model", Path(written) / "several"
         write_model(folder, model, encoder, flows, constants, ["scene"])

@@ -65,7 +65,14 @@ CAMERA = {
     "read_timeout_s": 1,
     "stall_timeout_s": 4,
     "reconnect_max_s": 2,
-    "alerts": {"quantile": 0.9, "close_quantile": 0.5, "open_frames": 1, "close_s": 1.0, "update_s": 2.0},
+    "alerts": {
+        "quantile": 0.9,
+        "close_quantile": 0.5,
+        "open_frames": 1,
+        "open_s": 0.0,
+        "close_s": 1.0,
+        "cooldown_s": 0.0,
+    },
     "health": {"offline_s": 3, "frozen_s": None, "dark_s": None, "moved_s": None},
 }
 

@@ -1,8 +1,10 @@
-"""What TF32 does to accuracy: one model on test clips, its convolutions as a CPU computes them and as a GPU does.
+"""What a GPU's arithmetic does to accuracy: one model on test clips, as a CPU computes it and as a GPU does.
 
-Usage: python -m benchmarks.tf32 MODEL DATA
-Needs no GPU: a GPU's convolutions round what they multiply to TF32 (ten bits after the point) and sum in float32, which
-is done here by hand. Prints a table and, last, one JSON line; writes the same into benchmarks/results/.
+Usage: python -m benchmarks.tf32 MODEL DATA [--device cpu|cuda]
+Needs no GPU: its convolutions round what they multiply to TF32 (ten bits after the point) and sum in float32, which is
+done here by hand. With ``--device cuda`` a GPU does it instead: once as the model stands, once as a detector there runs
+it (``runtime.precision: auto``, compiled). Prints a table and, last, one JSON line; writes the same into
+benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.machine import describe, store
+from pipeline.config import RuntimeSettings
 from pipeline.datasets.detect import open_dataset
 from pipeline.evaluation.metrics import frame_auroc, frame_auroc_macro
 from pipeline.inference.engine import Engine
+from pipeline.models.card import read_card
 from pipeline.types import Frame, FrameBatch, FrameHeader
 from pipeline.video.source import open_source
 
@@ -58,38 +62,57 @@ def scores_of(engine: Engine, url: str) -> npt.NDArray[np.float64]:
 
 
 def main() -> None:
-    """Measure both."""
+    """Measure all ways."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     arguments = parser.parse_args()
     clips = open_dataset(arguments.data, need="test").test
     labels = [clip.frame_labels() for clip in clips]
-    engine = Engine.load(arguments.model)
-    assert isinstance(engine.encode, nn.Module)
-    result: dict[str, Any] = {"benchmark": "tf32", **describe(), "model": engine.card.short_fingerprint}
-    scored: list[npt.NDArray[np.float64]] = []
-    for name, found in zip(("float32", "tf32"), _both(engine, [clip.url for clip in clips]), strict=True):
-        pairs = [(label, scores) for label, scores in zip(labels, found, strict=True) if label is not None]
-        scored.append(np.concatenate(found))
-        auroc = frame_auroc(np.concatenate([label for label, _ in pairs]), np.concatenate([one for _, one in pairs]))
-        result[name] = {"frame_auroc": auroc, "frame_auroc_macro": frame_auroc_macro(pairs).value}
-        print(f"{name:>8}  {result[name]}")
-    change = np.abs(scored[1] - scored[0])
-    result |= {
-        "frames": len(change),
-        "score_change_max": float(change.max()),
-        "score_change_median": float(np.median(change)),
-        "score_std": float(scored[0].std()),
-    }
-    store(result)
+    exact: npt.NDArray[np.float64] | None = None
+    ways: dict[str, dict[str, Any]] = {}
+    for name, engine in (_on_gpu if arguments.device == "cuda" else _by_hand)(arguments.model):
+        found = [scores_of(engine, clip.url) for clip in clips]
+        scores = np.concatenate(found)
+        exact = scores if exact is None else exact
+        pairs = [(label, of_clip) for label, of_clip in zip(labels, found, strict=True) if label is not None]
+        change = np.abs(scores - exact)
+        ways[name] = {
+            "tuning": str(engine.tuning),
+            "frame_auroc": frame_auroc(*(np.concatenate(part) for part in zip(*pairs, strict=True))),
+            "frame_auroc_macro": frame_auroc_macro(pairs).value,
+            "score_change_max": float(change.max()),
+            "score_change_median": float(np.median(change)),
+        }
+        print(f"{name:>12}  {ways[name]}", flush=True)
+    assert exact is not None
+    store(
+        {
+            "benchmark": "tf32" if arguments.device == "cpu" else "tf32-cuda",
+            **describe(),
+            "device": torch.cuda.get_device_name() if arguments.device == "cuda" else "by hand",
+            "model": read_card(arguments.model).short_fingerprint,
+            "clips": [clip.name for clip in clips],
+            "frames": len(exact),
+            "score_std": float(exact.std()),
+            **ways,
+        }
+    )
 
 
-def _both(engine: Engine, urls: list[str]) -> Iterator[list[npt.NDArray[np.float64]]]:
-    yield [scores_of(engine, url) for url in urls]
+def _by_hand(model: Path) -> Iterator[tuple[str, Engine]]:
+    engine = Engine.load(model)
     assert isinstance(engine.encode, nn.Module)
+    yield "float32", engine
     round_convolutions(engine.encode)
-    yield [scores_of(engine, url) for url in urls]
+    yield "tf32", engine
+
+
+def _on_gpu(model: Path) -> Iterator[tuple[str, Engine]]:
+    yield "float32", Engine.load(model)
+    yield "gpu", Engine.load(model, device="cuda")
+    yield "gpu_detector", Engine.ready(model, RuntimeSettings(batch_frames=_BATCH), device="cuda")
 
 
 if __name__ == "__main__":

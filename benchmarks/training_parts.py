@@ -41,6 +41,7 @@ from pipeline.models.cflow import CFlow
 from pipeline.models.encoder import build_encoder
 from pipeline.training.features import ClipFeatures, encode, pyramid_spec
 from pipeline.training.flow_trainer import FlowTrainer
+from pipeline.training.holdout import Part
 from pipeline.training.measure import measure_levels
 from pipeline.training.measured_parts import LIGHTS
 from pipeline.training.workers import Workers
@@ -112,14 +113,14 @@ def measured(config: Config) -> dict[str, float]:
     parts["write_s"] = _writing(clip)
     flows = CFlow(model, encoder.channels, (clip.clip.scene,))
     training = config.training.model_copy(update={"batch_frames": _FRAMES})
-    trainer = FlowTrainer(flows, [clip], [range(_FRAMES)], training)
+    trainer = FlowTrainer(flows, [clip], [Part(0, range(_FRAMES))], training)
     parts["fit_s"] = _seconds(trainer.advance) / _FRAMES
     parts["fit_flop"] = _operations(trainer.advance) / _FRAMES
     parts["gradient_bytes"] = 4.0 * sum(p.numel() for p in flows.parameters() if p.requires_grad)
     parts["add_up_s_per_step"] = _adding_up(int(parts["gradient_bytes"] / 4))
     flows.requires_grad_(False)
-    parts["measure_s"] = _seconds(lambda: measure_levels(flows, [clip], [range(_FRAMES)])) / _FRAMES
-    parts["measure_flop"] = _operations(lambda: measure_levels(flows, [clip], [range(_FRAMES)])) / _FRAMES
+    parts["measure_s"] = _seconds(lambda: measure_levels(flows, [clip], [Part(0, range(_FRAMES))])) / _FRAMES
+    parts["measure_flop"] = _operations(lambda: measure_levels(flows, [clip], [Part(0, range(_FRAMES))])) / _FRAMES
     return parts
 
 

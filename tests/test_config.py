@@ -261,9 +261,9 @@ def test_a_sink_is_read_by_its_kind():
 @pytest.mark.parametrize(
     ("sink", "said"),
     [
-        ({"kind": "webhok"}, "sinks.0: expected a kind that is one of webhook, got 'webhok'"),
-        ({"url": "https://x"}, "sinks.0: expected a kind that is one of webhook, got none"),
-        ({"kind": ["webhook"]}, "sinks.0: expected a kind that is one of webhook, got ['webhook']"),
+        ({"kind": "webhok"}, "sinks.0: expected a kind that is one of apprise, mqtt, webhook, got 'webhok'"),
+        ({"url": "https://x"}, "sinks.0: expected a kind that is one of apprise, mqtt, webhook, got none"),
+        ({"kind": ["webhook"]}, "sinks.0: expected a kind that is one of apprise, mqtt, webhook, got ['webhook']"),
         ("webhook", "sinks.0: expected a mapping with the key 'kind', got str"),
         (
             {**WEBHOOK, "url": "ftp://me:hunter2@x"},
@@ -298,7 +298,7 @@ def test_a_sink_that_stands_where_the_list_should_be_shows_no_secret():
 
 
 def test_a_kind_that_came_from_a_variable_is_shown_as_it_stands_in_the_file(tmp_path):
-    with pytest.raises(ConfigError, match=r"one of webhook, got '\$\{KIND\}'$"):
+    with pytest.raises(ConfigError, match=r"one of apprise, mqtt, webhook, got '\$\{KIND\}'$"):
         load_config(written(tmp_path, "sinks: [{kind: '${KIND}'}]"), {"KIND": "hunter2"})
 
 

@@ -20,6 +20,8 @@ HOMES = {
     "pyarrow": ("pipeline/sinks/",),
     "httpx": ("pipeline/sinks/", "pipeline/video/http_"),
     "prometheus_client": ("pipeline/monitoring/",),
+    "paho": ("pipeline/sinks/",),
+    "apprise": ("pipeline/sinks/",),
     "ray": ("actors/",),
 }
 TORCH_FREE = (
@@ -51,6 +53,8 @@ TORCH_FREE = (
     "pipeline.sinks.run_store",
     "pipeline.sinks.parquet",
     "pipeline.sinks.to_webhook",
+    "pipeline.sinks.to_mqtt",
+    "pipeline.sinks.to_apprise",
     "pipeline.sinks.parquet_reader",
     "pipeline.evaluation.metrics",
     "pipeline.evaluation.benchmark",

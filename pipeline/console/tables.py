@@ -67,9 +67,9 @@ def _dropped(status: Mapping[str, Any]) -> dict[str, int]:
 def _promise(status: Mapping[str, Any]) -> str:
     """How many events normal footage opens, in what interval, and whether there was too little of it to tell."""
     expected, interval = status.get("expected_per_hour"), status.get("interval_per_hour")
-    if not _is_number(expected):
+    if not isinstance(expected, int | float):
         return "-"
-    said = rate_in_words(float(expected))
+    said = rate_in_words(expected)
     if isinstance(interval, list | tuple) and len(interval) == 2 and all(map(_is_number, interval)):
         said += f" ({interval[0]:.2g} to {interval[1]:.2g}/h)"
     return f"{said}, provisional" if status.get("provisional") is True else said

@@ -100,12 +100,12 @@ def render(root: Path, spec: SyntheticSpec, progress: Callable[[int, int], None]
         camera = Camera(number, spec)
         for clip in range(1, spec.train_clips + 1):
             frames = (frame for frame, _ in camera.frames(clip, spec.train_frames, anomalies=False))
-            _encode(videos["training"] / f"{camera.name}_{clip:03d}.mp4", counted(frames), spec)
+            encode(videos["training"] / f"{camera.name}_{clip:03d}.mp4", counted(frames), spec)
         for clip in range(1, spec.test_clips + 1):
             truth = np.zeros((spec.test_frames, *spec.size_px), np.uint8)
             frames = _with_truth(camera.frames(clip, spec.test_frames, anomalies=True), truth)
             name = f"{camera.name}_{clip:04d}"
-            _encode(videos["testing"] / f"{name}.mp4", counted(frames), spec)
+            encode(videos["testing"] / f"{name}.mp4", counted(frames), spec)
             save_array(masks[0] / f"{name}.npy", truth.any(axis=(1, 2)).astype(np.uint8))
             save_array(masks[1] / f"{name}.npy", truth)
     return open_dataset(root, need="any")
@@ -120,7 +120,7 @@ def _with_truth(
         yield frame
 
 
-def _encode(path: Path, frames: Iterator[npt.NDArray[np.uint8]], spec: SyntheticSpec) -> None:
+def encode(path: Path, frames: Iterator[npt.NDArray[np.uint8]], spec: SyntheticSpec) -> None:
     """Write H.264 whose bytes are the same every time.
 
     That takes one thread, and no macroblock tree: x264's vector code for it reads past the end of its tables on small

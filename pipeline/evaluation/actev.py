@@ -81,7 +81,7 @@ def clip_instances(
         [[_shared_s(edges, anomaly, (of.first, of.last)) for of in instances] for anomaly in anomalies]
     ).reshape(len(anomalies), len(instances))
     lengths = np.array([edges[last + 1] - edges[first] for first, last in anomalies])
-    needed = np.where(lengths < LEAST_OVERLAP_S, _LEAST_SHARE * lengths, LEAST_OVERLAP_S)
+    needed = np.where(lengths < LEAST_OVERLAP_S - _ROUNDING_S, _LEAST_SHARE * lengths, LEAST_OVERLAP_S)
     allowed = shared >= needed[:, None] - _ROUNDING_S
     # Ranks in place of confidences: below 1 together, so that no confidence is worth a pair.
     ranks = confidences.argsort().argsort() / max(1, confidences.size * min(allowed.shape))

@@ -77,6 +77,11 @@ class Openings:
         self.stretches = tuple(self._stretches(smoothed >= closings, clock_s, settings.close_s))
         """Those in which an event opens at some shift, in order."""
 
+    def opened(self, shift: float = 0.0) -> list[int]:
+        """The frames at which events open at a shift, in order."""
+        at = [[of.opened for of in stretch.openings if of.level >= shift] for stretch in self.stretches]
+        return [min(frames) for frames in at if frames]
+
     def kept_from(self, frame: int, opening: Opening) -> float:
         """Highest shift at which the event of an opening began at a frame before it, or earlier."""
         return self._lowest(frame, opening.opened)

@@ -109,6 +109,7 @@ class ClipResult:
         frame_auroc: of this clip's frames alone, None where they are of one class.
         events: that opened in it.
         anomalies: that were to be found in it.
+        thresholds: versions of the thresholds that its scores were held against.
     """
 
     name: str
@@ -118,6 +119,7 @@ class ClipResult:
     frame_auroc: float | None
     events: tuple[ClipEvent, ...]
     anomalies: tuple[ClipAnomaly, ...]
+    thresholds: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +142,18 @@ class Evaluation:
     scene_mean: dict[str, float | None]
     clips: tuple[ClipResult, ...]
 
+    @property
+    def thresholds(self) -> tuple[str, ...]:
+        """Versions of all thresholds that scores were held against."""
+        return tuple(sorted({version for clip in self.clips for version in clip.thresholds}))
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``json.dumps(..., allow_nan=False)``; ``docs/evaluation.md`` holds the schema."""
         return {
             "definitions": DEFINITIONS,
             "dataset": self.dataset,
             "model": self.model,
+            "thresholds": list(self.thresholds),
             **asdict(self.overall),
             "scene_mean": dict(self.scene_mean),
             "scenes": {scene: asdict(metrics) for scene, metrics in self.scenes.items()},
@@ -155,6 +163,7 @@ class Evaluation:
                     "frames": clip.frames,
                     "anomalous_frames": clip.anomalous_frames,
                     "frame_auroc": clip.frame_auroc,
+                    "thresholds": list(clip.thresholds),
                     "events": [asdict(event) for event in clip.events],
                     "anomalies": [asdict(anomaly) for anomaly in clip.anomalies],
                 }
@@ -283,4 +292,5 @@ def _clip_result(clip: ScoredClip) -> ClipResult:
         frame_auroc=frame_auroc(clip.labels, clip.scores),
         events=clip.alarms.events,
         anomalies=clip.alarms.anomalies,
+        thresholds=clip.rows.threshold_versions,
     )

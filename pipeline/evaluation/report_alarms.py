@@ -48,7 +48,7 @@ class Mistakes:
 def false_alarms(evaluation: Evaluation, written: Mapping[str, CameraScores]) -> list[Mistake]:
     """All false events, those whose smoothed score went farthest above the threshold first.
 
-    Each is shown by its active frame that scores highest.
+    Each is shown by its frame that scores highest, before anything anomalous came while it was open.
 
     Args:
         evaluation: of the scores.
@@ -108,8 +108,18 @@ def shown(
     return Mistakes(len(mistakes), tuple(pictures[mistake.clip, mistake.frame] for mistake in worst))
 
 
+def last_for_nothing(event: ClipEvent, anomalies: Sequence[ClipAnomaly]) -> int:
+    """The last frame of a false event before something anomalous came while it was open."""
+    return min([event.last, *(anomaly.first - 1 for anomaly in anomalies if anomaly.first > event.opened)])
+
+
+def figures(value: float) -> str:
+    """A score with three figures, or with all before the point."""
+    return f"{value:,.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"
+
+
 def _false_alarm(clip: ClipResult, event: ClipEvent, rows: CameraScores) -> Mistake:
-    frames = slice(event.first, event.last + 1)
+    frames = slice(event.first, last_for_nothing(event, clip.anomalies) + 1)
     peak = event.first + int(rows.anomaly_score[frames].argmax())
     margin = float((rows.smoothed_score - rows.threshold)[frames].max())
     time_of = _clock(rows)
@@ -130,8 +140,8 @@ def _miss(clip: ClipResult, anomaly: ClipAnomaly, rows: CameraScores) -> Mistake
 def _score(rows: CameraScores, frame: int) -> str:
     """A frame's scores, and how unusual they are."""
     return (
-        f"score {rows.anomaly_score[frame]:.3g} (as high: 1 in {1.0 / rows.p_value[frame]:,.0f} normal frames),"
-        f" smoothed {rows.smoothed_score[frame]:.3g}, threshold {rows.threshold[frame]:.3g}"
+        f"score {figures(rows.anomaly_score[frame])} (as high: 1 in {1.0 / rows.p_value[frame]:,.0f} normal frames),"
+        f" smoothed {figures(rows.smoothed_score[frame])}, threshold {figures(rows.threshold[frame])}"
     )
 
 

@@ -47,8 +47,8 @@ GLOSSARY = (
     ),
     (
         "Normal above threshold",
-        "The share of normal frames whose smoothed score reached the threshold. An alarm that never ends finds every "
-        "anomaly at once: read events and delays beside it.",
+        "The share of normal frames whose smoothed score reached the threshold. An alarm that never ends is one false "
+        "event, and shows here.",
     ),
     (
         "False event",

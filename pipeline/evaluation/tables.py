@@ -23,11 +23,11 @@ ALARM_COLUMNS = (
     "normal above threshold",
     "events",
     "precision",
-    "false events",
+    "false",
     "false per hour (95 %)",
-    "anomalies found",
+    "found",
     "under alarm",
-    "delay s, median (p90)",
+    "delay s (p90)",
 )
 """Headings of ``alarm_rows``."""
 

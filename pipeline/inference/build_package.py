@@ -84,6 +84,9 @@ def _compile(module: nn.Module, example: tuple[Any, ...], dynamic: tuple[Any, ..
         # two of them in one process do not agree on what a locale holds, and loading the code crashed.
         "aot_inductor.custom_op_libs": [":libstdc++.so.6"],
     }
+    if any(tensor.is_cuda for tensor in example if isinstance(tensor, Tensor)):
+        # What vectors the processor has is found out by compiling and loading code for each kind: most of a minute.
+        options["cpp.vec_isa_ok"] = False
     _inductor.aot_compile(exported.module(), example, options=options)  # type: ignore[arg-type]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pipeline.backoff import Backoff
 from pipeline.sinks.alert_queue import AlertCounts, AlertQueue, QueuedAlert
@@ -72,8 +72,8 @@ class AlertSender(Sink):
         self._alerts = alerts
         self._retry_max_s = retry_max_s
         self._changed = threading.Condition()  # guards everything below
-        self._receiver = _Tries(label, retry_max_s)
-        self._cameras: dict[str | None, _Tries] = {}  # those whose oldest alert was refused
+        self._receiver = Tries(label, retry_max_s)
+        self._cameras: dict[str | None, Tries] = {}  # those whose oldest alert was refused
         self._waiting: dict[str | None, float] = {}  # those whose oldest alert is not to be sent yet; monotonic
         self._idle = False
         self._is_last_try = False
@@ -234,20 +234,26 @@ class AlertSender(Sink):
             self._receiver.succeeded()
             self._tries_of(alert.camera_id).failed(why.reason, why.pause_s)
 
-    def _tries_of(self, camera_id: str | None) -> _Tries:
+    def _tries_of(self, camera_id: str | None) -> Tries:
         whose = "the run" if camera_id is None else f"camera {camera_id}"
-        return self._cameras.setdefault(camera_id, _Tries(f"{self._label}: alerts of {whose}", self._retry_max_s))
+        return self._cameras.setdefault(camera_id, Tries(f"{self._label}: alerts of {whose}", self._retry_max_s))
 
 
-class _Tries:
+class Tries:
     """When to try again, and why not sooner.
 
     Attributes:
         not_before: monotonic, seconds.
         outage: why the last try failed.
+
+    Args:
+        label: what is tried, without credentials.
+        longest_s: longest pause between two tries.
+        now: monotonic clock in seconds.
     """
 
-    def __init__(self, label: str, longest_s: float) -> None:
+    def __init__(self, label: str, longest_s: float, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self.not_before = 0.0
         self.outage = Outage(label)
         self._backoff = Backoff(min(_FIRST_PAUSE_S, longest_s), longest_s)
@@ -256,9 +262,10 @@ class _Tries:
         """Wait longer than last time, and as long as the receiver asked for."""
         self.outage.report(reason)
         asked_s = min(pause_s or 0.0, _LONGEST_ASKED_S)
-        self.not_before = time.monotonic() + max(self._backoff.failed(), asked_s)
+        self.not_before = self._now() + max(self._backoff.failed(), asked_s)
 
     def succeeded(self) -> None:
+        """Wait no longer."""
         self.outage.report(None)
         self.not_before = 0.0
         self._backoff.succeeded()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
@@ -35,12 +36,18 @@ class SinkContext:
             above it will be scored again.
         alerts: the sink's end of the outbox; None for one whose settings take no alerts.
         scorer: number of the scorer that opens it; each of a run's scorers opens sinks of its own.
+        folder: the run's output folder, from which paths in alerts lead on.
+        keeps_pictures: whether the run keeps pictures of events.
+        is_left: whether it only delivers what a scorer of an earlier run left, beside the sinks of this run's own.
     """
 
     run: str
     confirmed: Mapping[str, tuple[int, int] | None]
     alerts: AlertQueue | None
     scorer: int = 0
+    folder: Path = Path()
+    keeps_pictures: bool = True
+    is_left: bool = False
 
 
 class Sink:

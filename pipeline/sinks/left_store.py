@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.alerts import Alert, Notice
@@ -43,9 +44,10 @@ class LeftStore:
         self._store = RunStore(path, run, list(named), {name: one.rules for name, one in named.items() if one.rules})
         self._store.forget_abandoned(end_events(self._store.abandoned()))
         self._store.emit_digests(time.time(), at_once=True)  # its cameras are another scorer's now
-        self.sinks: dict[str, Sink] = {
-            name: one.open(SinkContext(run, {}, self._store.alerts(name))) for name, one in named.items()
-        }
+        self.sinks: dict[str, Sink] = {}
+        for name, one in named.items():
+            context = SinkContext(run, {}, self._store.alerts(name), folder=path.parent, is_left=True)
+            self.sinks[name] = one.open(replace(context, keeps_pictures=False))  # there are none to come
         self.is_open = True
 
     @property

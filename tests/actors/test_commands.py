@@ -79,6 +79,7 @@ def test_every_frame_of_every_camera_is_scored_once_and_readable_in_redis_and_pa
     cameras = {scene: {"id": scene, "url": str(clip.url)} for scene, clip in clips.items()}
     sensitive = next(iter(cameras.values()))
     sensitive["alerts"] = {"quantile": 0.6, "close_quantile": 0.4, "open_frames": 1, "open_s": 0.0, "close_s": 0.2}
+    sensitive["alerts"]["cooldown_s"] = 0.0
     final, scores = stream(trained, tmp_path, cameras, sinks=[webhook])
     receiver.stop()
     budgeted = [scene for scene in clips if scene != sensitive["id"]]

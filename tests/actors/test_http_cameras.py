@@ -22,7 +22,7 @@ from tests.http_camera import Snapshots, that_sends
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 BEGINS, ENDS, RATE_FPS = 5, 15, 10.0
-ALERTS = {"quantile": 0.995, "smoothing_s": 0.1, "open_frames": 2, "update_s": 0.5, "close_s": 0.3}
+ALERTS = {"quantile": 0.995, "smoothing_s": 0.1, "open_frames": 2, "update_s": 0.5, "close_s": 0.3, "cooldown_s": 0}
 
 
 def jpegs(clip):

@@ -74,6 +74,14 @@ def score_rows(camera_id: str, scores, *, maps=None, frames=None, session: int =
     ]
 
 
+def rows_with_event(name: str, scores, first: int, last: int) -> list[Score]:
+    """Scores of a clip in which one event opened with its third frame."""
+    rows = score_rows(name, scores)
+    told = {"event_id": f"{name}-1700000000000-0-{first}", "event_start_s": first / 10}
+    rows[first + 2 : last + 1] = [replace(row, **told) for row in rows[first + 2 : last + 1]]
+    return rows
+
+
 def write_scores(root: Path, *rows: list[Score], model: str = MODEL, maps: bool = False) -> Path:
     """Write rows through the real sink; each list of rows is written at once."""
     sink = ParquetSink(root, maps=maps, rotate_s=1e9)

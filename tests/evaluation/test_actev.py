@@ -75,6 +75,8 @@ def test_what_shares_too_little_time_has_not_found_it():
     assert found.found_with.tolist() == [1.0]  # exactly a second
     found = clip_instances([(50, 89)], [Instance(81, 199, 1.0)], TENTH)
     assert found.found_with.size == 0 and naudc([found]) == 1.0
+    # Of an anomaly of exactly a second, half is too little, however its frames' times add up.
+    assert all(clip_instances([(a, a + 9)], [Instance(a, a + 8, 1.0)], TENTH).found_with.size == 0 for a in range(99))
 
 
 def test_of_two_instances_the_surer_has_found_it_and_one_finds_a_single_anomaly():

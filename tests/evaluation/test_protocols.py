@@ -96,7 +96,7 @@ def test_the_json_is_strict_and_has_the_promised_keys(two_scenes):
     assert all(promised <= scene.keys() for scene in answer["scenes"].values())
     assert answer["pixel_auroc"] is None and "no anomaly maps" in answer["pixel_note"]
     assert answer["per_clip"]["01_0002"] == {
-        "scene": "01", "frames": 3, "anomalous_frames": 3, "frame_auroc": None, "events": [],
+        "scene": "01", "frames": 3, "anomalous_frames": 3, "frame_auroc": None, "thresholds": [""], "events": [],
         "anomalies": [{"first": 0, "last": 2, "delay_s": None, "under_alarm": False}],
     }  # fmt: skip
 

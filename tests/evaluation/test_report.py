@@ -179,7 +179,7 @@ def test_footage_that_is_gone_is_named(material, tmp_path):
 
 def test_of_many_clips_each_scene_shows_its_worst_and_best(material):
     clips = tuple(
-        ClipResult(f"{scene}_{n:02d}", scene, 10, 5, None if n == 0 else n / 40, (), ())
+        ClipResult(f"{scene}_{n:02d}", scene, 10, 5, None if n == 0 else n / 40, (), (), ())
         for scene in "ab"
         for n in range(40)
     )

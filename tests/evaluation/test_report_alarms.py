@@ -12,15 +12,7 @@ from pipeline.evaluation.protocols import evaluate
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.report_alarms import MOST_SHOWN, false_alarms, misses, shown
 from pipeline.sinks.parquet_reader import read_clip_scores
-from tests.evaluation.footage import dataset_of, maps_of, pixel_clip, score_rows, write_scores
-
-
-def rows_with_event(name: str, scores, first: int, last: int):
-    """Scores of a clip in which one event opened with its third frame."""
-    rows = score_rows(name, scores)
-    told = {"event_id": f"{name}-1700000000000-0-{first}", "event_start_s": first / 10}
-    rows[first + 2 : last + 1] = [replace(row, **told) for row in rows[first + 2 : last + 1]]
-    return rows
+from tests.evaluation.footage import dataset_of, maps_of, pixel_clip, rows_with_event, score_rows, write_scores
 
 
 @pytest.fixture
@@ -51,6 +43,16 @@ def test_false_alarms_come_by_how_far_they_went_above_the_threshold(material):
         "cam_1, 0.8 s: score 5 (as high: 1 in 2 normal frames), smoothed 5, threshold 0.8;"
         " alarm from 0.6 s to 0.9 s with nothing labelled when it opened."
     )
+
+
+def test_a_false_alarm_that_stays_on_is_shown_before_what_it_was_not_about(material, tmp_path):
+    dataset = dataset_of(material[2].test[0])
+    scores = np.full(40, 0.9)
+    scores[[15, 30]] = 1.5, 9.0  # something is there from frame 20 on
+    root = write_scores(tmp_path / "long", rows_with_event("cam_0", scores, 4, 39))
+    (found,) = false_alarms(evaluate(root, dataset), read_clip_scores(root))
+    assert (found.frame, found.weight) == (15, pytest.approx(0.7))
+    assert "alarm from 0.4 s to 3.9 s" in found.caption
 
 
 def test_misses_come_by_how_long_they_last_and_show_where_they_came_closest(material):

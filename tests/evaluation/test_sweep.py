@@ -77,6 +77,7 @@ def test_at_every_threshold_the_events_are_those_that_the_tracker_opens(clip, ru
         )
         found = sum(any(first <= opened <= last for _, opened in events) for first, last in anomalies)
         assert (swept.false_events[state], swept.found[state]) == (false, found)
+        assert openings(scores, times, 4.0, rule).opened(threshold - 4.0) == [opened for _, opened in events]
 
 
 @given(footage(), RULES)

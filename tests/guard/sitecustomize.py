@@ -12,6 +12,7 @@ PROGRAMS = {
     "raylet": "ray",
     "redis-server": "server",
     "prometheus": "server",
+    "mosquitto": "server",
     "rtsp_server.py": "server",
     "g++": "compiler",
     "clang++": "compiler",

@@ -47,12 +47,12 @@ def activity():
 
 
 def status(**changes):
-    alerts = {"emitted": 5, "delivered": 3, "dropped": 0, "waiting": 2}
+    alerts = {"emitted": 5, "delivered": 3, "withheld": 0, "dropped": 0, "waiting": 2}
     whole = RunStatus(
         cameras=(GATE, YARD, REMOVED),
         done=False,
         troubles=(Trouble("a", "a"),),
-        alerts={**alerts, "sinks": {"pager": {**alerts, "waiting": 5, "delivered": 0}}},
+        alerts={**alerts, "sinks": {"pager": {**alerts, "waiting": 1, "withheld": 4, "delivered": 0}}},
         archived=FrameCounts(1000, 1000, {}),
         paused=frozenset({"yard"}),
         unread=("roof",),

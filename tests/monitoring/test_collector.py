@@ -80,7 +80,8 @@ def test_actors_sinks_models_and_the_run_are_told(scraped):
     assert scraped.value("cflow_frames_waiting", queue="inbox") == 4
     assert scraped.value("cflow_frames_waiting", queue="camera_buffer") == 3
     assert scraped.value("cflow_alerts_total", sink="redis", outcome="delivered") == 3
-    assert scraped.value("cflow_alerts_waiting", sink="pager") == 5
+    assert scraped.value("cflow_alerts_total", sink="pager", outcome="withheld") == 4
+    assert scraped.value("cflow_alerts_waiting", sink="pager") == 1
     assert scraped.value("cflow_rows_lost_total", sink="parquet") == 7
     assert scraped.value("cflow_sink_failing", sink="parquet") == 1
     model = {"fingerprint": "0123456789ab", "method": "cflow", "encoder": "mobilenetv2_100"}

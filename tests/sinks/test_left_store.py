@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,9 @@ from pipeline.sinks.left_store import LeftStore
 from pipeline.sinks.redis_reader import read_alerts
 from pipeline.sinks.redis_stream import RedisSinkSettings
 from pipeline.sinks.run_store import RunStore
+from pipeline.sinks.to_webhook import WebhookSinkSettings
 from tests.sinks.made import alert, as_killed, wait_until
+from tests.sinks.receiver import SECRET, Receiver
 
 
 @pytest.fixture
@@ -56,6 +59,21 @@ def test_while_redis_is_away_it_waits_and_who_takes_it_over_says_nothing_twice(s
     store.close(timeout_s=60.0)
     assert numbers(server.url) == [0, 9]
     assert not path.exists()
+
+
+def test_events_that_were_withheld_for_a_digest_are_told_though_their_scorer_is_no_more(server, tmp_path):
+    receiver = Receiver().start()
+    pager = WebhookSinkSettings(url=receiver.url, secret=SECRET, name="pager", digest_s=3600.0)
+    store = RunStore(tmp_path / "run-2.sqlite", "before", ["redis", "pager"], {"pager": pager})
+    for number in range(3):
+        made = alert(number, "new")
+        store.commit({}, [replace(made, event=replace(made.event, event_id=f"gate-{number}"))])
+    store.close()
+    following = LeftStore(tmp_path / "run-2.sqlite", "next", [RedisSinkSettings(url=server.url), pager], ends)
+    wait_until(lambda: following.maintain() or not following.is_open)
+    assert [(said["kind"], said.get("events")) for said in receiver.taken] == [("new", None), ("digest", 2)]
+    assert numbers(server.url) == [0, 1, 2]
+    receiver.stop()
 
 
 def test_a_store_of_another_version_is_refused_and_stays(server, path):

@@ -355,4 +355,5 @@ def test_a_model_can_be_trained_on_what_was_recorded(tmp_path, http_folder):
     card = train(tiny_config(), dataset, tmp_path / "model")
     assert card.scenes == ("yard",)
     assert card.normal_fps == 25.0
-    assert card.provenance.train_frames + card.provenance.holdout_frames == 20 * recorder.status().segments
+    used = card.provenance.train_frames + card.provenance.holdout_frames
+    assert 0.75 < used / (20 * recorder.status().segments) <= 1.0  # some beside what is held out serve neither part

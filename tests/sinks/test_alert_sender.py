@@ -1,0 +1,33 @@
+"""How a sink goes on while whoever it sends to is away."""
+
+import logging
+
+from pipeline.sinks.alert_sender import Tries
+from pipeline.sinks.base import Reason
+
+
+def test_a_receiver_away_for_an_hour_is_tried_all_the_time_seldom_and_said_to_be_once(caplog):
+    caplog.set_level(logging.INFO)
+    now_s = [1000.0]
+    tries = Tries("Webhook https://example.org", 60.0, lambda: now_s[0])
+    pauses = []
+    while now_s[0] < 1000.0 + 3600.0:
+        tries.failed(Reason("nobody answers there", f"attempt {len(pauses)}"))
+        pauses.append(tries.not_before - now_s[0])
+        now_s[0] = tries.not_before
+    assert max(pauses) <= 60.0  # so that whoever is back has everything a minute later
+    assert 60 <= len(pauses) <= 400
+    tries.succeeded()
+    assert tries.not_before == 0.0
+    assert [record.getMessage().split(": ")[1].split(" (")[0] for record in caplog.records] == [
+        "nobody answers there",
+        "delivering again",
+    ]
+
+
+def test_a_pause_that_is_asked_for_is_kept_up_to_ten_minutes():
+    tries = Tries("Webhook https://example.org", 60.0, lambda: 0.0)
+    tries.failed(Reason("asks for a pause"), 120.0)
+    assert 120.0 <= tries.not_before <= 180.0
+    tries.failed(Reason("asks for a pause"), 1e9)
+    assert tries.not_before <= 660.0
