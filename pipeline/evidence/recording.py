@@ -55,6 +55,7 @@ class EventRecording:
         self.trouble = ""
         self._picture: bytes | None = None
         self._picture_peak_s: float | None = None
+        self._looked_for: tuple[float, bool] | None = None
         self._staging: Path | None = None
         self._clip: Clip | None = None
         self._newest = 0  # order of the newest packet in the clip
@@ -104,8 +105,12 @@ class EventRecording:
     def _take_picture(self) -> None:
         """Decode the peak, where there is a new one and its packets are still there."""
         peak_s, footage = self._request.peak_s, self._footage
-        if not self._settings.pictures or footage is None or self._picture_peak_s == peak_s:
+        looked_for = peak_s, self._request.is_final
+        if not self._settings.pictures or footage is None or peak_s == self._picture_peak_s:
             return
+        if looked_for == self._looked_for:
+            return
+        self._looked_for = looked_for
         found = picture_at(footage.cut(self._request.event.session, peak_s, peak_s + _LOOK_AHEAD_S).packets, peak_s)
         off_s = math.inf if found is None else abs(found[1] - peak_s)
         if found is not None and (off_s <= _SAME_S or (self._picture is None and off_s <= _NEAR_S)):
