@@ -17,6 +17,7 @@ from pipeline.evidence.decoding import Pictures
 from pipeline.evidence.packets import KeptPacket, KeptStream
 from pipeline.evidence.store import SUFFIXES
 from pipeline.video.opening import ffmpeg_message
+from pipeline.video.segment import DISK_ERRORS
 
 _TICK = Fraction(1, 1000)
 _FORMATS = {".mp4": ("mp4", {"movflags": "+faststart"}), ".mkv": ("matroska", dict[str, str]())}
@@ -128,7 +129,9 @@ class Clip:
             else:
                 self._copy(packet)
         except av.error.FFmpegError as error:
-            raise _failed(self.path, error) from None
+            if error.errno in DISK_ERRORS:
+                raise _failed(self.path, error) from None
+            return  # too damaged to be stored
         self.last_s = max(self.last_s, packet.media_s or self.last_s)
         self.frames += 1
         self.size += len(packet.data)
@@ -195,4 +198,7 @@ def _opened_file(path: Path) -> OutputContainer:
 
 
 def _failed(path: Path, error: av.error.FFmpegError) -> OSError:
-    return OSError(error.errno or 5, ffmpeg_message(error), str(path))
+    """That the disk takes no more, or (a ``VideoError``) that nothing can be made of what the camera sent."""
+    if error.errno in DISK_ERRORS:
+        return OSError(error.errno, ffmpeg_message(error), str(path))
+    return VideoError(f"expected packets of which a clip can be made, got {ffmpeg_message(error)}")

@@ -80,7 +80,7 @@ class KeptStream:
         holder = av.open(io.BytesIO(), "w", format="matroska")
         try:
             template = holder.add_stream_from_template(stream, opaque=True)
-        except ValueError:
+        except Exception:  # whatever FFmpeg has against it: its camera is to be read all the same
             template = None
         size_px, extradata = (context.height, context.width), context.extradata
         pixels = context.pix_fmt

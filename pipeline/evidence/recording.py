@@ -163,16 +163,7 @@ class EventRecording:
 
     def _finish(self, there: Stored | None) -> None:
         """Store all of it."""
-        clip_file = None
-        if self._clip is not None:
-            clip, self._clip = self._clip, None
-            clip.close()
-            clip_file = clip.path
-            peak_s = self._request.peak_s
-            if self._settings.pictures and self._picture_peak_s != peak_s and clip.first_s <= peak_s <= clip.last_s:
-                image = picture_in_clip(clip.path, peak_s - clip.first_s)
-                if image is not None:
-                    self._picture, self._picture_peak_s = _drawn(image, self._request), peak_s
+        clip_file = self._ended_clip()
         if self._picture is None and there is not None and there.picture is not None:
             self._picture = (self._output / there.picture).read_bytes()  # of a process before this one
         if self._picture is None and clip_file is None:
@@ -185,6 +176,23 @@ class EventRecording:
         why = self._why or (_CLIP_LOST if self._settings.clips and clip_file is None else "")
         self.answer = self._answered(stored(self._output, self._place) or Stored(), why)
         self.trouble = ""
+
+    def _ended_clip(self) -> Path | None:
+        """The clip's file, and the peak's picture out of it where there is no other; None where there is none."""
+        clip, self._clip = self._clip, None
+        if clip is None:
+            return None
+        peak_s = self._request.peak_s
+        try:
+            clip.close()
+            if self._settings.pictures and self._picture_peak_s != peak_s and clip.first_s <= peak_s <= clip.last_s:
+                image = picture_in_clip(clip.path, peak_s - clip.first_s)
+                if image is not None:
+                    self._picture, self._picture_peak_s = _drawn(image, self._request), peak_s
+        except VideoError as error:
+            self._why = f"no clip of it: {error}"
+            return None
+        return clip.path
 
     def _give_up(self, error: OSError) -> None:
         """What the disk does not take, or nobody can read, is not there; the picture of before may be."""
