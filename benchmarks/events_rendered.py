@@ -75,8 +75,9 @@ def bag_and_runner(image: Image, time_s: float, rng: np.random.Generator) -> Ima
 
 
 def lamp(image: Image, time_s: float, _: np.random.Generator) -> Image:
-    """The light is switched off at 20 s, and on again at 50 s."""
-    return image if not 20.0 <= time_s < 50.0 else (image * np.float32(0.12)).astype(np.uint8)
+    """The light is switched off at 20 s and on again at 40 s; from 60 s to 90 s a floodlight is on as well."""
+    gain = 0.12 if 20.0 <= time_s < 40.0 else 2.2 if 60.0 <= time_s < 90.0 else 1.0
+    return image if gain == 1.0 else np.clip(image * np.float32(gain), 0, 255).astype(np.uint8)
 
 
 def spider(image: Image, time_s: float, _: np.random.Generator) -> Image:
@@ -115,12 +116,12 @@ SCENES = {
     "bag, then a runner": Scene(
         185.0, bag_and_runner, lambda said: _events(said) == ["still_there", "over"] and 170.0 < _news(said)[1] < 175.0
     ),
-    "lamp off and on": Scene(80.0, lamp, lambda said: not _events(said) and _notices(said) == 2),
+    "lamp off and on": Scene(120.0, lamp, lambda said: not _events(said) and _notices(said) == 2),
     "spider on the lens": Scene(210.0, spider, lambda said: len(_news(said)) <= 1 and "still_there" in _events(said)),
     "rain": Scene(130.0, rain, lambda said: len(_news(said)) <= 1),
 }
 """With each, what should be said: nothing of people who walk as ever; of a bag one event, which ends as still there,
-and nothing until it is gone; of a runner beside it an event of its own; of a lamp two notices and no event; of a spider
+and nothing until it is gone; of a runner beside it an event of its own; of lamps two notices and no event; of a spider
 one event at most, which ends as still there; of rain one event at most."""
 
 
@@ -183,10 +184,13 @@ def watched(scene: Scene, video: Path, engine: Engine, seed: int) -> tuple[Said,
 
 
 def _frames(video: Path, name: str, engine: Engine) -> Iterator[Frame]:
-    gap_s = engine.card.model.motion.gap_s
-    with open_source(str(video), engine.image_size_px, gap_s=gap_s, sample_fps=SAMPLE_FPS) as source:
+    """A file's frames as a camera's are that are thinned to ``SAMPLE_FPS``: each with its pair, of all frames."""
+    gap_s, step = engine.card.model.motion.gap_s, round(SyntheticSpec().fps / SAMPLE_FPS)
+    with open_source(str(video), engine.image_size_px, gap_s=gap_s) as source:
         first: int | None = None
         for index, frame in enumerate(source):
+            if index % step:
+                continue
             first = frame.pts if first is None else first
             ticks = frame.pts - first
             header = FrameHeader(name, 0, index, ticks, frame.time_base, 1.8e9 + float(ticks * frame.time_base))
