@@ -21,6 +21,8 @@ from pipeline.models.card import ModelCard
 from pipeline.models.fetching import FoundModel
 from pipeline.models.normal_store import NormalStore
 from pipeline.remote_files import is_address
+from pipeline.run_folder import RunFolder
+from pipeline.verdicts import read_verdicts
 
 
 def add_footage(model: FoundModel, dataset: Dataset, config: Config, *, err: Console) -> None:
@@ -74,7 +76,7 @@ def add_run(
     unconfirmed_are_normal: bool,
     err: Console,
 ) -> None:
-    """Keep beside a model what a run has stored of normal footage.
+    """Keep beside a model what a run has stored of normal footage; what was said of its events is minded.
 
     Args:
         model: in a folder.
@@ -92,7 +94,16 @@ def add_run(
     if not cameras:
         raise ConfigError(f"--camera: expected a camera of the config, got {camera_id!r}")
     store = NormalStore.read(model.folder, model.card.fingerprint)
-    found = run_footage(run_folder, cameras, model.card, store, unconfirmed_are_normal=unconfirmed_are_normal)
+    verdicts = read_verdicts(RunFolder(run_folder).verdicts_file).values()
+    found = run_footage(
+        run_folder,
+        cameras,
+        model.card,
+        store,
+        confirmed={one.event_id for one in verdicts if one.verdict == "confirmed"},
+        normal={one.event_id for one in verdicts if one.verdict == "dismissed"},
+        unconfirmed_are_normal=unconfirmed_are_normal,
+    )
     added = [stretch for footage in found for stretch in footage.added]
     if added:
         store.with_added(added).write(model.folder, model.card.fingerprint)

@@ -1,7 +1,9 @@
 """`calibrate`, and what `train` says at its end, over real videos."""
 
 import json
+import shutil
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -10,7 +12,11 @@ from pipeline.errors import BadInputError, CheckpointError, ConfigError
 from pipeline.models.card import read_card
 from pipeline.models.normal_file import NORMAL_FILE
 from pipeline.models.normal_store import NormalStore
+from pipeline.run_folder import RunFolder
 from pipeline.shipped import shipped_config
+from pipeline.sinks.schema import alert_object
+from pipeline.verdicts import Verdict, add_verdict
+from tests.calibrate.test_from_run import camera, run
 from tests.models_for_tests import TINY
 from tests.training.footage import moving_square
 from tests.videos import write_video
@@ -72,6 +78,21 @@ def test_more_footage_gives_more_hours_and_another_version_to_the_same_model(mad
         shown(*arguments, "--data", more)
     assert shown(*arguments) == after
     assert len(NormalStore.read(folder / "m", fingerprint).added) == 1
+
+
+@pytest.mark.parametrize(("verdict", "seconds"), [(None, 89.8), ("confirmed", 89.8), ("dismissed", 119.9)])
+def test_a_run_gives_what_is_outside_its_events_and_those_that_were_dismissed(made, tmp_path, verdict, seconds):
+    folder, _ = made
+    shutil.copytree(folder / "m", tmp_path / "m")
+    card = read_card(tmp_path / "m")
+    scores = np.full(1200, min(card.normal_scores["gate"][0]))
+    scores[500:600] = 1e3
+    alerts = run(tmp_path / "run", scores, card=card, settings=camera(alerts={"smoothing_s": 0.0, "open_s": 0.0}))
+    if verdict is not None:
+        add_verdict(RunFolder(tmp_path / "run").verdicts_file, Verdict.on(alert_object(alerts[0]), verdict, 1.0))
+    said("calibrate", "--model", tmp_path / "m", "--config", folder / "c.yaml", "--from-run", tmp_path / "run")
+    added = [one for one in NormalStore.read(tmp_path / "m", card.fingerprint).added if one.camera_id == "gate-1"]
+    assert sum(one.until_s - one.since_s for one in added) == pytest.approx(seconds, abs=0.5)
 
 
 def test_a_damaged_store_costs_one_line_and_what_it_held(made, tmp_path):
