@@ -12,7 +12,7 @@ from pipeline.errors import BadInputError
 from pipeline.models.normal_file import StoredMaps
 from pipeline.models.normal_store import NormalStore
 from pipeline.models.source import ModelSource
-from pipeline.normal_footage import MapStretch
+from pipeline.normal_footage import AddedStretch, MapStretch, NormalStretch
 from pipeline.runtime.model_swap import RunModel
 from tests.actors.test_supervisor import CARD, READER, Run
 
@@ -96,6 +96,20 @@ def test_two_changes_at_a_time_and_one_without_room_are_refused_with_nothing_cha
     run.supervisor.models.change(NEXT)
     with pytest.raises(BadInputError, match="a change is under way"):
         run.supervisor.models.change(NEXT)
+
+
+def test_normal_footage_that_was_added_beside_the_model_reaches_scorers_when_it_is_read_again(run, tmp_path):
+    models = run.supervisor.models
+    run.fleet.models.folder = lambda source: tmp_path
+    assert not models.read_footage_again()
+    stretch = AddedStretch(NormalStretch("own", 5.0, np.array([1.0, 2.0])), "gate")
+    NormalStore().with_added([stretch]).write(tmp_path, CARD.fingerprint)
+    assert models.read_footage_again()
+    assert not models.read_footage_again()
+    models.prepare([])
+    run.step()
+    (added,) = run["run-scorer-0"].desired.normal[CARD.fingerprint]
+    assert added.stretch.scores.tolist() == [1.0, 2.0]
 
 
 def lie_beside(folder, model, top):
