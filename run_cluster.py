@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 failed, 2 bad input or config, 128 and a signal's number w
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +13,7 @@ from typing import Annotated
 import typer
 
 from actors.addressed_run import ask, readable_redis
+from actors.alert_commands import alerts_app
 from actors.run_commands import cameras_app, model_app
 from pipeline.config import Config
 from pipeline.config_file import load_config, load_run_config, with_method
@@ -33,7 +33,7 @@ from pipeline.console.options import (
     ServiceOption,
     WhereOption,
 )
-from pipeline.console.terminal import err, out, say_answer, say_aside
+from pipeline.console.terminal import err, out, say_answer
 from pipeline.errors import BadInputError, ConfigError
 from pipeline.files import remove_output
 from pipeline.methods import CHOICES, METHODS
@@ -47,11 +47,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(alerts_app, name="alerts")
 app.add_typer(cameras_app, name="cameras")
 app.add_typer(model_app, name="model")
 zones_app = typer.Typer(help="Parts of a camera's image that count, or do not.", no_args_is_help=True)
 app.add_typer(zones_app, name="zones")
 _OF_TRAINING = ("model", "training", "runtime")
+_OF_CALIBRATION = ("model", "model_folder", "camera_defaults", "cameras", "runtime")
 _OF_REPLAY = ("model", "camera_defaults", "runtime", "redis", "output")
 
 
@@ -133,6 +135,49 @@ def train(
 
         fit = partial(train_together, address=address, workers=workers, cpus=cpus)
     train_with_bars(settings, dataset, model_out, out=out, err=err, fit=fit)
+
+
+@app.command(epilog="Example: cflow-stream calibrate --model models/mine --config cameras.yaml --from-run runs/mine")
+def calibrate(
+    model: RunModelOption = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML file with the cameras; default: the model's scenes are shown.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Further normal footage, laid out as for `train`, to be added.")
+    ] = None,
+    from_run: Annotated[
+        Path | None, typer.Option("--from-run", help="A run's output folder, whose scores outside events are added.")
+    ] = None,
+    camera: Annotated[str | None, typer.Option("--camera", help="Add that camera of the run alone.")] = None,
+    unconfirmed_are_normal: Annotated[
+        bool, typer.Option("--unconfirmed-are-normal", help="Add the run's events, too, but for confirmed ones.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what false-alarm budget the normal footage of a model supports; more of it can be added, without training."""
+    from pipeline.console.calibrating import add_footage, add_run, show_promises
+    from pipeline.console.footage import open_footage
+    from pipeline.models.fetching import find_model
+
+    settings = Config() if config is None else load_config(config, only=_OF_CALIBRATION)
+    place = model or settings.model_folder
+    if not place:
+        raise ConfigError("--model: expected a trained model here or as the config's model_folder, got nothing")
+    if data is not None and from_run is not None:
+        raise BadInputError("expected --data or --from-run, got both: add one after the other")
+    if from_run is None and (camera is not None or unconfirmed_are_normal):
+        raise BadInputError("--camera and --unconfirmed-are-normal: expected --from-run beside them, got none")
+    if from_run is not None and config is None:
+        raise BadInputError("--from-run: expected --config with the run's cameras, got none")
+    found = find_model(place, settings)
+    if data is not None:
+        dataset = open_footage(data, need="train", err=err)
+        add_footage(found, dataset, settings, err=err)
+    if from_run is not None:
+        add_run(found, settings, from_run, camera, unconfirmed_are_normal=unconfirmed_are_normal, err=err)
+    by_camera = bool(settings.cameras)
+    show_promises(settings, found.card, found.folder, by_camera=by_camera, as_json=as_json, out=out)
 
 
 @app.command(epilog="Example: cflow-stream record --config cameras.yaml --minutes 60 --out footage")
@@ -327,31 +372,6 @@ def compare(
             f"interrupted: {compare_out} keeps what is complete; the same command goes on from there", markup=False
         )
         raise
-
-
-@app.command(epilog="Example: cflow-stream alerts --follow --json")
-def alerts(
-    follow: Annotated[bool, typer.Option("--follow", help="Keep waiting for new alerts until Ctrl-C.")] = False,
-    as_json: JsonOption = False,
-    config: WhereOption = None,
-    address: ServiceOption = None,
-    run: ServiceNameOption = None,
-) -> None:
-    """Print the alerts of the newest run (or of the config's Redis), oldest first.
-
-    While it follows, standard error says when a run begins, ends or is lost.
-    """
-    from pipeline.console.alert_lines import alert_line
-    from pipeline.console.run_state import run_watched
-    from pipeline.console.tables import print_object
-    from pipeline.sinks.redis_reader import read_alerts
-
-    with (
-        readable_redis(config, address, run, waits=follow) as url,
-        run_watched(url, say_aside) if follow else nullcontext(),
-    ):
-        for alert in read_alerts(url, follow=follow):
-            print_object(alert, alert_line, as_json=as_json, out=out)
 
 
 @app.command(epilog="Example: cflow-stream status --json")

@@ -21,6 +21,7 @@ from pipeline.errors import BadInputError, RunError
 from pipeline.models.card import unknown_scenes
 from pipeline.redaction import redact
 from pipeline.runtime.status import RunStatus, totals_line
+from pipeline.verdicts import Verdict, add_verdict, read_verdicts
 
 _ENDS_WITHIN_S = 25.0  # ten are promised; the rest is a machine that is busy
 
@@ -50,6 +51,7 @@ class RunControl:
         models: the run's; None where nobody may change them.
         stop: asks the run to end.
         paused: ids of the config's cameras that are not read at first.
+        verdicts: the run's file of verdicts on events; None where nobody may say any.
     """
 
     def __init__(
@@ -62,10 +64,12 @@ class RunControl:
         *,
         stop: Callable[[], None],
         paused: Collection[str] = (),
+        verdicts: Path | None = None,
     ) -> None:
         self._config, self._config_file, self._scenes, self._apply = config, config_file, scenes, apply
         self._models = None if models is None else ModelControl(config, models, lambda: tuple(self._cameras.values()))
         self._run_models, self._stop = models, stop
+        self._verdicts = verdicts
         self._cameras = {camera.id: camera for camera in config.cameras}
         self._paused = frozenset(paused)
         self._lock = threading.Lock()
@@ -77,11 +81,13 @@ class RunControl:
 
         Args:
             request: ``{"do": "list"}``, ``{"do": "add", "camera": {...}}``, ``{"do": "remove" | "pause" | "resume",
-                "id": ...}`` or ``{"do": "stop"}``, or what ``ModelControl`` answers.
+                "id": ...}``, ``{"do": "judge", "verdict": {...}}``, ``{"do": "verdicts"}`` or ``{"do": "stop"}``, or
+                what ``ModelControl`` answers.
 
         Returns:
             ``{"said": one line}``, for ``add`` and ``stop`` also ``{"warnings": [lines]}``; for ``list``
-            ``{"cameras": [...]}``. The answer to ``stop`` comes when the run has ended.
+            ``{"cameras": [...]}``, for ``verdicts`` ``{"verdicts": [...]}``. The answer to ``stop`` comes when the run
+            has ended.
 
         Raises:
             BadInputError: the request cannot be met; nothing has changed.
@@ -89,6 +95,8 @@ class RunControl:
         """
         if request.get("do") == "stop":
             return self._end()
+        if self._verdicts is not None and request.get("do") in {"judge", "verdicts"}:
+            return _judge(self._verdicts, request)
         if self._models is not None and str(request.get("do")).startswith("model "):
             return self._models.answer(request)
         with self._lock:
@@ -113,9 +121,12 @@ class RunControl:
             self._over.set()
 
     def reload(self) -> list[str]:
-        """Take over what has changed among the cameras of the config file; returns what was done, in lines.
+        """Take over what has changed among the cameras of the config file, and beside the run's models.
 
         Cameras that were added or removed by hand stay so unless the file's own entry changed.
+
+        Returns:
+            What was done, in lines.
 
         Raises:
             BadInputError: the file is not as it should be; nothing has changed.
@@ -134,7 +145,10 @@ class RunControl:
                 cameras[camera.id] = camera
             others = [key for key in type(new).model_fields if getattr(new, key) != getattr(self._config, key)]
             lines += [f"{key}: a change takes effect with the next run" for key in others if not _of_cameras(key)]
-            if removed or changed:
+            calibrated = self._run_models is not None and self._run_models.read_footage_again()
+            if calibrated:
+                lines.append("normal footage beside the model: read again, thresholds follow it")
+            if removed or changed or calibrated:
                 self._tell(cameras, self._paused)
             lines += [f"warning: {line}" for line in unknown_scenes(changed, self._scenes)]
             self._config = new
@@ -180,6 +194,13 @@ class RunControl:
     def _shown(self, camera: CameraSettings) -> dict[str, Any]:
         url = redact(camera.url.get_secret_value())
         return {"id": camera.id, "url": url, "scene": camera.scene_name, "paused": camera.id in self._paused}
+
+
+def _judge(verdicts: Path, request: Mapping[str, Any]) -> dict[str, Any]:
+    if request["do"] == "judge":
+        add_verdict(verdicts, Verdict.parse(request.get("verdict")))
+        return {"said": "kept"}
+    return {"verdicts": [verdict.as_object() for verdict in read_verdicts(verdicts).values()]}
 
 
 def _by_id(config: Config) -> dict[str, CameraSettings]:

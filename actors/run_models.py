@@ -154,12 +154,22 @@ class RunModels:
         if step.spare:
             states.add_detectors(self._spare)
 
-    def _know(self, model: RunModel) -> None:
-        """Read what lies beside a model; where it cannot be had, thresholds are made without it."""
+    def read_footage_again(self) -> bool:
+        """Read anew what lies beside the models; it takes effect with the next ``prepare``.
+
+        Returns:
+            Whether it is something else than before.
+        """
+        changed = [self._know(model) for model in self._swap.saved.models]
+        return any(changed)
+
+    def _know(self, model: RunModel) -> bool:
+        """Read what lies beside a model; where it cannot be had, thresholds are made without it, or as before."""
         try:
-            self._footage.know(model.card, self._fleet.models.folder(model.source))
+            return self._footage.know(model.card, self._fleet.models.folder(model.source))
         except CheckpointError as error:
             _log.error("%s; thresholds are made without what lies beside the model", redact(error))
+            return False
 
     def _tell(self) -> None:
         self._desired_states.cards = self._swap.cards

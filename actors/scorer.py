@@ -30,6 +30,7 @@ from pipeline.sinks.left_store import LeftStore
 from pipeline.sinks.run_store import RunStore
 from pipeline.sinks.saved_run_state import SavedRunState
 from pipeline.types import Dropped, Prediction, Score, Trouble
+from pipeline.verdicts import VerdictFile
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +84,8 @@ class ScorerActor:
             alerts = self.store.alerts(sink.sink_name) if sink.takes_alerts else None
             context = SinkContext(plan.name, confirmed, alerts, number, folder.path, keeps_pictures=pictures)
             self.sinks[sink.sink_name] = sink.open(context)
+        self._verdicts = VerdictFile(folder.verdicts_file)
+        self._hear_verdicts()
         self._end_abandoned()
         self._left: list[LeftStore] = []
         if self._speaks_for_run:
@@ -188,6 +191,7 @@ class ScorerActor:
         """
         if self._evidence_keeper is not None:
             self._tell_evidence(self._evidence_keeper.arrived())
+        self._hear_verdicts()
         if self.store.emit_digests(time.time()):
             self._wake_sinks()
         for one in (*self.sinks.values(), *self._left):
@@ -224,6 +228,12 @@ class ScorerActor:
     def end(self) -> None:
         """End its process, where being killed does not."""
         exit_soon()
+
+    def _hear_verdicts(self) -> None:
+        """Follow what people said of events."""
+        said = self._verdicts.news()
+        if said is not None:
+            self._scorer.judge(said)
 
     def _write(self, outcome: Outcome) -> None:
         """Rows first: those whose states were not committed when the process was killed are scored again."""

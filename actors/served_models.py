@@ -80,7 +80,12 @@ class ServedModels:
             with held_model(source) as (folder, _):
                 refresh_normal(source.place, folder)
                 return folder
-        return Path(source.place) if source.server is None else self._copies / source.fingerprint
+        if source.server is None:
+            return Path(source.place)
+        copy = self._copies / source.fingerprint
+        if copy.is_dir():
+            refresh_normal(source.place, copy)
+        return copy
 
     def close(self) -> None:
         """End the actor that hands out models, and delete its copies."""

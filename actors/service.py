@@ -168,6 +168,7 @@ class ServiceActor:
             models,
             stop=self._stop.set,
             paused=registry.paused,
+            verdicts=RunFolder(self._service.plan.sinks.state_folder).verdicts_file,
         )
 
 

@@ -5,8 +5,8 @@
 Reads ``results/scale-*.json`` (``benchmarks/scale.py``) and fits, per process, what one frame, one megabyte of frames,
 one request for frames, one call with results, one camera and one actor cost (non-negative least squares). Checked by
 leaving each run out in turn and predicting it from the others; then 1,000 and 10,000 cameras are predicted. Neither
-decoding nor the model is in these runs: the one is taken from ``results/reader-cpu-*.json``, the other is stated
-(``--device-ms``; ``cflow-stream bench`` measures it).
+decoding nor the model is in these runs: they are taken from ``results/reader-cpu-*.json`` and ``results/stages-cuda-*``
+(``--device-ms``; ``cflow-stream bench`` says it of a machine).
 """
 
 from __future__ import annotations
@@ -209,10 +209,11 @@ def size(costs: Costs, load: Load, options: argparse.Namespace) -> dict[str, Any
         load: what is to be carried; its detectors and scorers are as many as are needed.
         options: what decoding and inference cost, and what cameras send.
     """
-    # Neither a scorer nor a detector's host thread may need more than the usable part of one core.
+    # Neither a scorer nor a detector may need more than the usable part of one core.
     alone = predict(costs, replace(load, detectors=1, scorers=1))
     busy_s = load.frames_per_s * options.device_ms / 1000.0
-    detectors = max(1, math.ceil(max(busy_s, alone["DetectorActor"]) / USABLE))
+    # The process that takes frames in also gives a GPU its orders, one after the other: as long as the GPU is at work.
+    detectors = max(1, math.ceil((busy_s + alone["DetectorActor"]) / USABLE))
     scorers = max(scorer_count(load.cameras, None), math.ceil(alone["ScorerActor"] / USABLE))
     load = replace(load, detectors=detectors, scorers=scorers)
     cores = predict(costs, load)
@@ -244,6 +245,12 @@ def decode_ms() -> float:
     return next(m["with_pairs_ms"] for m in result["measured"] if "1080p" in m["video"] and m["sample_fps"] == 5.0)
 
 
+def device_ms() -> float:
+    """Milliseconds that a frame takes a GPU and whoever gives it orders: MobileNetV2 with motion, batches of 32."""
+    result = json.loads(max(RESULTS.glob("stages-cuda-*.json")).read_text(encoding="utf-8"))
+    return result["ms_per_batch"]["32"]["predict"]["wall"] / 32
+
+
 def main() -> None:
     """Fit, check, predict, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -258,7 +265,7 @@ def main() -> None:
         "--decode-ms", type=float, default=decode_ms(), help="CPU per frame that is sent, resize included"
     )
     parser.add_argument(
-        "--device-ms", type=float, default=1.0, help="of a frame on a detector's device; `bench` measures it"
+        "--device-ms", type=float, default=device_ms(), help="of a frame on a detector's device; `bench` measures it"
     )
     parser.add_argument("--maxlen", type=int, default=100_000, help="redis.scores_maxlen")
     parser.add_argument("--entry-bytes", type=float, default=_ENTRY_BYTES, help="of memory that a score takes in Redis")

@@ -4,8 +4,8 @@ Usage: python -m benchmarks.events_rendered [--model FOLDER] [--seed 0] [--keep 
 Renders a camera of the demo (people walk by, unseen in training) with one such thing, decodes it as a camera's video
 is, scores it by a real model, and lets the real scorer decide. Without a model it trains the demo's own, for minutes.
 
-Prints what was said of each scene, in seconds of its media time; the last line is JSON, kept in benchmarks/results/.
-A scene ends as it should where the line says ``as it should``: see ``SCENES``.
+Prints what was said of each scene, whose first frame is of 08:00:00 UTC, and whether that is as it should be (see
+``SCENES``); the last line is JSON, kept in benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import SecretStr
 from scipy.ndimage import gaussian_filter  # pyright: ignore[reportMissingTypeStubs]
 
 from benchmarks.machine import describe, store
@@ -28,10 +29,12 @@ from pipeline.alerts import Alert, Notice
 from pipeline.camera_settings import AlertSettings, CameraSettings
 from pipeline.config import RuntimeSettings
 from pipeline.config_file import load_config
+from pipeline.console.alert_lines import alert_line
 from pipeline.datasets import sprites
 from pipeline.datasets.synthetic import Camera, SyntheticSpec, encode, render
 from pipeline.inference.engine import Engine
 from pipeline.scoring.scorer import Scorer
+from pipeline.sinks.schema import alert_object
 from pipeline.training.train import train
 from pipeline.types import Frame, FrameBatch, FrameHeader
 from pipeline.video.source import open_source
@@ -41,7 +44,27 @@ SAMPLE_FPS = 5.0
 UNSEEN_CLIP = 77
 
 Image = npt.NDArray[np.uint8]
-Said = list[tuple[str, float, str]]  # kind, media time in seconds, how it ended or why
+START_S = 1.8e9  # Unix time of each scene's first frame
+
+
+@dataclass(frozen=True)
+class Told:
+    """One alert or notice.
+
+    Attributes:
+        kind: of it.
+        time_s: media time at which it was said.
+        ended: how an event ended; empty where it did not.
+        line: as a person reads it.
+    """
+
+    kind: str
+    time_s: float
+    ended: str
+    line: str
+
+
+Said = list[Told]
 
 
 @dataclass(frozen=True)
@@ -92,7 +115,7 @@ def spider(image: Image, time_s: float, _: np.random.Generator) -> Image:
     angles = np.arctan2(rows - row, columns - column)
     reach = np.hypot(rows - row, columns - column) < 0.22 * height
     legs = reach & (np.abs(np.sin(4.0 * angles + 0.3 * np.sin(3.0 * time_s) * (way < 1.0))) < 0.12)
-    cover: npt.NDArray[np.float32] = gaussian_filter((body | legs).astype(np.float32), 2.0)  # out of focus
+    cover = np.asarray(gaussian_filter((body | legs).astype(np.float32), 2.0))  # out of focus
     return (image * (1.0 - 0.85 * cover[..., None])).astype(np.uint8)
 
 
@@ -137,15 +160,15 @@ def _pasted(image: Image, sprite: sprites.Sprite, x: float, y: float) -> Image:
 
 def _events(said: Said) -> list[str]:
     """How events ended that were told to end."""
-    return [how for kind, _, how in said if kind == "end"]
+    return [told.ended for told in said if told.kind == "end"]
 
 
 def _news(said: Said) -> list[float]:
-    return [time_s for kind, time_s, _ in said if kind == "new"]
+    return [told.time_s for told in said if told.kind == "new"]
 
 
 def _notices(said: Said) -> int:
-    return sum(kind == "light_changed" for kind, _, _ in said)
+    return sum(told.kind == "light_changed" for told in said)
 
 
 def watched(scene: Scene, video: Path, engine: Engine, seed: int) -> tuple[Said, dict[str, int]]:
@@ -165,7 +188,9 @@ def watched(scene: Scene, video: Path, engine: Engine, seed: int) -> tuple[Said,
     count = round(scene.seconds * spec.fps)
     shown = camera.frames(UNSEEN_CLIP + seed, count, anomalies=False)
     encode(video, (scene.change(image, n / spec.fps, rng) for n, (image, _) in enumerate(shown)), spec)
-    settings = CameraSettings(id=camera.name, url=str(video), sample_fps=SAMPLE_FPS, alerts=AlertSettings())
+    settings = CameraSettings(
+        id=camera.name, url=SecretStr(str(video)), sample_fps=SAMPLE_FPS, alerts=AlertSettings(), time_zone="UTC"
+    )
     scorer = Scorer(engine.card)
     scorer.configure([settings], 0.0)
     said: Said = []
@@ -193,14 +218,14 @@ def _frames(video: Path, name: str, engine: Engine) -> Iterator[Frame]:
                 continue
             first = frame.pts if first is None else first
             ticks = frame.pts - first
-            header = FrameHeader(name, 0, index, ticks, frame.time_base, 1.8e9 + float(ticks * frame.time_base))
+            header = FrameHeader(name, 0, index, ticks, frame.time_base, START_S + float(ticks * frame.time_base))
             yield Frame(header, frame.image, frame.previous)
 
 
-def _told(alert: Alert | Notice, time_s: float) -> tuple[str, float, str]:
-    if isinstance(alert, Notice):
-        return alert.kind, time_s, alert.reason
-    return alert.kind, time_s, alert.event.ended or alert.event.channel or ""
+def _told(alert: Alert | Notice, time_s: float) -> Told:
+    ended = alert.event.ended if isinstance(alert, Alert) else None
+    line = alert_line(alert_object(replace(alert, emitted_at_s=START_S + time_s))).plain
+    return Told(alert.kind, time_s, ended or "", line)
 
 
 def trained(folder: Path) -> Path:
@@ -226,9 +251,9 @@ def main(arguments: list[str]) -> int:
             said, suppressed = watched(scene, folder / f"{name.replace(' ', '-')}.mp4", engine, options.seed)
             right = scene.is_right(said)
             print(f"{name}: {'as it should' if right else 'NOT AS IT SHOULD'}; suppressed {suppressed}", flush=True)
-            for kind, time_s, how in said:
-                print(f"  {time_s:6.1f} s  {kind} {how}", flush=True)
-            found[name] = {"right": right, "said": said, "suppressed": suppressed}
+            for told in said:
+                print(f"  {told.line}", flush=True)
+            found[name] = {"right": right, "said": [asdict(told) for told in said], "suppressed": suppressed}
     result = {"benchmark": "events-rendered", **describe(), "model": engine.card.fingerprint, "seed": options.seed}
     store({**result, "scenes": found})
     return 0 if all(scene["right"] for scene in found.values()) else 1

@@ -48,6 +48,11 @@ class RunFolder:
         """What a service's supervisor must not forget, JSON, with cameras' passwords (``actors/supervision_file``)."""
         return self.path / "supervision.json"
 
+    @property
+    def verdicts_file(self) -> Path:
+        """What people said of events, a JSON object a line (``pipeline/verdicts``)."""
+        return self.path / "verdicts.jsonl"
+
     def store_file(self, scorer: int = 0) -> Path:
         """SQLite database of one scorer's cameras' states and undelivered alerts (``sinks/run_store``).
 

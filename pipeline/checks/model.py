@@ -11,6 +11,7 @@ from pipeline.methods import METHODS
 from pipeline.models.card import WEIGHTS_FILE, ModelCard, unknown_scenes
 from pipeline.models.fetching import FoundModel, find_model
 from pipeline.models.memory import check_memory
+from pipeline.models.normal_store import NormalStore
 
 
 def check_model(config: Config, place: str | Path | None) -> list[Finding]:
@@ -28,7 +29,7 @@ def check_model(config: Config, place: str | Path | None) -> list[Finding]:
         check_memory(weights.stat().st_size, str(weights), "use another machine, or end what else runs on it")
     except (CflowError, OSError) as error:
         return [Finding("model", "failed", str(error))]
-    return [_described(found), *_scenes(config, found.card), *_zones(config, found.card)]
+    return [_described(found), *_footage(found), *_scenes(config, found.card), *_zones(config, found.card)]
 
 
 def _described(found: FoundModel) -> Finding:
@@ -41,6 +42,15 @@ def _described(found: FoundModel) -> Finding:
     if not card.provenance.completed:
         return Finding("model", "warning", f"{detail}; its training was interrupted")
     return Finding("model", "ok", detail)
+
+
+def _footage(found: FoundModel) -> list[Finding]:
+    """Normal footage beside the model, where it cannot be used: a run goes on without it."""
+    try:
+        NormalStore.read(found.folder, found.card.fingerprint)
+    except CflowError as error:
+        return [Finding("normal footage", "warning", str(error))]
+    return []
 
 
 def _scenes(config: Config, card: ModelCard) -> list[Finding]:

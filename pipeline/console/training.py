@@ -7,7 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from pipeline.calibrate.promises import promises_of_scenes
 from pipeline.config import Config
+from pipeline.console.calibrating import promises_table
 from pipeline.console.footage import passed_over_count
 from pipeline.console.progress import TrainingBars, progress_bars
 from pipeline.datasets.base import Dataset
@@ -64,10 +66,12 @@ def train_with_bars(
     what = encoder if method.name == DEFAULT_METHOD else f"{method.name} on {encoder}"
     out.print(
         f"model {card.short_fingerprint} in {out_folder}: {what}, scenes {', '.join(card.scenes)}; "
-        f"{made.train_frames:,} frames learned, thresholds from {made.holdout_frames:,} held-out normal frames",
+        f"{made.train_frames:,} frames learned, thresholds from {made.holdout_frames:,} held-out normal frames"
+        + (f", each unseen by one of {made.folds} further models" if made.folds else ""),
         markup=False,
         highlight=False,
     )
+    out.print(promises_table(promises_of_scenes(config, card, out_folder)))
     not_used = [*dataset.passed_over, *bars.not_used]
     if not_used:
         clips = len(dataset.train) - len(bars.not_used)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,10 +13,11 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from pipeline.errors import VideoError
+from pipeline.evidence.decoding import Pictures
 from pipeline.evidence.packets import KeptPacket, KeptStream
 from pipeline.evidence.store import SUFFIXES
-from pipeline.video.images import ImageError, decode_image
 from pipeline.video.opening import ffmpeg_message
+from pipeline.video.segment import DISK_ERRORS
 
 _TICK = Fraction(1, 1000)
 _FORMATS = {".mp4": ("mp4", {"movflags": "+faststart"}), ".mkv": ("matroska", dict[str, str]())}
@@ -53,7 +54,8 @@ class Clip:
         self.frames = self.size = 0
         self._kept = packets[0][0]
         self._times = _DecodingTimes(_most_reordered([packet for _, packet in packets]))
-        self._media_ms = 0
+        self._media_ms, self._encoded_ms = 0, -1
+        self._pictures: Pictures | None = None
         self.path, self._container, self._stream = self._opened(folder)
 
     def write(self, packets: Sequence[tuple[KeptStream, KeptPacket]]) -> int:
@@ -75,7 +77,8 @@ class Clip:
             OSError: the disk is full, or cannot be written.
         """
         try:
-            if self._kept.template is None:
+            if self._pictures is not None:
+                self._encode(self._pictures.rest(self._kept))
                 self._container.mux(self._stream.encode(None))
             self._container.close()
         except av.error.FFmpegError as error:
@@ -89,22 +92,21 @@ class Clip:
             return
 
     def _opened(self, folder: Path) -> tuple[Path, OutputContainer, VideoStream]:
-        kept, refused = self._kept, ""
-        if kept.template is not None:
-            for suffix in SUFFIXES:
-                path = folder / f"clip{suffix}"
-                container = _opened_file(path)
-                try:
-                    stream = container.add_stream_from_template(kept.template, opaque=True)
-                    context = stream.codec_context
-                    context.height, context.width = kept.size_px
-                    container.start_encoding()
-                    return path, container, stream
-                except (ValueError, av.error.FFmpegError) as error:
-                    container.close()
-                    path.unlink(missing_ok=True)
-                    refused = str(error)
-            raise VideoError(f"expected video that a clip can hold, got {kept.codec}: {refused}")
+        kept = self._kept
+        for suffix in SUFFIXES if kept.template is not None else ():
+            path = folder / f"clip{suffix}"
+            container = _opened_file(path)
+            try:
+                assert kept.template is not None
+                stream = container.add_stream_from_template(kept.template, opaque=True)
+                context = stream.codec_context
+                context.height, context.width = kept.size_px
+                container.start_encoding()
+                return path, container, stream
+            except (ValueError, av.error.FFmpegError):  # a codec that it does not hold
+                container.close()
+                path.unlink(missing_ok=True)
+        self._pictures = Pictures()
         path = folder / f"clip{SUFFIXES[0]}"
         container = _opened_file(path)
         stream = container.add_stream("mjpeg", rate=round(1 / _TICK))
@@ -122,12 +124,14 @@ class Clip:
         if self._media_ms < 0:
             return
         try:
-            if self._kept.template is None:
-                self._encode(packet)
+            if self._pictures is not None:
+                self._encode(self._pictures.of(self._kept, packet))
             else:
                 self._copy(packet)
         except av.error.FFmpegError as error:
-            raise _failed(self.path, error) from None
+            if error.errno in DISK_ERRORS:
+                raise _failed(self.path, error) from None
+            return  # too damaged to be stored
         self.last_s = max(self.last_s, packet.media_s or self.last_s)
         self.frames += 1
         self.size += len(packet.data)
@@ -138,18 +142,17 @@ class Clip:
         unit.dts, unit.pts = self._times.next_packet(self._media_ms)
         self._container.mux_one(unit)
 
-    def _encode(self, packet: KeptPacket) -> None:
-        try:
-            image = decode_image(packet.data)
-        except ImageError:
-            return  # passed over, as whoever watches the camera does
-        height, width = self._stream.height, self._stream.width
-        upright = self._kept.orientation.apply(image.to_ndarray(format="rgb24"))
-        frame = av.VideoFrame.from_ndarray(upright, format="rgb24")
-        frame = frame.reformat(width=width, height=height, format="yuvj420p")
-        frame.time_base = _TICK
-        _, frame.pts = self._times.next_packet(self._media_ms)
-        self._container.mux(self._stream.encode(frame))
+    def _encode(self, pictures: Iterable[tuple[KeptStream, float, av.VideoFrame]]) -> None:
+        for stream, shown_s, picture in pictures:
+            shown_ms = round((shown_s - self.first_s) * 1000)
+            if shown_ms <= self._encoded_ms:
+                continue
+            self._encoded_ms = shown_ms
+            upright = stream.orientation.apply(picture.to_ndarray(format="rgb24"))
+            frame = av.VideoFrame.from_ndarray(upright, format="rgb24")
+            frame = frame.reformat(width=self._stream.width, height=self._stream.height, format="yuvj420p")
+            frame.time_base, frame.pts = _TICK, shown_ms
+            self._container.mux(self._stream.encode(frame))
 
 
 class _DecodingTimes:
@@ -195,4 +198,7 @@ def _opened_file(path: Path) -> OutputContainer:
 
 
 def _failed(path: Path, error: av.error.FFmpegError) -> OSError:
-    return OSError(error.errno or 5, ffmpeg_message(error), str(path))
+    """That the disk takes no more, or (a ``VideoError``) that nothing can be made of what the camera sent."""
+    if error.errno in DISK_ERRORS:
+        return OSError(error.errno, ffmpeg_message(error), str(path))
+    return VideoError(f"expected packets of which a clip can be made, got {ffmpeg_message(error)}")

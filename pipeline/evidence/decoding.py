@@ -89,38 +89,55 @@ def _group_of(
         yield stream, packet
 
 
+class Pictures:
+    """Decodes kept packets of one stream after another; damaged ones are passed over, as whoever watches does."""
+
+    def __init__(self) -> None:
+        self._decoder: av.VideoCodecContext | None = None
+        self._times: dict[int, float] = {}
+
+    def of(self, stream: KeptStream, packet: KeptPacket) -> Iterator[tuple[KeptStream, float, av.VideoFrame]]:
+        """Pictures that come with the next packet, with their media times."""
+        if not stream.codec:
+            yield from _image(stream, packet)
+            return
+        if self._decoder is None:
+            self._decoder = stream.decoder()
+        if packet.media_s is not None:
+            self._times[packet.order] = packet.media_s
+        unit = av.Packet(packet.data)
+        unit.is_keyframe, unit.opaque, unit.pts = packet.is_keyframe, packet.order, packet.order
+        yield from self._decoded(self._decoder, stream, unit)
+
+    def rest(self, stream: KeptStream) -> Iterator[tuple[KeptStream, float, av.VideoFrame]]:
+        """Pictures that the decoder still holds."""
+        if self._decoder is not None:
+            yield from self._decoded(self._decoder, stream, None)
+
+    def _decoded(
+        self, decoder: av.VideoCodecContext, stream: KeptStream, unit: av.Packet | None
+    ) -> Iterator[tuple[KeptStream, float, av.VideoFrame]]:
+        try:
+            frames = decoder.decode(unit)
+        except av.error.FFmpegError:
+            return
+        for frame in frames:
+            number = frame.opaque
+            shown_s = self._times.pop(number, None) if isinstance(number, int) else None
+            if shown_s is not None:
+                yield stream, shown_s, frame
+
+
 def _frames(
     packets: Iterator[tuple[KeptStream, KeptPacket]],
 ) -> Iterator[tuple[KeptStream, float, av.VideoFrame]]:
     """Pictures with their media times, each as soon as it is there."""
-    decoder, stream = None, None
-    times: dict[int, float] = {}
+    pictures, last = Pictures(), None
     for stream, packet in packets:
-        if packet.media_s is not None:
-            times[packet.order] = packet.media_s
-        if not stream.codec:
-            yield from _image(stream, packet)
-            continue
-        decoder = decoder or stream.decoder()
-        unit = av.Packet(packet.data)
-        unit.is_keyframe, unit.opaque, unit.pts = packet.is_keyframe, packet.order, packet.order
-        yield from ((stream, *told) for told in _decoded(decoder, unit, times))
-    if decoder is not None and stream is not None:
-        yield from ((stream, *told) for told in _decoded(decoder, None, times))
-
-
-def _decoded(
-    decoder: av.VideoCodecContext, unit: av.Packet | None, times: dict[int, float]
-) -> Iterator[tuple[float, av.VideoFrame]]:
-    try:
-        frames = decoder.decode(unit)
-    except av.error.FFmpegError:
-        return  # damaged, as its camera sent it
-    for frame in frames:
-        number = frame.opaque
-        shown_s = times.get(number) if isinstance(number, int) else None
-        if shown_s is not None:
-            yield shown_s, frame
+        last = stream
+        yield from pictures.of(stream, packet)
+    if last is not None:
+        yield from pictures.rest(last)
 
 
 def _image(stream: KeptStream, packet: KeptPacket) -> Iterator[tuple[KeptStream, float, av.VideoFrame]]:

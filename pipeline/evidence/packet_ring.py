@@ -173,7 +173,7 @@ class RingTap:
 
     def begin(self, stream: VideoStream | None) -> None:
         """Another stream begins."""
-        self._stream, self._is_sized = KeptStream.of(self._session, stream), False
+        self._stream, self._is_sized = KeptStream.of(self._session, stream, self._stream), False
 
     def add(self, unit: av.Packet) -> None:
         """Keep an access unit."""

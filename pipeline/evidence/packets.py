@@ -60,21 +60,27 @@ class KeptStream:
     _holder: Any = None
 
     @classmethod
-    def of(cls, session: int, stream: VideoStream | None) -> KeptStream:
+    def of(cls, session: int, stream: VideoStream | None, before: KeptStream | None = None) -> KeptStream:
         """Describe a stream that is open; nothing of it is needed once it is closed.
 
         Args:
             session: of the camera.
             stream: as ``PacketTap.begin`` is told.
+            before: the one before it, whose template serves again where it is alike: a file of one picture may be
+                played a hundred times a second.
         """
         if stream is None:
             return cls(session)
         context = stream.codec_context
+        found = (context.name, context.extradata, context.pix_fmt)
+        if before is not None and found == (before.codec, before.extradata, before.pixels):
+            size_px = (context.height, context.width)
+            return cls(session, *found[:2], before.template, found[2], size_px, _holder=before._holder)
         # A container in memory, into which nothing is ever written, keeps what FFmpeg has to know of the stream.
         holder = av.open(io.BytesIO(), "w", format="matroska")
         try:
             template = holder.add_stream_from_template(stream, opaque=True)
-        except ValueError:
+        except Exception:  # whatever FFmpeg has against it: its camera is to be read all the same
             template = None
         size_px, extradata = (context.height, context.width), context.extradata
         pixels = context.pix_fmt

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.alerts import Event
 from pipeline.errors import VideoError
 from pipeline.evidence.clip import Clip
 from pipeline.evidence.decoding import picture_at, picture_in_clip
@@ -54,6 +55,7 @@ class EventRecording:
         self.trouble = ""
         self._picture: bytes | None = None
         self._picture_peak_s: float | None = None
+        self._looked_for: tuple[float, bool] | None = None
         self._staging: Path | None = None
         self._clip: Clip | None = None
         self._newest = 0  # order of the newest packet in the clip
@@ -103,8 +105,12 @@ class EventRecording:
     def _take_picture(self) -> None:
         """Decode the peak, where there is a new one and its packets are still there."""
         peak_s, footage = self._request.peak_s, self._footage
-        if not self._settings.pictures or footage is None or self._picture_peak_s == peak_s:
+        looked_for = peak_s, self._request.is_final
+        if not self._settings.pictures or footage is None or peak_s == self._picture_peak_s:
             return
+        if looked_for == self._looked_for:
+            return
+        self._looked_for = looked_for
         found = picture_at(footage.cut(self._request.event.session, peak_s, peak_s + _LOOK_AHEAD_S).packets, peak_s)
         off_s = math.inf if found is None else abs(found[1] - peak_s)
         if found is not None and (off_s <= _SAME_S or (self._picture is None and off_s <= _NEAR_S)):
@@ -157,16 +163,7 @@ class EventRecording:
 
     def _finish(self, there: Stored | None) -> None:
         """Store all of it."""
-        clip_file = None
-        if self._clip is not None:
-            clip, self._clip = self._clip, None
-            clip.close()
-            clip_file = clip.path
-            peak_s = self._request.peak_s
-            if self._settings.pictures and self._picture_peak_s != peak_s and clip.first_s <= peak_s <= clip.last_s:
-                image = picture_in_clip(clip.path, peak_s - clip.first_s)
-                if image is not None:
-                    self._picture, self._picture_peak_s = _drawn(image, self._request), peak_s
+        clip_file = self._ended_clip()
         if self._picture is None and there is not None and there.picture is not None:
             self._picture = (self._output / there.picture).read_bytes()  # of a process before this one
         if self._picture is None and clip_file is None:
@@ -179,6 +176,23 @@ class EventRecording:
         why = self._why or (_CLIP_LOST if self._settings.clips and clip_file is None else "")
         self.answer = self._answered(stored(self._output, self._place) or Stored(), why)
         self.trouble = ""
+
+    def _ended_clip(self) -> Path | None:
+        """The clip's file, and the peak's picture out of it where there is no other; None where there is none."""
+        clip, self._clip = self._clip, None
+        if clip is None:
+            return None
+        peak_s = self._request.peak_s
+        try:
+            clip.close()
+            if self._settings.pictures and self._picture_peak_s != peak_s and clip.first_s <= peak_s <= clip.last_s:
+                image = picture_in_clip(clip.path, peak_s - clip.first_s)
+                if image is not None:
+                    self._picture, self._picture_peak_s = _drawn(image, self._request), peak_s
+        except VideoError as error:
+            self._why = f"no clip of it: {error}"
+            return None
+        return clip.path
 
     def _give_up(self, error: OSError) -> None:
         """What the disk does not take, or nobody can read, is not there; the picture of before may be."""
@@ -218,7 +232,7 @@ def _drawn(image: npt.NDArray[np.uint8], request: EvidenceRequest) -> bytes:
     from pipeline.evidence.picture import Shown, draw_peak  # Pillow only where there are events
 
     event = request.event
-    said = [event.camera_id, _local_time(request), f"score {event.peak_score:.2f} over {event.threshold:.2f}"]
+    said = [event.camera_id, _local_time(event), f"score {event.peak_score:.2f} over {event.threshold:.2f}"]
     if event.channel is not None:
         said.insert(2, event.channel)
     if event.zone is not None:
@@ -226,9 +240,7 @@ def _drawn(image: npt.NDArray[np.uint8], request: EvidenceRequest) -> bytes:
     return draw_peak(image, Shown(request.peak_map, request.region, "  ".join(said)))
 
 
-def _local_time(request: EvidenceRequest) -> str:
+def _local_time(event: Event) -> str:
     """The peak's, in the camera's time zone."""
-    event = request.event
     zone = datetime.fromisoformat(event.started_local).tzinfo if event.started_local else None
-    at = datetime.fromtimestamp(event.peak_at_s, zone).astimezone(zone)
-    return f"{at:%Y-%m-%d %H:%M:%S} {at:%z}"
+    return datetime.fromtimestamp(event.peak_at_s, zone).astimezone(zone).isoformat(sep=" ", timespec="seconds")

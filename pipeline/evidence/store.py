@@ -110,7 +110,11 @@ def store(
             (staged / PICTURE).write_bytes(picture)
         if clip is not None:
             clip.rename(staged / clip.name)
-        about = {**asdict(event), "is_final": final}
+        paths = {
+            "picture": None if picture is None else str(place.relative / PICTURE),
+            "clip": None if clip is None else str(place.relative / clip.name),
+        }
+        about = {**asdict(event), **paths, "is_final": final}
         (staged / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 

@@ -312,15 +312,13 @@ class DesiredStates:
         cameras = self._slices.split(self._registry.cameras, lambda camera: camera.id)
         removed = self._slices.split(self._registry.removed_cameras, lambda camera: camera.id)
         for name in scorers:
-            yield (
-                name,
-                DesiredScorerState(
-                    cameras=tuple(cameras.get(name, ())),
-                    removed_cameras=tuple(removed.get(name, ())),
-                    cards=self.cards,
-                    normal=self.normal,
-                ),
-            )
+            own = tuple(cameras.get(name, ())), tuple(removed.get(name, ()))
+            ids = {camera.id for of_slice in own for camera in of_slice}
+            normal = {  # that of one camera alone is no other scorer's business, and may be all there is
+                model: tuple(one for one in added if one.camera_id is None or one.camera_id in ids)
+                for model, added in self.normal.items()
+            }
+            yield name, DesiredScorerState(cameras=own[0], removed_cameras=own[1], cards=self.cards, normal=normal)
 
     def _numbered(self, desired: _Desired, before: _Desired | None) -> _Desired:
         """The desired state with a number: a new one where something has changed."""

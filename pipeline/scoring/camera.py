@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 
@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.alerts import Alert, Notice, Region
 from pipeline.camera_settings import AlertSettings
 from pipeline.scoring.calibration import Calibration
+from pipeline.scoring.dismissed import Dismissal
 from pipeline.scoring.event_span import event_id, event_of
 from pipeline.scoring.events import EventTracker, TrackerState
 from pipeline.scoring.evidence import Moment, PeakFrame
@@ -160,6 +161,16 @@ class CameraScoring:
         """What its smoothed scores are held against."""
         return self._calibration.thresholds
 
+    def is_held_against(self, by_zones: Mapping[str, Calibration]) -> bool:
+        """Whether these are the thresholds that it has.
+
+        Args:
+            by_zones: by the key of the zones that hold.
+        """
+        return all(
+            self._by_zones[zones].thresholds.version == one.thresholds.version for zones, one in by_zones.items()
+        )
+
     @property
     def model(self) -> str:
         """Fingerprint of the model by whose scores what it remembers was decided."""
@@ -245,6 +256,10 @@ class CameraScoring:
             suppressed=self._tracker.suppressed,
         )
         return score, [*raised, *light]
+
+    def silence(self, dismissals: Sequence[Dismissal]) -> None:
+        """Open nothing for the like of events that were dismissed, and of no others."""
+        self._tracker.dismissals = dismissals
 
     def moment(self) -> Moment:
         """What is to be known of an alert that its newest frame has raised."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from pipeline.alerts import Alert, AlertKind, EventEnd, Region
 from pipeline.camera_settings import AlertSettings
+from pipeline.scoring.dismissed import Dismissal, beside_dismissed
 from pipeline.scoring.event_span import EventSpan, Opening, event_of, severity_of
 from pipeline.scoring.regions import touch, union
 from pipeline.scoring.smoothing import ROUNDING_S, CausalSmoother, SmootherState
@@ -77,7 +78,8 @@ class EventTracker:
 
     An event that stays in one place for ``still_after_s`` ends as ``still_there``. What that thing makes anomalous
     opens nothing more until its place has been as normal footage for as long as the cooldown. What happens elsewhere,
-    or makes the score clearly higher than the thing ever did, opens a new event.
+    or makes the score clearly higher than the thing ever did, opens a new event. So it is with what was dismissed,
+    until the verdict expires.
 
     While an event is open an ``update`` follows after ``update_s`` of media time, then after twice, four times as long
     and so on, and after ``update_s`` where its severity has risen.
@@ -113,6 +115,8 @@ class EventTracker:
         """Why the last frame, though anomalous, counts for nothing; empty where it counts or is not anomalous."""
         self.thresholds = thresholds
         """What smoothed scores are held against from the next frame on."""
+        self.dismissals: Sequence[Dismissal] = ()
+        """What was dismissed on the camera."""
         self._settings = settings
         self._time_zone = time_zone
         self._zone_of = zone_of
@@ -153,12 +157,16 @@ class EventTracker:
         counted = smoothed
         if state.still:
             prediction, counted = self._beside_still_things(prediction, smoothed, elapsed_s)
+        told = counted
+        if self.dismissals:
+            thresholds, closing = self.thresholds, self._closing(prediction)
+            prediction, counted = beside_dismissed(prediction, counted, self.dismissals, thresholds.opening, closing)
         if state.open is None:
             alerts += self._watch(prediction, counted, p_value, elapsed_s, now_s)
         else:
             alerts += self._follow(state.open, prediction, counted, p_value, elapsed_s, now_s)
         if counted < self.thresholds.opening <= smoothed and self.joined is None:
-            self.suppressed = "still_there"
+            self.suppressed = "still_there" if told < self.thresholds.opening else "dismissed"
         return alerts
 
     def finish(self, now_s: float) -> list[Alert]:

@@ -61,6 +61,17 @@ def area(region: Region) -> float:
     return (region.right - region.left) * (region.bottom - region.top)
 
 
+def widened(region: Region, shape: tuple[int, ...]) -> Region:
+    """A region, a cell of a map of that shape wider on every side: for what flickers at its edge."""
+    height, width = shape
+    return Region(
+        max(0.0, region.left - 1 / width),
+        max(0.0, region.top - 1 / height),
+        min(1.0, region.right + 1 / width),
+        min(1.0, region.bottom + 1 / height),
+    )
+
+
 def union(first: Region | None, second: Region | None) -> Region | None:
     """The smallest box that holds both; None is nothing."""
     if first is None or second is None:

@@ -32,12 +32,15 @@ class RunFootage:
         self._models: dict[str, tuple[NormalStore, float]] = {}
         self._zoned: dict[tuple[str, str], _Zoned] = {}  # by model and scene
 
-    def know(self, card: ModelCard, folder: Path) -> None:
+    def know(self, card: ModelCard, folder: Path) -> bool:
         """Take in what lies beside a model.
 
         Args:
             card: of the model.
             folder: with its files; need not be there.
+
+        Returns:
+            Whether it is something else than before.
         """
         try:
             store = NormalStore.read(folder, card.fingerprint)
@@ -45,8 +48,12 @@ class RunFootage:
             _log.error("%s; thresholds are made without it", error)
             store = NormalStore()
         with self._lock:
+            before = self._models.get(card.fingerprint)
+            if before is not None and before[0].version == store.version:
+                return False
             self._models[card.fingerprint] = store, card.model.score.top_fraction
             self._zoned = {key: zoned for key, zoned in self._zoned.items() if key[0] != card.fingerprint}
+            return True
 
     def keep(self, fingerprints: Collection[str]) -> None:
         """Forget all models but these."""

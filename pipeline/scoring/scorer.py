@@ -13,11 +13,14 @@ from pipeline.models.card import ModelCard
 from pipeline.normal_footage import AddedStretch
 from pipeline.runtime.latency import LatencyHistogram
 from pipeline.runtime.status import ScoringStatus
+from pipeline.scoring.calibration import Calibration
 from pipeline.scoring.calibrations import Calibrations
 from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
+from pipeline.scoring.dismissed import Dismissal, dismissals_of
 from pipeline.scoring.evidence import Moment
 from pipeline.scoring.light import LightMonitor, light_threshold, settling_s
 from pipeline.types import Dropped, Prediction, Score
+from pipeline.verdicts import Verdict
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +65,17 @@ class Scorer:
         self._meters: dict[str, _Meter] = {}
         self._archived: set[str] = set()  # removed long ago
         self._calibrations = Calibrations()
+        self._dismissals: dict[str, tuple[Dismissal, ...]] = {}
+
+    def judge(self, verdicts: Iterable[Verdict]) -> None:
+        """Take in what people said of events.
+
+        Args:
+            verdicts: all there are, one per event.
+        """
+        self._dismissals = dismissals_of(verdicts)
+        for camera_id, camera in self._cameras.items():
+            camera.silence(self._dismissals.get(camera_id, ()))
 
     def use(self, cards: Sequence[ModelCard], normal: Mapping[str, Sequence[AddedStretch]] | None = None) -> None:
         """Know these models, too; what was not seen by any is expected to be seen by the last of them.
@@ -99,6 +113,8 @@ class Scorer:
                     self._end(camera_id, now_s, outcome)
                 self._cameras[camera_id] = self._scoring(settings)
                 self._meters.setdefault(camera_id, _Meter())
+            elif not self._cameras[camera_id].is_held_against(self._calibrated(settings)):  # scores are what they were
+                self._cameras[camera_id] = self._scoring(settings)
             self._settings[camera_id] = settings
         for settings in removed_cameras:
             if settings.id not in self._cameras:
@@ -192,6 +208,11 @@ class Scorer:
         outcome.alerts.extend(changed.end_untold_light(now_s))
         return changed
 
+    def _calibrated(self, settings: CameraSettings) -> dict[str, Calibration]:
+        """What a camera that is known is to be held against, by its zones."""
+        card = self._cards.get(self._cameras[settings.id].model) or self._cards[self._wanted]
+        return self._calibrations.by_zones(card, settings)
+
     def _scoring(self, settings: CameraSettings) -> CameraScoring:
         """A camera, by the model that it was scored by last, or else by the one that is wanted."""
         self._settings_of[settings.id] = settings
@@ -213,7 +234,7 @@ class Scorer:
                 settings.id,
                 extra={"camera": settings.id},
             )
-        return CameraScoring(
+        camera = CameraScoring(
             settings.id,
             self._calibrations.of(card, settings),
             settings.alerts,
@@ -224,6 +245,8 @@ class Scorer:
             light=_light_monitor(card, settings),
             model=card.fingerprint,
         )
+        camera.silence(self._dismissals.get(settings.id, ()))
+        return camera
 
     def _restored(self, camera_id: str) -> CameraState | None:
         text = self._states.get(camera_id)

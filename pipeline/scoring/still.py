@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.alerts import Region
-from pipeline.scoring.regions import anomalous_region, area, cells_of, is_same_place, strongest_spot, union
+from pipeline.scoring.regions import anomalous_region, area, cells_of, is_same_place, strongest_spot, union, widened
 
 LOOK_EVERY_S = 0.5
 """Media time between two looks at where an open event is."""
@@ -126,16 +126,9 @@ def with_thing(things: Sequence[StillThing], anchor: Anchor, shape: tuple[int, .
     Args:
         things: those before.
         anchor: of the event that ends.
-        shape: of the camera's maps; the place is a cell wider on every side, for what flickers at its edge.
+        shape: of the camera's maps.
     """
-    height, width = shape
-    cover = anchor.cover
-    place = Region(
-        max(0.0, cover.left - 1 / width),
-        max(0.0, cover.top - 1 / height),
-        min(1.0, cover.right + 1 / width),
-        min(1.0, cover.bottom + 1 / height),
-    )
+    place = widened(anchor.cover, shape)
     others = [thing for thing in things if not is_same_place(thing.place, place)]
     return [*others, StillThing(place, anchor.level, anchor.excess)][-MOST_STILL:]
 

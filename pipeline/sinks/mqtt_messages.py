@@ -51,15 +51,19 @@ class Shown:
 
     @classmethod
     def all_of(cls, mark: str, run: str) -> dict[str, Self]:
-        """By camera, what ``mark_of`` wrote; problems of another run are nobody's any more."""
-        if not mark:
+        """By camera, what ``mark_of`` wrote; nothing of what another kind of sink did, which had the name before.
+
+        Problems of another run are nobody's any more.
+        """
+        try:
+            kept = json.loads(mark)
+            is_ours = kept["run"] == run
+            return {
+                camera_id: cls(one["alarm"], one["problems"] if is_ours else {})
+                for camera_id, one in kept["cameras"].items()
+            }
+        except (ValueError, TypeError, KeyError):
             return {}
-        kept = json.loads(mark)
-        is_ours = kept["run"] == run
-        return {
-            camera_id: cls(one["alarm"], one["problems"] if is_ours else {})
-            for camera_id, one in kept["cameras"].items()
-        }
 
 
 def mark_of(all_shown: Mapping[str, Shown], run: str) -> str:

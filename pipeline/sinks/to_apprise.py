@@ -6,6 +6,7 @@ its address holds: tokens and passwords.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -121,7 +122,7 @@ class AppriseSink(AlertSender):
         self._settings = settings
         self._folder = context.folder
         self._waits = settings.picture_wait_s if context.keeps_pictures and _wants_pictures(settings) else 0.0
-        self._pictured: list[str] = json.loads(alerts.mark or "[]")  # the newest events whose picture was sent
+        self._pictured = _pictured(alerts.mark)  # the newest events whose picture was sent
         self._failed_once: int | None = None  # serial of an alert that was not taken with its picture
         self._begin()
 
@@ -201,6 +202,15 @@ class AppriseSink(AlertSender):
     def _remember(self, event_id: str) -> bool:
         self._pictured = [*self._pictured, event_id][-_PICTURED:]
         return self._alerts.keep_receipts({}, json.dumps(self._pictured))
+
+
+def _pictured(mark: str) -> list[str]:
+    """What ``_remember`` wrote; nothing of what another kind of sink did, which had the name before."""
+    with contextlib.suppress(ValueError):
+        kept: Any = json.loads(mark)
+        if isinstance(kept, list):
+            return [str(event_id) for event_id in cast("list[Any]", kept)]
+    return []
 
 
 def _wants_pictures(settings: AppriseSinkSettings) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -158,8 +159,8 @@ def _pooled(levels: Sequence[Sequence[LevelConstants]]) -> tuple[LevelConstants,
 
 
 def _agreed(strengths: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The strengths of conditions that all parts support."""
-    return {level: min(of_part[level] for of_part in strengths) for level in strengths[0]}
+    """The strengths of conditions that most parts support."""
+    return {level: statistics.median_low(of_part[level] for of_part in strengths) for level in strengths[0]}
 
 
 class _Steps:

@@ -182,9 +182,10 @@ class PartMeter:
             own: dict[int, MeasuredPart] = {}
             done = 0
             for at in map(int, np.flatnonzero(owners == workers.rank)):
-                own.update(zip(passes[at], self._pass([shown[number] for number in passes[at]]), strict=True))
-                done += frames[at]
-                progress(done, total)
+                read = self._pass([shown[number] for number in passes[at]])
+                for number, own[number] in zip(passes[at], read, strict=True):
+                    done += len(shown[number].part.frames)
+                    progress(done, total)
             return own
 
         own = workers.together(measured)

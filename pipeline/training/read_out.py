@@ -52,7 +52,7 @@ class MeasuredReadOut:
         normal_kinds: what each of these tuples is good for.
         unpaired_scores: what the same frames score without their pairs; empty where there is no motion to miss.
         normal_common: their common surprise.
-        maps: of the same frames, as scores are read off them, by scene; in the order of ``normal_scores``.
+        maps: of those of these frames that were not learned from, as scores are read off them, by scene.
     """
 
     constants: ReadOutConstants
@@ -232,9 +232,9 @@ def _result(
         if scales is not None:
             alone = read(part.maps, None, part.paired, constants, top_fraction)
             unpaired.setdefault(part.scene, []).append(tuple(alone.scores.tolist()))
-        kept = [None if one is None else as_float16(one.scored) for one in (reading, alone)]
-        assert kept[0] is not None
-        maps.append((part.scene, MapStretch(part.kind, part.fps, kept[0], kept[1])))
+        if part.kind != "learned":  # which proves nothing, and may be long
+            unpaired_maps = None if alone is None else as_float16(alone.scored)
+            maps.append((part.scene, MapStretch(part.kind, part.fps, as_float16(reading.scored), unpaired_maps)))
     by_scene = ({scene: tuple(of_parts) for scene, of_parts in scores.items()} for scores in (normal, unpaired, common))
     normal_scores, unpaired_scores, normal_common = by_scene
     normal_kinds = {scene: tuple(of_parts) for scene, of_parts in kinds.items()}

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import av
@@ -76,7 +77,9 @@ def test_every_frame_of_every_camera_is_scored_once_and_readable_in_redis_and_pa
     clips = {clip.scene: clip for clip in trained.dataset.test}
     receiver = Receiver().start()
     webhook = {"kind": "webhook", "name": "pager", "url": receiver.url, "secret": SECRET}
-    cameras = {scene: {"id": scene, "url": str(clip.url)} for scene, clip in clips.items()}
+    # There it is an hour later than UTC all year.
+    where = {"time_zone": "Africa/Lagos"}
+    cameras = {scene: {"id": scene, "url": str(clip.url), **where} for scene, clip in clips.items()}
     sensitive = next(iter(cameras.values()))
     sensitive["alerts"] = {"quantile": 0.6, "close_quantile": 0.4, "open_frames": 1, "open_s": 0.0, "close_s": 0.2}
     sensitive["alerts"]["cooldown_s"] = 0.0
@@ -110,6 +113,13 @@ def test_every_frame_of_every_camera_is_scored_once_and_readable_in_redis_and_pa
     for event_id in ids:
         kinds = without_evidence([alert["kind"] for alert in alerts if alert["event_id"] == event_id])
         assert kinds == ["new", *["update"] * (len(kinds) - 2), "end"]
+    for alert in alerts:  # each explains itself
+        began = datetime.fromisoformat(alert["started_local"])
+        assert (began.timestamp(), str(began.tzinfo)) == (int(alert["started_at_s"]), "UTC+01:00")
+        assert alert["thresholds"] == statuses[alert["camera_id"]]["thresholds"]
+        assert 0.0 < alert["peak_p_value"] <= 1.0
+        assert alert["peak_smoothed"] >= alert["threshold"]
+        assert (alert["ended"] is None) == (alert["end_s"] is None)
 
 
 def test_a_report_made_later_shows_the_events_that_were_told_in_redis(trained, tmp_path):

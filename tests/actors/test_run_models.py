@@ -1,9 +1,18 @@
 """A model that follows another while a run goes on, with actors that live in the process of the test."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
+from actors.control import RunControl
+from pipeline.camera_settings import CameraSettings
+from pipeline.config import Config
 from pipeline.errors import BadInputError
+from pipeline.models.normal_file import StoredMaps
+from pipeline.models.normal_store import NormalStore
 from pipeline.models.source import ModelSource
+from pipeline.normal_footage import AddedStretch, MapStretch, NormalStretch
 from pipeline.runtime.model_swap import RunModel
 from tests.actors.test_supervisor import CARD, READER, Run
 
@@ -87,3 +96,52 @@ def test_two_changes_at_a_time_and_one_without_room_are_refused_with_nothing_cha
     run.supervisor.models.change(NEXT)
     with pytest.raises(BadInputError, match="a change is under way"):
         run.supervisor.models.change(NEXT)
+
+
+def test_normal_footage_that_was_added_beside_the_model_reaches_scorers_when_it_is_read_again(run, tmp_path):
+    models = run.supervisor.models
+    run.fleet.models.folder = lambda source: tmp_path
+    assert not models.read_footage_again()
+    stretch = AddedStretch(NormalStretch("own", 5.0, np.array([1.0, 2.0])), "gate")
+    NormalStore().with_added([stretch]).write(tmp_path, CARD.fingerprint)
+    assert models.read_footage_again()
+    assert not models.read_footage_again()
+    models.prepare([])
+    run.step()
+    (added,) = run["run-scorer-0"].desired.normal[CARD.fingerprint]
+    assert added.stretch.scores.tolist() == [1.0, 2.0]
+
+
+def lie_beside(folder, model, top):
+    """Maps of normal footage beside a model, whose frames score up to ``top``."""
+    maps = np.linspace(0.0, top, 50)[:, None, None] * np.ones((1, 4, 6))
+    folder.mkdir()
+    store = NormalStore().with_added((), maps=[StoredMaps.of("gate", MapStretch("own", 5.0, maps.astype(np.float16)))])
+    store.write(folder, model)
+    return ModelSource(model, str(folder))
+
+
+def told(run):
+    """What the scorer was told of stored maps: by model, the zones and the highest score."""
+    normal = run["run-scorer-0"].desired.normal
+    return {model: {one.zones: round(one.stretch.scores.max()) for one in added} for model, added in normal.items()}
+
+
+def test_scorers_know_what_a_models_maps_score_under_new_zones_before_they_score_by_them(run, tmp_path):
+    first, coming = lie_beside(tmp_path / "a", CARD.fingerprint, 10.0), lie_beside(tmp_path / "b", "b" * 64, 20.0)
+    run.fleet.models.first = first
+    run.supervise()
+    run.step()
+    run.step()
+    assert told(run) == {first.fingerprint: {}}
+    door = {"name": "door", "watch": [[0, 0], [1, 0], [1, 1]], "sensitivity": 2}
+    zoned = CameraSettings.model_validate({"id": "gate", "url": "rtsp://h/x", "zones": [door]})
+    control = RunControl(Config(), None, (), run.supervisor.apply, run.supervisor.models, stop=lambda: None)
+    control.answer({"do": "add", "camera": {**zoned.model_dump(mode="json"), "url": "rtsp://h/x"}})
+    run.step()
+    key = zoned.zoning.at(0.0).key
+    assert run["run-scorer-0"].desired.cameras == (zoned,)
+    assert told(run) == {first.fingerprint: {key: 20}}
+    run.supervisor.models.change(replace(NEXT, source=coming))
+    run.step()
+    assert told(run) == {first.fingerprint: {key: 20}, coming.fingerprint: {key: 40}}

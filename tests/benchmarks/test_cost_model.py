@@ -1,5 +1,6 @@
 """What is predicted for many cameras follows from what was measured of few."""
 
+import math
 from argparse import Namespace
 from dataclasses import replace
 
@@ -51,7 +52,8 @@ def test_ten_times_the_cameras_take_ten_times_the_cores_and_as_many_more_scorers
     small, large = (size(COSTS, each, OPTIONS) for each in (load, replace(load, cameras=10_000, frames_per_s=50_000.0)))
     assert large["cores"]["decoding"] == pytest.approx(10 * small["cores"]["decoding"]) == 500.0
     assert large["scorers"] >= 50
-    assert small["detectors"] >= 7  # 5,000 frames of 1 ms each, at three quarters of a device
+    alone = predict(COSTS, load)["DetectorActor"]
+    assert small["detectors"] == math.ceil((5.0 + alone) / 0.75)  # 5,000 frames of 1 ms, then what takes them in
     assert large["detectors"] == pytest.approx(10 * small["detectors"], abs=10)
     assert large["gbit_s"]["cameras to decoders"] == 40.0
     assert large["redis_gb"] == 5.0

@@ -30,7 +30,7 @@ def camera(**settings):
 
 
 def run(folder, scores, *, card=CARD, settings=None, session=0, start_s=0.0, paired=None, first_serial=0):
-    """Score frames at 10 per second as a run does, and close its files."""
+    """Score frames at 10 per second as a run does, and close its files; gives the alerts."""
     settings = settings or camera()
     scorer = Scorer(card)
     scorer.configure([settings], NOON)
@@ -47,6 +47,7 @@ def run(folder, scores, *, card=CARD, settings=None, session=0, start_s=0.0, pai
     sink = make(RunFolder(folder).stream_scores)
     sink.write(outcome.scores)
     assert sink.close(10.0) is None
+    return outcome.alerts
 
 
 def quiet(seconds, seed=1):

@@ -3,6 +3,7 @@ from pathlib import Path
 
 from pipeline.checks.model import check_model
 from pipeline.models.card import WEIGHTS_FILE
+from pipeline.models.normal_file import NORMAL_FILE
 from tests.models_for_tests import TINY, tiny_config
 
 
@@ -37,6 +38,14 @@ def test_weights_that_are_cut_off_fail(trained, tmp_path):
     (model,) = found_for(trained, folder=folder)
     assert model.state == "failed"
     assert WEIGHTS_FILE in model.detail
+
+
+def test_damaged_normal_footage_is_a_warning(trained, tmp_path):
+    folder = shutil.copytree(trained.folder, tmp_path / "model")
+    (folder / NORMAL_FILE).write_bytes((folder / NORMAL_FILE).read_bytes()[:-100])
+    model, footage, _ = found_for(trained, folder=folder)
+    assert (model.state, footage.state) == ("ok", "warning")
+    assert f"{NORMAL_FILE}: expected normal footage written by 'train' or 'calibrate'" in footage.detail
 
 
 def test_no_folder_and_none_named_fail_since_no_run_would_start(trained, tmp_path):

@@ -67,6 +67,17 @@ def test_images_become_a_clip_of_jpegs_and_the_picture_is_the_image_itself(tmp_p
     assert (image.shape, frame_number(image)) == ((47, 65, 3), 17)
 
 
+def test_what_no_container_takes_as_it_is_becomes_a_clip_of_jpegs(tmp_path):
+    ring, times = filled(write_video(tmp_path / "old.avi", 60, codec="msmpeg4v2", size_px=(96, 128)))
+    clip, _ = cut_of(ring, times[33], tmp_path)
+    shown = shown_in(clip.path)
+    first = shown[0][0]
+    assert first <= 33 and [number for number, _ in shown] == list(range(first, 60))
+    assert shown[-1][1] == pytest.approx(times[59] - times[first], abs=0.002)
+    image, _ = picture_at(ring.cut(0, times[40]).packets, times[40])
+    assert frame_number(image) == 40
+
+
 def test_a_clip_goes_on_over_the_rounds_of_a_stand_in_and_ends_where_other_pictures_begin(tmp_path):
     small, large = write_video(tmp_path / "a.mp4", 20), write_video(tmp_path / "b.mp4", 20, size_px=(96, 128))
     ring, _ = filled(small)

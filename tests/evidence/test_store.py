@@ -28,7 +28,8 @@ def test_an_event_is_kept_whole_and_replaced_whole_by_what_is_known_of_it_later(
     store(tmp_path, PLACE, replace(EVENT, end_s=9.0), picture=b"late", clip=clip, final=True)
     assert stored(tmp_path, PLACE) == Stored(f"{folder}/picture.jpg", f"{folder}/clip.mkv", True)
     assert (tmp_path / folder / "picture.jpg").read_bytes() == b"late"
-    assert json.loads((tmp_path / folder / "event.json").read_text())["end_s"] == 9.0
+    about = json.loads((tmp_path / folder / "event.json").read_text())
+    assert (about["end_s"], about["picture"], about["clip"]) == (9.0, f"{folder}/picture.jpg", f"{folder}/clip.mkv")
     assert [path.name for path in (tmp_path / folder).parent.iterdir()] == [EVENT.event_id]
     assert (tmp_path / folder).stat().st_mode & 0o777 == 0o700
 

@@ -61,9 +61,12 @@ def live_config(urls: Mapping[str, str], folder: Path, redis_url: str, **section
 
 
 class LiveRun:
-    """A run in a thread of this process, until ``end``."""
+    """A run in a thread of this process, until ``end``; on the Ray of its own, or on a cluster's."""
 
-    def __init__(self, config: Config, model_folder: Path, *, spare_detectors: int = 0) -> None:
+    def __init__(
+        self, config: Config, model_folder: Path, *, spare_detectors: int = 0, address: str | None = None
+    ) -> None:
+        self._address = address
         self.folder = config.output.folder
         self.config_file = self.folder / "cameras.yaml"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +90,7 @@ class LiveRun:
                 yield self.control.over
 
         try:
-            final = run(self.plan, address=None, stop=self._stop, on_status=self._see, attended=attended)
+            final = run(self.plan, address=self._address, stop=self._stop, on_status=self._see, attended=attended)
             self._final.append(final)
         except BaseException as error:
             self._final.append(error)

@@ -3,11 +3,13 @@
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pipeline.camera_settings import CameraSettings
+from pipeline.normal_footage import AddedStretch, NormalStretch
 from pipeline.runtime.actor_states import ActorState, ActorStates
 from pipeline.runtime.camera_registry import CameraRegistry
 from pipeline.runtime.desired_state import DesiredStates
@@ -521,3 +523,19 @@ def test_sessions_are_sent_with_a_desired_state_and_are_no_reason_for_another():
     told = run.step()["run-camera-0"]
     assert told.sessions == {"a": run.registry.next_session("a")}
     assert told.counter_ids == {"a": READER.counter_id}
+
+
+def test_a_scorer_is_told_of_normal_footage_of_its_own_cameras_and_of_scenes():
+    run = Run([camera(camera_id) for camera_id in "abcdefgh"])
+    run.settle()
+    every = tuple(
+        AddedStretch(NormalStretch("own", 5.0, np.ones(3)), "gate", camera_id) for camera_id in (None, *"abcdefgh")
+    )
+    run.desired_states.normal = {"m": every}
+    run.settle()
+    told = {name: run.desired_states.newest[name] for name in SCORERS}
+    for desired in told.values():
+        own = {camera.id for camera in desired.cameras}
+        assert own
+        assert {one.camera_id for one in desired.normal["m"]} == {None, *own}
+    assert run.step() == {}

@@ -2,10 +2,12 @@
 
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from pipeline.alerts import Notice
 from pipeline.camera_settings import AlertSettings, CameraSettings, HealthSettings
+from pipeline.normal_footage import AddedStretch, NormalStretch
 from pipeline.scoring.camera import CameraState
 from pipeline.scoring.scorer import Scorer
 from pipeline.types import FrameHeader, Prediction
@@ -62,6 +64,21 @@ def test_every_frame_is_set_against_the_normal_footage_of_the_model_that_saw_it(
     )
     assert not any(score.is_anomalous for score in scores)
     assert scorer.status()["gate"].scored == 5
+
+
+def test_footage_that_was_added_meanwhile_moves_the_threshold_and_leaves_the_open_event_and_the_counts_alone():
+    scorer = scorer_of(OLD)
+    (opened,) = scorer.update(seen(0, 2.0), "old", 0.0).alerts
+    before = scorer.status()["gate"]
+    higher = AddedStretch(NormalStretch("own", FPS, np.full(50, 1.5)), "gate")
+    scorer.use([OLD], {"old": (higher,)})
+    assert kinds(scorer.configure([camera()], 1.0)) == []
+    after = scorer.status()["gate"]
+    assert (after.threshold, after.thresholds != before.thresholds) == (1.5, True)
+    assert after.normal_hours == pytest.approx(before.normal_hours + 5 / 3600)
+    assert (after.scored, after.events) == (1, 1)
+    (score,) = scorer.update(seen(1, 2.0), "old", 0.2).scores
+    assert (score.event_id, score.threshold, score.smoothed_score) == (opened.event.event_id, 1.5, 2.0)
 
 
 def test_an_open_event_ends_with_its_model_and_one_that_lasts_is_the_next_ones_own():

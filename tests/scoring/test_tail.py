@@ -14,7 +14,11 @@ def fitted(levels, least=0.0, usual=1.0) -> Tail:
     return Tail.fitted(levels, np.ones(len(levels)), least, usual)
 
 
-@given(st.floats(0.1, 10.0), st.floats(-0.25, 0.25), st.floats(0.0, 200.0))
+# Scipy's own law comes apart at shapes next to 0.
+shapes = st.floats(-0.25, 0.25).map(lambda shape: shape if abs(shape) > 1e-4 else 0.0)
+
+
+@given(st.floats(0.1, 10.0), shapes, st.floats(0.0, 200.0))
 def test_the_law_is_the_generalised_pareto_law(scale, shape, excess):
     tail = Tail(base=2.0, count=30.0, scale=scale, shape=shape)
     expected = 30.0 * stats.genpareto.sf(excess, shape, scale=scale)

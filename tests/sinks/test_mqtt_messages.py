@@ -45,7 +45,8 @@ def test_what_is_shown_outlives_the_process_and_problems_do_not_outlive_the_run(
     mark = mark_of(shown, "run")
     assert Shown.all_of(mark, "run") == {"gate": shown["gate"]}
     assert Shown.all_of(mark, "next") == {"gate": Shown(True)}
-    assert Shown.all_of("", "run") == {}
+    for strange in ("", "[]", "{}", "1-0", '["gate-1"]', '{"run": 1, "cameras": {"gate": 1}}'):
+        assert Shown.all_of(strange, "run") == {}
 
 
 def test_the_document_names_every_topic():

@@ -197,6 +197,17 @@ def test_checking_sends_nothing(server):
     assert "known to apprise" in AppriseSinkSettings(url="ntfys://hunter2-topic").check()
 
 
+def test_what_another_kind_of_sink_remembered_under_the_same_name_is_nothing_to_it(server, tmp_path):
+    store = RunStore(tmp_path / "run.sqlite", "run", ["apprise"])
+    store.alerts("apprise").keep_receipts({}, '{"run": "a", "cameras": {}}')
+    store.close()
+    sink = Mailing(server.url, tmp_path)
+    sink.send(of_event(0), evidence(0))
+    assert sink.flush()
+    assert [attached(message) for message in server.taken] in ([[PICTURE]], [[], [PICTURE]])
+    sink.close()
+
+
 @pytest.mark.parametrize("url", ["", "hunter2", "nobody://hunter2", "mailto://", "json://hunter2\n"])
 def test_an_address_that_apprise_does_not_know_is_refused_without_being_shown(url, logged):
     with pytest.raises(ValidationError) as raised:
