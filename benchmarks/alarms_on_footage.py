@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,13 @@ def measure(of: AccuracySet, settings: Mapping[str, Any], folder: Path) -> dict[
     draw(shots, clips, written, folder / "sheet.png")
     alerts = load_config(config, only=("camera_defaults",)).camera_defaults.alerts
     keys = ("thresholds", "frames", "anomalous_frames", "rbdc", "tbdc", "frame_auroc_causal")
+    provenance = read_card(model).provenance
+    trained_at = datetime.fromtimestamp(provenance.trained_at_s, UTC).isoformat(timespec="minutes")
     return {
+        "model": evaluated["model"][:12],
+        "trained_at": trained_at,
+        "frames_learned": provenance.train_frames,
+        "frames_held_out": provenance.holdout_frames,
         **{key: evaluated[key] for key in keys},
         "alarms": evaluated["alarms"],
         "budgets": at_budgets(read_card(model), alerts, list(clips.values()), written),
