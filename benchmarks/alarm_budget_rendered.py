@@ -107,7 +107,7 @@ def measure(seed: int, folder: Path) -> list[dict[str, Any]]:
                     "hours": hours,
                     "budget": budget,
                     "threshold": round(thresholds.opening, 3),
-                    "shape": round(thresholds.rates.tail.shape if thresholds.rates else 0.0, 3),
+                    "grouping": round(thresholds.rates.grouping if thresholds.rates else 1.0, 2),
                     "expected_per_hour": round(thresholds.expected_per_hour or 0.0, 4),
                     "interval_per_hour": [round(low, 4), round(high, 4)],
                     "provisional": thresholds.provisional,

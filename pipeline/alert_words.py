@@ -73,7 +73,7 @@ def once_in_words(once_in_h: float | None) -> str:
     if once_in_h is None or once_in_h <= 0.0:
         return ""
     if once_in_h >= 10.0 * _UNITS[0][0]:
-        return "less than once in 10 years"
+        return "once in 10+ years"
     for hours, unit in _UNITS:
         count = once_in_h / hours
         if count >= 2.0 or unit == "minute":

@@ -16,6 +16,7 @@ NoticeKind = Literal[
     "camera_dark",
     "camera_moved",
     "light_changed",
+    "camera_drifted",
     "storage_failing",
     "storage_restored",
     "run_started",

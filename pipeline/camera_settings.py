@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 
@@ -85,6 +85,8 @@ class AlertSettings(Settings):
         still_after_s: media time after which an event that stays in one place ends as ``still_there``; None turns that
             off.
         light_pause_s: longest time for which no event opens while the whole image looks different; 0 turns that off.
+        adapt: ``slow`` has thresholds follow the camera's normal scores, by one of their spreads in all and in a day
+            at most; None leaves them as they were made.
     """
 
     budget: Budget | None = None
@@ -98,6 +100,7 @@ class AlertSettings(Settings):
     cooldown_s: Annotated[float, Field(ge=0.0)] = 60.0
     still_after_s: PositiveFloat | None = 120.0
     light_pause_s: Annotated[float, Field(ge=0.0)] = 60.0
+    adapt: Literal["slow"] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -127,6 +130,8 @@ class HealthSettings(Settings):
         moved_s: a scene unlike the one it was trained on for that long: the camera was turned, or its view is blocked.
         light_changed_s: the whole image looks different for that long, in media time: light, weather, exposure, a dirty
             lens. The scorer tells it, of files too.
+        drift_falsely_h: a camera whose normal scores are no longer those of its normal footage has drifted; where they
+            are, that is told falsely once in that many watched hours on average.
     """
 
     offline_s: PositiveFloat | None = 5.0
@@ -134,6 +139,7 @@ class HealthSettings(Settings):
     dark_s: PositiveFloat | None = 10.0
     moved_s: PositiveFloat | None = 20.0
     light_changed_s: PositiveFloat | None = 10.0
+    drift_falsely_h: PositiveFloat | None = 720.0
 
 
 def _check_zones_together(zones: Zones) -> Zones:

@@ -29,7 +29,8 @@ def alert_line(alert: Mapping[str, Any]) -> Text:
         told = [event_in_words(alert), str(alert.get("reason") or ""), _lasted(alert)]
     if any(told):
         line.append(f": {plain('; '.join(filter(None, told)))}")
-    line.append(f"  {plain(alert.get('event_id'))}", style="dim")
+    todo = "alerts dismiss " if kind == "new" else ""  # where it was nothing; whoever is woken need not look that up
+    line.append(f"  {todo}{plain(alert.get('event_id'))}", style="dim")
     return line
 
 

@@ -91,6 +91,7 @@ def cameras_table(statuses: Iterable[Mapping[str, Any]], title: str) -> Table:
         dropped, conditions = _dropped(status), status.get("conditions")
         reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.items())
         state = [status.get("state"), *(conditions if isinstance(conditions, list) else ())]
+        state += ["not armed"] if status.get("armed") is False else []
         row = (
             plain(status.get("camera_id")),
             ", ".join(map(plain, state)),

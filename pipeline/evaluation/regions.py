@@ -168,6 +168,8 @@ def _regions(
 ) -> tuple[BoxArray, npt.NDArray[np.int64]]:
     """Boxes, in cells, of what stands out at each threshold, and the number of the threshold of each."""
     reached = int(np.searchsorted(thresholds, anomaly_map.max(), side="right"))
+    if not reached:  # scipy finds nothing to look for in nothing
+        return np.zeros((0, 4)), np.zeros(0, dtype=np.int64)
     named: npt.NDArray[np.int32] = ndimage.label(  # pyright: ignore
         anomaly_map >= thresholds[:reached, None, None], _WITHIN_CUT
     )[0]

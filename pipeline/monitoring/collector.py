@@ -25,7 +25,7 @@ from pipeline.version import VERSION
 OUTCOMES = ("scored", *get_args(DropReason))
 """What may become of a frame: a score, or a reason why it has none."""
 
-CONDITIONS = ("offline", "frozen", "dark", "moved", "light_changed")
+CONDITIONS = ("offline", "frozen", "dark", "moved", "light_changed", "drifted")
 _REDIS = "redis"  # the sink whose alerts are counted without its name
 
 

@@ -262,7 +262,7 @@ class CameraRegistry:
         return camera.reader.ended
 
     def _status(self, camera: _Camera, reader: ReaderStatus, scoring: ScoringStatus) -> CameraStatus:
-        of_scores = {"light_changed"} if scoring.light_changed else set[str]()
+        of_scores = {name for name in ("light_changed", "drifted") if getattr(scoring, name)}
         return CameraStatus(
             camera_id=camera.settings.id,
             scene=camera.settings.scene_name,

@@ -32,6 +32,7 @@ class ScoringStatus:
         provisional: whether that is too little for the budget that was asked for.
         hours_missing: how many more hours of it would do.
         armed: whether events may open, as its zones were at the newest scored frame.
+        drifted: whether the camera's normal scores are no longer those of its normal footage.
         light_changed: whether the camera's whole image looks different than in training.
         model: fingerprint of the model that it is scored by.
         counted: by the id of frame counters, how many of the frames dispatched by them are scored or dropped: all below
@@ -54,6 +55,7 @@ class ScoringStatus:
     hours_missing: float = 0.0
     armed: bool = True
     light_changed: bool = False
+    drifted: bool = False
     model: str = ""
     counted: dict[str, int] = field(default_factory=dict[str, int])
 
@@ -112,7 +114,7 @@ class CameraStatus:
         session: number of the current connection.
         counts: its frame counts.
         scoring: what the scorer knows.
-        conditions: what is out of order: ``offline``, ``frozen``, ``dark``, ``moved``, ``light_changed``.
+        conditions: what is out of order: ``offline``, ``frozen``, ``dark``, ``moved``, ``light_changed``, ``drifted``.
         missing: frames that a file promised and that never came.
         last_frame_at_s: Unix time of the newest frame; None before the first.
         error: why the stream failed or ended, in one line; empty when all is well.

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pipeline.camera_settings import AlertSettings
 from pipeline.normal_footage import NormalStretch
 from pipeline.scoring.alignment import Alignment
+from pipeline.scoring.drift import DriftTest
 from pipeline.scoring.smoothed import smoothed
 from pipeline.scoring.threshold_law import thresholds_of
 from pipeline.scoring.thresholds import Thresholds
@@ -24,6 +25,7 @@ from pipeline.scoring.thresholds import Thresholds
 _LAW = 1
 """Number of the law by which thresholds are made; another law, other thresholds of the same footage."""
 
+_DEVIATIONS = 1.4826  # median absolute deviations of a normal law in its standard deviation
 # What of a camera's alert settings decides thresholds.
 _ASKED = {"budget", "quantile", "close_quantile", "smoothing_s", "open_frames", "open_s", "close_s"}
 
@@ -37,12 +39,18 @@ class Calibration:
         alignment: of frames without a pair; None where all frames are on one scale as they are.
         normal: scores of normal frames with a pair, lowest first, float64, shape (N,).
         unpaired: the same without one.
+        drift: tells whether scores are still those; None where there is too little footage to.
+        median: of ``normal``.
+        spread: its standard deviation without outliers: by the median absolute deviation.
     """
 
     thresholds: Thresholds
     alignment: Alignment | None
     normal: npt.NDArray[np.float64]
     unpaired: npt.NDArray[np.float64]
+    drift: DriftTest | None
+    median: float
+    spread: float
 
     @classmethod
     def of(
@@ -59,11 +67,14 @@ class Calibration:
         apart = [replace(stretch, scores=stretch.unpaired) for stretch in stretches if stretch.unpaired is not None]
         own, own_median = _thresholds(stretches, settings, sample_fps)
         own, normal = replace(own, version=_version(stretches, settings, sample_fps)), _sorted(stretches)
+        drift, median = DriftTest.of(stretches), float(np.median(normal))
+        spread = _DEVIATIONS * float(np.median(np.abs(normal - median)))
         if not apart:
-            return cls(own, None, normal, normal)
+            return cls(own, None, normal, normal, drift, median, spread)
         other, other_median = _thresholds(apart, settings, sample_fps)
         alignment = Alignment.between(own.opening, own_median, other.opening, other_median)
-        return cls(replace(own, unpaired_closing=alignment.aligned(other.closing)), alignment, normal, _sorted(apart))
+        aligned = replace(own, unpaired_closing=alignment.aligned(other.closing))
+        return cls(aligned, alignment, normal, _sorted(apart), drift, median, spread)
 
     def p_value(self, score: float, *, paired: bool) -> float:
         r"""Conformal p-value of a raw (not smoothed) anomaly score, in (0, 1].

@@ -126,6 +126,11 @@ def _who(cameras: Sequence[str]) -> str:
     return f"{len(cameras)} cameras ({names})" if len(cameras) > 1 else f"camera {names}"
 
 
+def _supported(thresholds: Thresholds) -> float:
+    """The rarest budget, in events per hour, that footage can tell from a higher rate."""
+    return RULE_OF_THREE * (thresholds.rates.grouping if thresholds.rates else 1.0) / thresholds.hours
+
+
 def _provisional_line(budget: str, found: dict[str, Thresholds]) -> str:
     hours = [thresholds.hours for thresholds in found.values()]
     missing = hours_in_words(max(thresholds.hours_missing for thresholds in found.values()))
@@ -133,7 +138,7 @@ def _provisional_line(budget: str, found: dict[str, Thresholds]) -> str:
         have = "no normal footage of its own supports any promise"
     else:
         least = "" if min(hours) == max(hours) else f"{hours_in_words(min(hours))} to "
-        rate = rate_in_words(RULE_OF_THREE / max(hours))
+        rate = rate_in_words(min(_supported(thresholds) for thresholds in found.values() if thresholds.hours))
         have = f"{least}{hours_in_words(max(hours))} of normal footage support a budget of {rate} at best"
     return (
         f"{_who(list(found))}: {have}, not {budget}: thresholds are provisional, {missing} more would do "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,8 +12,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.alerts import Alert, Notice, Region
 from pipeline.camera_settings import AlertSettings
+from pipeline.scoring.adaptation import AdaptationState, follow, moved
 from pipeline.scoring.calibration import Calibration
 from pipeline.scoring.dismissed import Dismissal
+from pipeline.scoring.drift import DriftMonitor, DriftState, end_drift
 from pipeline.scoring.event_span import event_id, event_of
 from pipeline.scoring.events import EventTracker, TrackerState
 from pipeline.scoring.evidence import Moment, PeakFrame
@@ -39,6 +42,8 @@ class CameraState:
         smoother: of the raw scores.
         tracker: of events.
         light: of what is said of the whole image.
+        drift: of what is said of its normal scores.
+        adaptation: by how much thresholds have followed these.
         model: fingerprint of the model by whose scores the rest was decided.
         zones: key of the regime that held at the last frame.
     """
@@ -52,6 +57,8 @@ class CameraState:
     smoother: SmootherState = field(default_factory=SmootherState)
     tracker: TrackerState = field(default_factory=TrackerState)
     light: LightState = field(default_factory=LightState)
+    drift: DriftState = field(default_factory=DriftState)
+    adaptation: AdaptationState = field(default_factory=AdaptationState)
     model: str = ""
     zones: str = ""
 
@@ -88,11 +95,13 @@ _FORMER_COUNTERS = 3
 _STATES = TypeAdapter(CameraState)
 _RUN_LOST = "the run was lost"
 _UNWATCHED = "the camera is no longer watched"
+_OTHER_MODEL = "another model scores now"
+_log = logging.getLogger(__name__)
 _CANNOT_TELL = "the model that scores now cannot tell"
 
 
 def end_abandoned(camera_id: str, state: CameraState, now_s: float) -> list[Alert | Notice]:
-    """The end of what lasted when its whole run was killed: of an event, and of a change of light.
+    """The end of what lasted when its whole run was killed: of an event, a change of light, a drift.
 
     Args:
         camera_id: the camera.
@@ -100,10 +109,13 @@ def end_abandoned(camera_id: str, state: CameraState, now_s: float) -> list[Aler
         now_s: Unix time.
     """
     span = state.tracker.open
-    light = end_light_change(camera_id, replace(state.light), now_s, now_s, _RUN_LOST)
+    over = [
+        *end_light_change(camera_id, replace(state.light), now_s, now_s, _RUN_LOST),
+        *end_drift(camera_id, replace(state.drift), now_s, now_s, _RUN_LOST),
+    ]
     if span is None:
-        return [*light]
-    return [Alert(event_of(camera_id, span, "interrupted"), "end", now_s), *light]
+        return [*over]
+    return [Alert(event_of(camera_id, span, "interrupted"), "end", now_s), *over]
 
 
 class CameraScoring:
@@ -118,6 +130,7 @@ class CameraScoring:
         by_zones: what scores are set against instead while zones hold, by the key of their regime.
         time_zone: by whose clock times are told; None for the machine's.
         light: watches the whole image; None where nobody can tell, or wants to know, that it looks different.
+        drift: watches its normal scores; None where nobody wants to know that they have drifted.
         model: fingerprint of the model whose normal frames these are.
     """
 
@@ -132,6 +145,7 @@ class CameraScoring:
         by_zones: Mapping[str, Calibration] | None = None,
         time_zone: tzinfo | None = None,
         light: LightMonitor | None = None,
+        drift: DriftMonitor | None = None,
         model: str = "",
     ) -> None:
         self.camera_id = camera_id
@@ -148,6 +162,9 @@ class CameraScoring:
         self._light = light
         if light is not None:
             light.state = self._state.light
+        self._drift, self._adapts = drift, settings.adapt == "slow"
+        if drift is not None:
+            drift.state = self._state.drift
         self._go_on_in(self._state.zones)
 
     @property
@@ -159,7 +176,7 @@ class CameraScoring:
     @property
     def thresholds(self) -> Thresholds:
         """What its smoothed scores are held against."""
-        return self._calibration.thresholds
+        return self._tracker.thresholds
 
     def is_held_against(self, by_zones: Mapping[str, Calibration]) -> bool:
         """Whether these are the thresholds that it has.
@@ -202,6 +219,11 @@ class CameraScoring:
         return self._regime.armed
 
     @property
+    def drifted(self) -> bool:
+        """Whether its normal scores are not those of its normal footage any more, as was said."""
+        return self._state.drift.since_at_s is not None
+
+    @property
     def light_changed(self) -> bool:
         """Whether its whole image looks different, as was said."""
         return self._state.light.since_at_s is not None
@@ -229,11 +251,14 @@ class CameraScoring:
             # It would stay in what is smoothed for good.
             self._state.count_dropped("not_finite")
             return None, []
+        last = self._smoother.state
+        elapsed_s = max(0.0, header.media_time_s - last.time_s) if header.session == last.session else 0.0
         smoothed = self._smoother.update(aligned.anomaly_score, header.session, header.media_time_s)
         self._state.scored += 1
         p_value = self._calibration.p_value(prediction.anomaly_score, paired=prediction.paired)
         light = [] if self._light is None else self._light.update(header, prediction.common_surprise, now_s)
-        raised = self._tracker.update(aligned, smoothed, now_s, p_value=p_value, held=self._held())
+        held = self._held()
+        raised = self._tracker.update(aligned, smoothed, now_s, p_value=p_value, held=held)
         event = self._tracker.joined
         self._note_peak(prediction)
         score = Score(
@@ -255,7 +280,12 @@ class CameraScoring:
             event_stretch=None if event is None else event.stretches,
             suppressed=self._tracker.suppressed,
         )
-        return score, [*raised, *light]
+        drift = (
+            []
+            if event is not None or score.is_anomalous or held
+            else self._learn(prediction, aligned, elapsed_s, now_s)
+        )
+        return score, [*raised, *light, *drift]
 
     def silence(self, dismissals: Sequence[Dismissal]) -> None:
         """Open nothing for the like of events that were dismissed, and of no others."""
@@ -285,7 +315,9 @@ class CameraScoring:
         state.smoother = self._smoother.state = SmootherState()
         state.light.smoother, state.light.turned_s = SmootherState(), None
         state.light.unsettled_s = 0.0
-        return [*alerts]
+        drift = end_drift(self.camera_id, state.drift, now_s, now_s, _OTHER_MODEL)
+        state.adaptation.moved, state.adaptation.steps = 0.0, 0
+        return [*alerts, *drift]
 
     def end_untold_light(self, now_s: float) -> list[Alert | Notice]:
         """End a change of light that lasts, where the model cannot tell when it will be over.
@@ -313,7 +345,26 @@ class CameraScoring:
             now_s: Unix time.
         """
         light = end_light_change(self.camera_id, self._state.light, now_s, now_s, _UNWATCHED)
-        return [*self._tracker.finish(now_s), *light]
+        drift = end_drift(self.camera_id, self._state.drift, now_s, now_s, _UNWATCHED)
+        return [*self._tracker.finish(now_s), *light, *drift]
+
+    def _learn(self, prediction: Prediction, aligned: Prediction, elapsed_s: float, now_s: float) -> list[Notice]:
+        """See in a frame that is no part of an event how the camera's normal scores are."""
+        calibration, header = self._calibration, prediction.header
+        if self._adapts and follow(
+            self._state.adaptation, aligned.anomaly_score, calibration.median, calibration.spread, elapsed_s
+        ):
+            self._go_on_in(self._state.zones)
+            _log.info(
+                "camera %s: thresholds follow its normal scores: %.4g from now on (version %s)",
+                self.camera_id,
+                self.thresholds.opening,
+                self.thresholds.version,
+                extra={"camera": self.camera_id},
+            )
+        if self._drift is None or calibration.drift is None:
+            return []
+        return self._drift.update(calibration.drift, header, prediction.anomaly_score, now_s, paired=prediction.paired)
 
     def _note_peak(self, prediction: Prediction) -> None:
         """Keep the map of the frame that is the highest so far of what is, or may become, an event."""
@@ -337,7 +388,8 @@ class CameraScoring:
 
     def _go_on_in(self, zones: str) -> None:
         self._calibration = self._by_zones.get(zones, self._by_zones[""])
-        self._tracker.thresholds = self._calibration.thresholds
+        calibration = self._calibration
+        self._tracker.thresholds = moved(calibration.thresholds, self._state.adaptation, calibration.spread)
 
     def _held(self) -> Suppressed:
         """Why no event may open at this frame."""

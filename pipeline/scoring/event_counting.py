@@ -41,7 +41,9 @@ def opens_after(settings: AlertSettings, fps: float) -> int:
     return max(settings.open_frames, in_time)
 
 
-def sustained_peaks(scores: FloatArray, fps: float, closing: float, settings: AlertSettings) -> FloatArray:
+def sustained_peaks(
+    scores: FloatArray, fps: float, closing: float, settings: AlertSettings
+) -> tuple[FloatArray, FloatArray]:
     """The sustained peak of every stretch in which an event could be open.
 
     Args:
@@ -51,13 +53,13 @@ def sustained_peaks(scores: FloatArray, fps: float, closing: float, settings: Al
         settings: ``open_frames``, ``open_s`` and ``close_s`` are read.
 
     Returns:
-        Shape (N,), in order; all at or above ``closing``. At a threshold at or above it as many events open as there
-        are peaks at or above the threshold.
+        Levels, shape (N,), in order; all at or above ``closing``. At a threshold at or above it as many events open as
+        there are peaks at or above the threshold. And when each stretch begins, in seconds.
     """
     frames = opens_after(settings, fps)
     active = np.flatnonzero(scores >= closing)
     if len(scores) < frames or not active.size:
-        return np.empty(0)
+        return np.empty(0), np.empty(0)
     quiet_frames = max(1, math.ceil(settings.close_s * fps * (1.0 - _ROUNDING)))
     begins = np.diff(active, prepend=-quiet_frames - 1) > quiet_frames
     stretch_of = np.zeros(len(scores), np.int64)
@@ -66,9 +68,9 @@ def sustained_peaks(scores: FloatArray, fps: float, closing: float, settings: Al
     lowest = np.asarray(ndimage.minimum_filter1d(scores, frames, origin=(frames - 1) // 2), np.float64)  # pyright: ignore
     ends = np.flatnonzero(lowest[frames - 1 :] >= closing) + frames - 1
     if not ends.size:
-        return np.empty(0)
+        return np.empty(0), np.empty(0)
     firsts = np.flatnonzero(np.diff(stretch_of[ends], prepend=0))
-    return np.maximum.reduceat(lowest[ends], firsts)
+    return np.maximum.reduceat(lowest[ends], firsts), ends[firsts] / fps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,23 +80,28 @@ class Peaks:
     Attributes:
         levels: highest first, shape (N,).
         weights: how much of an event each counts, shape (N,): a k-th where k sequences tell of the same footage.
+        times_s: when each happened, in seconds of the footage, shape (N,).
         hours: of the footage.
     """
 
     levels: FloatArray
     weights: FloatArray
+    times_s: FloatArray
     hours: float
 
     @classmethod
     def of(cls, stretches: Sequence[SmoothedStretch], closing: float, settings: AlertSettings) -> Peaks:
         """The peaks of several stretches; arguments as for ``sustained_peaks``."""
-        found = [sustained_peaks(stretch.scores, stretch.fps, closing, settings) for stretch in stretches]
-        levels = np.concatenate([np.empty(0), *found])
-        weights = np.concatenate(
-            [np.empty(0), *(np.full(len(p), s.weight) for p, s in zip(found, stretches, strict=True))]
-        )
-        order = np.argsort(-levels, kind="stable")
-        return cls(levels[order], weights[order], sum(stretch.hours for stretch in stretches))
+        levels, weights, times_s = [np.empty(0)], [np.empty(0)], [np.empty(0)]
+        for stretch in stretches:
+            peaks, at_s = sustained_peaks(stretch.scores, stretch.fps, closing, settings)
+            levels.append(peaks)
+            weights.append(np.full(len(peaks), stretch.weight))
+            times_s.append(stretch.begins_s + at_s)
+        found = np.concatenate(levels)
+        order = np.argsort(-found, kind="stable")
+        hours = sum(stretch.hours for stretch in stretches)
+        return cls(found[order], np.concatenate(weights)[order], np.concatenate(times_s)[order], hours)
 
     def counted(self, threshold: float) -> float:
         """How many events open at a threshold at or above the close threshold."""

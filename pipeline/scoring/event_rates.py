@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.camera_settings import AlertSettings
 from pipeline.scoring.event_counting import Peaks
+from pipeline.scoring.grouping import grouping
 from pipeline.scoring.smoothed import SmoothedStretch
 from pipeline.scoring.tail import ENOUGH, Tail
 
@@ -25,11 +26,13 @@ class EventRates:
         closing: the close threshold; below it nothing opens.
         peaks: its sustained peaks above that.
         tail: their law.
+        grouping: by how much the number of events varies more than that of independent ones; 1 for those.
     """
 
     closing: float
     peaks: Peaks
     tail: Tail
+    grouping: float
 
     @classmethod
     def of(cls, stretches: Sequence[SmoothedStretch], closing: float, settings: AlertSettings) -> EventRates:
@@ -50,7 +53,10 @@ class EventRates:
             if len(lower.levels) > len(fitted.levels):
                 fitted, least = lower, level
         middle, usual = np.quantile(scores, _DEVIATION, method="higher").tolist()
-        return cls(closing, peaks, Tail.fitted(fitted.levels, fitted.weights, least, usual - middle))
+        tail = Tail.fitted(fitted.levels, fitted.weights, least, usual - middle)
+        high = fitted.levels > tail.base
+        groups = grouping(fitted.times_s[high], fitted.weights[high], peaks.hours * 3600.0)
+        return cls(closing, peaks, tail, groups)
 
     @property
     def hours(self) -> float:

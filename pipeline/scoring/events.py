@@ -220,7 +220,7 @@ class EventTracker:
         counted = self._smoothed_beside(values, smoothed, header.session, header.media_time_s)
         if smoothed >= clearly_higher(state.still, thresholds.opening, closing):
             counted = smoothed  # with all that the map shows
-        elif values is not None:
+        elif values is not None and counted >= closing:  # its map is read
             prediction = replace(prediction, anomaly_map=values)
         quiet_for_s = max(self._settings.cooldown_s, self._settings.close_s)
         state.still = [thing for thing in state.still if thing.quiet_s < quiet_for_s]

@@ -26,14 +26,16 @@ def poisson_interval(count: float, confidence: float = CONFIDENCE) -> tuple[floa
     return low, float(gammaincinv(count + 1, 1.0 - tail))
 
 
-def rate_interval(count: float, hours: float) -> tuple[float, float]:
+def rate_interval(count: float, hours: float, grouping: float = 1.0) -> tuple[float, float]:
     """Interval of a rate per hour: Garwood's; one-sided where nothing was seen, for its lower end is 0 in any case.
 
     Args:
         count: of events that were seen.
         hours: in which they were; positive.
+        grouping: how many of them tell as much as one independent event.
     """
+    hours /= grouping
     if not count:
         return 0.0, RULE_OF_THREE / hours
-    low, high = poisson_interval(count)
+    low, high = poisson_interval(count / grouping)
     return low / hours, high / hours

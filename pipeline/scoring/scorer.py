@@ -17,6 +17,7 @@ from pipeline.scoring.calibration import Calibration
 from pipeline.scoring.calibrations import Calibrations
 from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
 from pipeline.scoring.dismissed import Dismissal, dismissals_of
+from pipeline.scoring.drift import DriftMonitor
 from pipeline.scoring.evidence import Moment
 from pipeline.scoring.light import LightMonitor, light_threshold, settling_s
 from pipeline.types import Dropped, Prediction, Score
@@ -234,6 +235,7 @@ class Scorer:
                 settings.id,
                 extra={"camera": settings.id},
             )
+        falsely_h = settings.health.drift_falsely_h
         camera = CameraScoring(
             settings.id,
             self._calibrations.of(card, settings),
@@ -243,6 +245,7 @@ class Scorer:
             by_zones=self._calibrations.by_zones(card, settings),
             time_zone=ZoneInfo(settings.time_zone),
             light=_light_monitor(card, settings),
+            drift=None if falsely_h is None else DriftMonitor(settings.id, falsely_h),
             model=card.fingerprint,
         )
         camera.silence(self._dismissals.get(settings.id, ()))
@@ -309,6 +312,7 @@ class _Meter:
             provisional=thresholds.provisional,
             hours_missing=thresholds.hours_missing,
             light_changed=camera.light_changed,
+            drifted=camera.drifted,
             armed=camera.armed,
             model=camera.model,
             counted=camera.counted,
@@ -318,4 +322,10 @@ class _Meter:
 def _scoring_settings(settings: CameraSettings) -> tuple[object, ...]:
     """What of a camera's settings decides its scores, and what is said of them."""
     place = settings.scene_name, settings.zones, settings.time_zone
-    return *place, settings.sample_fps, settings.alerts, settings.health.light_changed_s
+    return (
+        *place,
+        settings.sample_fps,
+        settings.alerts,
+        settings.health.light_changed_s,
+        settings.health.drift_falsely_h,
+    )

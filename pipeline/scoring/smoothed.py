@@ -23,12 +23,14 @@ class SmoothedStretch:
         fps: frames per second, after thinning.
         scores: float64, shape (T,).
         weight: 1 over how many such sequences tell of the same footage.
+        begins_s: how much footage of its kind comes before it, in seconds.
     """
 
     kind: StretchKind
     fps: float
     scores: npt.NDArray[np.float64]
     weight: float
+    begins_s: float
 
     @property
     def hours(self) -> float:
@@ -49,10 +51,12 @@ def smoothed(stretches: Sequence[NormalStretch], sample_fps: float | None, smoot
         smoothing_s: time constant of ``CausalSmoother``, in seconds.
     """
     found: list[SmoothedStretch] = []
+    lasted_s: dict[StretchKind, float] = {}
     for stretch in stretches:
         step = 1 if sample_fps is None else max(1, round(min(stretch.fps / sample_fps, _WIDEST_STEP)))
         fps = stretch.fps / step
         for offset in range(min(step, len(stretch.scores))):
             scores = smooth(stretch.scores[offset::step], fps, smoothing_s)
-            found.append(SmoothedStretch(stretch.kind, fps, scores, 1.0 / step))
+            found.append(SmoothedStretch(stretch.kind, fps, scores, 1.0 / step, lasted_s.get(stretch.kind, 0.0)))
+        lasted_s[stretch.kind] = lasted_s.get(stretch.kind, 0.0) + len(stretch.scores) / stretch.fps
     return found

@@ -45,7 +45,7 @@ def thresholds_of(stretches: Sequence[SmoothedStretch], settings: AlertSettings)
             learned.threshold_for(budget * learned.hours, closing),
             light.threshold_for(max(budget * light.hours, _BORNE_IN_OTHER_LIGHT), closing),
         )
-        missing = max(0.0, RULE_OF_THREE / budget - hours)
+        missing = max(0.0, rates.grouping * RULE_OF_THREE / budget - hours)
     expected = rates.per_hour(opening)
     return Thresholds(
         opening=opening,
@@ -67,5 +67,5 @@ def _quantile(scores: np.typing.NDArray[np.float64], quantile: float) -> float:
 
 def _interval(rates: EventRates, opening: float, expected: float) -> tuple[float, float]:
     """What the events counted say of their rate, and the law's word where it lies outside of that."""
-    low, high = rate_interval(rates.peaks.counted(opening), rates.hours)
+    low, high = rate_interval(rates.peaks.counted(opening), rates.hours, rates.grouping)
     return min(low, expected), max(high, expected)

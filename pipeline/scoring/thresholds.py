@@ -24,6 +24,7 @@ class Thresholds:
         hours: of normal footage in which they were counted.
         provisional: whether that is too little footage for the budget that was asked for.
         hours_missing: how many more hours of normal footage would do; 0 where there is enough.
+        moved: by how much they have followed the camera's normal scores since they were made.
         rates: how often normal footage opens events at any threshold; None where nobody has counted.
     """
 
@@ -36,6 +37,7 @@ class Thresholds:
     hours: float = 0.0
     provisional: bool = False
     hours_missing: float = 0.0
+    moved: float = 0.0
     rates: EventRates | None = field(default=None, repr=False, compare=False)
 
     def once_in_h(self, smoothed_score: float) -> float | None:
@@ -49,4 +51,4 @@ class Thresholds:
         """
         if self.rates is None:
             return None
-        return 1.0 / max(self.rates.per_hour(smoothed_score), 1.0 / LONGEST_H)
+        return 1.0 / max(self.rates.per_hour(smoothed_score - self.moved), 1.0 / LONGEST_H)

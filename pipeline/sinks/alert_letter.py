@@ -38,14 +38,19 @@ def text_of(said: Mapping[str, Any]) -> str:
         lines = [
             f"{_events(said['events'], 'more')} on {said['camera_id']} {spans}.",
             f"Most unusual: {time_in_words({**highest, 'kind': 'new'})}, {event_in_words(highest)}",
-            highest["event_id"],
+            _what_to_do(highest["event_id"]),
         ]
     elif "until_at_s" in said:
         lines = [time_in_words(said), said["reason"], said["event_id"]]
     else:
         zone_time = said.get("started_local") or time_in_words(said)
-        lines = [f"Began {zone_time}", event_in_words(said), f"severity {said['severity']}", said["event_id"]]
+        lines = [f"Began {zone_time}", event_in_words(said), f"severity {said['severity']}"]
+        lines.append(_what_to_do(said["event_id"]))
     return "\n".join(_line(line) for line in lines if line)
+
+
+def _what_to_do(event_id: str) -> str:
+    return f"If it was nothing: cflow-stream alerts dismiss {event_id}"
 
 
 def _is_over(said: Mapping[str, Any]) -> bool:

@@ -21,6 +21,7 @@ from actors.commands import replay_dataset, stream_cameras
 from actors.control_socket import ask_run
 from actors.plans import stream_plan
 from actors.scorer import ScorerActor
+from pipeline.camera_settings import AlertSettings
 from pipeline.config_file import load_config
 from pipeline.console.evaluation import evaluate_scores
 from pipeline.datasets.base import Clip
@@ -129,7 +130,7 @@ def test_a_report_made_later_shows_the_events_that_were_told_in_redis(trained, t
     with readable_redis(None) as url:
         alerts = [alert for alert in read_alerts(url) if alert["camera_id"] is not None]
     shutil.rmtree(scores / "_run")  # Redis may be gone when somebody evaluates
-    evaluate_scores(scores, trained.dataset, None, tmp_path / "report.html", **consoles())
+    evaluate_scores(scores, trained.dataset, AlertSettings(**sensitive), None, tmp_path / "report.html", **consoles())
     page = (tmp_path / "report.html").read_text()
     ended = {alert["event_id"] for alert in alerts if alert["kind"] == "end"}
     assert len(ended) >= 2

@@ -1,8 +1,8 @@
 import shutil
 from pathlib import Path
 
-from pipeline.checks.model import check_model
-from pipeline.models.card import WEIGHTS_FILE
+from pipeline.checks.model import _zones, check_model
+from pipeline.models.card import WEIGHTS_FILE, read_card
 from pipeline.models.normal_file import NORMAL_FILE
 from tests.models_for_tests import TINY, tiny_config
 
@@ -53,3 +53,13 @@ def test_no_folder_and_none_named_fail_since_no_run_would_start(trained, tmp_pat
     assert model.state == "failed"
     (model,) = check_model(tiny_config(), None)
     assert (model.state, "--model" in model.detail) == ("failed", True)
+
+
+def test_a_method_that_scores_whole_frames_is_a_warning_where_there_are_zones(trained):
+    card = read_card(trained.folder)
+    whole = card.model_copy(update={"model": card.model.model_copy(update={"method": "spade"})})
+    half = [{"name": "yard", "watch": [[0, 0], [1, 0], [1, 1]]}]
+    zoned, bare = (tiny_config(cameras=[{"id": "a", "url": "x.mp4", "zones": zones}]) for zones in (half, []))
+    (warning,) = _zones(zoned, whole)
+    assert (warning.state, "spade scores whole frames" in warning.detail) == ("warning", True)
+    assert _zones(zoned, card) == _zones(bare, whole) == []

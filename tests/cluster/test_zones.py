@@ -31,7 +31,7 @@ ALERTS = {"quantile": 0.95, "close_quantile": 0.9, "smoothing_s": 0.2, "open_fra
 
 @pytest.fixture(scope="module")
 def plaza(tmp_path_factory):
-    """A model of a plaza, an hour-glass of it where nothing moves, and one in whose left half something does."""
+    """A model of a plaza, a recording of it in which nothing moves, and one in whose left half something does."""
     folder = tmp_path_factory.mktemp("plaza")
     spec = SyntheticSpec(cameras=1, size_px=SIZE_PX, train_clips=2, train_frames=120, test_clips=1, test_frames=20)
     dataset = render(folder / "footage", spec)

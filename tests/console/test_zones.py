@@ -1,9 +1,13 @@
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 import run_cluster
+from pipeline.console.tables import cameras_table
 from pipeline.console.zone_picture import draw_zones
 from pipeline.zone_settings import ScheduleSettings, ZoneSettings
 from pipeline.zoning import Zoning
@@ -75,3 +79,13 @@ def test_what_does_not_count_at_the_time_is_darkened_and_zones_stand_where_they_
     )
     assert min(night["yard"], night["door"], day["door"]) > 200
     assert max(night["nowhere"], day["nowhere"], day["yard"]) < 150
+
+
+def test_status_says_which_cameras_are_not_armed_at_present():
+    console = Console(file=io.StringIO(), width=200)
+    statuses = [
+        {"camera_id": name, "state": "streaming", "armed": armed} for name, armed in (("a", True), ("b", False))
+    ]
+    console.print(cameras_table(statuses, "cameras"))
+    armed, resting = (line for line in console.file.getvalue().splitlines() if "streaming" in line)
+    assert ("not armed" in armed, "streaming, not armed" in resting) == (False, True)

@@ -161,6 +161,15 @@ def test_the_area_takes_the_best_threshold_at_each_rate_and_nothing_beyond_one()
     assert area_to_one(np.array([0.0]), np.array([1.0])) == 1.0
 
 
+def test_a_frame_that_reaches_no_threshold_has_no_region():
+    counter = RegionCounter(np.array([1.0, 2.0], np.float32))
+    masks, maps = np.zeros((2, 8, 8), bool), np.zeros((2, 4, 4), np.float16)
+    masks[:, :4, :4] = True
+    maps[1, :2, :2] = 1.5
+    counter.add(masks, maps)
+    assert counter.criteria().rbdc == pytest.approx(0.5)
+
+
 def test_without_regions_there_are_no_criteria():
     counter = RegionCounter(np.array([0.5], np.float32))
     counter.add(np.zeros((2, 8, 8), bool), np.ones((2, 2, 2), np.float16))

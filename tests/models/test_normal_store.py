@@ -57,7 +57,7 @@ def test_the_footage_of_another_model_is_refused(written):
 
 
 @given(data=st.data())
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_any_flipped_bit_is_noticed(written, tmp_path_factory, data):
     content = bytearray((written[0] / NORMAL_FILE).read_bytes())
     content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))

@@ -68,4 +68,4 @@ def test_thinned_footage_counts_every_minute_once_whatever_the_rate():
 
 def test_footage_without_a_frame_or_shorter_than_an_event_has_no_peak():
     assert Peaks.of([], 0.0, settings()).levels.size == 0
-    assert sustained_peaks(np.array([9.0, 9.0]), FPS, 0.0, settings()).size == 0
+    assert sustained_peaks(np.array([9.0, 9.0]), FPS, 0.0, settings())[0].size == 0

@@ -114,6 +114,22 @@ def test_frames_that_were_learned_from_raise_a_threshold_and_prove_nothing():
     assert only.opening == alone.opening
 
 
+def test_events_that_come_in_groups_promise_less_and_ask_for_more_footage():
+    random = np.random.default_rng(0)
+    scores = busy_scores(24.0, FPS, seed=10)
+    for begin in random.integers(0, len(scores) - 1200, 30):  # thirty times a day somebody walks up and down
+        for at in begin + random.integers(0, 1180, 6):
+            scores[at : at + 12] += 12.0
+    thresholds = made([stretch(scores, FPS)], budget="2/hour")
+    assert thresholds.rates.grouping > 2.0
+    low, high = thresholds.interval_per_hour
+    alone = rate_interval(thresholds.rates.peaks.counted(thresholds.opening), 24.0)
+    assert high - low > 1.4 * (alone[1] - alone[0])
+    rare = made([stretch(scores, FPS)], budget="1/4h")
+    assert rare.hours_missing == pytest.approx(rare.rates.grouping * 11.98 - 24.0, abs=0.1)
+    assert rare.provisional
+
+
 def test_a_quantile_is_counted_too_and_promises_nothing():
     scores = busy_scores(2.0, FPS, seed=8)
     thresholds = made([stretch(scores, FPS)], quantile=0.999)
