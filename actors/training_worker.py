@@ -155,13 +155,15 @@ class _StoredStates:
         if data is None:
             return None
         with tempfile.TemporaryDirectory() as folder:
-            Path(folder, STATE_FILE).write_bytes(data)
-            return load_state(Path(folder), key)
+            path = Path(folder, STATE_FILE)
+            path.write_bytes(data)
+            return load_state(path, key)
 
     def save(self, key: str, state: SavedState) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            save_state(Path(folder), key, state)
-            data = Path(folder, STATE_FILE).read_bytes()
+            path = Path(folder, STATE_FILE)
+            save_state(path, key, state)
+            data = path.read_bytes()
         try:
             ray.get(self._store.keep_state.remote(data))
         except RayError as error:

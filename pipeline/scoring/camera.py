@@ -17,11 +17,12 @@ from pipeline.scoring.calibration import Calibration
 from pipeline.scoring.dismissed import Dismissal
 from pipeline.scoring.drift import DriftMonitor, DriftState, end_drift
 from pipeline.scoring.event_span import event_id, event_of
-from pipeline.scoring.events import EventTracker, TrackerState
+from pipeline.scoring.events import EventTracker
 from pipeline.scoring.evidence import Moment, PeakFrame
 from pipeline.scoring.light import LightMonitor, LightState, end_light_change
 from pipeline.scoring.smoothing import CausalSmoother, SmootherState
 from pipeline.scoring.thresholds import Thresholds
+from pipeline.scoring.tracker_state import TrackerState
 from pipeline.types import Dropped, DropReason, FrameHeader, Prediction, Score, Suppressed
 from pipeline.zoning import EVERYTHING, Regime, Zoning
 

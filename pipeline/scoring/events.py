@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import tzinfo
-
-import numpy as np
-import numpy.typing as npt
 
 from pipeline.alerts import Alert, AlertKind, EventEnd, Region
 from pipeline.camera_settings import AlertSettings
@@ -17,50 +13,18 @@ from pipeline.scoring.regions import touch, union
 from pipeline.scoring.smoothing import ROUNDING_S, CausalSmoother, SmootherState
 from pipeline.scoring.still import (
     LOOK_EVERY_S,
-    StillThing,
-    clearly_higher,
+    beside_still_things,
     is_still,
     look,
     with_thing,
-    without_places,
 )
 from pipeline.scoring.thresholds import Thresholds
+from pipeline.scoring.tracker_state import TrackerState
 from pipeline.types import Prediction, Suppressed
 
 _MOST_DOUBLINGS = 6  # of the time between updates
 _LONGEST_COOLDOWNS = 10  # an event that began longer ago is not continued, whatever comes
 _SEVERITIES = ("low", "medium", "high")
-
-
-@dataclass(slots=True)
-class TrackerState:
-    """All that an ``EventTracker`` remembers.
-
-    Attributes:
-        opened: events opened so far.
-        session: of the last frame; None before the first.
-        time_s: its media time.
-        rising: anomalous frames, too few yet for an event.
-        open: the open event.
-        quiet_s: media time since the open event's last active frame.
-        unsaid_s: media time since the open event's last alert.
-        cooling: the event that ended last, as long as what comes at its place continues it.
-        cooled_s: media time since it ended.
-        still: things that stay and were told, oldest first.
-        beside: smoothed score of the image without their places.
-    """
-
-    opened: int = 0
-    session: int | None = None
-    time_s: float = 0.0
-    rising: EventSpan | None = None
-    open: EventSpan | None = None
-    quiet_s: float = 0.0
-    unsaid_s: float = 0.0
-    cooling: EventSpan | None = None
-    cooled_s: float = 0.0
-    still: list[StillThing] = field(default_factory=list[StillThing])
-    beside: SmootherState = field(default_factory=SmootherState)
 
 
 class EventTracker:
@@ -211,35 +175,15 @@ class EventTracker:
         self, prediction: Prediction, smoothed: float, elapsed_s: float
     ) -> tuple[Prediction, float]:
         """The frame as it is without still things, and what of its smoothed score is not theirs."""
-        state, thresholds, header = self.state, self.thresholds, prediction.header
-        closing = self._closing(prediction)
-        values, highest = without_places(prediction.anomaly_map, state.still)
-        for thing, value in zip(state.still, highest, strict=True):
-            is_quiet = min(smoothed, value - thing.excess) < closing
-            thing.quiet_s = thing.quiet_s + elapsed_s if is_quiet else 0.0
-        counted = self._smoothed_beside(values, smoothed, header.session, header.media_time_s)
-        if smoothed >= clearly_higher(state.still, thresholds.opening, closing):
-            counted = smoothed  # with all that the map shows
-        elif values is not None and counted >= closing:  # its map is read
-            prediction = replace(prediction, anomaly_map=values)
-        quiet_for_s = max(self._settings.cooldown_s, self._settings.close_s)
-        state.still = [thing for thing in state.still if thing.quiet_s < quiet_for_s]
-        return prediction, counted
-
-    def _smoothed_beside(
-        self, values: npt.NDArray[np.float32] | None, smoothed: float, session: int, time_s: float
-    ) -> float:
-        """The smoothed score of what is not in a still thing's place; at most that of the whole."""
-        state = self.state
-        if values is None:  # nobody can tell
-            state.beside = SmootherState()
-            return -np.inf
-        # The map adds what the score takes the larger of: where only one channel speaks, it may lie below the score.
-        excess = max(0.0, *(thing.excess for thing in state.still))
+        state, settings, closing = self.state, self._settings, self._closing(prediction)
         self._smoother.state = state.beside
-        beside = self._smoother.update(float(values.max()) - excess, session, time_s)
+        seen = beside_still_things(
+            prediction, smoothed, state.still, self._smoother, self.thresholds.opening, closing, elapsed_s
+        )
         state.beside = self._smoother.state
-        return min(beside, smoothed)
+        gone_after_s = max(settings.cooldown_s, settings.close_s)
+        state.still = [thing for thing in state.still if thing.quiet_s < gone_after_s]
+        return seen
 
     def _closing(self, prediction: Prediction) -> float:
         return self.thresholds.closing if prediction.paired else self.thresholds.unpaired_closing

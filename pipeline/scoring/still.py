@@ -7,13 +7,15 @@ thing's place, less what the map's highest value exceeded the frame's score by w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.alerts import Region
 from pipeline.scoring.regions import anomalous_region, area, cells_of, is_same_place, strongest_spot, union, widened
+from pipeline.scoring.smoothing import CausalSmoother, SmootherState
+from pipeline.types import Prediction
 
 LOOK_EVERY_S = 0.5
 """Media time between two looks at where an open event is."""
@@ -160,3 +162,42 @@ def clearly_higher(things: Sequence[StillThing], opening: float, closing: float)
     """The smoothed score from which on something else than these still things must be there."""
     level = max(thing.level for thing in things)
     return level + max(opening - closing, (level - closing) / 2)
+
+
+def beside_still_things(
+    prediction: Prediction,
+    smoothed: float,
+    things: Sequence[StillThing],
+    smoother: CausalSmoother,
+    opening: float,
+    closing: float,
+    elapsed_s: float,
+) -> tuple[Prediction, float]:
+    """A frame as it is without still things, and what of its smoothed score is not theirs; at most all of it.
+
+    Args:
+        prediction: the frame.
+        smoothed: its smoothed score.
+        things: at least one; for how long the place of each has been quiet is kept up.
+        smoother: of scores without them.
+        opening: smoothed scores at or above it open an event.
+        closing: smoothed scores at or above it keep one open.
+        elapsed_s: media time since the frame before.
+    """
+    values, highest = without_places(prediction.anomaly_map, things)
+    for thing, value in zip(things, highest, strict=True):
+        is_quiet = min(smoothed, value - thing.excess) < closing
+        thing.quiet_s = thing.quiet_s + elapsed_s if is_quiet else 0.0
+    if values is None:  # nobody can tell
+        smoother.state, counted = SmootherState(), -np.inf
+    else:
+        # The map adds what the score takes the larger of: where only one channel speaks, it may lie below the score.
+        excess = max(0.0, *(thing.excess for thing in things))
+        header = prediction.header
+        beside = smoother.update(float(values.max()) - excess, header.session, header.media_time_s)
+        counted = min(beside, smoothed)
+    if smoothed >= clearly_higher(things, opening, closing):
+        return prediction, smoothed  # with all that its map shows
+    if values is not None and counted >= closing:  # its map will be read
+        prediction = replace(prediction, anomaly_map=values.astype(np.float16))
+    return prediction, counted

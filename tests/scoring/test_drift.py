@@ -123,7 +123,7 @@ def test_thresholds_follow_by_a_spread_a_day_and_each_step_is_a_version_of_its_o
         for one in (still, slow):
             one.update(prediction(at, score), 0.0)
     assert still.thresholds == made
-    # Half a day is half a spread at most, and the median is passed by frames on both sides; frames that are anomalous teach nothing.
+    # Half a spread at most in half a day, and there are frames on both sides; those that are anomalous teach nothing.
     assert slow.state.adaptation.steps in {2, 3}
     by = slow.thresholds.opening - made.opening
     assert by == pytest.approx(slow.state.adaptation.steps * 0.1, rel=0.1)

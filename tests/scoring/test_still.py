@@ -155,3 +155,19 @@ def test_each_of_several_is_told_once():
 
 def test_where_it_is_turned_off_an_event_lasts():
     assert kinds(Watched(still_after_s=None).show(300, (BAG, 5.0))) == ["new"]
+
+
+@pytest.mark.parametrize("anomaly_map", [None, np.full((12, 16), np.nan, np.float16)])
+def test_a_frame_whose_map_tells_nothing_is_taken_for_the_thing_unless_it_is_clearly_more(anomaly_map):
+    tracker = Watched().with_a_bag(height=5.0).tracker
+
+    def kinds_of(scores, first):
+        found = []
+        for index, score in enumerate(scores, first):
+            header = FrameHeader("gate", 0, index, index, Fraction(1, FPS), 1000.0 + index / FPS)
+            found += kinds(tracker.update(Prediction(header, score, anomaly_map, paired=True), score, 0.0))
+        return found
+
+    assert kinds_of([4.0] * 20, 1000) == []
+    assert tracker.suppressed == "still_there"
+    assert kinds_of([9.0] * 3, 1020) == ["new"]
