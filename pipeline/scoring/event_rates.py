@@ -15,6 +15,7 @@ from pipeline.scoring.tail import ENOUGH, Tail
 
 # Where the close threshold leaves too few peaks for a law, they are looked for from these quantiles on.
 _LOWER = (0.95, 0.9, 0.75, 0.5)
+_HIGHEST = (25.0, 50.0, 100.0)  # peaks of which it is asked whether they come in groups
 _DEVIATION = (0.5, 0.84)  # quantiles a standard deviation apart, of a normal law
 
 
@@ -54,9 +55,7 @@ class EventRates:
                 fitted, least = lower, level
         middle, usual = np.quantile(scores, _DEVIATION, method="higher").tolist()
         tail = Tail.fitted(fitted.levels, fitted.weights, least, usual - middle)
-        high = fitted.levels > tail.base
-        groups = grouping(fitted.times_s[high], fitted.weights[high], peaks.hours * 3600.0)
-        return cls(closing, peaks, tail, groups)
+        return cls(closing, peaks, tail, _grouping(fitted))
 
     @property
     def hours(self) -> float:
@@ -90,3 +89,10 @@ class EventRates:
         if least == self.closing:
             return least
         return float(self.peaks.levels[self.peaks.levels >= least][-1])
+
+
+def _grouping(peaks: Peaks) -> float:
+    """The greatest among the highest peaks, some and more of them: what is loud may come in groups alone."""
+    counted = np.cumsum(peaks.weights)
+    ends = [int(np.searchsorted(counted, some)) + 1 for some in _HIGHEST]
+    return max(grouping(peaks.times_s[:end], peaks.weights[:end], peaks.hours * 3600.0) for end in ends)

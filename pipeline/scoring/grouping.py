@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 _BLOCKS_S = (300.0, 1200.0, 3600.0)  # causes last for minutes, or for hours
 _LEAST_BLOCKS = 10
-_DEVIATIONS = 2.0  # of the estimate, for independent events: what is within that is chance
+_DEVIATIONS = 2.5  # of the estimate, for independent events: what is within that is chance
 
 
 def grouping(times_s: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], lasted_s: float) -> float:
