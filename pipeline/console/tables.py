@@ -64,6 +64,10 @@ def _dropped(status: Mapping[str, Any]) -> dict[str, int]:
     return {plain(reason): count for reason, count in found if _is_number(count)}
 
 
+def _rate(per_hour: float) -> str:
+    return f"{per_hour:.2g}" if per_hour < 100.0 else f"{per_hour:,.0f}"
+
+
 def _promise(status: Mapping[str, Any]) -> str:
     """How many events normal footage opens, in what interval, and whether there was too little of it to tell."""
     expected, interval = status.get("expected_per_hour"), status.get("interval_per_hour")
@@ -71,7 +75,7 @@ def _promise(status: Mapping[str, Any]) -> str:
         return "-"
     said = rate_in_words(expected)
     if isinstance(interval, list | tuple) and len(interval) == 2 and all(map(_is_number, interval)):
-        said += f" ({interval[0]:.2g} to {interval[1]:.2g}/h)"
+        said += f" ({_rate(interval[0])} to {_rate(interval[1])}/h)"
     return f"{said}, provisional" if status.get("provisional") is True else said
 
 
