@@ -311,7 +311,7 @@ def test_a_stream_tells_its_terminal_of_the_run_that_was_killed_before_it_and_of
         wait_for(lambda: read_run(redis_url) is not None)
         stream(trained, tmp_path, gate, redis={"url": redis_url})
     printed = " ".join(stream.printed.split())
-    assert f"run_lost run {abandoned.name}-" in printed
+    assert re.search(rf"run_lost run: [^│]* {abandoned.name}-", printed)
     assert "run_started" not in printed  # whoever sees this has started it
     assert "run_ended" not in printed
     assert "warning: redis.url" in printed

@@ -89,7 +89,7 @@ def test_a_command_joins_a_cluster_waits_for_room_there_and_its_actors_run_its_c
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with held(joined):
         running = subprocess.Popen(command, text=True, cwd=elsewhere, env=environment, **pipes)
-        first = [running.stderr.readline(), running.stderr.readline()]
+        first = [running.stderr.readline() for _ in range(3)]
     out, err = running.communicate(timeout=120.0)
     assert running.returncode == 0, out + err
     wanted = "CPU free, and this run wants 1: actors wait until there is room\n"

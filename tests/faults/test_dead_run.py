@@ -46,7 +46,7 @@ def test_a_run_that_is_killed_is_lost_to_all_who_look_and_the_next_one_says_so(
     running = begin(config, trained.folder, tmp_path / "stderr.txt")
     follower = None
     try:
-        until(lambda: " gate  gate-" in (tmp_path / "stderr.txt").read_text(), "the camera is scored")
+        until(lambda: "dismiss gate-" in (tmp_path / "stderr.txt").read_text(), "the camera is scored")
         until(lambda: read_run(redis_url)["state"] == "running", "the run is told to have started")  # once a second
         alive = other("status", config=config)
         assert alive.returncode == 0
@@ -91,7 +91,7 @@ def test_a_run_that_is_killed_is_lost_to_all_who_look_and_the_next_one_says_so(
 def test_troubles_of_a_run_are_in_its_status_while_they_last(trained, config, redis_url, tmp_path):
     running = begin(config, trained.folder, tmp_path / "stderr.txt")
     try:
-        until(lambda: " gate  gate-" in (tmp_path / "stderr.txt").read_text(), "the camera is scored")
+        until(lambda: "dismiss gate-" in (tmp_path / "stderr.txt").read_text(), "the camera is scored")
         (scorer,) = actors_of(psutil.Process(running.pid), "ScorerActor")
         raylet = process_of(running.pid, "raylet/raylet")  # would start it again before anybody has looked
         raylet.suspend()

@@ -77,7 +77,7 @@ class Stream:
         with self._log.open("w") as log:
             self.command = subprocess.Popen([*COMMAND, *words], stdout=log, stderr=log, env=environment, umask=0o022)
         until(
-            lambda: all(said in self._log.read_text() for said in ("model: ", " gate  gate-")), "the camera is scored"
+            lambda: all(said in self._log.read_text() for said in ("model: ", "dismiss gate-")), "the camera is scored"
         )
 
     def processes(self) -> list[psutil.Process]:

@@ -89,7 +89,7 @@ def test_a_running_stream_takes_over_edited_cameras_answers_other_terminals_and_
         running.send_signal(signal.SIGHUP)
         until(lambda: "camera yard: added" in log.read_text(), "the new camera is taken over")
         until(lambda: scored("gate", "yard"), "both are scored")
-        until(lambda: " yard  yard-" in log.read_text(), "alerts of the new camera are shown, too")
+        until(lambda: "dismiss yard-" in log.read_text(), "alerts of the new camera are shown, too")
         config.write_text("cameras: [{id: gate, colour: red}]")
         running.send_signal(signal.SIGHUP)
         until(lambda: "not reloaded" in log.read_text(), "a faulty file is refused")
@@ -123,7 +123,7 @@ def test_a_stream_ends_in_time_with_nothing_left_behind_though_its_scorer_hangs(
     config.write_text(yaml.safe_dump({**TINY, **sections}))
     running = begin(config, trained.folder, log)
     try:
-        until(lambda: " gate  gate-" in log.read_text(), "the camera is scored")
+        until(lambda: "dismiss gate-" in log.read_text(), "the camera is scored")
         everyone = psutil.Process(running.pid).children(recursive=True)
         if hung is not None:
             (hanging,) = actors_of(psutil.Process(running.pid), hung)
@@ -149,7 +149,7 @@ def test_a_second_ctrl_c_ends_a_stream_at_once_and_it_says_that_it_was_interrupt
     config.write_text(yaml.safe_dump({**TINY, **sections, "cameras": listed}))
     running = begin(config, trained.folder, log)
     try:
-        until(lambda: " gate  gate-" in log.read_text(), "the camera is scored")
+        until(lambda: "dismiss gate-" in log.read_text(), "the camera is scored")
         everyone = psutil.Process(running.pid).children(recursive=True)
         for detector in actors_of(psutil.Process(running.pid), "DetectorActor"):
             detector.suspend()  # its frames keep the run from ending

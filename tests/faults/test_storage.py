@@ -84,7 +84,7 @@ def test_a_run_on_a_full_disk_says_so_in_its_status_while_it_lasts(disk, trained
             return [alert["kind"] for alert in read_alerts(redis_url) if alert["kind"].startswith("storage_")]
 
         try:
-            until(lambda: " gate  gate-" in log.read_text(), "the camera is scored")
+            until(lambda: "dismiss gate-" in log.read_text(), "the camera is scored")
             assert "No space left" not in shown()
             disk.fill()
             until(lambda: kinds() == ["storage_failing"], "it is told")
