@@ -22,7 +22,7 @@ from pipeline.runtime.messages import DesiredScorerState, ScorerReport
 from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.status import sum_counts
 from pipeline.runtime.tally import SECONDS, Histogram, Tally
-from pipeline.scoring.camera import CameraState, end_abandoned
+from pipeline.scoring.camera_state import CameraState, end_abandoned
 from pipeline.scoring.evidence import EvidenceDesk
 from pipeline.scoring.scorer import Outcome, Scorer
 from pipeline.sinks.base import Sink, SinkContext, SinkSettings

@@ -15,7 +15,8 @@ from pipeline.runtime.latency import LatencyHistogram
 from pipeline.runtime.status import ScoringStatus
 from pipeline.scoring.calibration import Calibration
 from pipeline.scoring.calibrations import Calibrations
-from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
+from pipeline.scoring.camera import CameraScoring
+from pipeline.scoring.camera_state import CameraState, end_abandoned
 from pipeline.scoring.dismissed import Dismissal, dismissals_of
 from pipeline.scoring.drift import DriftMonitor
 from pipeline.scoring.evidence import Moment

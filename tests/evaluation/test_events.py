@@ -12,7 +12,8 @@ from pipeline.alerts import Alert
 from pipeline.camera_settings import AlertSettings
 from pipeline.errors import ScoresError
 from pipeline.evaluation.events import events_of
-from pipeline.scoring.camera import CameraScoring, CameraState
+from pipeline.scoring.camera import CameraScoring
+from pipeline.scoring.camera_state import CameraState
 from pipeline.scoring.light import LightMonitor
 from pipeline.sinks.parquet import ParquetSink
 from pipeline.sinks.parquet_reader import read_clip_scores

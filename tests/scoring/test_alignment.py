@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pipeline.camera_settings import AlertSettings
 from pipeline.scoring.alignment import Alignment
 from pipeline.scoring.calibration import Calibration
-from pipeline.scoring.camera import CameraScoring, CameraState
+from pipeline.scoring.camera import CameraScoring
+from pipeline.scoring.camera_state import CameraState
 from pipeline.types import FrameHeader, Prediction
 from tests.scoring.footage import calibrated, stretch
 

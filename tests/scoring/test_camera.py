@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.camera_settings import AlertSettings
-from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
+from pipeline.scoring.camera import CameraScoring
+from pipeline.scoring.camera_state import CameraState, end_abandoned
 from pipeline.scoring.light import LightMonitor
 from pipeline.types import Dropped, FrameHeader, Prediction
 from tests.scoring.footage import calibrated

@@ -10,7 +10,8 @@ from pipeline.camera_settings import AlertSettings
 from pipeline.normal_footage import NormalStretch
 from pipeline.scoring.adaptation import MOST, AdaptationState, follow, moved
 from pipeline.scoring.calibration import Calibration
-from pipeline.scoring.camera import CameraScoring, CameraState
+from pipeline.scoring.camera import CameraScoring
+from pipeline.scoring.camera_state import CameraState
 from pipeline.scoring.drift import BETS, DriftMonitor, DriftTest, forgotten_after_s
 from pipeline.scoring.thresholds import Thresholds
 from pipeline.types import FrameHeader, Prediction

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from pipeline.alerts import Notice
 from pipeline.camera_settings import AlertSettings
-from pipeline.scoring.camera import CameraScoring, CameraState, end_abandoned
+from pipeline.scoring.camera import CameraScoring
+from pipeline.scoring.camera_state import CameraState, end_abandoned
 from pipeline.scoring.light import LightMonitor, light_threshold, settling_s
 from pipeline.scoring.smoothing import smooth
 from pipeline.types import FrameHeader, Prediction

@@ -8,7 +8,7 @@ import pytest
 from pipeline.alerts import Notice
 from pipeline.camera_settings import AlertSettings, CameraSettings, HealthSettings
 from pipeline.normal_footage import AddedStretch, NormalStretch
-from pipeline.scoring.camera import CameraState
+from pipeline.scoring.camera_state import CameraState
 from pipeline.scoring.scorer import Scorer
 from pipeline.types import FrameHeader, Prediction
 from tests.models.tiny import tiny_model
