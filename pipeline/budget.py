@@ -49,7 +49,9 @@ def rate_in_words(per_hour: float) -> str:
 
 
 def hours_in_words(hours: float) -> str:
-    """A time for people: minutes below two hours, days from four days on."""
+    """A time for people: seconds below two minutes, minutes below two hours, days from four days on."""
+    if hours * 60.0 < 2.0:
+        return f"{hours * 3600:.0f} s"
     if hours < 2.0:
         return f"{hours * 60:.0f} min"
     return f"{hours:.0f} h" if hours < 96.0 else f"{hours / 24:.0f} days"

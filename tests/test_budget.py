@@ -33,4 +33,4 @@ def test_what_is_no_budget_is_refused_in_one_line_with_examples(text):
 def test_rates_and_hours_are_said_as_people_say_them():
     said = [rate_in_words(rate) for rate in (7.5, 250.0, 0.25, 1 / 24, 1 / 168, 1 / 1000)]
     assert said == ["7.5 per hour", "250 per hour", "6 per day", "1 per day", "1 per week", "0.17 per week"]
-    assert [hours_in_words(hours) for hours in (0.4, 71.6, 480.0)] == ["24 min", "72 h", "20 days"]
+    assert [hours_in_words(hours) for hours in (0.001, 0.4, 71.6, 480.0)] == ["4 s", "24 min", "72 h", "20 days"]
