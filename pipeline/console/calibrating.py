@@ -116,6 +116,10 @@ def _check_can_add(model: FoundModel) -> None:
         raise BadInputError(f"{model.source.shown}: expected a model in a folder of this machine, got an address")
 
 
+def _counted(events: int) -> str:
+    return "1 event" if events == 1 else f"{events:,} events"
+
+
 def _added_line(footage: CameraFootage) -> str:
     hours = sum(one.stretch.hours for one in footage.added)
     said = f"camera {footage.camera_id}: {hours_in_words(hours)} added, of {hours_in_words(footage.hours)} that are new"
@@ -123,7 +127,7 @@ def _added_line(footage: CameraFootage) -> str:
         return said
     rate = rate_in_words(footage.left_out / footage.hours)
     return (
-        f"{said}; {footage.left_out:,} events left out: if all of them were false, there were {rate} "
+        f"{said}; {_counted(footage.left_out)} left out: if all were false, that is {rate} "
         "(--unconfirmed-are-normal takes them in)"
     )
 
