@@ -27,6 +27,7 @@ class Calibrations:
     def __init__(self, normal: Mapping[str, Sequence[AddedStretch]] | None = None) -> None:
         self._normal = normal or {}
         self._made: dict[tuple[object, ...], Calibration] = {}
+        self._asked: set[tuple[object, ...]] = set()  # for which of them, since other footage was taken
 
     def of(self, card: ModelCard, camera: CameraSettings, zones: str = "") -> Calibration:
         """The calibration of a camera.
@@ -42,6 +43,7 @@ class Calibrations:
         scene, added = camera.scene_name, self._normal.get(card.fingerprint, ())
         own = any(one.camera_id == camera.id for one in added)  # good for no other camera
         key = (card.fingerprint, scene, camera.id if own else None, zones, camera.sample_fps, camera.alerts)
+        self._asked.add(key)
         if key not in self._made:
             stretches = stretches_of_camera(card, scene, camera.id, added, zones)
             self._made[key] = Calibration.of(stretches, camera.alerts, camera.sample_fps)
@@ -72,18 +74,33 @@ class Calibrations:
         return camera.zoning is None or all(regime.key in known | {""} for regime in camera.zoning.distinct)
 
     def use(self, normal: Mapping[str, Sequence[AddedStretch]]) -> None:
-        """Take other normal footage from now on.
+        """Take other normal footage from now on; what nobody has asked for since the last time is forgotten.
 
         Args:
-            normal: as of the class.
+            normal: as of the class. It may be a copy: what says the same leaves calibrations as they are.
         """
-        changed = {model for model in {*normal, *self._normal} if normal.get(model) != self._normal.get(model)}
+        before, now = _by_scene(self._normal), _by_scene(normal)
+        changed = {scene for scene in {*before, *now} if not _are_same(before.get(scene, []), now.get(scene, []))}
         self._normal = normal
-        self._made = {key: made for key, made in self._made.items() if key[0] not in changed}
+        self._made = {key: made for key, made in self._made.items() if key in self._asked and key[:2] not in changed}
+        self._asked = set()
 
     def keep(self, fingerprints: Collection[str]) -> None:
         """Forget all of other models than these."""
         self._made = {key: made for key, made in self._made.items() if key[0] in fingerprints}
+
+
+def _by_scene(normal: Mapping[str, Sequence[AddedStretch]]) -> dict[tuple[object, ...], list[AddedStretch]]:
+    """Footage by the model's fingerprint and the scene."""
+    found: dict[tuple[object, ...], list[AddedStretch]] = {}
+    for model, stretches in normal.items():
+        for one in stretches:
+            found.setdefault((model, one.scene), []).append(one)
+    return found
+
+
+def _are_same(some: Sequence[AddedStretch], others: Sequence[AddedStretch]) -> bool:
+    return len(some) == len(others) and all(one.is_same(other) for one, other in zip(some, others, strict=True))
 
 
 def provisional_lines(
