@@ -10,7 +10,6 @@ from pipeline.models.card import ModelCard
 from pipeline.models.normal_stretches import stretches_of_camera
 from pipeline.normal_footage import AddedStretch
 from pipeline.scoring.calibration import Calibration
-from pipeline.scoring.poisson import RULE_OF_THREE
 from pipeline.scoring.thresholds import Thresholds
 from pipeline.zoning import EVERYTHING
 
@@ -143,20 +142,16 @@ def _who(cameras: Sequence[str]) -> str:
     return f"{len(cameras)} cameras ({names})" if len(cameras) > 1 else f"camera {names}"
 
 
-def _supported(thresholds: Thresholds) -> float:
-    """The rarest budget, in events per hour, that footage can tell from a higher rate."""
-    return RULE_OF_THREE * (thresholds.rates.grouping if thresholds.rates else 1.0) / thresholds.hours
-
-
 def _provisional_line(budget: str, found: dict[str, Thresholds]) -> str:
     hours = [thresholds.hours for thresholds in found.values()]
     missing = hours_in_words(max(thresholds.hours_missing for thresholds in found.values()))
-    if not max(hours):
+    supported = [rate for thresholds in found.values() if (rate := thresholds.supported_per_hour) is not None]
+    if not supported:
         have = "no normal footage of its own supports any promise"
     else:
         least = "" if min(hours) == max(hours) else f"{hours_in_words(min(hours))} to "
-        rate = rate_in_words(min(_supported(thresholds) for thresholds in found.values() if thresholds.hours))
-        have = f"{least}{hours_in_words(max(hours))} of normal footage support a budget of {rate} at best"
+        best = rate_in_words(min(supported))
+        have = f"{least}{hours_in_words(max(hours))} of normal footage support a budget of {best} at best"
     return (
         f"{_who(list(found))}: {have}, not {budget}: thresholds are provisional, {missing} more would do "
         "(cflow-stream calibrate adds what was recorded, or what a run has stored)"
