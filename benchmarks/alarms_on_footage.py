@@ -4,8 +4,8 @@ Usage: python -m benchmarks.alarms_on_footage [--sets ped2,avenue,carpark,bag,pe
            [--seed 0] [--config FILE] [--epochs N] [--once] [--out FOLDER]
 Trains, replays and evaluates every set by the very commands a user types, with the alert settings as shipped. A model
 that is complete in FOLDER is not trained again, and one whose training was interrupted goes on; scores and numbers are
-always made anew. With --once no model is fitted crosswise (``training.cross_fit: false``), which takes a quarter of the
-time and measures thresholds on a tenth of the footage. Writes FOLDER/SET/report.html and FOLDER/SET/sheet.png (every
+always made anew. With --once no model is fitted crosswise (``training.cross_fit: false``), which takes a third of the
+steps and measures thresholds on a tenth of the footage. Writes FOLDER/SET/report.html and FOLDER/SET/sheet.png (every
 event and every miss at its peak, under its anomaly map), prints two tables, all events and, last, one JSON line; writes
 the same into benchmarks/results/.
 """
