@@ -5,7 +5,8 @@ Usage: python -m benchmarks.drift [--cameras 12] [--days 3]
 Scores are Gaussian, 2 per second, each .8 of the one before, so that they forget each other within 8 s. Each camera has
 footage of some hours, by which it is then watched: for some days without a drift, and from its first frame on with one,
 for a day or until it is told. The frames that are bets go through the monitor that runs have (it passes over those
-between), with its default of one false drift a month. Prints a row per hours of footage and, last, one JSON line; writes the same into benchmarks/results/.
+between), with its default of one false drift a month. Prints a row per hours of footage and, last, one JSON line;
+writes the same into benchmarks/results/.
 """
 
 from __future__ import annotations
