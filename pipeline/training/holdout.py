@@ -148,9 +148,9 @@ class _Scene:
         return sum(self.lengths)
 
     def has_short_clips(self, block_s: float) -> bool:
-        """Whether its clips are many, and mostly no longer than blocks would be, or are usual to be."""
-        length_s = statistics.median(self.lengths) / self.fps
-        return len(self.clips) >= _WHOLE_CLIPS_FROM and length_s <= max(block_s, BLOCK_S)
+        """Whether its clips are many, and none is longer than blocks would be, or are usual to be."""
+        longest_s = max(self.lengths) / self.fps
+        return len(self.clips) >= _WHOLE_CLIPS_FROM and longest_s <= max(block_s, BLOCK_S)
 
     def gap(self, block: int) -> int:
         """Frames at either end of a block of so many that serve neither part."""
