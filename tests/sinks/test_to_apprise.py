@@ -12,7 +12,7 @@ from pipeline.errors import SinkError
 from pipeline.sinks.alert_queue import AlertCounts
 from pipeline.sinks.base import SinkContext
 from pipeline.sinks.run_store import RunStore
-from pipeline.sinks.to_apprise import AppriseSink, AppriseSinkSettings
+from pipeline.sinks.to_apprise import AppriseSink, AppriseSinkSettings, service_of, without_secrets
 from tests.sinks.made import START_S, alert, notice, wait_until
 from tests.sinks.mail_server import PASSWORD, MailServer, attached, text
 
@@ -185,6 +185,20 @@ def test_neither_password_nor_address_is_ever_shown(server, tmp_path, logged):
     assert not any(secret in line for secret in ("hunter2", "guard@") for line in [*said, *logged])
     assert any("does not take it (Connection error while submitting email to" in line for line in logged)
     assert pickle.loads(pickle.dumps(AppriseSinkSettings(url=url))).url.get_secret_value() == url
+
+
+def test_why_a_mail_was_not_taken_is_said_of_an_address_as_the_document_shows_it_and_kept_where_it_holds_a_secret():
+    url = "mailtos://alarm:hunter2@example.org?smtp=smtp.example.org&from=alarm@example.org&to=guard@example.net"
+    refused = "Connection error while submitting email to smtp.example.org from here"
+    assert without_secrets(refused, url, service_of(url)) == refused
+    for secret in ("hunter2", "alarm", "guard@example.net"):
+        assert without_secrets(f"{refused}: {secret}", url, service_of(url)) == ""
+    url = "json://example.org/tok%2Fen?+X-Key=hunter2&word-alone"
+    assert without_secrets("example.org refuses it", url, service_of(url)) == "example.org refuses it"
+    for secret in ("tok%2Fen", "tok/en", "hunter2", "word-alone"):
+        assert without_secrets(f"refused: {secret}", url, service_of(url)) == ""
+    url = "ntfys://hunter2-topic"
+    assert without_secrets("topic hunter2-topic is unknown", url, service_of(url)) == ""
 
 
 def test_checking_sends_nothing(server):
