@@ -13,7 +13,7 @@ from pipeline.sinks.alert_queue import AlertCounts
 from pipeline.sinks.base import SinkContext
 from pipeline.sinks.run_store import RunStore
 from pipeline.sinks.to_apprise import AppriseSink, AppriseSinkSettings, service_of, without_secrets
-from tests.sinks.made import START_S, alert, notice, wait_until
+from tests.sinks.made import START_S, WithStore, alert, notice, wait_until
 from tests.sinks.mail_server import PASSWORD, MailServer, attached, text
 
 PICTURE = b"\xff\xd8\xff\xe0 a picture"
@@ -26,7 +26,7 @@ def server():
     running.stop()
 
 
-class Mailing(AppriseSink):
+class Mailing(WithStore, AppriseSink):
     """A sink and its store; by default events wait for no picture."""
 
     def __init__(self, url, folder, **settings) -> None:
@@ -36,14 +36,6 @@ class Mailing(AppriseSink):
         self.store = RunStore(folder / "run.sqlite", "run", ["apprise"], {"apprise": settings})
         alerts = self.store.alerts("apprise")
         super().__init__(settings, SinkContext("run", {}, alerts, folder=folder), alerts)
-
-    def send(self, *alerts) -> None:
-        self.store.commit({}, alerts)
-        self.wake()
-
-    def close(self, timeout_s: float = 10.0) -> None:
-        super().close(timeout_s)
-        self.store.close()
 
 
 @pytest.fixture
