@@ -99,7 +99,7 @@ def memory(video: Path) -> dict[str, Any]:
     clock = _Clock()
     ring = _ring(clock)
     play(video, ring, clock, _MINUTE_S)
-    begins_s, ends_s = ring.begins_with(0) or 0.0, clock.now_s
+    begins_s, ends_s = ring.cut(0, 0.0).packets[0][1].media_s or 0.0, clock.now_s
     return {
         "video": video.name,
         "megabits_per_s": round(8e-6 * ring.size / (ends_s - begins_s), 2),

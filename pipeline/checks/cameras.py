@@ -13,7 +13,7 @@ from pipeline.checks.finding import Finding
 from pipeline.errors import VideoError
 from pipeline.redaction import redact
 from pipeline.video.failures import unexpected
-from pipeline.video.source import DecodedFrame, VideoSource, open_source
+from pipeline.video.source import DecodedFrame, VideoSource, open_camera
 
 _AT_ONCE = 8
 _SIZE_PX = (32, 32)  # what frames are resized to, which nobody looks at
@@ -56,16 +56,7 @@ def check_camera(camera: CameraSettings) -> Finding:
     url = camera.url.get_secret_value()
     started_at = time.monotonic()
     try:
-        with open_source(
-            url,
-            _SIZE_PX,
-            open_timeout_s=camera.open_timeout_s,
-            read_timeout_s=camera.read_timeout_s,
-            name=camera.id,
-            sample_fps=camera.sample_fps,
-            loop=camera.loop,
-            image_fps=camera.image_fps,
-        ) as source:
+        with open_camera(camera, _SIZE_PX) as source:
             times_s = _media_times(camera, source)
             if not times_s:
                 return Finding(_what(camera.id), "warning", _waits(camera, source))

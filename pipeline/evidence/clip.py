@@ -42,8 +42,7 @@ class Clip:
         path: the file.
         first_s: media time of its first picture.
         last_s: media time of its newest picture.
-        frames: packets in it.
-        size: bytes of them.
+        size: bytes of the packets in it.
     """
 
     def __init__(self, folder: Path, packets: Sequence[tuple[KeptStream, KeptPacket]]) -> None:
@@ -51,7 +50,7 @@ class Clip:
         if first_s is None:
             raise VideoError("expected packets whose times are known, got none")
         self.first_s = self.last_s = first_s
-        self.frames = self.size = 0
+        self.size = 0
         self._kept = packets[0][0]
         self._times = _DecodingTimes(_most_reordered([packet for _, packet in packets]))
         self._media_ms, self._encoded_ms = 0, -1
@@ -133,7 +132,6 @@ class Clip:
                 raise _failed(self.path, error) from None
             return  # too damaged to be stored
         self.last_s = max(self.last_s, packet.media_s or self.last_s)
-        self.frames += 1
         self.size += len(packet.data)
 
     def _copy(self, packet: KeptPacket) -> None:

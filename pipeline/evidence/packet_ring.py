@@ -57,11 +57,6 @@ class PacketRing:
         """What is to be told of the next connection."""
         return RingTap(self)
 
-    def begins_with(self, session: int) -> float | None:
-        """Media time of the earliest picture of a session that is kept; None where there is none."""
-        with self._lock:
-            return next((p.media_s for _, p in self._of_session(session) if p.media_s is not None), None)
-
     def cut(self, session: int, from_s: float) -> Cut:
         """What there is of a session from a media time on: from the last keyframe at or before it.
 

@@ -21,6 +21,7 @@ from pipeline.evidence.footage import Footage
 from pipeline.evidence.packets import Cut
 from pipeline.evidence.store import EventPlace, Stored, store, stored
 from pipeline.evidence_settings import EvidenceSettings
+from pipeline.locked_folder import touch_folder
 from pipeline.runtime.evidence import EvidenceAnswer, EvidenceRequest
 
 _MOST_CLIP_BYTES = 256_000_000
@@ -94,6 +95,8 @@ class EventRecording:
             self._staging = None
 
     def _step(self, there: Stored | None) -> None:
+        if self._staging is not None:
+            touch_folder(self._staging)  # an event may last for hours: or its clip would be taken for left
         self._take_picture()
         if self._footage is not None and (self._footage.is_live or self._request.is_final):
             self._go_on_with_clip(self._footage)

@@ -67,7 +67,8 @@ def enforce(output: Path, now_s: float, *, keep_s: float, keep_bytes: int) -> in
     for event in gone:
         shutil.rmtree(event.path, ignore_errors=True)
     for camera in _folders(root, 2):
-        forget_abandoned(camera, ".*")
+        with contextlib.suppress(OSError):
+            forget_abandoned(camera, ".*")
     for depth in (2, 1):
         for folder in _folders(root, depth):
             with contextlib.suppress(OSError):  # it holds something

@@ -17,7 +17,7 @@ from pipeline.video.arrivals import ArrivalCounter, is_sound
 from pipeline.video.failures import explained
 from pipeline.video.pace import PlaybackPacer
 from pipeline.video.sampling import PtsSampler
-from pipeline.video.source import DecodedFrame, SkipReason, VideoSource, open_source
+from pipeline.video.source import DecodedFrame, SkipReason, VideoSource, open_camera
 
 
 class FileReader:
@@ -124,13 +124,7 @@ class FileReader:
         error = ""
         try:
             self._go.wait()
-            with open_source(
-                self._settings.url.get_secret_value(),
-                self._size_px,
-                gap_s=self._gap_s,
-                name=self._settings.id,
-                image_fps=self._settings.image_fps,
-            ) as source:
+            with open_camera(self._settings, self._size_px, gap_s=self._gap_s) as source:
                 if not self._over.is_set():
                     self._drain(source)
         except Exception as failure:

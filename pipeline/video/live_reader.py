@@ -23,7 +23,7 @@ from pipeline.video.live_clock import LiveClock
 from pipeline.video.live_connection import LiveConnection, ReadLease
 from pipeline.video.packet_tap import PacketKeeper
 from pipeline.video.sampling import PtsSampler
-from pipeline.video.source import DecodedFrame, SkipReason, VideoSource, open_source
+from pipeline.video.source import DecodedFrame, SkipReason, VideoSource, open_camera
 
 _KEYFRAME_PATIENCE = 10
 """How many times ``stall_timeout_s`` a first keyframe is waited for while other pictures come."""
@@ -148,20 +148,8 @@ class LiveReader:
         )
 
     def _open(self) -> VideoSource:
-        settings = self._settings
-        return open_source(
-            settings.url.get_secret_value(),
-            self._size_px,
-            gap_s=self._gap_s,
-            open_timeout_s=settings.open_timeout_s,
-            read_timeout_s=settings.read_timeout_s,
-            name=settings.id,
-            sample_fps=settings.sample_fps,
-            clock=self._clock,
-            loop=settings.loop,
-            image_fps=settings.image_fps,
-            tap=None if self._keeper is None else self._keeper.connect(),
-        )
+        tap = None if self._keeper is None else self._keeper.connect()
+        return open_camera(self._settings, self._size_px, gap_s=self._gap_s, clock=self._clock, tap=tap)
 
     def _read(self, lease: ReadLease, source: VideoSource) -> None:
         """Take in what an open stream brings, up to its end.

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pipeline.camera_settings import CameraSettings
 from pipeline.errors import VideoError
 from pipeline.redaction import redact
-from pipeline.video.source import DecodedFrame, open_source
+from pipeline.video.source import DecodedFrame, open_camera
 
 
 def take_picture(camera: CameraSettings) -> npt.NDArray[np.uint8]:
@@ -25,17 +25,7 @@ def take_picture(camera: CameraSettings) -> npt.NDArray[np.uint8]:
     Raises:
         VideoError: it cannot be opened, or no such picture comes within ``stall_timeout_s``.
     """
-    url = camera.url.get_secret_value()
-    with open_source(
-        url,
-        None,
-        open_timeout_s=camera.open_timeout_s,
-        read_timeout_s=camera.read_timeout_s,
-        name=camera.id,
-        sample_fps=camera.sample_fps,
-        loop=camera.loop,
-        image_fps=camera.image_fps,
-    ) as source:
+    with open_camera(camera, None) as source:
         enough_at = time.monotonic() + camera.stall_timeout_s
         for arrival in source.arrivals():
             if isinstance(arrival, DecodedFrame):
@@ -43,6 +33,6 @@ def take_picture(camera: CameraSettings) -> npt.NDArray[np.uint8]:
             if source.live and time.monotonic() > enough_at:
                 break
     raise VideoError(
-        f"{camera.id} ({redact(url)}): expected a picture within {camera.stall_timeout_s:g} s (stall_timeout_s), got "
-        "none that can be decoded: no keyframe, or all damaged"
+        f"{camera.id} ({redact(camera.url.get_secret_value())}): expected a picture within "
+        f"{camera.stall_timeout_s:g} s (stall_timeout_s), got none that can be decoded: no keyframe, or all damaged"
     )

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.addresses import is_live, scheme_of
+from pipeline.camera_settings import CameraSettings
 from pipeline.errors import VideoError
 from pipeline.redaction import redact
 from pipeline.types import PreviousLuma
@@ -98,6 +99,42 @@ def open_source(
         return VideoSource(stand_in, size_px, gap_s=gap_s, live=True, label=label, tap=tap)
     feed = file_feed(path, label, image_fps, tap)
     return VideoSource(feed, size_px, gap_s=gap_s, live=False, label=label, tap=tap)
+
+
+def open_camera(
+    camera: CameraSettings,
+    size_px: tuple[int, int] | None,
+    *,
+    gap_s: float | None = None,
+    clock: LiveClock | None = None,
+    tap: PacketTap | None = None,
+) -> VideoSource:
+    """Open a camera, or the file that stands in for one, as its settings say.
+
+    Args:
+        camera: the camera.
+        size_px: as of ``open_source``.
+        gap_s: as of ``open_source``.
+        clock: as of ``open_source``.
+        tap: as of ``open_source``.
+
+    Raises:
+        RefusedError: as of ``open_source``.
+        VideoError: it cannot be opened.
+    """
+    return open_source(
+        camera.url.get_secret_value(),
+        size_px,
+        gap_s=gap_s,
+        open_timeout_s=camera.open_timeout_s,
+        read_timeout_s=camera.read_timeout_s,
+        name=camera.id,
+        sample_fps=camera.sample_fps,
+        clock=clock,
+        loop=camera.loop,
+        image_fps=camera.image_fps,
+        tap=tap,
+    )
 
 
 def file_path(url: str) -> Path:

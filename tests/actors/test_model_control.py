@@ -15,8 +15,8 @@ from pipeline.config_file import parse_config
 from pipeline.console.model import change_model, show_model
 from pipeline.errors import BadInputError, RunError
 from pipeline.models.card import WEIGHTS_FILE, read_card, write_card
+from tests.actors.supervised import CARD, READER, Run
 from tests.actors.test_run_models import NEW, held_back
-from tests.actors.test_supervisor import CARD, READER, Run
 from tests.models.tiny import tiny_checkpoint
 
 

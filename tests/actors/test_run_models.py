@@ -14,7 +14,7 @@ from pipeline.models.normal_store import NormalStore
 from pipeline.models.source import ModelSource
 from pipeline.normal_footage import AddedStretch, MapStretch, NormalStretch
 from pipeline.runtime.model_swap import RunModel
-from tests.actors.test_supervisor import CARD, READER, Run
+from tests.actors.supervised import CARD, READER, Run
 
 NEXT = RunModel(CARD.model_copy(update={"fingerprint": "b" * 64}), ModelSource("b" * 64, "/models/next"))
 OLD, SPARE, NEW = "run-detector-0", "run-detector-1", "run-detector-2"

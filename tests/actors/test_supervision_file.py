@@ -9,7 +9,7 @@ import pytest
 
 from actors.supervision_file import SupervisionFile
 from pipeline.errors import BadInputError, RunError
-from tests.actors.test_supervisor import CAMERAS, DETECTOR, READER, SCORER, SCORING, Run, camera
+from tests.actors.supervised import CAMERAS, DETECTOR, READER, SCORER, SCORING, Run, camera
 
 
 @pytest.fixture

@@ -3,73 +3,15 @@
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from actors.supervisor import Supervisor
-from pipeline.camera_settings import CameraSettings, HealthSettings
-from pipeline.config import RuntimeSettings
 from pipeline.errors import RunError
-from pipeline.models.source import ModelSource
 from pipeline.runtime.nodes import ClusterNode
-from pipeline.runtime.plan import RunPlan
 from pipeline.runtime.shutdown import ShutdownDeadline
-from pipeline.runtime.status import ReaderStatus, ScoringStatus
 from pipeline.runtime.tally import DetectorLoad
 from pipeline.types import Trouble
-from tests.actors.in_process import Fleet
-from tests.models.tiny import tiny_model
-
-READER = ReaderStatus("streaming", True, "b", 0, 10, 10, {}, 0, "", 100.0, frozenset())
-ENDED = replace(READER, state="finished", live=False, last_frame_at_s=None)
-SCORING = ScoringStatus(10, {}, 0, None, None, None, None, 1.0)
-CARD = tiny_model()[0].model_copy(update={"fingerprint": "a" * 64})
-SCORER, CAMERAS, DETECTOR = "run-scorer-0", "run-camera-0", "run-detector-0"
-
-
-def camera(camera_id):
-    return CameraSettings(id=camera_id, url="rtsp://10.0.0.1/x", health=HealthSettings(offline_s=5.0))
-
-
-class Run:
-    """A supervisor and its actors; a step takes a quarter of a second of the test's own time."""
-
-    def __init__(self, *camera_ids, memory=None, **fleet):
-        self.plan = RunPlan(
-            name="run",
-            cameras=tuple(camera(camera_id) for camera_id in camera_ids),
-            scene_references={},
-            card=CARD,
-            model=ModelSource("", "model"),
-            model_copies=Path("models"),
-            size_px=(8, 8),
-            gap_s=0.1,
-            runtime=RuntimeSettings(),
-            sinks=None,  # nobody here writes
-            quarantine=Path("quarantine"),
-        )
-        self.published = []
-        self.fleet = Fleet("run", **fleet)
-        self.now = 1000.0
-        self.supervise(memory)
-
-    def supervise(self, memory=None):
-        """A supervisor begins."""
-        self.supervisor = Supervisor(
-            self.plan, self.fleet, lambda status, is_ending: self.published.append(is_ending), memory
-        )
-
-    def __getitem__(self, name):
-        return self.fleet.made[name]
-
-    def step(self, seconds=0.25):
-        self.now += seconds
-        self.supervisor.step(self.now, 50.0 + self.now)
-        return self.supervisor.status()
-
-    def texts(self):
-        return [trouble.text for trouble in self.supervisor.status().troubles]
+from tests.actors.supervised import CAMERAS, DETECTOR, ENDED, READER, SCORER, SCORING, Run, camera
 
 
 @pytest.fixture
@@ -314,77 +256,6 @@ def test_a_run_that_is_aborted_says_why_and_does_not_fail_where_nobody_hears_it(
     assert (within_s, failure) == (3.0, "the run failed: no weights")
     run[SCORER].die()
     run.supervisor.abort("again")
-
-
-S0, S1, S2 = (f"run-scorer-{number}" for number in range(3))
-
-
-@pytest.fixture
-def three():
-    """Three scorers, of whom each has one camera: a, g and b."""
-    made = Run("a", "g", "b", scorers=3)
-    made.step()
-    made.step()
-    return made
-
-
-def test_of_several_scorers_each_is_told_of_its_own_cameras_alone_and_one_that_is_away_holds_up_no_other(three):
-    assert [[c.id for c in three[name].desired.cameras] for name in (S0, S1, S2)] == [["a"], ["g"], ["b"]]
-    three[CAMERAS].readers = dict.fromkeys("agb", READER)
-    three.step()
-    three[S1].die()
-    three.step(10.0)  # no frame for so long
-    three.step()
-    assert [[n.camera_id for n in three[name].notices.values()] for name in (S0, S1, S2)] == [["a"], [], ["b"]]
-    three[S1].come_back()
-    three.step()
-    three.step()
-    assert [notice.camera_id for notice in three[S1].notices.values()] == ["g"]
-    three.supervisor.apply([camera("a"), camera("b")], [])
-    three.step()
-    assert [wanted.id for wanted in three[S1].desired.removed_cameras] == ["g"]
-    assert [[c.id for c in three[name].desired.cameras] for name in (S0, S1, S2)] == [["a"], [], ["b"]]
-
-
-def test_events_are_closed_by_the_scorers_whose_cameras_ended_and_all_must_have_done_so(three):
-    three[CAMERAS].readers = dict.fromkeys("agb", ENDED)
-    for name, own in ((S0, "a"), (S1, "g"), (S2, "b")):
-        three[name].cameras = {own: SCORING}
-    three[S1].is_slow = True
-    three.step()
-    assert not three.step().done
-    assert [three[name].finished for name in (S0, S2)] == [["a"], ["b"]]
-    three[S1].catch_up()
-    three.step()
-    assert three.step().done
-    assert three[S1].finished == ["g"]
-
-
-def test_what_several_scorers_say_in_the_same_words_is_said_once_and_number_0_hears_of_rows_that_are_lost(three):
-    disk, mine = Trouble("parquet", "Parquet: no room"), Trouble("store", "run-2.sqlite: no room")
-    three[S1].troubles, three[S2].troubles, three[S2].storage = [disk], [disk, mine], disk.text
-    three.step()
-    assert three.texts() == [disk.text, mine.text]
-    three.step(1.0)
-    assert three[S0].called("maintain")[-1] == [disk.text]
-    assert three[S2].called("maintain")[-1] == []
-    three[S2].storage = ""
-    three.step()
-    three.step(1.0)
-    assert three[S0].called("maintain")[-1] == [""]
-
-
-def test_that_the_run_is_over_is_said_by_number_0_after_all_others_and_their_alerts_are_counted_together(three):
-    order = []
-    for name in (S0, S1, S2):
-        three[name].close = lambda within_s, failure="", n=name: order.append(n) or ([f"a row of {n}"], {"emitted": 2})
-    three[S1].refuses["close"] = OSError("disk full")
-    final = three.supervisor.close(ShutdownDeadline.starting_at(time.monotonic()))
-    assert order == [S2, S0]
-    assert final.alerts == {"emitted": 4}
-    assert set(final.unwritten) == {
-        f"{S0}: a row of {S0}", f"{S1} could not close its files: disk full", f"{S2}: a row of {S2}"
-    }  # fmt: skip
 
 
 def test_on_a_node_that_comes_a_detector_replaces_one_of_several_elsewhere_once_it_has_loaded_its_model():

@@ -15,7 +15,7 @@ def footage(tmp_path_factory):
 
 def test_it_reaches_as_far_back_as_it_is_to_and_to_the_keyframe_before(footage):
     ring, times = filled(footage, reach_s=2.0, fps=25)
-    begins_s = ring.begins_with(0)
+    begins_s = ring.cut(0, times[0]).packets[0][1].media_s
     assert times[199] - 2.0 - 0.4 - 0.12 <= begins_s <= times[199] - 2.0
     assert ring.cut(0, times[199] - 1.8).reaches_back
     early = ring.cut(0, times[100])

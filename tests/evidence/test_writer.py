@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 from pipeline.alerts import Event, Region
 from pipeline.camera_settings import CameraSettings
 from pipeline.errors import BadInputError
+from pipeline.evidence.retention import enforce
 from pipeline.evidence.writer import EvidenceWriter
 from pipeline.evidence_settings import EvidenceSettings
 from pipeline.runtime.evidence import DesiredEvidence, EvidenceRequest, encoded_map
@@ -128,6 +131,18 @@ def test_a_clip_is_longer_than_what_stays_in_memory_and_ends_at_the_longest(tmp_
         assert numbers[0] <= 45 and numbers == list(range(numbers[0], numbers[-1] + 1))
         assert abs(numbers[-1] - last) <= (0 if last == 149 else 13)
         assert number_in((folder / "run" / done.picture).read_bytes()) == 52
+
+
+def test_the_clip_of_an_event_of_hours_is_not_taken_for_left(tmp_path, footage):
+    writer, ring, _ = made_writer(tmp_path)
+    filled(footage, ring=ring)
+    the_answer(writer, request())
+    (making,) = (tmp_path / "run" / PLACE).parent.glob(".*.clip-*")
+    os.utime(making, (time.time() - 7200.0,) * 2)  # when its file was made; that it grows changes nothing
+    the_answer(writer, request(peak=60), number=2)
+    enforce(tmp_path / "run", time.time(), keep_s=1e9, keep_bytes=10**9)
+    done = the_answer(writer, request(peak=60, end=90), number=3)
+    assert (done.clip, done.why) == (f"{PLACE}/clip.mp4", "")
 
 
 def test_a_peak_that_left_memory_is_taken_from_the_clip(tmp_path, footage):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pipeline.video.live_reader as live_reader_module
-from pipeline.video.source import open_source
+from pipeline.video.source import open_camera
 from tests.http_camera import whose_video_stops
 from tests.rtsp import FPS, RtspServer, require_rtsp, write_footage
 from tests.tcp_proxy import TcpProxy, black_hole, peer
@@ -53,11 +53,11 @@ def tries(monkeypatch):
     """Every attempt to open a stream leaves its address here."""
     urls = []
 
-    def open_and_note(url, *arguments, **options):
-        urls.append(url)
-        return open_source(url, *arguments, **options)
+    def open_and_note(camera, *arguments, **options):
+        urls.append(camera.url.get_secret_value())
+        return open_camera(camera, *arguments, **options)
 
-    monkeypatch.setattr(live_reader_module, "open_source", open_and_note)
+    monkeypatch.setattr(live_reader_module, "open_camera", open_and_note)
     return urls
 
 

@@ -14,7 +14,7 @@ from pipeline.camera_settings import CameraSettings
 from pipeline.runtime.buffer import FrameBuffers
 from pipeline.runtime.frame_counters import FrameCounters
 from pipeline.video.live_reader import LiveReader
-from pipeline.video.source import open_source
+from pipeline.video.source import open_camera, open_source
 from tests.video.station import GAP_S, SIZE_PX, Station, ended, start_daemon, until
 from tests.videos import frame_number, write_video
 
@@ -183,13 +183,13 @@ def test_a_thread_stuck_in_ffmpeg_is_left_to_itself_and_another_takes_over(tmp_p
         opened.append(threading.current_thread())
         if first:
             assert release.wait(60.0)
-        source = open_source(*arguments, **options)
+        source = open_camera(*arguments, **options)
         if first:
             close = source.close
             monkeypatch.setattr(source, "close", lambda: (closed_in.append(threading.current_thread()), close()))
         return source
 
-    monkeypatch.setattr(live_reader_module, "open_source", open_stuck_at_first)
+    monkeypatch.setattr(live_reader_module, "open_camera", open_stuck_at_first)
     with Station(tmp_path) as station:
         station.add("gate", stream, open_timeout_s=0.1, stall_timeout_s=0.3, buffer_frames=100)
         until(lambda: "its thread is stuck" in caplog.text, "the stuck thread is noticed")
@@ -211,10 +211,10 @@ def test_threads_that_get_stuck_again_and_again_do_not_pile_up(tmp_path, stream,
     def open_stuck(*arguments, **options):
         stuck.append(threading.current_thread())
         assert release.wait(60.0)
-        return open_source(*arguments, **options)
+        return open_camera(*arguments, **options)
 
     clock_s = [0.0]
-    monkeypatch.setattr(live_reader_module, "open_source", open_stuck)
+    monkeypatch.setattr(live_reader_module, "open_camera", open_stuck)
     buffers = FrameBuffers(time.monotonic)
     settings = CameraSettings.model_validate({"id": "gate", "url": stream})
     counters = FrameCounters(tmp_path / "gate.ledger")
