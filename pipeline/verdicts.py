@@ -12,9 +12,9 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from pipeline.alerts import Region
 from pipeline.errors import BadInputError
@@ -25,6 +25,13 @@ VerdictKind = Literal["confirmed", "dismissed"]
 
 DISMISSED_FOR_S = 7 * 24 * 3600.0
 """For how long the like of a dismissed event is silent, where nobody says otherwise."""
+
+
+def _check_region(region: Region | None) -> Region | None:
+    """Scorers look into the region of every verdict that they read: one without a cell would end them."""
+    if region is None or (0.0 <= region.left < region.right <= 1.0 and 0.0 <= region.top < region.bottom <= 1.0):
+        return region
+    raise ValueError("expected a box in the image, in fractions of it, 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +63,7 @@ class Verdict:
     peak_at_s: float
     peak_smoothed: float
     thresholds: str = ""
-    region: Region | None = None
+    region: Annotated[Region | None, AfterValidator(_check_region)] = None
     zone: str | None = None
     picture: str | None = None
     clip: str | None = None

@@ -30,6 +30,8 @@ def test_a_verdict_keeps_what_the_alert_says_of_its_event_and_how_long_it_holds(
     [
         ({"peak_smoothed": "high"}, "peak_smoothed: .*got 'high'"),
         ({"region": {"left": 0.0}}, r"region\.top: "),
+        ({"region": {"left": 0.5, "top": 0.0, "right": 0.5, "bottom": 1.0}}, "region: .*expected a box in the image"),
+        ({"region": {"left": 0.5, "top": 0.0, "right": 1.5, "bottom": 1.0}}, "region: .*expected a box in the image"),
         ({"camera_id": None}, "camera_id: "),
     ],
 )

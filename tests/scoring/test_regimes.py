@@ -62,6 +62,9 @@ def test_what_maps_score_under_zones_is_read_once_for_all_cameras_of_a_scene(fol
     further = footage.of([*many, camera("other", [RIGHT])])[MODEL]
     assert further[0] is told[0]
     assert [one.stretch.scores.max().round(1) for one in further] == [10.0, 10.0]
+    assert footage.of(many)[MODEL][0] is told[0]
+    again = footage.of([*many, camera("other", [RIGHT])])[MODEL]
+    assert (again[0] is told[0], again[1] is further[1]) == (True, False), "what nobody wanted was forgotten"
     assert footage.of([camera(zones=[])]) == {MODEL: ()}
 
 
