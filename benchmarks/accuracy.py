@@ -25,13 +25,13 @@ import yaml
 from rich.console import Console
 
 from benchmarks.accuracy_matrix import Evaluated, Found, events_lines, matrix
-from benchmarks.accuracy_sets import SETS, AccuracySet
+from benchmarks.accuracy_sets import SETS, AccuracySet, chosen_sets
 from benchmarks.machine import describe, store
 from pipeline.config_file import load_config
 from pipeline.console.comparison_process import in_subprocess
 from pipeline.console.training import train_with_bars
 from pipeline.datasets.detect import open_dataset
-from pipeline.errors import BadInputError, CflowError, DatasetError
+from pipeline.errors import BadInputError, CflowError
 from pipeline.files import write_whole
 from pipeline.models.card import CARD_FILE, read_card
 
@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/accuracy"), help="keeps models and scores")
     arguments = parser.parse_args()
     try:
-        sets = chosen_sets(arguments.sets)
+        sets = chosen_sets(SETS, arguments.sets)
         seeds = chosen_seeds(arguments.seeds)
         found = measure(sets, seeds, arguments.config.resolve(), arguments.epochs, arguments.out.resolve())
     except (CflowError, subprocess.CalledProcessError) as error:
@@ -158,19 +158,6 @@ def main() -> None:
             "found": _kept(found),
         }
     )
-
-
-def chosen_sets(names: str) -> list[AccuracySet]:
-    """The sets that are asked for.
-
-    Raises:
-        DatasetError: there is none of a name.
-    """
-    by_name = {of.name: of for of in SETS}
-    wanted = names.split(",")
-    if unknown := [name for name in wanted if name not in by_name]:
-        raise DatasetError(f"--sets: expected some of {','.join(by_name)}, got {unknown[0]!r}")
-    return [by_name[name] for name in dict.fromkeys(wanted)]
 
 
 def chosen_seeds(text: str) -> list[int]:

@@ -62,6 +62,23 @@ class AccuracySet:
         return folder / "data"
 
 
+def chosen_sets(sets: Sequence[AccuracySet], names: str) -> list[AccuracySet]:
+    """The sets that are asked for, each once, in the order of their names.
+
+    Args:
+        sets: all there are.
+        names: of some of them, with commas between.
+
+    Raises:
+        DatasetError: there is none of a name.
+    """
+    by_name = {of.name: of for of in sets}
+    wanted = names.split(",")
+    if unknown := [name for name in wanted if name not in by_name]:
+        raise DatasetError(f"--sets: expected some of {','.join(by_name)}, got {unknown[0]!r}")
+    return [by_name[name] for name in dict.fromkeys(wanted)]
+
+
 def cut(source: Path, target: Path, first: int, last: int | None) -> Path:
     """Write a part of a recording without loss (H.264 with quantiser 0), its frames and their times as they are.
 

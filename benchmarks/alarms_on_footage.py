@@ -4,8 +4,8 @@ Usage: python -m benchmarks.alarms_on_footage [--sets ped2,avenue,carpark,bag,pe
            [--seed 0] [--config FILE] [--epochs N] [--once] [--out FOLDER]
 Trains, replays and evaluates every set by the very commands a user types, with the alert settings as shipped. A model
 that is complete in FOLDER is not trained again, and one whose training was interrupted goes on; scores and numbers are
-always made anew. With --once no model is fitted crosswise (``training.cross_fit: false``), which takes a quarter of the
-time and measures thresholds on a tenth of the footage. Writes FOLDER/SET/report.html and FOLDER/SET/sheet.png (every
+always made anew. With --once no model is fitted crosswise (``training.cross_fit: false``), which takes a third of the
+steps and measures thresholds on a tenth of the footage. Writes FOLDER/SET/report.html and FOLDER/SET/sheet.png (every
 event and every miss at its peak, under its anomaly map), prints two tables, all events and, last, one JSON line; writes
 the same into benchmarks/results/.
 """
@@ -26,7 +26,7 @@ import numpy as np
 import yaml
 
 from benchmarks.accuracy import CONFIG, settings_of
-from benchmarks.accuracy_sets import AccuracySet
+from benchmarks.accuracy_sets import AccuracySet, chosen_sets
 from benchmarks.alarms_budgets import at_budgets
 from benchmarks.alarms_sets import SETS
 from benchmarks.contact_sheet import Tile, contact_sheet
@@ -34,7 +34,7 @@ from benchmarks.machine import describe, store
 from pipeline.config_file import load_config
 from pipeline.datasets.base import Clip
 from pipeline.datasets.detect import open_dataset
-from pipeline.errors import CflowError, DatasetError
+from pipeline.errors import CflowError
 from pipeline.evaluation.figures import map_limits
 from pipeline.evaluation.report_alarms import figures
 from pipeline.evaluation.report_pictures import images_of, maps_at
@@ -240,7 +240,7 @@ def main() -> None:
     arguments = parser.parse_args()
     found = {}
     try:
-        for of in chosen(arguments.sets):
+        for of in chosen_sets(SETS, arguments.sets):
             print(of.name, file=sys.stderr, flush=True)
             folder = (arguments.out / of.name).resolve()
             settings = settings_of(arguments.config.resolve(), of, arguments.seed, arguments.epochs)
@@ -255,19 +255,6 @@ def main() -> None:
     alerts = load_config(arguments.config).camera_defaults.alerts
     store({"benchmark": "alarms-on-footage", **describe(), "seed": arguments.seed, "crosswise": not arguments.once,
            "alerts": alerts.model_dump(mode="json"), "found": found})  # fmt: skip
-
-
-def chosen(names: str) -> list[AccuracySet]:
-    """The sets that are asked for.
-
-    Raises:
-        DatasetError: there is none of a name.
-    """
-    by_name = {of.name: of for of in SETS}
-    wanted = names.split(",")
-    if unknown := [name for name in wanted if name not in by_name]:
-        raise DatasetError(f"--sets: expected some of {','.join(by_name)}, got {unknown[0]!r}")
-    return [by_name[name] for name in dict.fromkeys(wanted)]
 
 
 def _score(rows: CameraScores, frame: int) -> str:

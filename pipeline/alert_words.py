@@ -46,11 +46,15 @@ def event_in_words(alert: Mapping[str, Any]) -> str:
     Args:
         alert: of the kind new, update or end.
     """
-    where = " ".join(filter(None, (_word(alert.get("channel")), place_in_words(alert.get("region")))))
-    zone = alert.get("zone")
-    place = ", ".join(filter(None, (where, f"zone {zone}" if isinstance(zone, str) else "")))
-    parts = [_state_in_words(alert), place, rarity_in_words(alert)]
+    parts = [_state_in_words(alert), sight_in_words(alert), rarity_in_words(alert)]
     return "; ".join(filter(None, parts))
+
+
+def sight_in_words(alert: Mapping[str, Any]) -> str:
+    """What stood out and where, such as ``motion at the top left, zone yard``; empty where nobody can tell."""
+    where = " ".join(filter(None, (_word(alert.get("channel")), place_in_words(alert.get("region")))))
+    zone = _word(alert.get("zone"))
+    return ", ".join(filter(None, (where, f"zone {zone}" if zone else "")))
 
 
 def rarity_in_words(alert: Mapping[str, Any]) -> str:
@@ -61,11 +65,15 @@ def rarity_in_words(alert: Mapping[str, Any]) -> str:
     smoothed, threshold = number_of(alert.get("peak_smoothed")), number_of(alert.get("threshold"))
     if smoothed is not None and threshold is not None:
         numbers.append(f"{smoothed:.3g} over {threshold:.3g}")
-    once = once_in_words(number_of(alert.get("once_in_h")))
-    if once and alert.get("provisional") is True:
-        once = f"perhaps {once}"
+    once = frequency_in_words(alert)
     told = ", ".join(numbers)
     return f"{once} ({told})" if once and told else once or told
+
+
+def frequency_in_words(alert: Mapping[str, Any]) -> str:
+    """``once_in_words`` of an event; with ``perhaps`` where there was too little normal footage for its budget."""
+    once = once_in_words(number_of(alert.get("once_in_h")))
+    return f"perhaps {once}" if once and alert.get("provisional") is True else once
 
 
 def once_in_words(once_in_h: float | None) -> str:

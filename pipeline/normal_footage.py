@@ -38,6 +38,13 @@ class NormalStretch:
         """How long it lasts."""
         return len(self.scores) / self.fps / 3600.0
 
+    def is_same(self, other: NormalStretch) -> bool:
+        """Whether both say the same, wherever they were read."""
+        if (self.kind, self.fps, self.unpaired is None) != (other.kind, other.fps, other.unpaired is None):
+            return False
+        alike = self.unpaired is None or other.unpaired is None or np.array_equal(self.unpaired, other.unpaired)
+        return alike and np.array_equal(self.scores, other.scores)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapStretch:
@@ -89,3 +96,8 @@ class AddedStretch:
             camera_id: the camera; None asks for what is good for all of the scene.
         """
         return self.scene == scene and self.camera_id in {None, camera_id}
+
+    def is_same(self, other: AddedStretch) -> bool:
+        """Whether both say the same of the same cameras, wherever they come from."""
+        of_one, of_other = ((one.scene, one.camera_id, one.zones) for one in (self, other))
+        return of_one == of_other and (self.stretch is other.stretch or self.stretch.is_same(other.stretch))

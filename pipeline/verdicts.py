@@ -6,6 +6,7 @@ It outlives the run, so that the next one into the folder, a calibration and the
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterable, Mapping
@@ -137,7 +138,7 @@ def _write_whole(file: int, data: bytes, size: int) -> None:
     """Append all of it or nothing. In one call: whoever else appends must not come between."""
     if os.write(file, data) != len(data):
         os.truncate(file, size)
-        raise OSError(28, "no space left on device")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def read_verdicts(path: Path) -> dict[str, Verdict]:

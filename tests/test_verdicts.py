@@ -67,7 +67,7 @@ def test_on_a_full_disk_nothing_is_said_and_nothing_torn(tmp_path, monkeypatch):
     add_verdict(path, on())
     before, write = path.read_bytes(), os.write
     monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:7]))  # there was room for so much
-    with pytest.raises(BadInputError, match=r"verdicts\.jsonl: the verdict could not be kept: no space left"):
+    with pytest.raises(BadInputError, match=r"verdicts\.jsonl: the verdict could not be kept: No space left"):
         add_verdict(path, on("confirmed"))
     assert path.read_bytes() == before
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,19 +26,29 @@ from pipeline.types import stack_previous
 from pipeline.video.source import DecodedFrame, open_source
 from pipeline.video.stated import actual_fps
 
-_LOGGER = logging.getLogger(__name__)
-
 _BATCH_FRAMES = 16
 _MAP_FRAMES = 1024  # whose maps are gathered before it is decided which are kept
 _FPS_OF_IMAGES = 25.0  # a source that states no rate, as in training
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """What some frames come to: scores, and what they are read off; without their pairs, too, where that matters."""
+class _Read:
+    """Scores of B frames, float32, shape (B,), and the maps that they are read off, float16, shape (B, h, w)."""
 
-    reading: Reading
-    alone: Reading | None
+    scores: npt.NDArray[np.float32]
+    maps: npt.NDArray[np.float16]
+
+    @classmethod
+    def of(cls, reading: Reading) -> Self:
+        return cls(reading.scores.cpu().numpy(), as_float16(reading.scored))
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Frames as they are; and without their pairs, where that matters."""
+
+    own: _Read
+    alone: _Read | None
 
 
 def load_engine(folder: Path, config: Config) -> Engine:
@@ -57,7 +67,7 @@ def add_clip(store: NormalStore, engine: Engine, clip: Clip, progress: Callable[
         store: of the model.
         engine: the model.
         clip: of one of the model's scenes; every frame of it is normal.
-        progress: called with the number of frames done.
+        progress: called with the number of the clip's frames that are done.
 
     Returns:
         The store with the clip in it.
@@ -69,7 +79,8 @@ def add_clip(store: NormalStore, engine: Engine, clip: Clip, progress: Callable[
     if digest is not None and digest in store.clips:
         raise VideoError(f"{clip.url}: the model has seen this footage before, in training or in 'calibrate'")
     if clip.scene not in engine.card.scenes:
-        raise VideoError(f"{clip.url}: expected one of the model's scenes, {_named(engine)}, got scene {clip.scene!r}")
+        known = ", ".join(engine.card.scenes)
+        raise VideoError(f"{clip.url}: expected one of the model's scenes, {known}, got scene {clip.scene!r}")
     step, model = engine.card.provenance.training.frame_step, engine.card.model
     scores: list[npt.NDArray[np.float32]] = []
     alone: list[npt.NDArray[np.float32]] = []
@@ -81,23 +92,19 @@ def add_clip(store: NormalStore, engine: Engine, clip: Clip, progress: Callable[
         stated_fps = source.frame_rate_fps or _FPS_OF_IMAGES
         for frames in _batches(source, step, times_s):
             batch = _run(engine, frames, clip.scene)
-            scores.append(batch.reading.scores.cpu().numpy())
+            scores.append(batch.own.scores)
             if batch.alone is not None:
-                alone.append(batch.alone.scores.cpu().numpy())
+                alone.append(batch.alone.scores)
             waiting.append(batch)
             if len(waiting) * _BATCH_FRAMES >= _MAP_FRAMES:
                 store, waiting = _with_maps(store, clip.scene, waiting, actual_fps(stated_fps, times_s) / step), []
-            progress(sum(map(len, scores)))
+            progress(len(times_s))
     fps = actual_fps(stated_fps, times_s) / step
     store = _with_maps(store, clip.scene, waiting, fps)
     unpaired = np.concatenate(alone).astype(np.float64) if alone else None
     stretch = NormalStretch("own", fps, np.concatenate(scores).astype(np.float64), unpaired)
     added = AddedStretch(stretch, clip.scene, source=f"footage {clip.name}")
     return store.with_added([added], clips=[] if digest is None else [digest])
-
-
-def _named(engine: Engine) -> str:
-    return ", ".join(engine.card.scenes)
 
 
 def _batches(frames: Iterable[DecodedFrame], step: int, times_s: list[float]) -> Iterator[list[DecodedFrame]]:
@@ -124,15 +131,15 @@ def _run(engine: Engine, frames: list[DecodedFrame], scene: str) -> _Batch:
     maps = engine.anomaly_model.anomaly_maps(images, engine.encode, rows)
     reading = engine.read_out(maps, images, Pairs.of(previous_luma, gaps_s).to(engine.device), scenes)
     if engine.read_out.speed_scales is None:
-        return _Batch(reading, None)
+        return _Batch(_Read.of(reading), None)
     nothing = Pairs.of(np.zeros_like(previous_luma), np.zeros_like(gaps_s)).to(engine.device)
-    return _Batch(reading, engine.read_out(maps, images, nothing, scenes))
+    return _Batch(_Read.of(reading), _Read.of(engine.read_out(maps, images, nothing, scenes)))
 
 
 def _with_maps(store: NormalStore, scene: str, batches: list[_Batch], fps: float) -> NormalStore:
     if not batches:
         return store
-    maps = as_float16(torch.cat([batch.reading.scored for batch in batches]))
-    alone = [batch.alone.scored for batch in batches if batch.alone is not None]
-    stretch = MapStretch("own", fps, maps, as_float16(torch.cat(alone)) if alone else None)
+    maps = np.concatenate([batch.own.maps for batch in batches])
+    alone = [batch.alone.maps for batch in batches if batch.alone is not None]
+    stretch = MapStretch("own", fps, maps, np.concatenate(alone) if alone else None)
     return store.with_added((), maps=kept_maps([(scene, stretch)]))

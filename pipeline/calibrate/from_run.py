@@ -41,8 +41,8 @@ class CameraFootage:
     Attributes:
         camera_id: the camera.
         added: what is new of it.
-        left_out: events that were not taken in.
-        hours: that the camera was scored in the rows that are new, events included.
+        left_out: events in these hours that were not taken in, whenever it was.
+        hours: that the model scored the camera in all that the run has stored, events included.
     """
 
     camera_id: str
@@ -98,9 +98,10 @@ def run_footage(
             for event in events
             if event.event_id in confirmed or not (unconfirmed_are_normal or event.event_id in normal)
         ]
-        usable = rows_of_model(rows, card.fingerprint) & _is_new(rows, store)
-        hours = float(_frame_times(rows)[usable].sum()) / 3600.0
-        counted = sum(bool(usable[event.rows].any()) for event in left_out)
+        scored = rows_of_model(rows, card.fingerprint)
+        hours = float(_frame_times(rows)[scored].sum()) / 3600.0
+        counted = sum(bool(scored[event.rows].any()) for event in left_out)
+        usable = scored & _is_new(rows, store)
         for event in left_out:
             usable &= ~_near(rows, event.rows)
         usable &= np.isin(rows.suppressed, _TAKEN) | ~rows.is_anomalous

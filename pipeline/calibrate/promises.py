@@ -12,7 +12,6 @@ from pipeline.camera_settings import CameraSettings
 from pipeline.config import Config
 from pipeline.models.card import ModelCard
 from pipeline.scoring.calibrations import Calibrations
-from pipeline.scoring.poisson import RULE_OF_THREE
 from pipeline.scoring.run_footage import normal_footage
 from pipeline.scoring.thresholds import Thresholds
 
@@ -55,9 +54,9 @@ class Promise:
         if not found.provisional:
             return f"{self.budget} is supported"
         missing = f"{hours_in_words(found.hours_missing)} more would do"
-        if not found.hours:
+        if found.supported_per_hour is None:
             return f"provisional: nothing unseen supports any budget, {missing}"
-        return f"provisional: supports {rate_in_words(RULE_OF_THREE / found.hours)} at best, {missing}"
+        return f"provisional: supports {rate_in_words(found.supported_per_hour)} at best, {missing}"
 
     def as_json(self) -> dict[str, Any]:
         """For scripts."""

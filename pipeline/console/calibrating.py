@@ -20,6 +20,7 @@ from pipeline.errors import BadInputError, ConfigError, VideoError
 from pipeline.models.card import ModelCard
 from pipeline.models.fetching import FoundModel
 from pipeline.models.normal_store import NormalStore
+from pipeline.normal_footage import NormalStretch
 from pipeline.remote_files import is_address
 from pipeline.run_folder import RunFolder
 from pipeline.verdicts import read_verdicts
@@ -45,16 +46,17 @@ def add_footage(model: FoundModel, dataset: Dataset, config: Config, *, err: Con
     clips = with_image_fps(dataset.train, lambda _: model.card.footage_fps)
     counts = [clip.frame_count for clip in clips]
     total, done = None if None in counts else sum(count or 0 for count in counts), 0
-    passed_over: list[str] = []
+    new, passed_over = list[NormalStretch](), list[str]()
     try:
         with progress_bars(err) as progress:
             bar = Bar(progress, "scoring")
             for clip in clips:
                 try:
                     store = add_clip(store, engine, clip, lambda frames, base=done: bar(base + frames, total))
-                    done += len(store.added[-1].stretch.scores)
+                    new.append(store.added[-1].stretch)
                 except VideoError as error:
                     passed_over.append(str(error))
+                done += clip.frame_count or 0
     finally:
         if store is not before:
             store.write(model.folder, model.card.fingerprint)
@@ -62,8 +64,7 @@ def add_footage(model: FoundModel, dataset: Dataset, config: Config, *, err: Con
         err.print(f"passed over: {line}", markup=False, highlight=False, style="yellow")
     if store is before:
         raise BadInputError(f"{dataset.root}: expected normal footage that the model has not seen, found none")
-    new = store.added[len(before.added) :]
-    said = hours_in_words(sum(one.stretch.hours for one in new))
+    said = hours_in_words(sum(stretch.hours for stretch in new))
     err.print(f"{said} of footage in {len(new):,} clips were added", markup=False, highlight=False)
 
 
@@ -122,7 +123,8 @@ def _counted(events: int) -> str:
 
 def _added_line(footage: CameraFootage) -> str:
     hours = sum(one.stretch.hours for one in footage.added)
-    said = f"camera {footage.camera_id}: {hours_in_words(hours)} added, of {hours_in_words(footage.hours)} that are new"
+    scored = hours_in_words(footage.hours)
+    said = f"camera {footage.camera_id}: {hours_in_words(hours)} added, of {scored} that the run has scored"
     if not footage.left_out or not footage.hours:
         return said
     rate = rate_in_words(footage.left_out / footage.hours)

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pipeline.config import Config
@@ -48,10 +49,7 @@ def find_model(place: str | Path, config: Config) -> FoundModel:
     if is_address(place):
         with tempfile.TemporaryDirectory() as passing:
             described = _fetched_description(place, Path(passing))
-        with ModelCache.of_user().held(described.fingerprint, copier(ModelSource.of(described, place))) as (
-            folder,
-            card,
-        ):
+        with ModelCache.of_user().held(described.fingerprint, partial(_copy_model, place)) as (folder, card):
             refresh_normal(place, folder)
             found = FoundModel(card, ModelSource.of(card, place), folder)
     else:
@@ -95,8 +93,7 @@ def copier(source: ModelSource) -> Callable[[Path], None]:
     """
 
     def copy(folder: Path) -> None:
-        for name in (CARD_FILE, WEIGHTS_FILE):
-            _copy(source.place, name, folder)
+        _copy_model(source.place, folder)
         refresh_normal(source.place, folder)
 
     return copy
@@ -114,11 +111,14 @@ def refresh_normal(place: str, folder: Path) -> None:
     """
     if not is_address(place) and not Path(place).is_dir():  # it is gone, and the copy is what is left
         return
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".normal.part-") as passing:
-        if _copy_if_there(place, NORMAL_FILE, Path(passing)):
-            Path(passing, NORMAL_FILE).replace(folder / NORMAL_FILE)
-        else:
-            (folder / NORMAL_FILE).unlink(missing_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".normal.part-") as passing:
+            if _copy_if_there(place, NORMAL_FILE, Path(passing)):
+                Path(passing, NORMAL_FILE).replace(folder / NORMAL_FILE)
+            else:
+                (folder / NORMAL_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: the copy of {NORMAL_FILE}: {error.strerror or error}") from error
 
 
 def _fetched_description(place: str, folder: Path) -> ModelCard:
@@ -127,6 +127,11 @@ def _fetched_description(place: str, folder: Path) -> ModelCard:
         return read_description(folder / CARD_FILE)
     except CheckpointError as error:
         raise CheckpointError(f"{redact(place)}: {_without(folder, error)}") from None
+
+
+def _copy_model(place: str, folder: Path) -> None:
+    for name in (CARD_FILE, WEIGHTS_FILE):
+        _copy(place, name, folder)
 
 
 def _copy(place: str, name: str, folder: Path) -> None:

@@ -33,7 +33,11 @@ class Mask:
             maps: shape (B, h, w).
             left_out: what the cells become that are left out.
         """
-        return torch.where(maps > 0.0, maps * self.weights, maps).masked_fill(self.weights == 0.0, left_out)
+        return self.kept(torch.where(maps > 0.0, maps * self.weights, maps), left_out)
+
+    def kept(self, maps: Tensor, left_out: float = -torch.inf) -> Tensor:
+        """Maps without what is left out, whatever the sensitivity; arguments as for ``weighted``."""
+        return maps.masked_fill(self.weights == 0.0, left_out)
 
     def shown(self, maps: Tensor) -> Tensor:
         """Maps to be looked at: what is left out is the median of what is not, so it stands out nowhere.

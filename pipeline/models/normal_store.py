@@ -135,9 +135,10 @@ def kept_maps(maps: Iterable[tuple[str, MapStretch]]) -> list[StoredMaps]:
 
 
 def _newest(added: Sequence[AddedStretch], frames: int) -> tuple[AddedStretch, ...]:
-    """The last of some stretches that have no more frames together than are wanted."""
+    """The last of some stretches that have no more frames together than are wanted; but the last of all."""
     lengths = np.cumsum([len(one.stretch.scores) for one in reversed(added)])
-    return tuple(added[len(added) - int(np.searchsorted(lengths, frames, side="right")) :])
+    count = max(1, int(np.searchsorted(lengths, frames, side="right")))
+    return tuple(added[-count:])
 
 
 def spread_evenly(kept: Iterable[StoredMaps], room: int) -> tuple[StoredMaps, ...]:

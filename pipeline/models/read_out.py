@@ -206,11 +206,11 @@ def _read_off(
 
 
 def _top_of(motion: Tensor, top_fraction: float, mask_of: MaskOf | None) -> Tensor:
-    """What is read off maps of motion alone, as maps of one cell; shape (B, 1, 1)."""
+    """What is read off maps of motion alone, as maps of one cell; shape (B, 1, 1). Sensitivity is for that cell."""
     if mask_of is None:
         return frame_scores(motion, top_fraction)[:, None, None]
     mask = mask_of(motion)
-    top = top_cells(mask.weighted(motion), top_fraction, mask.cells)
+    top = top_cells(mask.kept(motion), top_fraction, mask.cells)
     return top.mean(top.values)[:, None, None]
 
 

@@ -20,6 +20,7 @@ MOST = 1.0
 
 _DAY_S = 86_400.0
 _PER_DAY = 1.0  # spreads that the median is followed by in a day at most
+_LONGEST_S = 60.0  # that a frame stands for: nobody saw what was in a longer pause, or in a leap of a damaged stream
 
 
 @dataclass(slots=True)
@@ -43,14 +44,14 @@ def follow(state: AdaptationState, score: float, median: float, spread: float, e
         score: its anomaly score, on the scale of frames with a pair.
         median: of the normal footage that thresholds were made of.
         spread: standard deviation of that, without its outliers.
-        elapsed_s: media time since the frame before.
+        elapsed_s: media time since the frame before; a longer pause counts as a minute.
 
     Returns:
         Whether thresholds move now.
     """
     if spread <= 0.0:
         return False
-    most = _PER_DAY * elapsed_s / _DAY_S
+    most = _PER_DAY * min(elapsed_s, _LONGEST_S) / _DAY_S
     off = (score - median) / spread - state.moved
     state.moved = min(max(state.moved + math.copysign(min(most, abs(off)), off), -MOST), MOST)
     before = state.steps

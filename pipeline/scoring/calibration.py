@@ -19,13 +19,13 @@ from pipeline.normal_footage import NormalStretch
 from pipeline.scoring.alignment import Alignment
 from pipeline.scoring.drift import DriftTest
 from pipeline.scoring.smoothed import smoothed
+from pipeline.scoring.spread import spread_of
 from pipeline.scoring.threshold_law import thresholds_of
 from pipeline.scoring.thresholds import Thresholds
 
 _LAW = 1
 """Number of the law by which thresholds are made; another law, other thresholds of the same footage."""
 
-_DEVIATIONS = 1.4826  # median absolute deviations of a normal law in its standard deviation
 # What of a camera's alert settings decides thresholds.
 _ASKED = {"budget", "quantile", "close_quantile", "smoothing_s", "open_frames", "open_s", "close_s"}
 
@@ -67,8 +67,7 @@ class Calibration:
         apart = [replace(stretch, scores=stretch.unpaired) for stretch in stretches if stretch.unpaired is not None]
         own, own_median = _thresholds(stretches, settings, sample_fps)
         own, normal = replace(own, version=_version(stretches, settings, sample_fps)), _sorted(stretches)
-        drift, median = DriftTest.of(stretches), float(np.median(normal))
-        spread = _DEVIATIONS * float(np.median(np.abs(normal - median)))
+        drift, median, spread = DriftTest.of(stretches), float(np.median(normal)), spread_of(normal)
         if not apart:
             return cls(own, None, normal, normal, drift, median, spread)
         other, other_median = _thresholds(apart, settings, sample_fps)

@@ -10,7 +10,6 @@ from pipeline.models.card import ModelCard
 from pipeline.models.normal_stretches import stretches_of_camera
 from pipeline.normal_footage import AddedStretch
 from pipeline.scoring.calibration import Calibration
-from pipeline.scoring.poisson import RULE_OF_THREE
 from pipeline.scoring.thresholds import Thresholds
 from pipeline.zoning import EVERYTHING
 
@@ -27,6 +26,7 @@ class Calibrations:
     def __init__(self, normal: Mapping[str, Sequence[AddedStretch]] | None = None) -> None:
         self._normal = normal or {}
         self._made: dict[tuple[object, ...], Calibration] = {}
+        self._asked: set[tuple[object, ...]] = set()  # for which of them, since other footage was taken
 
     def of(self, card: ModelCard, camera: CameraSettings, zones: str = "") -> Calibration:
         """The calibration of a camera.
@@ -42,6 +42,7 @@ class Calibrations:
         scene, added = camera.scene_name, self._normal.get(card.fingerprint, ())
         own = any(one.camera_id == camera.id for one in added)  # good for no other camera
         key = (card.fingerprint, scene, camera.id if own else None, zones, camera.sample_fps, camera.alerts)
+        self._asked.add(key)
         if key not in self._made:
             stretches = stretches_of_camera(card, scene, camera.id, added, zones)
             self._made[key] = Calibration.of(stretches, camera.alerts, camera.sample_fps)
@@ -72,18 +73,33 @@ class Calibrations:
         return camera.zoning is None or all(regime.key in known | {""} for regime in camera.zoning.distinct)
 
     def use(self, normal: Mapping[str, Sequence[AddedStretch]]) -> None:
-        """Take other normal footage from now on.
+        """Take other normal footage from now on; what nobody has asked for since the last time is forgotten.
 
         Args:
-            normal: as of the class.
+            normal: as of the class. It may be a copy: what says the same leaves calibrations as they are.
         """
-        changed = {model for model in {*normal, *self._normal} if normal.get(model) != self._normal.get(model)}
+        before, now = _by_scene(self._normal), _by_scene(normal)
+        changed = {scene for scene in {*before, *now} if not _are_same(before.get(scene, []), now.get(scene, []))}
         self._normal = normal
-        self._made = {key: made for key, made in self._made.items() if key[0] not in changed}
+        self._made = {key: made for key, made in self._made.items() if key in self._asked and key[:2] not in changed}
+        self._asked = set()
 
     def keep(self, fingerprints: Collection[str]) -> None:
         """Forget all of other models than these."""
         self._made = {key: made for key, made in self._made.items() if key[0] in fingerprints}
+
+
+def _by_scene(normal: Mapping[str, Sequence[AddedStretch]]) -> dict[tuple[object, ...], list[AddedStretch]]:
+    """Footage by the model's fingerprint and the scene."""
+    found: dict[tuple[object, ...], list[AddedStretch]] = {}
+    for model, stretches in normal.items():
+        for one in stretches:
+            found.setdefault((model, one.scene), []).append(one)
+    return found
+
+
+def _are_same(some: Sequence[AddedStretch], others: Sequence[AddedStretch]) -> bool:
+    return len(some) == len(others) and all(one.is_same(other) for one, other in zip(some, others, strict=True))
 
 
 def provisional_lines(
@@ -126,20 +142,16 @@ def _who(cameras: Sequence[str]) -> str:
     return f"{len(cameras)} cameras ({names})" if len(cameras) > 1 else f"camera {names}"
 
 
-def _supported(thresholds: Thresholds) -> float:
-    """The rarest budget, in events per hour, that footage can tell from a higher rate."""
-    return RULE_OF_THREE * (thresholds.rates.grouping if thresholds.rates else 1.0) / thresholds.hours
-
-
 def _provisional_line(budget: str, found: dict[str, Thresholds]) -> str:
     hours = [thresholds.hours for thresholds in found.values()]
     missing = hours_in_words(max(thresholds.hours_missing for thresholds in found.values()))
-    if not max(hours):
+    supported = [rate for thresholds in found.values() if (rate := thresholds.supported_per_hour) is not None]
+    if not supported:
         have = "no normal footage of its own supports any promise"
     else:
         least = "" if min(hours) == max(hours) else f"{hours_in_words(min(hours))} to "
-        rate = rate_in_words(min(_supported(thresholds) for thresholds in found.values() if thresholds.hours))
-        have = f"{least}{hours_in_words(max(hours))} of normal footage support a budget of {rate} at best"
+        best = rate_in_words(min(supported))
+        have = f"{least}{hours_in_words(max(hours))} of normal footage support a budget of {best} at best"
     return (
         f"{_who(list(found))}: {have}, not {budget}: thresholds are provisional, {missing} more would do "
         "(cflow-stream calibrate adds what was recorded, or what a run has stored)"

@@ -62,7 +62,8 @@ def beside_dismissed(
         closing: smoothed scores at or above it keep one open.
 
     Returns:
-        Both as they were where the frame is quiet, clearly higher than what was dismissed, or highest elsewhere.
+        Both as they were where the frame is quiet, highest where nothing was dismissed, or clearly higher than what was
+        dismissed there.
     """
     at_s = prediction.header.captured_at_s
     if smoothed < closing or not any(at_s < one.until_at_s for one in dismissals):
@@ -79,7 +80,18 @@ def beside_dismissed(
     if values is None or prediction.anomaly_map is None:  # nobody can tell where it is
         return prediction, -np.inf
     peak = float(prediction.anomaly_map.max())
+    excess = peak - prediction.anomaly_score
     if max(highest) < peak:
         return prediction, smoothed
-    beside = float(values.max()) - (peak - prediction.anomaly_score)
+    # What was high at one place excuses nothing at another.
+    alike = [
+        thing
+        for thing, value in zip(things, highest, strict=True)
+        if min(smoothed, value - excess) < clearly_higher([thing], opening, closing)
+    ]
+    if len(alike) < len(things):
+        values, _ = without_places(prediction.anomaly_map, alike)
+        if values is None or float(values.max()) == peak:
+            return prediction, smoothed
+    beside = float(values.max()) - excess
     return replace(prediction, anomaly_map=values.astype(np.float16)), min(smoothed, beside)

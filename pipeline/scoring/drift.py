@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.alerts import Notice
 from pipeline.normal_footage import NormalStretch
+from pipeline.scoring.notices import begun, over
 from pipeline.types import FrameHeader
 
 _POWERS = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
@@ -195,7 +196,7 @@ class DriftMonitor:
         if state.since_at_s is None and highest >= enough:
             state.since_at_s = header.captured_at_s
             said = _SAID["risen" if risen >= fallen else "fallen"]
-            return [_notice(self._camera_id, header.captured_at_s, said, now_s)]
+            return [begun("camera_drifted", self._camera_id, header.captured_at_s, said, now_s)]
         if state.since_at_s is not None and highest < math.sqrt(enough):
             return end_drift(self._camera_id, state, header.captured_at_s, now_s, "over")
         return []
@@ -216,12 +217,4 @@ def end_drift(camera_id: str, state: DriftState, until_at_s: float, now_s: float
     """
     since_at_s, state.since_at_s = state.since_at_s, None
     state.risen, state.fallen = [0.0] * BETS, [0.0] * BETS
-    if since_at_s is None:
-        return []
-    return [replace(_notice(camera_id, since_at_s, reason, now_s), until_at_s=max(until_at_s, since_at_s))]
-
-
-def _notice(camera_id: str, since_at_s: float, reason: str, now_s: float) -> Notice:
-    """The notice of a drift; the same drift gives the same id."""
-    event_id = f"{camera_id}-camera_drifted-{round(since_at_s * 1000)}"
-    return Notice("camera_drifted", event_id, camera_id, reason, since_at_s, None, now_s)
+    return over("camera_drifted", camera_id, since_at_s, until_at_s, reason, now_s)

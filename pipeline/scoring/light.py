@@ -7,20 +7,20 @@ that they are of footage unlike that of training. All durations are media time, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.alerts import Notice
 from pipeline.normal_footage import NormalStretch
+from pipeline.scoring.notices import begun, over
 from pipeline.scoring.smoothed import smoothed
 from pipeline.scoring.smoothing import CausalSmoother, SmootherState
+from pipeline.scoring.spread import spread_of
 from pipeline.types import FrameHeader
 
 _SMOOTHING_S = 2.0  # long for what passes close by, short for the light
 _SPREADS = 3.0
-_DEVIATIONS = 1.4826  # median absolute deviations of a normal law in its standard deviation
 _LEAST_MARGIN = 1.0
 _LEAST_FOOTAGE_S = 10.0
 _FRAMES = 4  # a duration has that many frames after its first, however long the pauses between frames are
@@ -123,7 +123,7 @@ class LightMonitor:
             return []
         state.since_at_s, state.turned_s, state.rest_s = state.turned_at_s, None, _REST_S
         said = _SAID.format(self._after_s) + (_PAUSED.format(self._pause_s) if self._pause_s > 0.0 else "")
-        return [_notice(self._camera_id, state.since_at_s, said, now_s)]
+        return [begun("light_changed", self._camera_id, state.since_at_s, said, now_s)]
 
     def _pause(self, common_surprise: float, elapsed_s: float) -> None:
         state = self.state
@@ -152,9 +152,7 @@ def end_light_change(camera_id: str, state: LightState, until_at_s: float, now_s
         The notice of it; none where nothing lasted.
     """
     since_at_s, state.since_at_s, state.turned_s = state.since_at_s, None, None
-    if since_at_s is None:
-        return []
-    return [replace(_notice(camera_id, since_at_s, reason, now_s), until_at_s=max(until_at_s, since_at_s))]
+    return over("light_changed", camera_id, since_at_s, until_at_s, reason, now_s)
 
 
 def light_threshold(
@@ -183,7 +181,7 @@ def light_threshold(
             values = [np.array(clip, np.float64) for clip in measured]
             seen = smoothed([NormalStretch("own", fps, clip) for clip in values], sample_fps, _SMOOTHING_S)
             highest = max(float(stretch.scores.max()) for stretch in seen)
-            return highest + max(_SPREADS * _spread(np.concatenate(values)), _LEAST_MARGIN)
+            return highest + max(_SPREADS * spread_of(np.concatenate(values)), _LEAST_MARGIN)
     return None
 
 
@@ -194,14 +192,3 @@ def settling_s(smoothing_s: float) -> float:
         smoothing_s: time constant of the scores' smoothing.
     """
     return max(_LEAST_SETTLING_S, _TIME_CONSTANTS * smoothing_s)
-
-
-def _notice(camera_id: str, since_at_s: float, reason: str, now_s: float) -> Notice:
-    """The notice of a change; the same change gives the same id."""
-    event_id = f"{camera_id}-light_changed-{round(since_at_s * 1000)}"
-    return Notice("light_changed", event_id, camera_id, reason, since_at_s, None, now_s)
-
-
-def _spread(values: npt.NDArray[np.float64]) -> float:
-    """Standard deviation of values without their outliers: by the median absolute deviation."""
-    return _DEVIATIONS * float(np.median(np.abs(values - np.median(values))))

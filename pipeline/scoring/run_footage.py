@@ -83,10 +83,11 @@ class RunFootage:
     ) -> tuple[AddedStretch, ...]:
         found = list(store.added)
         for scene, regimes in wanted.items():
-            zoned = self._zoned.setdefault((model, scene), {})
+            zoned = {key: known for key, known in self._zoned.get((model, scene), {}).items() if key in regimes}
             missing = [regime for key, regime in regimes.items() if key not in zoned]
             if missing:
                 zoned |= self._read_under(missing, model, scene)
+            self._zoned[model, scene] = zoned
             found += [stretch for key in regimes for stretch in zoned[key]]
         return tuple(found)
 

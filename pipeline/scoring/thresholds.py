@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pipeline.scoring.event_rates import EventRates
+from pipeline.scoring.poisson import RULE_OF_THREE
 
 LONGEST_H = 10 * 365.25 * 24.0
 """Nobody can tell how much rarer than once in ten years something is."""
@@ -39,6 +40,13 @@ class Thresholds:
     hours_missing: float = 0.0
     moved: float = 0.0
     rates: EventRates | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def supported_per_hour(self) -> float | None:
+        """The rarest budget, in events per hour, that so much footage tells from a higher rate; None without any."""
+        if not self.hours:
+            return None
+        return RULE_OF_THREE * (self.rates.grouping if self.rates else 1.0) / self.hours
 
     def once_in_h(self, smoothed_score: float) -> float | None:
         """Once in how many hours normal footage reaches a smoothed score; None where nobody can tell.

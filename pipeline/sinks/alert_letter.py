@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.alert_words import event_in_words, once_in_words, place_in_words, time_in_words
+from pipeline.alert_words import event_in_words, frequency_in_words, sight_in_words, time_in_words
 
 
 def title_of(said: Mapping[str, Any]) -> str:
@@ -17,7 +17,7 @@ def title_of(said: Mapping[str, Any]) -> str:
     """
     where, kind = said["camera_id"] or "run", said["kind"]
     if kind == "digest":
-        what = f"{_events(said['events'], 'more')}, {_unusual(said['highest'])}"
+        what = f"{_more_events(said['events'])}, {_unusual(said['highest'])}"
     elif "until_at_s" in said:
         what = kind.replace("_", " ") + (" is over" if _is_over(said) else "")
     else:
@@ -36,7 +36,7 @@ def text_of(said: Mapping[str, Any]) -> str:
         highest = said["highest"]
         spans = f"between {_clock(said['since_at_s'], highest)} and {_clock(said['until_at_s'], highest)}"
         lines = [
-            f"{_events(said['events'], 'more')} on {said['camera_id']} {spans}.",
+            f"{_more_events(said['events'])} on {said['camera_id']} {spans}.",
             f"Most unusual: {time_in_words({**highest, 'kind': 'new'})}, {event_in_words(highest)}",
             _what_to_do(highest["event_id"]),
         ]
@@ -62,14 +62,11 @@ def _is_over(said: Mapping[str, Any]) -> bool:
 
 def _unusual(event: Mapping[str, Any]) -> str:
     """Such as ``motion at the left, zone yard, once in 9 days``."""
-    where = " ".join(filter(None, (event.get("channel"), place_in_words(event.get("region")))))
-    zone = f"zone {event['zone']}" if event.get("zone") else ""
-    once = once_in_words(event.get("once_in_h"))
-    return ", ".join(filter(None, (where or "something unusual", zone, once)))
+    return ", ".join(filter(None, (sight_in_words(event) or "something unusual", frequency_in_words(event))))
 
 
-def _events(count: int, more: str) -> str:
-    return f"{count} {more} event{'s' if count != 1 else ''}"
+def _more_events(count: int) -> str:
+    return f"{count} more event{'s' if count != 1 else ''}"
 
 
 def _clock(at_s: float, event: Mapping[str, Any]) -> str:

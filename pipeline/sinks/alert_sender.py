@@ -75,6 +75,7 @@ class AlertSender(Sink):
         self._receiver = Tries(label, retry_max_s)
         self._cameras: dict[str | None, Tries] = {}  # those whose oldest alert was refused
         self._waiting: dict[str | None, float] = {}  # those whose oldest alert is not to be sent yet; monotonic
+        self._is_woken = False  # whether something has changed since an alert was last taken to be sent
         self._idle = False
         self._is_last_try = False
         self._closing = False
@@ -125,9 +126,7 @@ class AlertSender(Sink):
     def wake(self) -> None:
         """Say that the outbox has new alerts."""
         with self._changed:
-            self._waiting.clear()
-            self._idle = False
-            self._changed.notify_all()
+            self._rouse()
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until the receiver has every alert; whether it has.
@@ -151,9 +150,7 @@ class AlertSender(Sink):
             for tries in (self._receiver, *self._cameras.values()):
                 tries.not_before = 0.0
             self._is_last_try = True
-            self._waiting.clear()
-            self._idle = False
-            self._changed.notify_all()
+            self._rouse()
             self._changed.wait_for(lambda: self._idle, timeout_s)
             self._closing = True
             self._changed.notify_all()
@@ -172,6 +169,13 @@ class AlertSender(Sink):
             why = f"{self._label}: still on their way" if trouble is None else trouble.text
             lines.append(f"{why}: {counts.waiting} alerts were not delivered; the next run delivers them")
         return lines
+
+    def _rouse(self) -> None:
+        """Have the writer look at everything again; with the lock held."""
+        self._waiting.clear()
+        self._is_woken = True
+        self._idle = False
+        self._changed.notify_all()
 
     # The writer thread.
 
@@ -203,6 +207,7 @@ class AlertSender(Sink):
                     if self._needs_upkeep():
                         return _UPKEEP
                     if (alert := self._alerts.take_next(paused)) is not None:
+                        self._is_woken = False
                         return alert
                 if self._alerts.counts.waiting == 0:
                     self._cameras.clear()  # what was refused was evicted from a full queue
@@ -223,7 +228,8 @@ class AlertSender(Sink):
     def _failed(self, alert: QueuedAlert | None, error: Exception) -> None:
         with self._changed:
             if alert is not None and isinstance(error, NotYetError):
-                self._waiting[alert.camera_id] = time.monotonic() + error.wait_s
+                if not self._is_woken:  # or it may have decided before it could see what it waits for
+                    self._waiting[alert.camera_id] = time.monotonic() + error.wait_s
                 return
             why = error
             if not isinstance(why, NotSentError):

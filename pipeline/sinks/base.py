@@ -7,12 +7,13 @@ that they open there. ``pipeline.sinks.kinds`` finds those that the config may n
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pipeline.model_settings import Settings
 from pipeline.sinks.delivery_rules import DeliveryRules
@@ -150,6 +151,18 @@ class SinkSettings(Settings):
             BadInputError: it cannot; why not, in one line without credentials.
         """
         return "nothing to look at before a run"
+
+
+def _holds_certificates(path: Path) -> Path:
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:  # ssl's errors are such
+        raise ValueError(f"expected a file of certificates (PEM; {error.strerror or error})") from None
+    return path.resolve()  # the scorer's working folder is another
+
+
+CaFile = Annotated[Path, AfterValidator(_holds_certificates)]
+"""Certificates (PEM) of whom to trust in the place of the usual authorities."""
 
 
 class RuledSinkSettings(SinkSettings, DeliveryRules):

@@ -170,13 +170,14 @@ class MqttConnection:
                 lambda: self._ended is not None or sent.keys() <= self._answers.keys(), self._timeout_s
             )
             answers = {mid: self._answers.pop(mid) for mid in sent if mid in self._answers}
+        ended = self._ended
+        if len(answers) < len(sent):
+            self.close()  # or answers that come late would be taken for those of others, once ids begin again
         refused = next(((sent[mid], code) for mid, code in answers.items() if code.value >= _FAILURE), None)
         if refused is not None:
             raise RefusedError(Reason(f"refuses what is published under {refused[0].topic}: {refused[1]}"))
         if len(answers) < len(sent):
-            why = Reason("no answer in time") if self._ended is None else Reason("the connection ended", self._ended)
-            self.close()
-            raise AwayError(why)
+            raise AwayError(Reason("no answer in time") if ended is None else Reason("the connection ended", ended))
 
     # Called by paho, in its thread.
 

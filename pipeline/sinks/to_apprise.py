@@ -32,6 +32,7 @@ _EXPECTED = "expected the address of a service as apprise writes it (mailtos://u
 _PICTURED = 100  # newest events whose picture was sent, which are remembered
 _LONGEST_S = 60.0  # that a service may take
 _SHORTEST_SECRET = 4  # parts of an address shorter than that are in any text
+_BETWEEN_PARTS = re.compile(r"[/:@?&=,#]+")
 # Of others, what stands where a host would is a token.
 _HAVE_HOSTS = ("json", "jsons", "xml", "xmls", "form", "forms")
 _HAVE_MAIL_HOSTS = ("mailto", "mailtos")
@@ -68,7 +69,7 @@ class AppriseSinkSettings(RuledSinkSettings):
     @classmethod
     def _is_known(cls, value: SecretStr) -> SecretStr:
         address = value.get_secret_value()
-        if not address.isprintable() or split_address(address) is None or _service(address) is None:
+        if not address.isprintable() or split_address(address) is None or service_of(address) is None:
             raise ValueError(_EXPECTED)
         return value
 
@@ -83,7 +84,7 @@ class AppriseSinkSettings(RuledSinkSettings):
         Raises:
             SinkError: nobody answers there.
         """
-        service = _service(self.url.get_secret_value())
+        service = service_of(self.url.get_secret_value())
         host, port = self._server(service)
         if host is None:
             return f"{self.label}: known to apprise; whether it takes messages is seen with the first one"
@@ -184,7 +185,7 @@ class AppriseSink(AlertSender):
         def note(entry: Any, _service: Any) -> None:
             warnings.append(str(entry.message))
 
-        service = _service(address)
+        service = service_of(address)
         teller = cast("Any", apprise.Apprise(service))
         is_event = "start_s" in said and said["kind"] != "end"
         done = teller.notify(
@@ -197,7 +198,7 @@ class AppriseSink(AlertSender):
             log_level=logging.WARNING,
             timeout=_LONGEST_S,
         )
-        return "" if done else (_without_secrets(" ".join(warnings), address, service) or "apprise does not say why")
+        return "" if done else (without_secrets(" ".join(warnings), address, service) or "apprise does not say why")
 
     def _remember(self, event_id: str) -> bool:
         self._pictured = [*self._pictured, event_id][-_PICTURED:]
@@ -217,7 +218,7 @@ def _wants_pictures(settings: AppriseSinkSettings) -> bool:
     return settings.only.kinds is None or "evidence" in settings.only.kinds
 
 
-def _service(address: str) -> Any:
+def service_of(address: str) -> Any:
     """What apprise makes of an address; None where it knows no such service."""
     logger = logging.getLogger("apprise")  # it logs whole addresses
     logger.propagate = False
@@ -229,13 +230,29 @@ def _service(address: str) -> Any:
     return cast("Any", apprise.Apprise).instantiate(address, asset=asset)
 
 
-def _without_secrets(text: str, address: str, service: Any) -> str:
-    """A text in one line; nothing of it where it holds a part of an address that may be secret."""
+def without_secrets(text: str, address: str, service: Any) -> str:
+    """A text in one line; nothing of it where it holds a part of an address that may be secret.
+
+    Args:
+        text: what apprise said.
+        address: the whole address, as the settings hold it.
+        service: what ``service_of`` makes of it.
+    """
     parts = split_address(address)
     assert parts is not None
-    is_host = parts.scheme in (*_HAVE_HOSTS, *_HAVE_MAIL_HOSTS)
-    hidden = f"{parts.user_info or ''}/{parts.rest}" + ("" if is_host else f"/{parts.server}")
-    secrets = {part for part in re.split(r"[/:@?&=,#]+", hidden) if len(part) >= _SHORTEST_SECRET}
-    secrets.discard(getattr(service, "smtp_host", ""))
+    path, _, query = parts.rest.partition("?")
+    hidden = [parts.user_info or "", path, *map(_value, query.split("&"))]
+    shown = {getattr(service, "smtp_host", "")}
+    if parts.scheme in (*_HAVE_HOSTS, *_HAVE_MAIL_HOSTS):
+        shown.update(_BETWEEN_PARTS.split(parts.server))
+    else:
+        hidden.append(parts.server)
+    secrets = {part for each in hidden for part in _BETWEEN_PARTS.split(each) if len(part) >= _SHORTEST_SECRET} - shown
     line = " ".join(text.split())
     return "" if any(form in line for part in secrets for form in (part, unquote(part))) else line
+
+
+def _value(item: str) -> str:
+    """What an item of a query may hide: its name (``from``, ``smtp``) is a word of any text."""
+    name, is_named, value = item.partition("=")
+    return value if is_named else name

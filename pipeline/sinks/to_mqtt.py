@@ -10,7 +10,6 @@ import contextlib
 import json
 import logging
 import re
-import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +21,7 @@ from pipeline.addresses import AddressParts, server_error, split_address
 from pipeline.errors import SinkError
 from pipeline.sinks.alert_queue import AlertQueue, QueuedAlert
 from pipeline.sinks.alert_sender import AlertSender, AwayError, NotSentError, RefusedError
-from pipeline.sinks.base import Reason, RuledSinkSettings, SinkContext
+from pipeline.sinks.base import CaFile, Reason, RuledSinkSettings, SinkContext
 from pipeline.sinks.mqtt_client import Broker, MqttConnection
 from pipeline.sinks.mqtt_messages import OFFLINE, ONLINE, Shown, Topics, mark_of
 from pipeline.types import Score, Trouble
@@ -53,7 +52,7 @@ class MqttSinkSettings(RuledSinkSettings):
 
     kind: str = "mqtt"
     url: SecretStr
-    ca_file: Path | None = None
+    ca_file: CaFile | None = None
     topic: Topic = "cflow"
     discovery: Topic | None = "homeassistant"
     timeout_s: Annotated[float, Field(gt=0.0, le=600.0)] = 10.0
@@ -71,16 +70,6 @@ class MqttSinkSettings(RuledSinkSettings):
         if parts.rest.strip("/") or "," in parts.server:
             raise ValueError(_EXPECTED)
         return value
-
-    @field_validator("ca_file")
-    @classmethod
-    def _holds_certificates(cls, value: Path | None) -> Path | None:
-        if value is not None:
-            try:
-                ssl.create_default_context(cafile=value)
-            except OSError as error:  # ssl's errors are such
-                raise ValueError(f"expected a file of certificates (PEM; {error.strerror or error})") from None
-        return None if value is None else value.resolve()  # the scorer's working folder is another
 
     @model_validator(mode="after")
     def _alarms_end(self) -> MqttSinkSettings:

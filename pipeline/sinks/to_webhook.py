@@ -8,12 +8,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import ssl
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Annotated
 
 import httpx
@@ -24,7 +22,7 @@ from pipeline.errors import SinkError
 from pipeline.redaction import redact
 from pipeline.sinks.alert_queue import AlertQueue, QueuedAlert
 from pipeline.sinks.alert_sender import AlertSender, AwayError, RefusedError
-from pipeline.sinks.base import Reason, RuledSinkSettings, SinkContext
+from pipeline.sinks.base import CaFile, Reason, RuledSinkSettings, SinkContext
 from pipeline.sinks.http_client import HttpClient
 
 _ANSWER_BYTES = 2**16  # of an answer's body that are read, to use the connection again
@@ -45,7 +43,7 @@ class WebhookSinkSettings(RuledSinkSettings):
     kind: str = "webhook"
     url: SecretStr
     secret: Annotated[SecretStr, Field(min_length=16)]
-    ca_file: Path | None = None
+    ca_file: CaFile | None = None
     timeout_s: Annotated[float, Field(gt=0.0, le=600.0)] = 10.0
     retry_max_s: Annotated[float, Field(gt=0.0, le=86_400.0)] = 60.0
 
@@ -64,16 +62,6 @@ class WebhookSinkSettings(RuledSinkSettings):
         except (ValueError, httpx.InvalidURL):  # whose words may show the address
             raise ValueError(expected) from None
         return value
-
-    @field_validator("ca_file")
-    @classmethod
-    def _holds_certificates(cls, value: Path | None) -> Path | None:
-        if value is not None:
-            try:
-                ssl.create_default_context(cafile=value)
-            except OSError as error:  # ssl's errors are such
-                raise ValueError(f"expected a file of certificates (PEM; {error.strerror or error})") from None
-        return None if value is None else value.resolve()  # the scorer's working folder is another
 
     def open(self, context: SinkContext) -> WebhookSink:
         """Make the sink."""

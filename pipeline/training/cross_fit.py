@@ -119,7 +119,7 @@ def is_wanted(settings: TrainingSettings, clips: Sequence[ClipFeatures], workers
     Args:
         settings: ``cross_fit`` is read.
         clips: features of the footage.
-        workers: several fit a model, but do not cross-fit one.
+        workers: those of a cluster fit a model, but do not cross-fit one, however many are left of them.
 
     Raises:
         DatasetError: it is to be, and a scene has too little footage even for that.
@@ -136,9 +136,10 @@ def is_wanted(settings: TrainingSettings, clips: Sequence[ClipFeatures], workers
             f"scene {shortest}: expected {2 * FOLDS} frames or more to cross-fit, got {frames[shortest]}; set "
             "training.cross_fit: false"
         )
-    is_little = _LEAST_S <= min(lasts_s.values()) < LITTLE_S and sum(lasts_s.values()) <= _MOST_S
+    is_enough = frames[shortest] >= 2 * FOLDS and min(lasts_s.values()) >= _LEAST_S
+    is_little = is_enough and min(lasts_s.values()) < LITTLE_S and sum(lasts_s.values()) <= _MOST_S
     wanted = is_little if settings.cross_fit is None else settings.cross_fit
-    if wanted and workers.count > 1:
+    if wanted and not workers.is_alone:
         _LOGGER.warning("training.cross_fit: several workers do not: thresholds are measured on a part of the footage")
         return False
     return wanted

@@ -100,32 +100,29 @@ def split_clips(scenes: Sequence[str], lengths: Sequence[int], rates: Sequence[f
     return _split(lengths, heldout, gaps)
 
 
-def cross_splits(
-    scenes: Sequence[str], lengths: Sequence[int], rates: Sequence[float], folds: int = FOLDS
-) -> tuple[Split, ...]:
-    """Splits that hold out every frame of the footage once, each of them a part of every scene.
+def cross_splits(scenes: Sequence[str], lengths: Sequence[int], rates: Sequence[float]) -> tuple[Split, ...]:
+    """``FOLDS`` splits that hold out every frame of the footage once, each of them a part of every scene.
 
     Args:
-        scenes: scene of each clip.
+        scenes: scene of each clip; every scene has ``FOLDS`` frames or more.
         lengths: frames of each clip.
         rates: frames per second of each clip.
-        folds: how many splits; every scene has that many frames or more.
 
     Raises:
         DatasetError: as ``split_clips``.
     """
-    heldout: list[list[Part]] = [[] for _ in range(folds)]
+    heldout: list[list[Part]] = [[] for _ in range(FOLDS)]
     gaps: dict[int, int] = {}
     for scene in _by_scene(scenes, lengths, rates):
-        turns = max(1, min(_MOST_BLOCKS // folds, int(scene.frames / scene.fps / folds / BLOCK_S)))
-        blocks = min(folds * max(2, turns), scene.frames // folds * folds)
-        if len(scene.clips) >= folds and scene.has_short_clips(scene.frames / scene.fps / blocks):
+        turns = min(_MOST_BLOCKS // FOLDS, max(2, int(scene.frames / scene.fps / FOLDS / BLOCK_S)))
+        blocks = min(FOLDS * turns, scene.frames // FOLDS * FOLDS)
+        if scene.has_short_clips(scene.frames / scene.fps / blocks):
             for turn, clip in enumerate(scene.clips):
-                heldout[turn % folds].append(Part(clip, range(lengths[clip])))
+                heldout[turn % FOLDS].append(Part(clip, range(lengths[clip])))
             continue
         gaps.update(dict.fromkeys(scene.clips, scene.gap(scene.frames // blocks)))
         for turn, (start, stop) in enumerate(_spans(scene.frames, blocks)):
-            heldout[turn % folds] += scene.parts(start, stop)
+            heldout[turn % FOLDS] += scene.parts(start, stop)
     return tuple(_split(lengths, of_fold, gaps) for of_fold in heldout)
 
 
@@ -148,9 +145,9 @@ class _Scene:
         return sum(self.lengths)
 
     def has_short_clips(self, block_s: float) -> bool:
-        """Whether its clips are many, and mostly no longer than blocks would be, or are usual to be."""
-        length_s = statistics.median(self.lengths) / self.fps
-        return len(self.clips) >= _WHOLE_CLIPS_FROM and length_s <= max(block_s, BLOCK_S)
+        """Whether its clips are many, and none is longer than blocks would be, or are usual to be."""
+        longest_s = max(self.lengths) / self.fps
+        return len(self.clips) >= _WHOLE_CLIPS_FROM and longest_s <= max(block_s, BLOCK_S)
 
     def gap(self, block: int) -> int:
         """Frames at either end of a block of so many that serve neither part."""

@@ -28,7 +28,7 @@ def run_trainer(fit: Trainer, inputs: FitInputs) -> tuple[bool, tuple[Part, ...]
         KeyboardInterrupt: interrupted before a single step, or a second time.
     """
     states, training, workers = inputs.states, inputs.config.training, inputs.workers
-    key = fit_key(inputs.features_key, inputs.model, training, inputs.device)
+    key = fit_key(inputs.features_key, inputs.model, training, inputs.device, inputs.split.train)
     saved = states.load(key)
     if saved is not None:
         fit.restore(saved.tensors, saved.step, saved.losses)

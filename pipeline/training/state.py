@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from pipeline.methods import method_of
 from pipeline.model_settings import ModelSettings
 from pipeline.models.checkpoint import save_tensors
 from pipeline.models.encoder import Encoder
+from pipeline.training.holdout import Part
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -110,13 +112,20 @@ def features_key(dataset: Dataset, encoder: Encoder, model: ModelSettings, train
     return digest.hexdigest()
 
 
-def fit_key(features: str, model: ModelSettings, training: TrainingSettings, device: str) -> str:
-    """Digest of everything that decides the fitted weights."""
+def fit_key(
+    features: str, model: ModelSettings, training: TrainingSettings, device: str, learned: Sequence[Part]
+) -> str:
+    """Digest of everything that decides the fitted weights.
+
+    What is learned is among it: whether footage is cross-fitted depends on how many workers there are, and who goes on
+    from a model of all of it would measure frames as unseen that it has learned.
+    """
     facts = {
         "features": features,
         "method": getattr(model, method_of(model.method).section).model_dump(mode="json"),
         "training": training.model_dump(mode="json", exclude={"checkpoint_every_s"}),
         "device": device,
+        "learned": [(part.clip, part.frames.start, part.frames.stop) for part in learned],
     }
     return hashlib.sha256(_canonical(facts)).hexdigest()
 

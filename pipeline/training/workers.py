@@ -44,6 +44,11 @@ class Workers:
         self.count = 1 if group is None else group.size()
 
     @property
+    def is_alone(self) -> bool:
+        """Whether it fits by itself; one that is left of several does not: others may come to it again."""
+        return self._group is None
+
+    @property
     def is_first(self) -> bool:
         """Whether this is the one that keeps state and writes the card."""
         return self.rank == 0

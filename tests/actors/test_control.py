@@ -15,6 +15,8 @@ from pipeline.errors import BadInputError, RunError
 from pipeline.runtime.status import RunStatus
 from pipeline.sinks.run_lock import run_lock
 from pipeline.types import FrameCounts
+from pipeline.verdicts import read_verdicts
+from tests.test_verdicts import on
 
 GATE = {"id": "gate", "url": "rtsp://user:secret@10.0.0.1/main"}
 SCENES = ("gate", "yard", "s", "new")
@@ -210,3 +212,17 @@ def test_who_asks_for_the_end_of_a_run_that_fails_learns_that(running, tmp_path)
         assert running.stopped.wait(10.0)
     with pytest.raises(RunError, match="expected the run to end in good order, it failed"):
         asked.result()
+
+
+def test_verdicts_are_kept_and_told_and_what_is_none_is_refused_with_nothing_kept(running, tmp_path):
+    path = tmp_path / "run" / "verdicts.jsonl"
+    config = load_config(running.path)
+    run_control = RunControl(config, None, SCENES, lambda *what: None, stop=running.stopped.set, verdicts=path)
+    given = on(zone="yard")
+    assert run_control.answer({"do": "judge", "verdict": given.as_object()}) == {"said": "kept"}
+    assert run_control.answer(json.loads(json.dumps({"do": "verdicts"}))) == {"verdicts": [given.as_object()]}
+    with pytest.raises(BadInputError, match=r"verdict: verdict: .*got 'perhaps'"):
+        run_control.answer({"do": "judge", "verdict": {**given.as_object(), "verdict": "perhaps"}})
+    with pytest.raises(BadInputError, match=r"verdict: all: .*got 'None'"):
+        run_control.answer({"do": "judge"})
+    assert read_verdicts(path) == {given.event_id: given}

@@ -9,7 +9,7 @@ import yaml
 
 from benchmarks import accuracy, machine
 from benchmarks.accuracy_matrix import COLUMNS, matrix, open_from
-from benchmarks.accuracy_sets import SETS, AccuracySet, cut, split_recording
+from benchmarks.accuracy_sets import SETS, AccuracySet, chosen_sets, cut, split_recording
 from pipeline.config_file import parse_config
 from pipeline.datasets.detect import open_dataset
 from pipeline.errors import BadInputError, DatasetError
@@ -55,7 +55,7 @@ def test_all_sets_share_one_configuration_but_for_the_size_of_the_image():
 
 def test_what_is_asked_for_and_not_there_is_refused_in_one_line(tmp_path):
     with pytest.raises(DatasetError, match=r"--sets: expected some of ped2,.*, got 'ped3'"):
-        accuracy.chosen_sets("avenue,ped3")
+        chosen_sets(SETS, "avenue,ped3")
     with pytest.raises(BadInputError, match="--seeds: expected numbers"):
         accuracy.chosen_seeds("0,x")
     with pytest.raises(DatasetError, match=r"yard: expected footage in .*nowhere, got none"):

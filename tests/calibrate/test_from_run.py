@@ -108,6 +108,13 @@ def test_no_frame_is_taken_twice_and_later_ones_are(tmp_path):
     assert spans(found(tmp_path, store)) == [(100.0, 129.9)]
 
 
+def test_events_left_out_earlier_are_told_with_the_hours_in_which_they_came(tmp_path):
+    run(tmp_path, with_event(120, 40, 45))
+    first = found(tmp_path)
+    again = found(tmp_path, NormalStore().with_added(first.added))
+    assert (again.added, again.left_out, again.hours) == ((), 1, first.hours)
+
+
 def test_a_stretch_ends_where_frames_do_not_follow_each_other(tmp_path):
     run(tmp_path, quiet(20))
     run(tmp_path, quiet(20, seed=2), session=1, start_s=20.0, first_serial=200)

@@ -5,14 +5,18 @@ import shutil
 from dataclasses import replace
 
 import fsspec
+import numpy as np
 import pytest
 
 from pipeline.config import Config
 from pipeline.config_file import parse_config
 from pipeline.errors import CheckpointError
 from pipeline.models.card import CARD_FILE, WEIGHTS_FILE
-from pipeline.models.fetching import find_model, held_model
+from pipeline.models.fetching import find_model, held_model, refresh_normal
+from pipeline.models.normal_file import NORMAL_FILE
+from pipeline.models.normal_store import NormalStore
 from pipeline.models.source import ModelSource
+from pipeline.normal_footage import AddedStretch, NormalStretch
 from tests.models.tiny import tiny_checkpoint
 
 
@@ -57,6 +61,27 @@ def test_a_copy_serves_when_the_address_is_gone_and_without_one_a_line_says_what
         held_model(found.source).__enter__()
     with pytest.raises(CheckpointError, match=f"got no {CARD_FILE}"):
         find_model("memory://models/other", Config())
+
+
+def test_a_copy_gets_the_normal_footage_that_lies_beside_the_model_now(store, tmp_path):
+    def hours_there():
+        found = find_model("memory://models/mine", Config())
+        return [one.hours for one in NormalStore.read(found.folder, found.card.fingerprint).stretches("gate")]
+
+    assert hours_there() == []
+    model, footage = find_model("memory://models/mine", Config()).card.fingerprint, NormalStore()
+    for count in (1, 2):
+        footage = footage.with_added([AddedStretch(NormalStretch("own", 1.0, np.ones(3600)), "gate")])
+        footage.write(tmp_path, model)
+        store.put(str(tmp_path / NORMAL_FILE), f"/models/mine/{NORMAL_FILE}")
+        assert hours_there() == [1.0] * count
+    store.rm(f"/models/mine/{NORMAL_FILE}")
+    assert hours_there() == []
+
+
+def test_a_copy_of_normal_footage_that_cannot_be_written_is_one_line(folder, tmp_path):
+    with pytest.raises(CheckpointError, match=f"the copy of {NORMAL_FILE}: No such file or directory"):
+        refresh_normal(str(folder), tmp_path / "gone" / "copy")
 
 
 def test_another_model_in_the_place_of_the_runs_own_is_refused(store, folder, tmp_path):

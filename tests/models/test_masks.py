@@ -135,3 +135,15 @@ def test_a_method_that_scores_whole_frames_has_motion_left_out_and_nothing_else(
     )
     assert masked.scores.tolist() == [(5.0 - 2.0) / 1.5]
     assert (all_of_it.scores.tolist(), all_of_it.motion_share.tolist()) == ([(70.0 - 1.0) / 0.75], [1.0])
+
+
+@pytest.mark.parametrize("whole", [5.0, 200.0])
+def test_a_sensitive_zone_makes_as_much_of_motion_as_of_a_score_of_the_whole_frame(whole):
+    speeds = torch.full((1, *SIZE), 70.0)
+    maps = AnomalyMaps(made(1)[0], torch.full((1, 1, 1), whole))
+    masked, plain = (
+        read(maps, speeds, torch.tensor([True]), PLAIN, 0.0, partial(Masks().of, [Regime.of([zone])]))
+        for zone in (watch(ALL, sensitivity=3.0), watch(ALL))
+    )
+    assert masked.scores.tolist() == pytest.approx([3.0 * plain.scores.item()])
+    assert torch.equal(masked.motion_share, plain.motion_share)

@@ -100,3 +100,4 @@ def test_the_oldest_footage_makes_room(monkeypatch):
     monkeypatch.setattr("pipeline.models.normal_store.ADDED_FRAMES", 5)
     store = NormalStore().with_added([added([1, 2]), added([3, 4]), added([5, 6, 7])])
     assert [one.stretch.scores.tolist() for one in store.added] == [[3, 4], [5, 6, 7]]
+    assert [len(one.stretch.scores) for one in store.with_added([added(range(6))]).added] == [6]  # too long by itself

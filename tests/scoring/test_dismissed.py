@@ -41,6 +41,16 @@ def test_what_is_clearly_higher_at_its_place_is_told():
     assert watched().show(1, (TREE, 5.5)) == []
 
 
+def test_what_was_dismissed_high_at_one_place_excuses_nothing_at_another():
+    camera = watched()
+    high = Region(12 / 16, 2 / 12, 14 / 16, 4 / 12)
+    camera.tracker.dismissals = (*camera.tracker.dismissals, Dismissal(high, 50.0, 1e9))
+    assert camera.show(10, (TREE, 5.0), (DOOR, 40.0)) == []
+    camera.show(10)
+    (new,) = camera.show(1, (TREE, 8.0), (DOOR, 4.0))
+    assert (new.event.region.left, new.event.region.top) == (6 / 16, 4 / 12)
+
+
 def test_what_happens_elsewhere_is_told_with_its_place_also_beside_it_and_though_it_stands_out_less():
     assert kinds(watched().show(1, (DOOR, 3.0))) == ["new"]
     camera = watched()

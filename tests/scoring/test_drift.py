@@ -136,12 +136,14 @@ def test_thresholds_follow_by_a_spread_a_day_and_each_step_is_a_version_of_its_o
 
 def test_thresholds_never_move_by_more_than_a_spread_whatever_comes():
     state = AdaptationState()
-    for _ in range(100):
-        follow(state, 50.0, 0.0, 2.0, 8640.0)
+    follow(state, 50.0, 0.0, 2.0, 1e9)
+    assert state.moved == pytest.approx(1 / 1440), "a frame after a pause stands for a minute"
+    for _ in range(1500):
+        follow(state, 50.0, 0.0, 2.0, 60.0)
     assert (state.moved, state.steps) == (MOST, 10)
     assert moved(Thresholds(3.0, 2.0, 1.0, "v"), state, 2.0).opening == pytest.approx(5.0)
-    for _ in range(100):
-        follow(state, -50.0, 0.0, 2.0, 8640.0)
+    for _ in range(3000):
+        follow(state, -50.0, 0.0, 2.0, 60.0)
     assert (state.moved, state.steps) == (-MOST, -10)
     assert not follow(state, -50.0, 0.0, 0.0, 8640.0)  # scores that never vary have no spread
     unmoved = Thresholds(3.0, 2.0, 1.0, "v")

@@ -1,5 +1,6 @@
 """Zones in scoring: footage read under them, and a camera that is held against what it sees at the time."""
 
+import copy
 import logging
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -92,6 +93,25 @@ def test_within_zones_a_camera_has_thresholds_of_its_own_and_without_maps_those_
     assert (made.knows_zones(CARD, known), made.knows_zones(CARD, unknown)) == (True, False)
     (line,) = provisional_lines([known, unknown], CARD, {MODEL: (run,)})
     assert line.startswith("2 cameras (gate, gate): beside the model lie no maps")
+
+
+def test_calibrations_outlive_copies_of_their_footage_until_it_says_something_else_or_nobody_asks(folder):
+    footage = {MODEL: normal_footage(CARD, folder, [camera()])[MODEL]}
+    key, made = camera().zoning.at(0.0).key, Calibrations(footage)
+    first, of_yard = made.of(CARD, camera(), key), made.of(CARD, camera(scene="yard", zones=[]))
+    made.use(copy.deepcopy(footage))  # as they come from another process
+    assert made.of(CARD, camera(), key) is first
+    made.use({MODEL: (*footage[MODEL], AddedStretch(NormalStretch("own", 10.0, np.ones(9)), "yard"))})
+    assert made.of(CARD, camera(), key) is first, "its scene is another one"
+    assert made.of(CARD, camera(scene="yard", zones=[])).thresholds.hours > of_yard.thresholds.hours
+    for other in ([7.0] * 9, [8.0] * 9):
+        made.use({MODEL: (AddedStretch(NormalStretch("own", 10.0, np.array(other)), "gate", zones=key),)})
+        assert made.of(CARD, camera(), key).thresholds.opening == other[0]
+    made.use(footage)
+    kept = made.of(CARD, camera(), key)
+    made.use(footage)
+    made.use(footage)
+    assert made.of(CARD, camera(), key) is not kept
 
 
 def frames(at_s, *scores, first=0):

@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.budget import rate_in_words
+from pipeline.calibrate.promises import Promise
 from pipeline.camera_settings import AlertSettings
 from pipeline.scoring.event_counting import Peaks
 from pipeline.scoring.poisson import rate_interval
@@ -128,6 +130,8 @@ def test_events_that_come_in_groups_promise_less_and_ask_for_more_footage():
     rare = made([stretch(scores, FPS)], budget="1/4h")
     assert rare.hours_missing == pytest.approx(rare.rates.grouping * 11.98 - 24.0, abs=0.1)
     assert rare.provisional
+    assert rare.supported_per_hour == pytest.approx(0.25 * (24.0 + rare.hours_missing) / 24.0)
+    assert f"supports {rate_in_words(rare.supported_per_hour)} at best" in Promise("c", "s", (), "1/4h", rare).verdict
 
 
 def test_a_quantile_is_counted_too_and_promises_nothing():

@@ -102,6 +102,20 @@ def as_killed(store_file: Path, folder: Path) -> Path:
     return folder / store_file.name
 
 
+class WithStore:
+    """Goes before a kind of sink that sends alerts: it brings its ``store``, and closes it."""
+
+    store: RunStore
+
+    def send(self, *alerts) -> None:
+        self.store.commit({}, alerts)
+        self.wake()
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        super().close(timeout_s)
+        self.store.close()
+
+
 class SinkWithStore(RedisSink):
     """A sink and its store, written to in the scorer's order."""
 

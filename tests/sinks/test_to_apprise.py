@@ -12,8 +12,8 @@ from pipeline.errors import SinkError
 from pipeline.sinks.alert_queue import AlertCounts
 from pipeline.sinks.base import SinkContext
 from pipeline.sinks.run_store import RunStore
-from pipeline.sinks.to_apprise import AppriseSink, AppriseSinkSettings
-from tests.sinks.made import START_S, alert, notice, wait_until
+from pipeline.sinks.to_apprise import AppriseSink, AppriseSinkSettings, service_of, without_secrets
+from tests.sinks.made import START_S, WithStore, alert, notice, wait_until
 from tests.sinks.mail_server import PASSWORD, MailServer, attached, text
 
 PICTURE = b"\xff\xd8\xff\xe0 a picture"
@@ -26,7 +26,7 @@ def server():
     running.stop()
 
 
-class Mailing(AppriseSink):
+class Mailing(WithStore, AppriseSink):
     """A sink and its store; by default events wait for no picture."""
 
     def __init__(self, url, folder, **settings) -> None:
@@ -36,14 +36,6 @@ class Mailing(AppriseSink):
         self.store = RunStore(folder / "run.sqlite", "run", ["apprise"], {"apprise": settings})
         alerts = self.store.alerts("apprise")
         super().__init__(settings, SinkContext("run", {}, alerts, folder=folder), alerts)
-
-    def send(self, *alerts) -> None:
-        self.store.commit({}, alerts)
-        self.wake()
-
-    def close(self, timeout_s: float = 10.0) -> None:
-        super().close(timeout_s)
-        self.store.close()
 
 
 @pytest.fixture
@@ -73,7 +65,7 @@ def evidence(number):
 def test_a_person_reads_where_what_and_how_unusual_and_is_not_told_of_all_the_rest(server, sink_of):
     sink = sink_of()
     said = {"zone": "yard", "channel": "motion", "once_in_h": 216.0, "started_local": "2026-11-26T14:03:12+01:00"}
-    sink.send(of_event(0, **said), of_event(0, "update"), of_event(0, "end"), notice())
+    sink.send(of_event(0, provisional=False, **said), of_event(0, "update"), of_event(0, "end"), notice())
     assert sink.flush()
     assert server.subjects() == ["gate: motion at the bottom, zone yard, once in 9 days", "gate: camera offline"]
     first = text(server.taken[0])
@@ -153,7 +145,7 @@ def test_a_digest_says_how_many_when_and_what_was_most_unusual(server, sink_of):
     assert sink.store.emit_digests(START_S + 4000)
     sink.wake()
     assert sink.flush()
-    assert server.subjects()[1] == "gate: 3 more events, motion at the bottom, zone yard, once in 3 days"
+    assert server.subjects()[1] == "gate: 3 more events, motion at the bottom, zone yard, perhaps once in 3 days"
     told = text(server.taken[1])
     assert "3 more events on gate between 23:13 and 00:13." in told
     assert "once in 3 days" in told
@@ -185,6 +177,20 @@ def test_neither_password_nor_address_is_ever_shown(server, tmp_path, logged):
     assert not any(secret in line for secret in ("hunter2", "guard@") for line in [*said, *logged])
     assert any("does not take it (Connection error while submitting email to" in line for line in logged)
     assert pickle.loads(pickle.dumps(AppriseSinkSettings(url=url))).url.get_secret_value() == url
+
+
+def test_why_a_mail_was_not_taken_is_said_of_an_address_as_the_document_shows_it_and_kept_where_it_holds_a_secret():
+    url = "mailtos://alarm:hunter2@example.org?smtp=smtp.example.org&from=alarm@example.org&to=guard@example.net"
+    refused = "Connection error while submitting email to smtp.example.org from here"
+    assert without_secrets(refused, url, service_of(url)) == refused
+    for secret in ("hunter2", "alarm", "guard@example.net"):
+        assert without_secrets(f"{refused}: {secret}", url, service_of(url)) == ""
+    url = "json://example.org/tok%2Fen?+X-Key=hunter2&word-alone"
+    assert without_secrets("example.org refuses it", url, service_of(url)) == "example.org refuses it"
+    for secret in ("tok%2Fen", "tok/en", "hunter2", "word-alone"):
+        assert without_secrets(f"refused: {secret}", url, service_of(url)) == ""
+    url = "ntfys://hunter2-topic"
+    assert without_secrets("topic hunter2-topic is unknown", url, service_of(url)) == ""
 
 
 def test_checking_sends_nothing(server):

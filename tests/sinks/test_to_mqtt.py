@@ -17,7 +17,7 @@ from pipeline.sinks.run_store import RunStore
 from pipeline.sinks.schema import alert_object
 from pipeline.sinks.to_mqtt import MqttSink, MqttSinkSettings
 from tests.sinks.broker import PASSWORD, Listener, MqttBroker
-from tests.sinks.made import START_S, alert, notice, score, wait_until
+from tests.sinks.made import START_S, WithStore, alert, notice, score, wait_until
 from tests.sinks.receiver import self_made_certificate
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def listener(broker):
     listening.close()
 
 
-class Publishing(MqttSink):
+class Publishing(WithStore, MqttSink):
     """A sink and its store."""
 
     def __init__(self, url, folder, *, run="run", **settings) -> None:
@@ -59,14 +59,6 @@ class Publishing(MqttSink):
         super().__init__(
             settings, SinkContext(run, {}, self.store.alerts("mqtt"), folder=folder), self.store.alerts("mqtt")
         )
-
-    def send(self, *alerts) -> None:
-        self.store.commit({}, alerts)
-        self.wake()
-
-    def close(self, timeout_s: float = 10.0) -> None:
-        super().close(timeout_s)
-        self.store.close()
 
 
 @pytest.fixture
@@ -217,7 +209,7 @@ def test_a_run_that_ends_is_offline_and_so_is_one_that_dies_and_the_next_goes_on
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from tests.sinks.made import alert, score\n"
+        "from tests.sinks.made import WithStore, alert, score\n"
         "from tests.sinks.test_to_mqtt import Publishing\n"
         "sink = Publishing(sys.argv[1], Path(sys.argv[2]))\n"
         "sink.write([score(0)])\n"

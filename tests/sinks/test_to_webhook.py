@@ -22,7 +22,7 @@ from pipeline.errors import SinkError
 from pipeline.sinks.alert_queue import AlertCounts
 from pipeline.sinks.run_store import RunStore
 from pipeline.sinks.to_webhook import WebhookSink, WebhookSinkSettings, idempotency_key, signature
-from tests.sinks.made import alert, notice, wait_until
+from tests.sinks.made import WithStore, alert, notice, wait_until
 from tests.sinks.receiver import SECRET, Receiver, self_made_certificate
 
 ROOT = Path(__file__).parents[2]
@@ -35,21 +35,13 @@ def receiver():
     running.stop()
 
 
-class Sending(WebhookSink):
+class Sending(WithStore, WebhookSink):
     """A sink and its store."""
 
     def __init__(self, url: str, folder: Path, *, run: str = "run", **settings) -> None:
         self.store = RunStore(folder / "run.sqlite", run, ["webhook"])
         settings = {"retry_max_s": 0.2, "timeout_s": 5.0, "secret": SECRET, **settings}
         super().__init__(WebhookSinkSettings(url=url, **settings), self.store.alerts("webhook"))
-
-    def send(self, *alerts) -> None:
-        self.store.commit({}, alerts)
-        self.wake()
-
-    def close(self, timeout_s: float = 10.0) -> None:
-        super().close(timeout_s)
-        self.store.close()
 
 
 @pytest.fixture
@@ -214,7 +206,7 @@ def test_a_process_killed_between_sending_and_settling_repeats_the_alert_under_i
     code = (
         "import os, signal, sys, threading\n"
         "from pathlib import Path\n"
-        "from tests.sinks.made import alert\n"
+        "from tests.sinks.made import WithStore, alert\n"
         "from tests.sinks.test_to_webhook import Sending\n"
         "sink = Sending(sys.argv[1], Path(sys.argv[2]))\n"
         "sink.store.alerts('webhook').ack = lambda alerts: os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -1,5 +1,7 @@
 """Little footage that serves twice: every frame is measured by a model that has not seen it, and all are learned."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,8 +11,8 @@ from pipeline.methods import METHODS
 from pipeline.models.card import WEIGHTS_FILE, read_card
 from pipeline.models.normal_store import NormalStore
 from pipeline.training.cross_fit import LITTLE_S, is_wanted
-from pipeline.training.holdout import FOLDS
-from pipeline.training.state import training_folder
+from pipeline.training.holdout import FOLDS, Part, cross_splits, split_clips
+from pipeline.training.state import fit_key, training_folder
 from pipeline.training.train import train
 from pipeline.training.workers import ALONE
 from tests.training.footage import make_config, make_dataset, scores_of
@@ -89,13 +91,23 @@ def test_a_scene_with_little_footage_has_it_cross_fitted_unless_it_is_said_other
     assert wanted(LITTLE_S - 1, 700)
     assert not wanted(LITTLE_S)
     assert not wanted(LITTLE_S - 1, 5)  # too short to tell anything
+    assert not is_wanted(make_config().training, [replace(make_clip(5), fps=0.1)], ALONE)  # too few frames for parts
     assert wanted(LITTLE_S, cross_fit=True)
     assert not wanted(LITTLE_S - 1, cross_fit=False)
     with pytest.raises(DatasetError, match="scene s1: expected 6 frames or more to cross-fit, got 4"):
         wanted(60, 2, cross_fit=True)
 
 
+def test_nobody_goes_on_from_a_model_that_has_learned_what_is_to_be_unseen():
+    """Whether footage is cross-fitted may change with the number of workers, and nothing else does."""
+    config = make_config()
+    split, *folds = split_clips(["gate"], [240], [10.0], 0.1), *cross_splits(["gate"], [240], [10.0])
+    learned = [split.train, (Part(0, range(240)),), *(fold.train for fold in folds)]
+    assert len({fit_key("features", config.model, config.training, "cpu", one) for one in learned}) == len(learned)
+
+
 def test_several_workers_do_not_cross_fit_and_say_so(caplog):
     clips = [make_clip(round(FPS * 60))]
-    assert in_group(2, lambda workers: is_wanted(make_config().training, clips, workers)) == [False, False]
+    for count in (2, 1):  # one that is left of several neither
+        assert not any(in_group(count, lambda workers: is_wanted(make_config().training, clips, workers)))
     assert "several workers do not" in caplog.text

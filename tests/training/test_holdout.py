@@ -83,6 +83,15 @@ def test_a_scene_with_many_short_clips_gives_whole_ones_spread_evenly():
     assert {part.clip for part in split.train} == set(range(16)) - {4, 12}
 
 
+@pytest.mark.parametrize("long", range(4))
+def test_one_long_clip_among_short_ones_is_neither_held_out_whole_nor_not_at_all(long):
+    lengths = [30_000 if number == long else 100 for number in range(4)]
+    footage = ["a"] * 4, lengths, [10.0] * 4
+    assert count_frames(split_clips(*footage, 0.1).heldout) == pytest.approx(3030, abs=20)
+    for split in cross_splits(*footage):
+        assert count_frames(split.heldout) == pytest.approx(30_300 / FOLDS, rel=0.1)
+
+
 @given(footage=clips(2 * FOLDS), fps=rates)
 def test_crosswise_every_frame_is_held_out_once_and_not_learned_by_who_is_measured_on_it(footage, fps):
     scenes, lengths, fps_of = described(footage, fps)
