@@ -50,6 +50,7 @@ class RunModels:
         self._spare = len(fleet.detectors) - fleet.active
         fleet.models.source_of = self._swap.source_of
         self._footage, self._cameras = RunFootage(), tuple[CameraSettings, ...]()
+        self._preparing = threading.Lock()  # a model and a camera may come at once; taken before ``lock``
         for model in self._swap.saved.models:
             self._know(model)
         if saved is not None:
@@ -103,10 +104,9 @@ class RunModels:
         Args:
             cameras: all that the run is to read.
         """
-        self._cameras = tuple(cameras)
-        normal = self._footage.of(self._cameras)
-        with self._lock:
-            self._desired_states.normal = normal
+        with self._preparing:
+            self._cameras = tuple(cameras)
+            self._tell_normal()
 
     def change(self, model: RunModel) -> None:
         """Have another model follow. Returns at once; ``status`` says what became of it.
@@ -125,7 +125,8 @@ class RunModels:
         self._fleet.check_room_beside(count, len(spare))
         self._footage.keep({known.card.fingerprint for known in self._swap.saved.models})
         self._know(replace(model, source=source))
-        self.prepare(self._cameras)
+        with self._preparing:
+            self._tell_normal()
         with self._lock:
             self.check_can_change()
             self._desired_states.retire_detectors(spare)  # makes room, also in memory
@@ -170,6 +171,11 @@ class RunModels:
         except CheckpointError as error:
             _log.error("%s; thresholds are made without what lies beside the model", redact(error))
             return False
+
+    def _tell_normal(self) -> None:
+        normal = self._footage.of(self._cameras)
+        with self._lock:
+            self._desired_states.normal = normal
 
     def _tell(self) -> None:
         self._desired_states.cards = self._swap.cards

@@ -1,5 +1,6 @@
 """A model that follows another while a run goes on, with actors that live in the process of the test."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from pipeline.models.normal_store import NormalStore
 from pipeline.models.source import ModelSource
 from pipeline.normal_footage import AddedStretch, MapStretch, NormalStretch
 from pipeline.runtime.model_swap import RunModel
-from tests.actors.supervised import CARD, READER, Run
+from tests.actors.supervised import CARD, READER, Run, camera
 
 NEXT = RunModel(CARD.model_copy(update={"fingerprint": "b" * 64}), ModelSource("b" * 64, "/models/next"))
 OLD, SPARE, NEW = "run-detector-0", "run-detector-1", "run-detector-2"
@@ -69,6 +70,29 @@ def test_the_spare_detector_makes_room_the_new_one_loads_and_the_old_one_goes_on
     assert run.fleet.models.source_of("run-detector-3") == NEXT.source
     assert [card.fingerprint for card in run["run-scorer-0"].desired.cards] == [NEXT.card.fingerprint]
     assert run.supervisor.status().totals()["model"]["fingerprint"] == NEXT.card.fingerprint
+
+
+def test_a_camera_that_comes_while_the_models_footage_is_read_is_not_forgotten(run, monkeypatch):
+    models = run.supervisor.models
+    is_read, go_on = threading.Event(), threading.Event()
+
+    def of(cameras):
+        if not is_read.is_set():
+            is_read.set()
+            assert go_on.wait(60.0)
+        return {"cameras": tuple(camera.id for camera in cameras)}
+
+    monkeypatch.setattr(models._footage, "of", of)
+    change = threading.Thread(target=models.change, args=(NEXT,))
+    change.start()
+    assert is_read.wait(60.0)
+    add = threading.Thread(target=models.prepare, args=((camera("gate"), camera("yard")),))
+    add.start()
+    add.join(0.5)  # it waits; if it did not, it would be done
+    go_on.set()
+    change.join()
+    add.join()
+    assert run.supervisor._desired_states.normal == {"cameras": ("gate", "yard")}
 
 
 def test_a_new_detector_that_cannot_start_leaves_everything_as_it_was_and_its_reason(run):
