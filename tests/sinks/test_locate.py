@@ -71,7 +71,8 @@ def test_a_redis_that_does_not_come_back_is_told_after_a_while_for_what_it_is(tm
         for log in (folder / "redis").rglob("*.aof"):
             log.write_bytes(b"no log of commands\r\n" * 3)
         kill_redis_of(folder)
-        with pytest.raises(RedisError, match="nobody answers there"), readable_redis(None):
+        # One that is started on the damaged log may just be ending.
+        with pytest.raises(RedisError, match=r"nobody answers there|ends the connection"), readable_redis(None):
             pass
 
 
